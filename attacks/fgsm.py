@@ -1,0 +1,21 @@
+"""FGSM, the fast gradient sign method (Goodfellow et al. 2015)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from attacks.loop import GradientAttack
+from bench.attack import Start
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSM(GradientAttack):
+    """One step of length eps along sign(grad CE), from x itself."""
+
+    step_size: float = 8 / 255
+    steps: int = 1
+    start: Start = "none"
+
+    label: ClassVar[str] = "FGSM"
+    source: ClassVar[str] = "Goodfellow et al. 2015, arXiv:1412.6572"

@@ -1,0 +1,110 @@
+"""The one loop of all gradient attacks: an objective, a start, a step.
+
+for k in 1..K: g = grad_x f(x'); x' = x' + step_size * sign(g); project to the eps-ball of x; clamp to [0, 1].
+
+FGSM, PGD-SAT, PGD-TRADES, CW-inf and DPGD differ in the objective f, the start and the step alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.attack import Attack, Model, Outcome, Start
+
+Objective = Callable[[Tensor, Tensor, int], Tensor]
+"""(logits of x', x', iteration from 0) -> the scalar to maximise."""
+
+GAUSSIAN_START = 0.001
+"""Standard deviation of the gaussian start, as in TRADES and all code that descends from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientAttack(Attack):
+    """Iterated sign-gradient ascent in the L-infinity ball.
+
+    Attributes:
+        step_size: length of a step, for images in [0, 1].
+        steps: iterations, K.
+        start: where the first iterate lies.
+    """
+
+    step_size: float = 2 / 255
+    steps: int = 10
+    start: Start = "uniform"
+
+    lengths: ClassVar[tuple[str, ...]] = ("eps", "step_size")
+
+    def objective(self, logits: Tensor, y: Tensor, step: int) -> Tensor:
+        """The scalar to maximise: cross-entropy, summed so that no sample's gradient depends on the batch size."""
+        return F.cross_entropy(logits, y, reduction="sum")
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """The nearest image within eps of x and within [0, 1]."""
+        return torch.clamp(torch.minimum(torch.maximum(x_adv, x - self.eps), x + self.eps), 0, 1)
+
+    def start_noise(
+        self, shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor | None:
+        """U(-1, 1) for a uniform start, N(0, 1) for a gaussian one, on `like`'s device and of its dtype."""
+        if self.start == "none":
+            return None
+        if self.start == "uniform":
+            return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype) * 2 - 1
+        return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+
+    def first(self, x: Tensor, noise: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """The first iterate: x, moved by the start noise and projected."""
+        if noise is None:
+            noise = self.start_noise(x.shape, x, generator)
+        if noise is None:
+            return x.detach().clone()
+        scale = self.eps if self.start == "uniform" else GAUSSIAN_START
+        return self.project(x + scale * noise, x).detach()
+
+    def run(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor,
+        *,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        track: bool = False,
+        objective: Objective | None = None,
+    ) -> Outcome:
+        """Attack a batch; arguments as in `Attack.run`.
+
+        Args:
+            objective: replaces the attack's own objective, for a defense whose inner maximisation has one of its own
+                (a KL divergence from a teacher, say). Shapes: logits (B, classes), x' (B, C, H, W).
+        """
+        steps_right = torch.zeros_like(y) if track else None
+        always_right = torch.ones_like(y, dtype=torch.bool) if track else None
+        x_adv = self.first(x, noise, generator)
+        for step in range(self.steps):
+            x_adv.requires_grad_()
+            with torch.enable_grad():
+                logits = model(x_adv)
+                value = objective(logits, x_adv, step) if objective else self.objective(logits, y, step)
+            # Only the input's gradient: the weights' would cost half a backward pass more and be thrown away.
+            (gradient,) = torch.autograd.grad(value, x_adv)
+            x_adv = x_adv.detach()
+            if steps_right is not None and always_right is not None:
+                steps_right += logits.argmax(1) == y
+                always_right &= self.saved_right(model, x_adv, logits, y)
+            x_adv = self.project(x_adv + self.step_size * gradient.sign(), x)
+        return Outcome(self.finish(x_adv), steps_right, always_right)
+
+    def saved_right(self, model: Model, x_adv: Tensor, logits: Tensor, y: Tensor) -> Tensor:
+        """Whether an iterate, as it would be saved, is classified right; shape (B,), bool."""
+        return logits.argmax(1) == y
+
+    def finish(self, x_adv: Tensor) -> Tensor:
+        """What becomes of the last iterate; here nothing."""
+        return x_adv

@@ -1,0 +1,114 @@
+"""The contract of an attack: what the harness, the defenses and a stranger's plug-in rely on.
+
+An attack knows tensors and a callable model, nothing of training, datasets or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+Model = Callable[[Tensor], Tensor]
+"""Maps images in [0, 1], shape (B, C, H, W), to logits, shape (B, classes)."""
+
+Start = Literal["none", "uniform", "gaussian"]
+"""Where an attack starts: x itself, x + U(-eps, eps), or x + 0.001 * N(0, 1)."""
+
+Protocol = Literal["official", "paper"]
+"""`official`: what the authors' evaluation code computes; `paper`: what their text says."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of an attack gives.
+
+    Attributes:
+        x_adv: adversarial images in [0, 1], shape (B, C, H, W): the last iterate.
+        steps_right: int64, shape (B,): in how many iterations the prediction, taken before the iteration's step, was
+            still right (Fair-ARD's kappa); None where the attack does not tell.
+        always_right: bool, shape (B,): whether the prediction was right on the start and on every iterate before the
+            last, each as it would be saved, clamped to [0, 1]; None where the attack does not tell.
+        components: for an ensemble, the share of the batch still right after each of its attacks.
+    """
+
+    x_adv: Tensor
+    steps_right: Tensor | None = None
+    always_right: Tensor | None = None
+    components: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """An L-infinity attack; its fields are its parameters.
+
+    Attributes:
+        eps: radius of the ball around x, for images in [0, 1].
+        label: the attack's name as papers write it.
+        source: the paper that defines it.
+        protocols: parameters that differ from the defaults, by evaluation protocol.
+        lengths: fields that are lengths in pixel space, and scale with the ball.
+        couples_batch: whether a sample's result depends on the others in its batch.
+        whole_set: whether the attack wants all samples at once and makes batches of its own.
+    """
+
+    eps: float = 8 / 255
+
+    label: ClassVar[str]
+    source: ClassVar[str]
+    protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    lengths: ClassVar[tuple[str, ...]] = ("eps",)
+    couples_batch: ClassVar[bool] = False
+    whole_set: ClassVar[bool] = False
+
+    def run(
+        self,
+        model: Model,
+        x: Tensor,
+        y: Tensor,
+        *,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        track: bool = False,
+    ) -> Outcome:
+        """Attack a batch.
+
+        Args:
+            model: maps images in [0, 1] to logits; its mode (train or eval) is the caller's choice.
+            x: clean images in [0, 1], shape (B, C, H, W).
+            y: labels, shape (B,), int64.
+            noise: the start noise before scaling, shaped as x: U(-1, 1) for a uniform start, N(0, 1) for a gaussian
+                one; drawn from `generator` where absent.
+            generator: source of the start noise; torch's global one where absent.
+            track: whether to fill the outcome's `steps_right` and `always_right`.
+        """
+        raise NotImplementedError
+
+    def start_noise(
+        self, shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor | None:
+        """The noise `run` takes, drawn for a batch of this shape; None for an attack that starts without."""
+        return None
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor, **options: Any) -> Tensor:
+        """The adversarial batch alone; arguments as for `run`."""
+        return self.run(model, x, y, **options).x_adv
+
+    def parameters(self) -> dict[str, Any]:
+        """All parameters by name, as a record stores them."""
+        return asdict(self)
+
+    def scaled_to(self, eps: float) -> Attack:
+        """The same attack for another threat model: every length scales with the radius."""
+        factor = eps / (8 / 255)
+        known = {field.name for field in fields(self)}
+        return replace(self, **{name: getattr(self, name) * factor for name in self.lengths if name in known})
+
+    @classmethod
+    def for_protocol(cls, protocol: Protocol, eps: float) -> Attack:
+        """The attack as a protocol defines it, for a ball of radius eps."""
+        attack = cls(**cls.protocols.get(protocol, {}))
+        return attack if eps == 8 / 255 else attack.scaled_to(eps)

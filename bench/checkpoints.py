@@ -1,0 +1,303 @@
+"""Weights on disk: the harness's own safetensors files, and the checkpoints that people already have.
+
+A foreign file is never unpickled: PyTorch reads it with `weights_only=True` or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from bench.data.dataset import Split, to_float
+from bench.errors import BenchError
+from bench.files import atomic_path
+from bench.models import build_model, normalises_itself, split_spec
+from bench.models.match import Misfit, constants, identify, misfit
+from bench.models.normalise import NONE, applicable, normalise, statistics
+
+SPEC_KEY = "model_spec"
+"""The metadata key that holds the model's spec, and by which the harness knows its own files."""
+
+REQUIRED_METADATA = (SPEC_KEY, "num_classes", "in_channels")
+
+_NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "student")
+_WRAPPERS = ("module.", "_orig_mod.")  # DataParallel's prefix and torch.compile's
+_OTHER_FILE = "Choose another file or another dataset."
+_SAMPLE = 512
+_BATCH = 128
+_MARGIN = 0.01
+
+
+class Loaded(NamedTuple):
+    """A model from a file.
+
+    Attributes:
+        model: with the file's weights, in eval mode.
+        spec: architecture and normalisation, `NAME` or `NAME@NORM`.
+        accuracies: clean accuracy, 0 to 1, under each normalisation that was tried; empty where it was known.
+    """
+
+    model: nn.Module
+    spec: str
+    accuracies: dict[str, float]
+
+
+def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None:
+    """Write a model's state dict as safetensors; whoever reads meanwhile sees the old file or the new one.
+
+    Args:
+        path: the file to write, usually *.safetensors.
+        model: on any device.
+        metadata: what the file says about itself; at least the keys in `REQUIRED_METADATA`.
+
+    Raises:
+        ValueError: a required key is missing.
+        BenchError: the file cannot be written.
+    """
+    absent = [key for key in REQUIRED_METADATA if key not in metadata]
+    if absent:
+        raise ValueError(f"metadata lacks {', '.join(absent)}")
+    # Clones, because safetensors refuses tensors that share memory (tied weights) or are not contiguous.
+    tensors = {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in model.state_dict().items()
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(safetensors.torch.save(tensors, metadata))
+
+
+def weights_hash(weights: nn.Module | Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex) of a model's or a state dict's names, dtypes, shapes and values.
+
+    The same weights have the same hash in whichever file format, order, device or memory layout they come.
+    """
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read weights, on the CPU, and the file's metadata (empty for PyTorch files).
+
+    Safetensors is known by its content. Of foreign files, nests such as `{"state_dict": ...}`, the `module.`
+    prefix and the unused `sub_block1` of TRADES' WideResNets are taken off.
+
+    Raises:
+        BenchError: there is no such file, or it is truncated, no checkpoint, or holds Python objects.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(9)
+    except FileNotFoundError:
+        raise BenchError(f"There is no checkpoint {path}.\nCheck the path.") from None
+    except OSError as error:
+        raise BenchError(
+            f"Cannot read {path}: {error.strerror or error}.\nGive the path of a checkpoint file."
+        ) from None
+    if path.suffix == ".safetensors" or head[8:] == b"{":  # eight bytes for the header's length, then JSON
+        state, metadata = _read_safetensors(path)
+    else:
+        state, metadata = _unwrap(path, _read_torch(path)), {}
+    return (state if SPEC_KEY in metadata else _clean(state)), metadata
+
+
+def load_model(path: Path, spec: str | None, num_classes: int, in_channels: int) -> tuple[nn.Module, str]:
+    """Build the model a file belongs to and load its weights; torch's random generator stays where it was.
+
+    Args:
+        path: a file of `save_weights`, or any PyTorch or safetensors state dict.
+        spec: `NAME` or `NAME@NORM`; None to go by the file's metadata or, for a foreign file, by its layers.
+        num_classes: the dataset's classes.
+        in_channels: the channels of its images.
+
+    Returns:
+        The model, on the CPU in eval mode, its parameters still trainable; and its spec.
+
+    Raises:
+        BenchError: the file cannot be read, or fits no known architecture or not the given one (then with
+            the name of one that fits).
+    """
+    state, metadata = read_state_dict(path)
+    return _load(path, state, metadata, spec, num_classes, in_channels)
+
+
+def load_and_normalise(
+    path: Path,
+    spec: str | None,
+    num_classes: int,
+    in_channels: int,
+    train: Split,
+    device: str | torch.device = "cpu",
+) -> Loaded:
+    """As `load_model`; and where neither spec nor metadata name a normalisation, choose it by accuracy.
+
+    Args:
+        path, spec, num_classes, in_channels: as for `load_model`.
+        train: training images to measure on; some 500 of them are used.
+        device: where to measure, and where the returned model is.
+
+    Raises:
+        BenchError: as `load_model`.
+    """
+    state, metadata = read_state_dict(path)
+    model, resolved = _load(path, state, metadata, spec, num_classes, in_channels)
+    model = model.to(device)
+    if SPEC_KEY in metadata or "@" in resolved or normalises_itself(model):
+        return Loaded(model, resolved, {})
+    chosen, accuracies = choose_normalisation(model, train)
+    normalised = normalise(model, chosen, in_channels).to(device)
+    return Loaded(normalised, f"{resolved}@{chosen}", accuracies)
+
+
+def choose_normalisation(model: nn.Module, train: Split) -> tuple[str, dict[str, float]]:
+    """The normalisation that a model was trained with: the one under which it is right most often.
+
+    Of several within a point of the best (on its training images a model is nearly always right), it is the
+    one with the lowest cross-entropy.
+
+    Args:
+        model: in eval mode, without a normalisation of its own.
+        train: training images; up to 512 of them, evenly spread, are used.
+
+    Returns:
+        Its name, "none" unless another is better by more than a point; and the clean accuracy, 0 to 1, under
+        each.
+    """
+    parameter = next(model.parameters())
+    positions = torch.linspace(0, len(train) - 1, min(_SAMPLE, len(train))).long()
+    sample = train.take(positions).to(parameter.device)
+    images = to_float(sample.images, parameter.dtype)
+    accuracies, losses = {}, {}
+    for name in applicable(images.shape[1]):
+        mean, std = (value.to(images) for value in statistics(name, images.shape[1]))
+        with torch.no_grad():
+            logits = torch.cat([model(batch) for batch in ((images - mean) / std).split(_BATCH)])
+        accuracies[name] = (logits.argmax(dim=1) == sample.labels).double().mean().item()
+        losses[name] = F.cross_entropy(logits, sample.labels).item()
+    best = max(accuracies.values())
+    near = [name for name, accuracy in accuracies.items() if accuracy >= best - _MARGIN]
+    return (NONE if NONE in near else min(near, key=losses.__getitem__)), accuracies
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise BenchError(
+            f"{path} is truncated or no safetensors file ({error}).\nCopy or download it again."
+        ) from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on formats that are refused below anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes of any origin make the reader raise nearly anything
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused is not None or "TorchScript" in str(error):
+            what = f"Python objects ({refused[1]})" if refused is not None else "a TorchScript program"
+            raise BenchError(
+                f"{path} holds {what}, not only weights; to read it could run foreign code.\n"
+                "Where it was made, save the weights alone: torch.save(model.state_dict(), FILE)."
+            ) from error
+        raise BenchError(
+            f"{path} is truncated or no PyTorch checkpoint.\n"
+            "Copy or download it again, or give a file made by torch.save(model.state_dict(), FILE)."
+        ) from error
+
+
+def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
+    """The state dict in a loaded file, however deep it is nested."""
+    entries = content if isinstance(content, Mapping) else {}
+    if entries and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in entries.items()):
+        return {key: value.detach() for key, value in entries.items()}
+    for name in _NESTS:
+        if isinstance(entries.get(name), Mapping):
+            return _unwrap(path, entries[name])
+    keys = ", ".join(str(key) for key in list(entries)[:6])
+    what = f"the entries {keys}" if keys else f"a {type(content).__name__}"
+    raise BenchError(
+        f"{path} holds no state dict, but {what}.\n"
+        "Save the weights alone: torch.save(model.state_dict(), FILE), or under the key 'state_dict'."
+    )
+
+
+def _clean(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take off what training scripts leave in their files."""
+    for prefix in _WRAPPERS:
+        if state and all(key.startswith(prefix) for key in state):
+            return _clean({key.removeprefix(prefix): value for key, value in state.items()})
+    return {key: value for key, value in state.items() if not key.startswith("sub_block1.")}
+
+
+def _load(
+    path: Path,
+    state: dict[str, Tensor],
+    metadata: dict[str, str],
+    spec: str | None,
+    num_classes: int,
+    in_channels: int,
+) -> tuple[nn.Module, str]:
+    stored = metadata.get(SPEC_KEY)
+    if spec is not None and stored is not None:
+        _check_agreement(path, spec, stored)
+    resolved = stored or spec or _infer(path, state, num_classes, in_channels)
+    # Initialising weights that are replaced at once must not change what a seeded run draws next.
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(resolved, num_classes, in_channels)
+    problem = misfit(model, state, num_classes, in_channels)
+    if problem is not None:
+        advice = _OTHER_FILE if problem.right_layers else _suggest(identify(state, num_classes, in_channels))
+        raise BenchError(f"{path} does not fit {split_spec(resolved)[0]}: {problem.reason}.\n{advice}")
+    fixed = constants(model)
+    model.load_state_dict({key: value for key, value in state.items() if key not in fixed}, strict=True)
+    return model.eval(), resolved
+
+
+def _check_agreement(path: Path, spec: str, stored: str) -> None:
+    """A given spec may leave the normalisation to the file; what it does say must be what the file says."""
+    name, norm = split_spec(spec)
+    if name != split_spec(stored)[0] or ("@" in spec and norm != split_spec(stored)[1]):
+        raise BenchError(
+            f"{path} holds a {stored}, not a {spec}.\nName the model {stored}, or choose another file."
+        )
+
+
+def _infer(path: Path, state: dict[str, Tensor], num_classes: int, in_channels: int) -> str:
+    """The one architecture whose layers a foreign file holds."""
+    found = identify(state, num_classes, in_channels)
+    fitting = [name for name, problem in found.items() if problem is None]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise BenchError(f"{path} fits more than one model.\nName one of them: {' or '.join(fitting)}.")
+    for name, problem in found.items():
+        if problem is not None:
+            raise BenchError(f"{path} holds a {name}, but {problem.reason}.\n{_OTHER_FILE}")
+    raise BenchError(
+        f"{path} fits no registered model: its first layer is {next(iter(state), 'missing')}.\n"
+        "Name its model (timm:NAME for one of timm's), or add the architecture as a plug-in."
+    )
+
+
+def _suggest(found: dict[str, Misfit | None]) -> str:
+    """What to do about a file that does not fit the given model, from what `identify` found."""
+    for name, problem in sorted(found.items(), key=lambda item: item[1] is not None):
+        return f"It holds a {name}{': name the model so' if problem is None else f', but {problem.reason}'}."
+    return _OTHER_FILE

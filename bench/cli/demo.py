@@ -1,0 +1,39 @@
+"""`bench demo`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from bench.cli.options import device_option, home_option, session
+from bench.home import Home
+
+
+@click.command("demo")
+@device_option
+@home_option
+@click.pass_obj
+def command(home: Home, device: str) -> None:
+    """Train two teachers and all methods on scikit-learn's digits, attack them, and write Tables 3 to 7."""
+    from bench.demonstration import run_demo
+    from bench.reporting import duration
+
+    started, before = time.time(), _files(home)
+    with session(home, device) as active:
+        tables = run_demo(active)
+    written = sorted(path for path, changed in _files(home).items() if before.get(path) != changed)
+    click.echo(f"\nDone in {duration(time.time() - started)}.")
+    click.echo(f"Files written ({len(written)}):")
+    for folder in sorted({path.parent for path in written}):
+        names = ", ".join(path.name for path in written if path.parent == folder)
+        click.echo(f"  {folder}/\n    {names}")
+    for table in (path for path in tables if path.name == "table3.md"):
+        click.echo(f"\n{table.read_text(encoding='utf-8')}")
+
+
+def _files(home: Home) -> dict[Path, int]:
+    """Every file of a home's results with the time it was changed."""
+    root = home.root / "results"
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}

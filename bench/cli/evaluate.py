@@ -1,0 +1,66 @@
+"""`bench eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.options import device_option, home_option, limit_option, session
+from bench.errors import BenchError
+from bench.home import Home
+
+
+@click.command("eval")
+@click.option("--suite", required=True, help="`bench list suites`: whitebox, blackbox, autoattack, full.")
+@click.option("--run", "run_ids", multiple=True, metavar="ID", help="Only this run (may be repeated).")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint of your own instead of a run.")
+@click.option("--student", help="The checkpoint's architecture; NAME or NAME@NORMALISATION.")
+@click.option("--dataset", help="Only runs on this dataset; for a checkpoint: what to attack it on (default: cifar10).")
+@limit_option
+@click.option("--protocol", type=click.Choice(["official", "paper"]), default="official", show_default=True)
+@click.option("--teacher", metavar="robust=[MODEL:]FILE", help="Surrogate of transfer attacks (default: the recipe's).")
+@device_option
+@home_option
+@click.pass_obj
+def command(
+    home: Home,
+    suite: str,
+    run_ids: tuple[str, ...],
+    checkpoint: Path | None,
+    student: str | None,
+    dataset: str | None,
+    limit: int | None,
+    protocol: str,
+    teacher: str | None,
+    device: str,
+) -> None:
+    """Attack every finished run that lacks the suite, or a checkpoint of your own; write one record for each."""
+    from bench.evaluating import Evaluation, finished_runs
+    from bench.running import parse_teachers
+    from bench.session import absolute_spec
+    from bench.suites import suite_named
+
+    surrogate = None
+    if teacher is not None:
+        parsed = parse_teachers([teacher])
+        if "robust" not in parsed:
+            raise BenchError(f"--teacher {teacher!r}: a surrogate is the robust teacher.\nWrite --teacher robust=FILE.")
+        surrogate = parsed["robust"]
+    if (checkpoint is None) != (student is None):
+        raise BenchError("--checkpoint and --student go together.\nWrite --checkpoint FILE --student NAME.")
+    if checkpoint is not None and run_ids:
+        raise BenchError("--checkpoint and --run exclude each other.\nEvaluate them in two commands.")
+    wanted = suite_named(suite)
+    if dataset is not None:
+        dataset = absolute_spec(dataset)
+    with session(home, device) as active:
+        evaluation = Evaluation(active, wanted, "paper" if protocol == "paper" else "official", limit, surrogate)
+        if checkpoint is not None and student is not None:
+            click.echo(evaluation.file(checkpoint, student, dataset or "cifar10"))
+            return
+        folders = finished_runs(active, run_ids, dataset)
+        written = [path for folder in folders if (path := evaluation.run(folder)) is not None]
+        for path in written:
+            click.echo(path)
+        active.reporter.say(f"{len(written)} evaluated, {len(folders) - len(written)} had the suite already.")

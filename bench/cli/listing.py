@@ -1,0 +1,146 @@
+"""`bench list`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from bench.cli.options import home_option
+from bench.errors import BenchError
+from bench.home import Home
+
+Row = Mapping[str, Any]
+
+
+def _first_line(thing: Any) -> str:
+    return (thing.__doc__ or "").strip().split("\n")[0]
+
+
+def _methods(home: Home) -> list[Row]:
+    from bench import registry
+
+    rows: list[Row] = []
+    for name, method in registry.load_all("methods"):
+        if isinstance(method, BenchError):
+            rows.append({"name": name, "broken": str(method)})
+            continue
+        teachers = ", ".join(method.roles) or "none"
+        variants = ", ".join(method.variants)
+        rows.append(
+            {
+                "name": name,
+                "label": method.label,
+                "teachers": teachers,
+                "variants": variants,
+                "objective": _first_line(method),
+                "source": method.source,
+            }
+        )
+    return rows
+
+
+def _attacks(home: Home) -> list[Row]:
+    from bench import registry
+
+    rows: list[Row] = []
+    for name, attack in registry.load_all("attacks"):
+        if isinstance(attack, BenchError):
+            rows.append({"name": name, "broken": str(attack)})
+        else:
+            rows.append(
+                {"name": name, "label": attack.label, "definition": _first_line(attack), "source": attack.source}
+            )
+    return rows
+
+
+def _named(kind: str) -> Callable[[Home], list[Row]]:
+    def rows(home: Home) -> list[Row]:
+        from bench import registry
+
+        found: list[Row] = []
+        for name, factory in registry.load_all(kind):
+            if isinstance(factory, BenchError):
+                found.append({"name": name, "broken": str(factory)})
+            else:
+                origin = registry.origin(registry.find(kind, name.replace("*", "0")))
+                found.append({"name": name, "description": _first_line(factory), "from": origin})
+        return found
+
+    return rows
+
+
+def _suites(home: Home) -> list[Row]:
+    from bench.suites import SUITES
+
+    return [
+        {
+            "name": suite.name,
+            "attacks": ", ".join(["clean", *(entry.result for entry in suite.entries)]),
+            "description": suite.description,
+        }
+        for suite in SUITES.values()
+    ]
+
+
+def _recipes(home: Home) -> list[Row]:
+    from bench import recipe
+
+    recipes = [recipe.load(name) for name in recipe.names()]
+    return [{"name": each.name, "protocol": each.protocol, "description": each.description} for each in recipes]
+
+
+def _tables(home: Home) -> list[Row]:
+    from bench.tabulate import load_specs
+
+    return [{"number": spec.number, "title": spec.title} for spec in load_specs(home.specs)]
+
+
+KINDS: dict[str, Callable[[Home], list[Row]]] = {
+    "methods": _methods,
+    "attacks": _attacks,
+    "models": _named("models"),
+    "datasets": _named("datasets"),
+    "suites": _suites,
+    "recipes": _recipes,
+    "tables": _tables,
+}
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@home_option
+@click.pass_obj
+def command(home: Home, kind: str, as_json: bool) -> None:
+    """List methods, attacks, models, datasets, suites, recipes or tables."""
+    show(KINDS[kind](home), as_json, f"There are no {kind}.")
+
+
+def show(rows: Sequence[Row], as_json: bool, if_empty: str) -> None:
+    """Print rows as a table, or as JSON; a plug-in that is broken is named below the table."""
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    whole = [row for row in rows if "broken" not in row]
+    if not rows:
+        click.echo(if_empty)
+    if whole:
+        table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+        columns = list(dict.fromkeys(key for row in whole for key in row))
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in whole:
+            table.add_row(*(escape(str(row.get(column, ""))) for column in columns))
+        # A pipe or a file has no width of its own; there, nothing is gained by folding.
+        terminal = Console()
+        (terminal if terminal.is_terminal else Console(width=200)).print(table)
+    for row in rows:
+        if "broken" in row:
+            click.echo(f"Broken: {row['broken']}", err=True)

@@ -1,0 +1,93 @@
+"""The `bench` command: finds the subcommand, prints errors in one or two lines, chooses the exit code.
+
+Subcommands are imported when they are called, so that `bench --help` does not wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from bench.errors import BenchError, unknown_name
+from bench.home import Home
+from bench.version import __version__
+
+COMMANDS = {
+    "run": ("bench.cli.run", "Train a student by a defense."),
+    "eval": ("bench.cli.evaluate", "Attack trained students, or a checkpoint of your own."),
+    "tables": ("bench.cli.tables", "Render the paper's tables from all records."),
+    "teacher": ("bench.cli.teacher", "Train or list teachers."),
+    "list": ("bench.cli.listing", "List methods, attacks, models, datasets, suites, recipes or tables."),
+    "status": ("bench.cli.status", "Show what is trained and evaluated."),
+    "demo": ("bench.cli.demo", "Train and attack everything on handwritten digits, in minutes."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            raise unknown_name("command", cmd_name, COMMANDS)
+        command = import_module(COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bench")
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="BENCH_HOME",
+    default=Path("."),
+    help="Folder of data/ and results/ (also BENCH_HOME; default: the current folder).",
+)
+@click.pass_context
+def cli(ctx: click.Context, home: Path) -> None:
+    """Benchmark of adversarial robustness distillation: train defenses, attack them, tabulate the results."""
+    ctx.obj = Home(home)
+
+
+def main() -> None:
+    """Run the command line; every mistake of the user's ends in one or two lines and exit code 2."""
+    try:
+        cli.main(prog_name="bench", standalone_mode=False)
+    except BenchError as error:
+        _fail(str(error), getattr(error, "exit_code", 2))
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        _fail("Stopped.", 130)
+    except click.NoSuchOption as error:
+        hint = f" Did you mean {error.possibilities[0]}?" if error.possibilities else ""
+        _fail(f"No such option: {error.option_name}.{hint}\n{_help_hint(error)}", 2)
+    except click.ClickException as error:
+        hint = f"\n{_help_hint(error)}" if isinstance(error, click.UsageError) else ""
+        _fail(" ".join(error.format_message().split()) + hint, 2)
+    except KeyboardInterrupt:
+        _fail("Stopped.", 130)
+    except BrokenPipeError:
+        # The reader of our output (head, say) has closed it; nothing more can be said to anyone.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _help_hint(error: click.UsageError) -> str:
+    path = error.ctx.command_path if error.ctx is not None else "bench"
+    return f"`{path} --help` lists what it takes."
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"Error: {message}" if code == 2 else message, err=True)
+    sys.exit(code)

@@ -1,0 +1,52 @@
+"""Options that several commands share, and the session they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.home import Home
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def home_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--home` after the command as well as before it; the command's context then carries the folder."""
+
+    def keep(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
+        if value is not None:
+            ctx.obj = Home(value)
+
+    return click.option(
+        "--home",
+        type=click.Path(path_type=Path, file_okay=False),
+        expose_value=False,
+        callback=keep,
+        is_eager=True,
+        help="Folder of data/ and results/ (also BENCH_HOME; default: the current folder).",
+    )(function)
+
+
+device_option: Decorator = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+)
+
+limit_option: Decorator = click.option(
+    "--limit", type=click.IntRange(min=1), help="Attack only the first N test images (said in every table)."
+)
+
+
+@contextmanager
+def session(home: Home, device: str) -> Iterator[Any]:
+    """A session whose work finishes its step when a signal asks it to stop."""
+    from bench.device import choose_device
+    from bench.reporting import Reporter
+    from bench.session import Session
+    from bench.stopping import stop_on_signals
+
+    with stop_on_signals() as stop:
+        yield Session(home, choose_device(device), Reporter(), stop)

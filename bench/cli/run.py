@@ -1,0 +1,70 @@
+"""`bench run`."""
+
+from __future__ import annotations
+
+import click
+
+from bench.cli.options import device_option, home_option, session
+from bench.home import Home
+
+
+@click.command("run")
+@click.option("--method", required=True, help="The defense: `bench list methods`.")
+@click.option("--student", required=True, help="The student's architecture: `bench list models`.")
+@click.option("--dataset", default="cifar10", show_default=True, help="`bench list datasets`; parquet:DIR.")
+@click.option("--recipe", default="official", show_default=True, help="The schedule: `bench list recipes`.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Instead of the recipe's.")
+@click.option("--seed", type=click.IntRange(min=0, max=2**31), default=0, show_default=True)
+@device_option
+@click.option("--precision", type=click.Choice(["32", "bf16"]), default="32", show_default=True)
+@click.option("--limit-train", type=click.IntRange(min=10), help="Train on the first N images only.")
+@click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method.")
+@click.option("--restart", is_flag=True, help="Delete the run and train it anew.")
+@home_option
+@click.pass_obj
+def command(
+    home: Home,
+    method: str,
+    student: str,
+    dataset: str,
+    recipe: str,
+    epochs: int | None,
+    batch_size: int | None,
+    seed: int,
+    device: str,
+    precision: str,
+    limit_train: int | None,
+    teachers: tuple[str, ...],
+    settings: tuple[str, ...],
+    restart: bool,
+) -> None:
+    """Train a student by a defense; called again after an interruption it continues.
+
+    Teachers are found by role: a file named with --teacher, one trained before, or one trained now.
+    """
+    from bench import running
+    from bench.teachers import gather
+
+    request = running.Request(
+        method=method,
+        student=student,
+        dataset=dataset,
+        recipe=recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        precision="bf16" if precision == "bf16" else "32",
+        limit_train=limit_train,
+        teachers=running.parse_teachers(teachers),
+        settings=settings,
+    )
+    running.check(request)
+    with session(home, device) as active:
+        folder = running.train(active, request, gather(active, request), restart)
+        summary = folder.summary()
+        if summary.accuracy is not None:
+            found = ", ".join(f"{kind} {value:.1%}" for kind, value in summary.accuracy.items())
+            active.reporter.say(f"Selected epoch {summary.selected_epoch} on {summary.selected_on}: {found}.")
+        click.echo(folder.path)

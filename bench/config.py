@@ -1,0 +1,103 @@
+"""The resolved configuration of a run: everything that decides its result, and the id that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench.attack import Protocol
+from bench.recipe import Optimizer, Selection
+from bench.schedule import Schedule
+
+Role = Literal["clean", "robust"]
+Precision = Literal["32", "bf16"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TeacherRef(_Frozen):
+    """A teacher as a run used it."""
+
+    role: Role
+    model: str = Field(description="architecture, with its normalisation: resnet56-option-a@imagenet")
+    source: str = Field(description="id of the run that trained it, or the path of the file it came from")
+    checkpoint: str = Field(description="SHA-256 of its weights")
+    given: bool = Field(description="whether the user named it (--teacher) rather than the recipe")
+
+
+class DataRef(_Frozen):
+    """A dataset as a run used it."""
+
+    name: str
+    spec: str = Field(description="what loads it: digits, parquet:/path")
+    fingerprint: str = Field(description="SHA-256 of the training images before anything is set aside")
+    n: int = Field(ge=1, description="training images, before anything is set aside")
+    classes: int = Field(ge=2)
+    in_channels: int = Field(ge=1)
+    eps: float = Field(gt=0)
+
+
+class RunConfig(_Frozen):
+    """One training run.
+
+    `requested` holds what the user changed of the recipe (epochs, batch size, limit on training images); with the
+    recipe's name it makes the `setting`, within which results may be compared.
+    """
+
+    schema_version: Literal[1] = 1
+    method: str
+    label: str
+    variant: str
+    hyperparameters: dict[str, Any]
+    overrides: dict[str, Any] = Field(description="hyper-parameters the user set (--set)")
+    student: str
+    role: Role | None = Field(default=None, description="for a teacher's own training: which one")
+    data: DataRef
+    recipe: str
+    published: bool
+    protocol: Protocol
+    requested: dict[str, int] = {}
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    precision: Precision = "32"
+    optimizer: Optimizer
+    schedule: Schedule
+    selection: Selection
+    teachers: list[TeacherRef] = []
+
+    @property
+    def id(self) -> str:
+        """Readable name of the run, ending in a hash of all that decides its result."""
+        content = self.model_dump(mode="json", exclude={"data": {"spec"}})
+        for teacher in content["teachers"]:
+            del teacher["source"], teacher["given"]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        role = f"{self.role}-teacher" if self.role else self.method
+        parts = [self.data.name, self.student, role, self.recipe, f"s{self.seed}", digest]
+        return "_".join(re.sub(r"[^a-z0-9.-]+", "-", part.lower()) for part in parts)
+
+    @property
+    def setting(self) -> str:
+        """The schedule in words, with all that was reduced."""
+        words = [f"{self.recipe} recipe"]
+        # The published recipes give each method its own length; ours give all of them the same one.
+        if "epochs" in self.requested or not self.published:
+            words.append(f"{self.epochs} epoch" + ("s" if self.epochs > 1 else ""))
+        if "batch_size" in self.requested:
+            words.append(f"batch {self.batch_size}")
+        if "limit_train" in self.requested:
+            words.append(f"first {self.data.n} training images")
+        if self.precision != "32":
+            words.append(self.precision)
+        return ", ".join(words)
+
+    def teacher(self, role: str) -> TeacherRef | None:
+        """The teacher of a role, if the run has one."""
+        return next((teacher for teacher in self.teachers if teacher.role == role), None)

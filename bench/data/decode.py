@@ -1,0 +1,179 @@
+"""Decodes image files into one array, by threads, and keeps the result for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bench.data.dataset import Split
+from bench.errors import BenchError
+from bench.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+_CACHE_FORMAT = f"1, Pillow {PIL.__version__}"  # JPEG decoders differ in the last bit from version to version
+_CHUNK = 256
+_GREY = ("1", "L", "LA")
+_COLOUR = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One image as it is stored.
+
+    Attributes:
+        where: what to call it in a message: its path, or "in row 7 of FILE".
+        content: the bytes of a PNG or JPEG file, or the path of one.
+    """
+
+    where: str
+    content: bytes | Path
+
+
+def decode_files(
+    train: Sequence[tuple[Path, int]], test: Sequence[tuple[Path, int]], root: Path
+) -> tuple[Split, Split]:
+    """The training and the test split of images that are files, given as pairs of path and label.
+
+    Args, result and errors are those of `decode_splits`.
+    """
+    paths = [path for path, _ in (*train, *test)]
+    labels = [torch.tensor([label for _, label in pairs], dtype=torch.int64) for pairs in (train, test)]
+    return decode_splits(
+        paths, lambda: [Encoded(str(path), path) for path in paths], labels[0], labels[1], root
+    )
+
+
+def decode_splits(
+    files: Sequence[Path],
+    encoded: Callable[[], Sequence[Encoded]],
+    train_labels: Tensor,
+    test_labels: Tensor,
+    root: Path,
+) -> tuple[Split, Split]:
+    """The training and the test split of encoded images; decoded once, then read from a cache.
+
+    The cache is one file in `root/decoded`, named after paths, sizes and times of `files`; it may be deleted
+    at any time. Where it cannot be written, a warning is logged and the images are decoded each time.
+
+    Args:
+        files: every file the images come from.
+        encoded: reads the images, the training ones first; called only where the cache has none.
+        train_labels: int64, shape (N,).
+        test_labels: int64, shape (M,).
+        root: the folder for data.
+
+    Raises:
+        BenchError: as `decode_images`.
+    """
+    n = len(train_labels)
+    cache = root.expanduser() / "decoded" / f"{_cache_key(files)}.npy"
+    images = _read_cache(cache, n + len(test_labels))
+    if images is None:
+        images = decode_images(encoded())
+        _write_cache(cache, images)
+    pixels = torch.from_numpy(images)
+    return Split(pixels[:n], train_labels), Split(pixels[n:], test_labels)
+
+
+def decode_images(encoded: Sequence[Encoded]) -> np.ndarray:
+    """Decode images of one common size.
+
+    Returns:
+        uint8, shape (N, C, H, W): one channel if all images are grey, else three (RGB; grey ones repeated).
+
+    Raises:
+        BenchError: an image cannot be decoded, has pixels of more than 8 bits, or has another size than the
+        first.
+    """
+    first, _ = _decode(encoded[0])
+    images = np.empty((len(encoded), 3, *first.shape[1:]), dtype=np.uint8)
+
+    def decode_chunk(start: int) -> bool:
+        """Whether all images of the chunk are grey."""
+        grey = True
+        for position in range(start, min(start + _CHUNK, len(encoded))):
+            pixels, is_grey = _decode(encoded[position])
+            if pixels.shape != first.shape:
+                raise _odd_size(encoded[position], pixels, encoded[0], first)
+            images[position] = pixels
+            grey = grey and is_grey
+        return grey
+
+    # Pillow releases Python's lock while it decodes, so threads use all cores without copying images around.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        all_grey = all(list(pool.map(decode_chunk, range(0, len(encoded), _CHUNK))))
+    return np.ascontiguousarray(images[:, :1]) if all_grey else images
+
+
+def _decode(encoded: Encoded) -> tuple[np.ndarray, bool]:
+    """Pixels as uint8 of shape (3, H, W), and whether the image is grey."""
+    content = encoded.content
+    try:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+            mode = image.mode
+            # Other modes have more than 8 bits a pixel: Pillow would clip them without a word.
+            pixels = np.asarray(image.convert("RGB")) if mode in _GREY + _COLOUR else None
+    except Exception as error:  # Pillow's decoders raise nearly anything when a file is damaged
+        raise BenchError(
+            f"Cannot decode the image {encoded.where}: {error}.\n"
+            "Replace or remove it, or fetch the dataset again."
+        ) from error
+    if pixels is None:
+        raise BenchError(
+            f"The image {encoded.where} has pixels of mode {mode!r}.\nConvert it to 8 bits a channel."
+        )
+    return pixels.transpose(2, 0, 1), mode in _GREY
+
+
+def _odd_size(odd: Encoded, pixels: np.ndarray, reference: Encoded, expected: np.ndarray) -> BenchError:
+    (height, width), (h, w) = pixels.shape[1:], expected.shape[1:]
+    return BenchError(
+        f"The image {odd.where} is {width}x{height} pixels, the first ({reference.where}) is {w}x{h}.\n"
+        "Resize the images to one common size."
+    )
+
+
+def _cache_key(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256(_CACHE_FORMAT.encode())
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise BenchError(
+                f"Cannot read {file}: {error.strerror}.\nReplace it, or fetch the dataset again."
+            ) from error
+        digest.update(f"{file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_cache(cache: Path, count: int) -> np.ndarray | None:
+    """The cached images, or None where there are none that can be used."""
+    if not cache.is_file():
+        return None
+    try:
+        images: np.ndarray = np.load(cache)
+    except (OSError, ValueError, EOFError) as error:
+        logger.warning("The decoded images in %s cannot be read (%s); decoding them again.", cache, error)
+        return None
+    return images if images.dtype == np.uint8 and images.ndim == 4 and len(images) == count else None
+
+
+def _write_cache(cache: Path, images: np.ndarray) -> None:
+    try:
+        with atomic_path(cache) as temporary, temporary.open("wb") as stream:
+            np.save(stream, images)
+    except BenchError as error:
+        logger.warning("The images will be decoded again next time. %s", error)

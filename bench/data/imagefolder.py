@@ -1,0 +1,62 @@
+"""`imagefolder:DIR`: images in one folder a class, as torchvision's `ImageFolder` reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torchvision.datasets import ImageFolder
+
+from bench.data.dataset import Dataset
+from bench.data.decode import decode_files
+from bench.data.places import folder_argument
+from bench.errors import BenchError
+
+
+def load_imagefolder(name: str, root: Path) -> Dataset:
+    """Read DIR/train/CLASS/* and DIR/test/CLASS/* (DIR/val/CLASS/* where there is no test folder).
+
+    Images of all formats torchvision knows, all of one size; one channel if all are grey, else RGB. Labels
+    follow the sorted class names. The decoded images are kept in `root/decoded`.
+
+    Args:
+        name: "imagefolder:DIR".
+        root: the folder for data, here for the decoded images alone.
+
+    Raises:
+        BenchError: a folder is missing or has no images, the classes of train and test differ, or an image
+        cannot be
+            decoded or has another size than the first.
+    """
+    folder = folder_argument(name)
+    train = _listing(folder, ("train",))
+    test = _listing(folder, ("test", "val"))
+    if train.classes != test.classes:
+        odd = sorted(set(train.classes) ^ set(test.classes))
+        raise BenchError(
+            f"The class folders in {train.root} and {test.root} differ: only one has {', '.join(odd)}.\n"
+            "Give both the same class folders."
+        )
+    splits = decode_files(_pairs(train), _pairs(test), root)
+    return Dataset(f"imagefolder:{folder.name}", *splits, tuple(train.classes))
+
+
+def _listing(folder: Path, candidates: tuple[str, ...]) -> ImageFolder:
+    """The listing of the first of the candidate folders that is there."""
+    for candidate in candidates:
+        if (folder / candidate).is_dir():
+            break
+    else:
+        raise BenchError(
+            f"{folder} has no folder {' or '.join(candidates)}.\n"
+            "Arrange the images as train/CLASS/*.png and test/CLASS/*.png (or .jpg) in it."
+        )
+    try:
+        return ImageFolder(str(folder / candidate))
+    except FileNotFoundError as error:
+        raise BenchError(
+            f"{folder / candidate}: {error}.\nPut one folder a class into it, each with its images."
+        ) from error
+
+
+def _pairs(listing: ImageFolder) -> list[tuple[Path, int]]:
+    return [(Path(path), label) for path, label in listing.samples]

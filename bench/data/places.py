@@ -1,0 +1,30 @@
+"""Where data lies: the folder behind `parquet:DIR`, and the words that tell where to put what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.errors import BenchError
+
+
+def folder_argument(name: str) -> Path:
+    """The folder in "parquet:DIR" or "imagefolder:DIR", as an absolute path; `~` is expanded.
+
+    Raises:
+        BenchError: no folder is named, or there is none at that place.
+    """
+    kind, _, argument = name.partition(":")
+    if not argument:
+        raise BenchError(
+            f"The dataset {name!r} names no folder.\nWrite {kind}:DIR, for example {kind}:data/mine."
+        )
+    folder = Path(argument).expanduser().resolve()
+    if not folder.is_dir():
+        raise BenchError(f"{folder} is not a folder.\nGive {kind}: the folder that holds the dataset.")
+    return folder
+
+
+def where_to_put(root: Path, what: str) -> str:
+    """One sentence: that `what` belongs into the data folder `root`, and how that follows from --home."""
+    place = root.expanduser().resolve()
+    return f"Put {what} into {place} (with --home DIR: into DIR/{place.name}) and run the command again."

@@ -1,0 +1,130 @@
+"""The contract of a defense: what the trainer relies on, and all that a defense may rely on.
+
+A defense is a dataclass whose fields are its hyper-parameters. Its `loss` reads like the paper's equations: it makes
+the adversarial batch, runs the models in the order the definition asks for, and returns the scalar to minimise. It
+knows nothing of files, devices, loops or logging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+ROLES = ("clean", "robust")
+"""The teachers there are: one trained naturally, one trained adversarially."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch and where in the schedule it stands.
+
+    Attributes:
+        x: clean images in [0, 1], shape (B, C, H, W), augmented.
+        y: labels, shape (B,), int64.
+        epoch: from 1.
+        step: from 0, within the epoch.
+        generator: source of the attack's start noise, on x's device.
+        noise: the attack's start noise before scaling, shaped as x, if the caller wants to set it.
+    """
+
+    x: Tensor
+    y: Tensor
+    epoch: int = 1
+    step: int = 0
+    generator: torch.Generator | None = None
+    noise: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Models:
+    """The networks of a run; each maps images in [0, 1], (B, C, H, W), to logits, (B, classes).
+
+    Attributes:
+        student: the network that is trained; in train mode when `loss` is called.
+        teachers: by role; frozen and in eval mode unless the defense changes that itself.
+    """
+
+    student: nn.Module
+    teachers: Mapping[str, nn.Module] = field(default_factory=dict)
+
+    @property
+    def clean(self) -> nn.Module:
+        """The clean teacher, t."""
+        return self.teachers["clean"]
+
+    @property
+    def robust(self) -> nn.Module:
+        """The robust teacher, r."""
+        return self.teachers["robust"]
+
+
+class Loss(NamedTuple):
+    """What a training step minimises, and its parts for the log (scalars, detached by the trainer)."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+@dataclass(kw_only=True)
+class Defense:
+    """Base of all defenses; a subclass adds its hyper-parameters as fields and defines `loss`.
+
+    Class attributes:
+        label: the defense's name as papers write it.
+        source: the paper that defines it.
+        roles: the teachers it needs, of `ROLES`.
+        variants: hyper-parameters that differ from the defaults, by variant (`paper`, `official`, ...).
+        lengths: fields that are lengths in pixel space, stated for eps = 8/255; they scale with a dataset's own eps.
+        horizon: length, in epochs, of the schedule that epoch-valued hyper-parameters are stated for; in a shorter
+            run they shrink in proportion (`epoch_of`).
+    """
+
+    label: ClassVar[str]
+    source: ClassVar[str]
+    roles: ClassVar[tuple[str, ...]] = ()
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "official": {}}
+    lengths: ClassVar[tuple[str, ...]] = ()
+    horizon: ClassVar[int] = 300
+
+    _epochs = 0  # the run's length; no hyper-parameter, hence no annotation
+
+    def begin(self, models: Models, epochs: int) -> None:
+        """Called once before the first step (and before `load_state_dict` on a resume); epochs: the run's length."""
+        self._epochs = epochs
+
+    def epoch_of(self, epoch: float) -> int:
+        """An epoch of the definition's schedule (`horizon` epochs long) in this run's schedule."""
+        return round(epoch * self._epochs / self.horizon) if self._epochs else round(epoch)
+
+    def loss(self, batch: Batch, models: Models) -> Loss:
+        """Make the adversarial batch, run the models, and return the scalar to minimise with its terms."""
+        raise NotImplementedError
+
+    def after_step(self, batch: Batch, models: Models) -> None:
+        """Called after the student's optimizer has stepped: a teacher that learns, a temperature that moves."""
+
+    def after_epoch(self, epoch: int) -> None:
+        """Called at the end of each epoch (from 1)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must survive a resume besides the student and its optimizer: tensors and plain values, nested."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+
+
+@contextmanager
+def mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """The model in train or eval mode inside the block, and back in its own after it."""
+    before = model.training
+    model.train(training)
+    try:
+        yield
+    finally:
+        model.train(before)

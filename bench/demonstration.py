@@ -1,0 +1,116 @@
+"""`bench demo`: the whole way from training to tables on handwritten digits, in minutes."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from bench import registry
+from bench.evaluating import Evaluation
+from bench.home import Home
+from bench.records import read_records
+from bench.reporting import Reporter
+from bench.running import Request, check, train
+from bench.session import Session
+from bench.stopping import stop_on_signals
+from bench.suites import suite_named
+from bench.tabulate import render_tables
+from bench.teachers import gather
+
+DATASET, RECIPE = "digits", "demo"
+STUDENTS = ("digits-cnn", "digits-mobile")
+"""In ResNet-18's and MobileNet-V2's places: Tables 3, 5, 7 and Tables 4, 6."""
+ABLATIONS = (("push=false", "itt=false"), ("push=false",))
+"""The rows of Table 7 besides CIARD itself."""
+SUITES = (("whitebox", None), ("blackbox", None), ("autoattack", 100))
+"""Suites with the number of test images (None: all): AutoAttack takes its time."""
+_MOST_WORKERS = 4
+
+
+def requests() -> Iterator[Request]:
+    """Every training run of the demo, those of Table 3 first."""
+    for student in STUDENTS:
+        for method in built_in_methods():
+            yield Request(method=method, student=student, dataset=DATASET, recipe=RECIPE)
+        for settings in ABLATIONS if student == STUDENTS[0] else ():
+            yield Request(method="ciard", student=student, dataset=DATASET, recipe=RECIPE, settings=settings)
+
+
+def built_in_methods() -> list[str]:
+    """The methods this package brings, natural training first; plug-ins of others stay out of the demo."""
+    own = registry.origin(registry.find("methods", "natural"))
+    names = [name for name in registry.names("methods") if registry.origin(registry.find("methods", name)) == own]
+    return sorted(names, key=lambda name: name != "natural")
+
+
+def run_demo(session: Session) -> list[Path]:
+    """Train all, attack all, render Tables 3 to 7; what is done already is left as it is. Returns the tables."""
+    todo = list(requests())
+    for request in todo:
+        check(request)
+    # The teachers first and here: afterwards no two workers want to train the same one.
+    both = next(request for request in todo if request.method == "ciard")
+    gather(session, both)
+    _in_parallel(session, todo)
+    return render_tables(
+        read_records(session.home.records),
+        numbers=None,
+        values="measured",
+        formats=["markdown", "latex"],
+        datasets=[DATASET],
+        out=session.home.tables,
+        extra_specs=session.home.specs,
+    )
+
+
+def _in_parallel(session: Session, todo: list[Request]) -> None:
+    """One process a core, each with one thread: networks this small gain nothing from a second one."""
+    workers = 1 if session.device.type == "cuda" else min(_MOST_WORKERS, os.cpu_count() or 1)
+    context = multiprocessing.get_context("spawn")
+    with (
+        session.reporter.task("Students trained and attacked", len(todo)) as advance,
+        ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        pending: set[Future[list[str]]] = {
+            pool.submit(_train_and_attack, session.home.root, session.device.type, request) for request in todo
+        }
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    for line in future.result():
+                        session.reporter.say(line)
+                    advance(1)
+                if session.stop:
+                    raise session.stop.interrupt("Stopped; what is finished stays.\nRun the same command again to continue.")
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _train_and_attack(root: Path, device: str, request: Request) -> list[str]:
+    """One student from nothing to its records, in a process of its own; what it has to say."""
+    reporter = Lines()
+    with stop_on_signals() as stop:
+        session = Session(Home(root), torch.device(device), reporter, stop)
+        folder = train(session, request, gather(session, request))
+        for name, limit in SUITES:
+            Evaluation(session, suite_named(name), "official", limit).run(folder)
+    return reporter.lines
+
+
+class Lines(Reporter):
+    """Keeps what is said, for the process that started this one."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(file=io.StringIO()))
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)

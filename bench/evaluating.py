@@ -1,0 +1,160 @@
+"""`bench eval`: which runs lack a suite, with which surrogate, into which record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from bench import teachers
+from bench.attack import Protocol
+from bench.checkpoints import load_model, weights_hash
+from bench.config import RunConfig
+from bench.data.dataset import Dataset
+from bench.errors import BenchError, unknown_name
+from bench.evaluation import Evaluator, Surrogate
+from bench.foreign import load_foreign
+from bench.records import Record, Subject, write_record
+from bench.reporting import duration
+from bench.running import Request, Teacher
+from bench.runs import RunFolder, all_runs
+from bench.session import Session
+from bench.subjects import foreign_subject, record_id, run_subject
+from bench.suites import Suite
+
+
+@dataclass
+class Evaluation:
+    """One `bench eval`: the suite and how it is run, with what is kept between one model and the next.
+
+    Attributes:
+        surrogate_file: what transfer attacks are crafted on, as `FILE` or `MODEL:FILE`; None: the recipe's robust
+            teacher, the same for all students of a recipe.
+    """
+
+    session: Session
+    suite: Suite
+    protocol: Protocol
+    limit: int | None = None
+    surrogate_file: str | None = None
+    _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        session = self.session
+        self.evaluator = Evaluator(session.device, self.protocol, session.reporter, session.stop)
+
+    def run(self, folder: RunFolder) -> Path | None:
+        """Evaluate a finished run; None where its record exists already."""
+        config = folder.config()
+        subject = run_subject(folder)
+        dataset = self.session.dataset(config.data.spec)
+        if dataset.limit_train(config.data.n).train.fingerprint != config.data.fingerprint:
+            raise BenchError(
+                f"{config.data.spec} no longer holds the images that {folder.id} was trained on.\n"
+                "Put the original files back, or train again."
+            )
+        identity, path = self._place(subject, dataset)
+        if path.exists():
+            return None
+        network, _ = load_model(folder.best, config.student, config.data.classes, config.data.in_channels)
+        if weights_hash(network) != subject.checkpoint:
+            raise BenchError(f"{folder.best} is not what {folder.id} selected.\nTrain it anew with --restart.")
+        surrogate = self._surrogate(dataset, config) if self.suite.needs_surrogate else None
+        return self._evaluate(network, dataset, subject, identity, surrogate)
+
+    def file(self, checkpoint: Path, model: str, dataset_spec: str) -> Path:
+        """Evaluate a checkpoint from elsewhere."""
+        dataset = self.session.dataset(dataset_spec)
+        network, spec = load_foreign(self.session, checkpoint, model, dataset)
+        subject = foreign_subject("checkpoint", str(checkpoint), spec, weights_hash(network))
+        identity, path = self._place(subject, dataset)
+        if path.exists():
+            self.session.reporter.say(f"Already evaluated, nothing changed: {path}")
+            return path
+        surrogate = self._surrogate(dataset, None) if self.suite.needs_surrogate else None
+        return self._evaluate(network, dataset, subject, identity, surrogate)
+
+    def _place(self, subject: Subject, dataset: Dataset) -> tuple[str, Path]:
+        n = min(self.limit or len(dataset.test), len(dataset.test))
+        identity = record_id(subject, dataset.name, self.suite, self.protocol, n)
+        return identity, self.session.home.records / f"{identity}.json"
+
+    def _evaluate(
+        self, network: nn.Module, dataset: Dataset, subject: Subject, identity: str, surrogate: Surrogate | None
+    ) -> Path:
+        network = network.to(self.session.device)
+        record = self.evaluator.evaluate(network, dataset, subject, self.suite, self.limit, identity, surrogate)
+        path = write_record(record, self.session.home.records)
+        self.session.reporter.say(summary_line(record))
+        return path
+
+    def _surrogate(self, dataset: Dataset, config: RunConfig | None) -> Surrogate:
+        """The robust teacher as it was before any student's training, for transfer attacks."""
+        key: tuple[object, ...] = (dataset.name, self.surrogate_file)
+        if config is not None and self.surrogate_file is None:
+            key = (dataset.name, config.recipe, config.precision, config.requested.get("limit_train"))
+        if key not in self._surrogates:
+            self._surrogates[key] = self._find_surrogate(dataset, config)
+            self._surrogates[key].network.to(self.session.device)
+        teacher = self._surrogates[key]
+        return Surrogate(teacher.network, teacher.ref.checkpoint)
+
+    def _find_surrogate(self, dataset: Dataset, config: RunConfig | None) -> Teacher:
+        if self.surrogate_file is not None:
+            return teachers.from_file(self.session, self.surrogate_file, "robust", dataset)
+        if config is None:
+            raise BenchError(
+                f"The suite {self.suite.name!r} transfers attacks from a robust teacher, and a checkpoint from elsewhere "
+                "has none.\nName one with --teacher robust=FILE (`bench teacher list` shows those trained here)."
+            )
+        request = Request(
+            method=config.method,
+            student=config.student,
+            dataset=config.data.spec,
+            recipe=config.recipe,
+            precision=config.precision,
+            limit_train=config.requested.get("limit_train"),
+        )
+        limited = dataset.limit_train(request.limit_train)
+        # No method's own: DARD's teacher, say, may be another one, and all students face the same images.
+        folder = teachers.train_teacher(self.session, teachers.teacher_request(request, "robust", limited, method=""))
+        return teachers.from_run(folder, "robust")
+
+
+def finished_runs(session: Session, run_ids: Sequence[str], dataset: str | None) -> list[RunFolder]:
+    """The runs to evaluate: those named, or all finished students of a dataset, or of all.
+
+    Raises:
+        BenchError: a named run does not exist or is not finished; or there is none at all.
+    """
+    if run_ids:
+        known = {folder.id: folder for folder in all_runs(session.home)}
+        for run_id in run_ids:
+            if run_id not in known:
+                raise unknown_name("run", run_id, known)
+            if known[run_id].state() != "trained":
+                raise BenchError(f"The run {run_id} is not finished.\nContinue it with the `bench run` that began it.")
+        return [known[run_id] for run_id in run_ids]
+    chosen = []
+    for folder in all_runs(session.home):
+        if folder.state() == "trained":
+            config = folder.config()
+            if config.role is None and dataset in (None, config.data.name, config.data.spec):
+                chosen.append(folder)
+    if not chosen:
+        raise BenchError(
+            f"There is no finished run{f' on {dataset}' if dataset else ''} in {session.home.runs}.\n"
+            "Train one first: bench run --method ciard --student resnet18."
+        )
+    return chosen
+
+
+def summary_line(record: Record) -> str:
+    """A record in a line, with the half-width of the widest interval."""
+    parts = [f"{name} {result.accuracy:.1%}" for name, result in record.results.items()]
+    half = max((high - low) / 2 for low, high in (result.interval for result in record.results.values()))
+    name = record.subject.run or record.subject.label
+    line = f"{name}: {', '.join(parts)} (n = {record.data.n}, at most ±{half:.1%}; {duration(record.seconds)})"
+    return "\n".join([line, *(f"  Flag: {flag}" for flag in record.flags)])

@@ -1,0 +1,38 @@
+"""Checkpoints from elsewhere: a teacher a user names, a model a user wants attacked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from bench.checkpoints import load_and_normalise
+from bench.data.dataset import Dataset
+from bench.session import Session
+
+
+def split_model_file(text: str) -> tuple[str | None, Path]:
+    """`FILE` or `MODEL:FILE` as (model or None, path); a file whose own name has a colon is found first."""
+    if not Path(text).expanduser().exists() and ":" in text:
+        model, _, file = text.rpartition(":")
+        return model, Path(file).expanduser()
+    return None, Path(text).expanduser()
+
+
+def load_foreign(session: Session, path: Path, model: str | None, dataset: Dataset) -> tuple[nn.Module, str]:
+    """A network with the file's weights, and its spec; what was chosen for the user is said.
+
+    Args:
+        model: architecture, with or without `@NORM`; None: read from the file, or inferred from its keys and shapes.
+            Without `@NORM` the normalisation that fits the training images best is taken.
+    """
+    loaded = load_and_normalise(
+        path, model, dataset.num_classes, dataset.in_channels, dataset.train, session.device
+    )
+    if loaded.accuracies:
+        tried = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in loaded.accuracies.items())
+        session.reporter.say(
+            f"{path.name} does not say how it wants its images normalised; clean accuracy on training images: {tried}.\n"
+            f"Taken: {loaded.spec} (name it so to fix another)."
+        )
+    return loaded.model, loaded.spec

@@ -1,0 +1,42 @@
+"""Where things live: one folder with `data/` (downloaded images) and `results/` (runs, records, tables)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders of one home; none is made before something is written to it.
+
+    Attributes:
+        root: what `--home` or `BENCH_HOME` names; by default the current folder.
+    """
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        """Datasets in their published layouts."""
+        return self.root / "data"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a run: config, metrics, checkpoints. Not for git."""
+        return self.root / "results" / "runs"
+
+    @property
+    def records(self) -> Path:
+        """One JSON file an evaluation. For git."""
+        return self.root / "results" / "records"
+
+    @property
+    def tables(self) -> Path:
+        """Rendered tables."""
+        return self.root / "results" / "tables"
+
+    @property
+    def specs(self) -> Path:
+        """A user's own table specs, beside the built-in ones."""
+        return self.root / "tables"

@@ -1,0 +1,122 @@
+"""From a method's name, a recipe and the user's `--set key=value` to a defense with all its hyper-parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from bench import registry
+from bench.data.dataset import LINF_EPS
+from bench.defense import Defense
+from bench.errors import BenchError, unknown_name
+
+
+def method_class(name: str) -> type[Defense]:
+    """The class of a registered method."""
+    found = registry.load("methods", name)
+    if not (isinstance(found, type) and issubclass(found, Defense)):
+        raise BenchError(f"The method plug-in {name!r} is no bench.defense.Defense class.\nIts author has to repair it.")
+    return found
+
+
+def defaults(method: type[Defense]) -> dict[str, Any]:
+    """Every hyper-parameter of a method with its default value, in the order of definition."""
+    found: dict[str, Any] = {}
+    for field in fields(method):
+        if field.init:
+            found[field.name] = field.default if field.default_factory is MISSING else field.default_factory()
+    return found
+
+
+def describe(method: type[Defense]) -> str:
+    """`name (type, default)` for every hyper-parameter, for messages."""
+    hints = get_type_hints(method)
+    return ", ".join(f"{key} ({type_name(hints[key])}, {value})" for key, value in defaults(method).items())
+
+
+def type_name(hint: Any) -> str:
+    """A type as a user would write it: `float`, `'batch' or 'mean'`."""
+    choices = getattr(hint, "__args__", ())
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return " or ".join(repr(choice) for choice in choices)
+    return hint.__name__ if isinstance(hint, type) and not choices else str(hint).replace("typing.", "")
+
+
+def parse_settings(name: str, settings: Iterable[str]) -> dict[str, Any]:
+    """The user's `key=value` texts as typed hyper-parameters of a method.
+
+    Raises:
+        BenchError: no `=`, an unknown key, or a value of the wrong type; the message lists the right ones.
+    """
+    method = method_class(name)
+    hints, known = get_type_hints(method), defaults(method)
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not equals:
+            raise BenchError(f"--set {setting!r} has no '='.\nWrite --set key=value; {name} has: {describe(method)}.")
+        if key not in known:
+            raise _unknown(name, key)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        parsed[key] = _checked(name, key, hints[key], value)
+    return parsed
+
+
+def resolve(
+    name: str, variant: str, recipe: Mapping[str, Any], settings: Mapping[str, Any], eps: float
+) -> dict[str, Any]:
+    """All hyper-parameters of a run: default < variant < the dataset's eps < recipe < the user's settings.
+
+    Args:
+        eps: the dataset's L-infinity bound; a method's lengths are stated for 8/255 and scale with it.
+    """
+    method = method_class(name)
+    if variant not in method.variants:
+        raise unknown_name(f"variant of {name}", variant, method.variants)
+    values = defaults(method) | dict(method.variants[variant])
+    for length in method.lengths if eps != LINF_EPS else ():
+        values[length] = values[length] * eps / LINF_EPS
+    values |= dict(recipe) | dict(settings)
+    return checked(name, values)
+
+
+def checked(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters of a method after a check of their names and types."""
+    method = method_class(name)
+    hints, known = get_type_hints(method), defaults(method)
+    for key in values:
+        if key not in known:
+            raise _unknown(name, key)
+    return {key: _checked(name, key, hints[key], value) for key, value in values.items()}
+
+
+def make(name: str, values: Mapping[str, Any]) -> Defense:
+    """The defense itself."""
+    return method_class(name)(**checked(name, values))
+
+
+def _unknown(name: str, key: str) -> BenchError:
+    method = method_class(name)
+    first_line = str(unknown_name(f"hyper-parameter of {name}", key, defaults(method))).split("\n")[0]
+    return BenchError(f"{first_line}\nKnown: {describe(method)}.")
+
+
+def _checked(name: str, key: str, hint: Any, value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and hint is float:
+        value = float(value)
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
+        return adapter.validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
+    except ValidationError as error:
+        raise BenchError(
+            f"--set {key}={value}: {name}'s {key} takes {type_name(hint)}.\nAll of its hyper-parameters: "
+            f"{describe(method_class(name))}."
+        ) from error

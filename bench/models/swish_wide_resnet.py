@@ -1,0 +1,90 @@
+"""The WideResNet-70-16 with Swish of Gowal et al. (2020), with the layer names of DeepMind's checkpoints."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.models.normalise import statistics
+
+_DEPTH, _WIDEN = 70, 16
+
+
+def pad_same(x: Tensor, stride: int) -> Tensor:
+    """Zero padding for a 3x3 convolution as TensorFlow's "SAME" does it, shape (B, C, H, W).
+
+    At stride 2 an even side is padded at its end only, an odd side at both.
+    """
+    if stride == 1:
+        return F.pad(x, (1, 1, 1, 1))
+    height, width = x.shape[-2:]
+    return F.pad(x, (width % 2, 1, height % 2, 1))
+
+
+class SwishBlock(nn.Module):
+    """Pre-activation residual block: (B, in_width, H, W) to (B, width, H / stride, W / stride)."""
+
+    def __init__(self, in_width: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.batchnorm_0 = nn.BatchNorm2d(in_width)
+        self.conv_0 = nn.Conv2d(in_width, width, 3, stride, bias=False)
+        self.batchnorm_1 = nn.BatchNorm2d(width)
+        self.conv_1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(in_width, width, 1, stride, bias=False) if in_width != width else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = F.silu(self.batchnorm_0(x))
+        out = self.conv_0(pad_same(activated, self.stride))
+        out = self.conv_1(F.silu(self.batchnorm_1(out)))
+        # A projection starts from the activated input, the identity from the raw one.
+        return out + (x if self.shortcut is None else self.shortcut(activated))
+
+
+class Group(nn.Module):
+    """Blocks of one width; it exists for the name `block` in the state dict."""
+
+    def __init__(self, in_width: int, width: int, stride: int, blocks: int) -> None:
+        super().__init__()
+        rest = [SwishBlock(width, width, 1) for _ in range(blocks - 1)]
+        self.block = nn.Sequential(SwishBlock(in_width, width, stride), *rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+class SwishWideResNet(nn.Module):
+    """WRN-D-W with Swish, D = 6 * blocks + 4.
+
+    Maps images in [0, 1], (B, in_channels, H, W), to logits (B, num_classes). Its normalisation is a part of
+    it: CIFAR-10's statistics for ten classes, CIFAR-100's for any other number, as its authors trained them.
+    """
+
+    mean: Tensor
+    std: Tensor
+    normalises_itself = True
+
+    def __init__(self, blocks: int, widen: int, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        mean, std = statistics("cifar10" if num_classes == 10 else "cifar100", in_channels)
+        # Not persistent: the published files do not hold them.
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+        self.init_conv = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.layer = nn.Sequential(
+            Group(16, 16 * widen, 1, blocks),
+            Group(16 * widen, 32 * widen, 2, blocks),
+            Group(32 * widen, 64 * widen, 2, blocks),
+        )
+        self.batchnorm = nn.BatchNorm2d(64 * widen)
+        self.logits = nn.Linear(64 * widen, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.init_conv((x - self.mean) / self.std)
+        out = F.silu(self.batchnorm(self.layer(out)))
+        return self.logits(F.adaptive_avg_pool2d(out, 1).flatten(1))
+
+
+def build_swish_wide_resnet(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    """The WideResNet-70-16 with Swish (267 million parameters, about 1 GB)."""
+    return SwishWideResNet((_DEPTH - 4) // 6, _WIDEN, num_classes, in_channels)

@@ -1,0 +1,93 @@
+"""WideResNets (Zagoruyko and Komodakis 2016), with the layer names of the TRADES authors' checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+
+
+class WideBlock(nn.Module):
+    """Pre-activation residual block: (B, in_width, H, W) to (B, width, H / stride, W / stride)."""
+
+    def __init__(self, in_width: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_width)
+        self.conv1 = nn.Conv2d(in_width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.convShortcut = nn.Conv2d(in_width, width, 1, stride, bias=False) if in_width != width else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = F.relu(self.bn1(x))
+        out = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        # A projection starts from the activated input, the identity from the raw one.
+        return out + (x if self.convShortcut is None else self.convShortcut(activated))
+
+
+class Group(nn.Module):
+    """Blocks of one width; it exists for the name `layer` in the state dict."""
+
+    def __init__(self, in_width: int, width: int, stride: int, blocks: int) -> None:
+        super().__init__()
+        rest = [WideBlock(width, width, 1) for _ in range(blocks - 1)]
+        self.layer = nn.Sequential(WideBlock(in_width, width, stride), *rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+class WideResNet(nn.Module):
+    """WRN-D-W with D = 6 * blocks + 4: images (B, in_channels, H, W) to logits (B, num_classes)."""
+
+    def __init__(self, blocks: int, widen: int, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.block1 = Group(16, 16 * widen, 1, blocks)
+        self.block2 = Group(16 * widen, 32 * widen, 2, blocks)
+        self.block3 = Group(32 * widen, 64 * widen, 2, blocks)
+        self.bn1 = nn.BatchNorm2d(64 * widen)
+        self.fc = nn.Linear(64 * widen, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.block3(self.block2(self.block1(self.conv1(x))))
+        out = F.relu(self.bn1(out))
+        return self.fc(F.adaptive_avg_pool2d(out, 1).flatten(1))
+
+
+def build_wide_resnet(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    """Build `wrn-D-W`: depth D = 6n + 4, W times as wide as a ResNet.
+
+    Raises:
+        BenchError: the name has not this form, or there is no WideResNet of that depth.
+    """
+    match = re.fullmatch(r"wrn-(\d+)-(\d+)", name)
+    if match is None:
+        raise BenchError(f"{name!r} is no WideResNet.\nWrite wrn-DEPTH-WIDTH, for example wrn-34-10.")
+    depth, widen = int(match[1]), int(match[2])
+    if depth < 10 or depth % 6 != 4 or widen < 1:
+        nearest = max(10, 6 * round((depth - 4) / 6) + 4)
+        raise BenchError(
+            f"There is no WideResNet {name!r}: the depth must be 6n + 4 with n >= 1, the width at least 1.\n"
+            f"The nearest is wrn-{nearest}-{max(1, widen)}."
+        )
+    return WideResNet((depth - 4) // 6, widen, num_classes, in_channels)
+
+
+def name_from_weights(state: Mapping[str, Tensor]) -> str | None:
+    """The `wrn-D-W` whose layer names a state dict has; None where it is no WideResNet's."""
+    blocks = {
+        match[1] for key in state if (match := re.fullmatch(r"block1\.layer\.(\d+)\.conv1\.weight", key))
+    }
+    if not blocks or "block1.layer.0.conv1.weight" not in state:
+        return None
+    width = state["block1.layer.0.conv1.weight"].shape[0]
+    return f"wrn-{6 * len(blocks) + 4}-{width // 16}" if width >= 16 else None

@@ -1,0 +1,151 @@
+"""Recipes: everything about training that is not the defense itself, as YAML files in `bench/recipes/`.
+
+A recipe has a base and a list of rules. A rule names a method, dataset, student or role (a pattern; absent: any) and
+what is different there; later rules win. `--set` and the other flags of `bench run` come last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.attack import Protocol
+from bench.errors import BenchError, unknown_name
+from bench.schedule import Schedule
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Optimizer(_Frozen):
+    """Stochastic gradient descent on the student."""
+
+    lr: float = Field(gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=2e-4, ge=0)
+    nesterov: bool = False
+
+
+class Selection(_Frozen):
+    """Which epoch's weights are kept: the best weighted robustness under PGD on a split, or the last.
+
+    Selecting on the test set leaks it; that is what the papers did, and it is named in every record and table.
+    """
+
+    split: Literal["heldout", "test"]
+    keep: Literal["best", "last"] = "best"
+    hold_out: int = Field(default=0, ge=0, description="training images set aside; at most a fifth of them")
+    every: int = Field(default=1, ge=1, description="epochs between two looks; the last epoch is always looked at")
+    dense_from: int | None = Field(default=None, description="epoch (of the horizon) from which every epoch is looked at")
+    limit: int | None = Field(default=None, ge=1, description="samples looked at: the first so many of the split")
+    steps: int = Field(default=20, ge=1, description="PGD steps")
+    step_size: float = Field(default=0.003, gt=0, description="for eps = 8/255; scales with the dataset's eps")
+
+
+class Training(_Frozen):
+    """How long, how fast, on what batches."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    optimizer: Optimizer
+    schedule: Schedule
+    selection: Selection
+
+
+class Rule(_Frozen):
+    """What differs for some runs."""
+
+    method: str = "*"
+    dataset: str = "*"
+    student: str = "*"
+    role: str = Field(default="*", description='"student", "clean" or "robust": what the run trains')
+    variant: str | None = None
+    training: dict[str, Any] = {}
+    hyperparameters: dict[str, Any] = {}
+
+    def matches(self, method: str, dataset: str, student: str, role: str) -> bool:
+        """Whether the rule speaks of such a run."""
+        pairs = ((method, self.method), (dataset, self.dataset), (student, self.student), (role, self.role))
+        return all(fnmatchcase(value, pattern) for value, pattern in pairs)
+
+
+class TeacherRule(_Frozen):
+    """Which network is the teacher of a role, and how it is trained."""
+
+    role: Literal["clean", "robust"]
+    method: str = Field(default="*", description="the student's method")
+    dataset: str = "*"
+    model: str
+    trained_by: str = Field(description="method that trains the teacher")
+
+
+class Recipe(_Frozen):
+    """A named way of training all methods."""
+
+    name: str
+    description: str
+    published: bool = Field(description="a paper's or released code's schedule, rather than a reduced one of ours")
+    variant: str = Field(description="variant of the methods: paper, official")
+    protocol: Protocol = Field(description="default evaluation protocol")
+    training: dict[str, Any]
+    rules: list[Rule] = []
+    teachers: list[TeacherRule]
+    teacher_limit: int | None = Field(default=None, description="test images a teacher is evaluated on; None: all")
+
+    def resolve(self, method: str, dataset: str, student: str, role: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """(variant, training, hyper-parameters) for a run, before the user's flags."""
+        variant, training, hyperparameters = self.variant, self.training, dict[str, Any]()
+        for rule in self.rules:
+            if rule.matches(method, dataset, student, role):
+                variant = rule.variant or variant
+                training = merged(training, rule.training)
+                hyperparameters |= rule.hyperparameters
+        return variant, training, hyperparameters
+
+    def teacher(self, role: str, method: str, dataset: str) -> TeacherRule:
+        """The last rule that names a teacher of this role for a method and dataset."""
+        fitting = [
+            rule
+            for rule in self.teachers
+            if rule.role == role and fnmatchcase(method, rule.method) and fnmatchcase(dataset, rule.dataset)
+        ]
+        if not fitting:
+            raise BenchError(
+                f"The recipe {self.name!r} names no {role} teacher for the dataset {dataset!r}.\n"
+                f"Give one with --teacher {role}=FILE, or use another recipe."
+            )
+        return fitting[-1]
+
+
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings merged, the second winning; a schedule or other mapping with a new `kind` replaces the old."""
+    result = dict(base)
+    for key, value in change.items():
+        old = result.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and "kind" not in value:
+            result[key] = merged(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def names() -> list[str]:
+    """The recipes there are."""
+    return sorted(path.name[: -len(".yaml")] for path in files("bench").joinpath("recipes").iterdir())
+
+
+def load(name: str) -> Recipe:
+    """Read a recipe by its name."""
+    if name not in names():
+        raise unknown_name("recipe", name, names())
+    text = files("bench").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
+    try:
+        return Recipe.model_validate({"name": name, **yaml.safe_load(text)})
+    except ValidationError as error:
+        raise BenchError(f"The recipe {name!r} is not valid: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error

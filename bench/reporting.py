@@ -1,0 +1,58 @@
+"""What the user sees while work goes on: lines of text, and progress bars where output is a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Reporter:
+    """Prints to one console; progress bars appear on terminals alone, so that logs stay readable."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self._progress: Progress | None = None
+
+    def say(self, text: str) -> None:
+        """A line of text, printed above any progress bar; names in it are never read as markup."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, description: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+        """A progress bar; yields a function that advances it by a number of units."""
+        with self._bars() as progress:
+            task = progress.add_task(description, total=total, completed=done)
+            try:
+                yield lambda units: progress.advance(task, units)
+            finally:
+                progress.remove_task(task)
+
+    @contextmanager
+    def _bars(self) -> Iterator[Progress]:
+        """One live display for all tasks that are under way at the same time."""
+        if self._progress is not None:
+            yield self._progress
+            return
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            self._progress = progress
+            try:
+                yield progress
+            finally:
+                self._progress = None
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them: `45 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,166 @@
+"""`bench run`: from what the user asked for to a finished run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from bench import environment, hyperparameters, recipe, registry
+from bench.config import DataRef, Precision, Role, RunConfig, TeacherRef
+from bench.data.dataset import Dataset
+from bench.errors import BenchError
+from bench.models import build_model, split_spec
+from bench.recipe import Recipe, Training
+from bench.runs import RunFolder
+from bench.seeding import derive
+from bench.session import Session, absolute_spec
+from bench.training import Trainer
+
+
+@dataclass(frozen=True)
+class Request:
+    """One training run as the user (or a recipe, for a teacher) asks for it.
+
+    Attributes:
+        teachers: files named by the user, by role; `MODEL:FILE` where the architecture has to be said.
+        settings: `key=value` texts (`--set`).
+        role: for a teacher's own training.
+    """
+
+    method: str
+    student: str
+    dataset: str = "cifar10"
+    recipe: str = "official"
+    epochs: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    precision: Precision = "32"
+    limit_train: int | None = None
+    teachers: dict[str, str] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
+    role: Role | None = None
+
+    @property
+    def requested(self) -> dict[str, int]:
+        """What is changed of the recipe's schedule."""
+        values = {"epochs": self.epochs, "batch_size": self.batch_size, "limit_train": self.limit_train}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher ready for use, with what a run records of it."""
+
+    ref: TeacherRef
+    network: nn.Module
+
+
+def check(request: Request) -> None:
+    """Find mistakes in names and settings before anything long begins."""
+    method = hyperparameters.method_class(request.method)
+    registry.find("models", split_spec(request.student)[0])
+    registry.find("datasets", request.dataset)
+    hyperparameters.parse_settings(request.method, request.settings)
+    recipe.load(request.recipe)
+    for role in request.teachers:
+        if role not in method.roles:
+            needed = " and ".join(method.roles) or "none"
+            raise BenchError(f"--teacher {role}=...: {request.method} has no {role} teacher.\nTeachers it needs: {needed}.")
+
+
+def limited(session: Session, request: Request) -> Dataset:
+    """The dataset of a request, with as many training images as it allows."""
+    return session.dataset(absolute_spec(request.dataset)).limit_train(request.limit_train)
+
+
+def resolve(request: Request, dataset: Dataset, teachers: Sequence[Teacher]) -> RunConfig:
+    """The configuration a request comes to: recipe, then what the user changed."""
+    chosen = recipe.load(request.recipe)
+    role = request.role or "student"
+    variant, training_values, recipe_settings = chosen.resolve(request.method, dataset.name, request.student, role)
+    training = _training(chosen, training_values)
+    settings = hyperparameters.parse_settings(request.method, request.settings)
+    method = hyperparameters.method_class(request.method)
+    schedule = training.schedule.model_copy(update={"horizon": training.schedule.horizon or training.epochs})
+    return RunConfig(
+        method=request.method,
+        label=method.label,
+        variant=variant,
+        hyperparameters=hyperparameters.resolve(request.method, variant, recipe_settings, settings, dataset.eps),
+        overrides=settings,
+        student=request.student,
+        role=request.role,
+        data=DataRef(
+            name=dataset.name,
+            spec=absolute_spec(request.dataset),
+            fingerprint=dataset.train.fingerprint,
+            n=len(dataset.train),
+            classes=dataset.num_classes,
+            in_channels=dataset.in_channels,
+            eps=dataset.eps,
+        ),
+        recipe=request.recipe,
+        published=chosen.published,
+        protocol=chosen.protocol,
+        requested=request.requested,
+        epochs=request.epochs or training.epochs,
+        batch_size=request.batch_size or training.batch_size,
+        seed=request.seed,
+        precision=request.precision,
+        optimizer=training.optimizer,
+        schedule=schedule,
+        selection=training.selection,
+        teachers=[teacher.ref for teacher in teachers],
+    )
+
+
+def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), restart: bool = False) -> RunFolder:
+    """Train, continue, or find finished what a request asks for."""
+    dataset = limited(session, request)
+    config = resolve(request, dataset, teachers)
+    folder = RunFolder.of(session.home, config.id)
+    if restart:
+        folder.remove()
+    state = folder.state()
+    if state == "trained":
+        folder.config()
+        session.reporter.say(f"Already trained, nothing changed: {folder.id} (--restart trains it anew).")
+        return folder
+    if state == "running":
+        raise BenchError(f"{folder.id} is being trained by another process.\n`bench status` shows how far it is.")
+    folder.create(config, environment.describe(session.device))
+    networks = {teacher.ref.role: teacher.network for teacher in teachers}
+    student = new_network(config)
+    Trainer(config, dataset, student, networks, folder, session.device, session.reporter, session.stop).run()
+    return folder
+
+
+def new_network(config: RunConfig) -> nn.Module:
+    """The student of a run before its first step; the same weights for the same seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(config.seed, "weights"))
+        return build_model(config.student, config.data.classes, config.data.in_channels)
+
+
+def parse_teachers(texts: Sequence[str]) -> dict[str, str]:
+    """`role=FILE` texts (`--teacher`) by role."""
+    parsed: dict[str, str] = {}
+    for text in texts:
+        role, equals, file = text.partition("=")
+        if not equals or role not in ("clean", "robust") or not file:
+            raise BenchError(f"--teacher {text!r}: write --teacher robust=FILE or --teacher clean=FILE.")
+        parsed[role] = file
+    return parsed
+
+
+def _training(chosen: Recipe, values: dict[str, Any]) -> Training:
+    try:
+        return Training.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BenchError(f"The recipe {chosen.name!r} is not valid: {first['loc']}: {first['msg']}.") from error

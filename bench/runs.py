@@ -1,0 +1,257 @@
+"""Run folders: everything one training run leaves behind.
+
+config.json        the resolved configuration
+environment.json   versions, git commit, device
+metrics.jsonl      a line per logging step (kind "steps") and per epoch (kind "epoch")
+progress.json      where the run stands, refreshed while it runs
+resume.pt          all state needed to go on, removed when the run is finished
+best.safetensors   the student's selected weights; last.safetensors its final ones
+summary.json       written when the run is finished: what was selected, and how
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.config import RunConfig
+from bench.errors import BenchError
+from bench.files import atomic_path, write_text_atomically
+from bench.home import Home
+
+State = Literal["not run", "running", "interrupted", "trained"]
+
+
+class Progress(BaseModel):
+    """Where a run stands.
+
+    Attributes:
+        epoch: the epoch being trained, from 1. step: steps done in it. steps: steps in an epoch.
+        seconds_left: expected, by the speed so far; None before there is one.
+        updated: time.time() of the last refresh.
+        pid, host: who trains.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    seconds_left: float | None
+    updated: float
+    pid: int
+    host: str
+
+    def alive(self) -> bool:
+        """Whether the process that wrote this still runs (known on its own host only; elsewhere: wrote lately)."""
+        if self.host != socket.gethostname():
+            return time.time() - self.updated < 600
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+class Summary(BaseModel):
+    """What a finished run selected.
+
+    Attributes:
+        checkpoint: SHA-256 of the selected weights (best.safetensors).
+        selected_epoch: whose weights they are.
+        selected_on: "heldout", "test", or "last" for no selection.
+        accuracy: on the selection split, with its number of samples; None where nothing was looked at.
+        seconds: training time, all sittings together.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoint: str
+    selected_epoch: int
+    selected_on: str
+    accuracy: dict[str, float] | None
+    seconds: float
+    finished: str
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Reads and writes one run's folder; every file is replaced as a whole."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, home: Home, run_id: str) -> RunFolder:
+        """The folder of a run in a home, which may not exist yet."""
+        if Path(run_id).name != run_id or run_id in {"", ".", ".."}:
+            raise BenchError(f"{run_id!r} is no run id.\n`bench status` lists the runs there are.")
+        return cls(home.runs / run_id)
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.safetensors"
+
+    @property
+    def _resume(self) -> Path:
+        return self.path / "resume.pt"
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def create(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
+        """Make the folder with its configuration, or check that the one there is the same."""
+        path = self.path / "config.json"
+        if path.exists() and self.config() == config:
+            return
+        write_text_atomically(path, config.model_dump_json(indent=1) + "\n")
+        write_text_atomically(self.path / "environment.json", json.dumps(environment, indent=1) + "\n")
+
+    def remove(self) -> None:
+        """Delete the run and all it left (`--restart`)."""
+        try:
+            shutil.rmtree(self.path, ignore_errors=False)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise BenchError(f"Cannot remove {self.path}: {error.strerror}.\nRemove it by hand.") from error
+
+    def config(self) -> RunConfig:
+        """The run's configuration; a `BenchError` where the file is missing or not valid."""
+        config = _read(self.path / "config.json", RunConfig)
+        if config.id != self.id:
+            raise BenchError(
+                f"{self.path / 'config.json'} was changed: it describes the run {config.id}.\n"
+                "Restore it, or delete this folder and run the command again."
+            )
+        return config
+
+    def summary(self) -> Summary | None:
+        """What the run selected; None while it is not finished."""
+        path = self.path / "summary.json"
+        return _read(path, Summary) if path.exists() else None
+
+    def progress(self) -> Progress | None:
+        """Where the run stands; None before its first step."""
+        path = self.path / "progress.json"
+        return _read(path, Progress) if path.exists() else None
+
+    def state(self) -> State:
+        """Whether the run is not begun, running, interrupted or trained."""
+        if (self.path / "summary.json").exists():
+            return "trained"
+        progress = self.progress()
+        if progress is None:
+            return "interrupted" if self._resume.exists() else "not run"
+        return "running" if progress.alive() else "interrupted"
+
+    def write_progress(self, epoch: int, epochs: int, step: int, steps: int, seconds_left: float | None) -> None:
+        """Say where the run stands."""
+        progress = Progress(
+            epoch=epoch,
+            epochs=epochs,
+            step=step,
+            steps=steps,
+            seconds_left=seconds_left,
+            updated=time.time(),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+        )
+        write_text_atomically(self.path / "progress.json", progress.model_dump_json() + "\n")
+
+    def save_resume(self, state: Mapping[str, Any]) -> None:
+        """Write all state needed to go on; one file, so that it is never half old and half new."""
+        with atomic_path(self._resume) as temporary:
+            torch.save(dict(state), temporary)
+
+    def load_resume(self) -> dict[str, Any] | None:
+        """The state to go on from; None where there is none."""
+        if not self._resume.exists():
+            return None
+        try:
+            loaded: dict[str, Any] = torch.load(self._resume, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises a dozen types for a damaged file
+            raise BenchError(
+                f"{self._resume} is damaged ({type(error).__name__}); the run cannot go on from it.\n"
+                "Start it again with --restart."
+            ) from error
+        return loaded
+
+    def finish(self, summary: Summary) -> None:
+        """Declare the run finished; the state for resuming is no longer needed."""
+        write_text_atomically(self.path / "summary.json", summary.model_dump_json(indent=1) + "\n")
+        self._resume.unlink(missing_ok=True)
+        (self.path / "progress.json").unlink(missing_ok=True)
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        try:
+            with self._metrics.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise BenchError(f"Cannot write {self._metrics}: {error.strerror}.\nFree some space; then run again.") from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All lines of metrics.jsonl; a last line cut short by a crash is left out."""
+        if not self._metrics.exists():
+            return []
+        lines = []
+        for text in self._metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                break
+        return lines
+
+    def forget_metrics_after(self, epoch: int, step: int) -> None:
+        """Drop what was logged beyond a place in the run, so that a continued run logs nothing twice."""
+        kept = [line for line in self.metrics() if (line["epoch"], line["step"]) <= (epoch, step)]
+        write_text_atomically(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def all_runs(home: Home) -> Iterator[RunFolder]:
+    """Every run folder of a home, by name."""
+    if home.runs.is_dir():
+        for path in sorted(home.runs.iterdir()):
+            if (path / "config.json").exists():
+                yield RunFolder(path)
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _read(path: Path, model: type[Any]) -> Any:
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path} cannot be read: {error}.\nRestore it, or start the run again with --restart.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "content"
+        raise BenchError(
+            f"{path} is not valid: {place}: {first['msg']}.\nRestore it, or start the run again with --restart."
+        ) from error

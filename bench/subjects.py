@@ -1,0 +1,64 @@
+"""How records name what was evaluated."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from bench.attack import Protocol
+from bench.config import Role
+from bench.errors import BenchError
+from bench.records import Subject
+from bench.runs import RunFolder
+from bench.suites import Suite
+
+
+def run_subject(folder: RunFolder) -> Subject:
+    """The subject of a finished run's record: its selected student, or the teacher it trained."""
+    config, summary = folder.config(), folder.summary()
+    if summary is None:
+        raise BenchError(f"The run {folder.id} is not finished.\nContinue it with the `bench run` that began it.")
+    # A teacher of the user's own changes the result as a hyper-parameter does, so it stands among the overrides.
+    given = {f"teacher.{ref.role}": f"{Path(ref.source).stem}@{ref.checkpoint[:8]}" for ref in config.teachers if ref.given}
+    return Subject(
+        kind="teacher" if config.role else "student",
+        run=folder.id,
+        method=config.method,
+        label=config.label,
+        overrides=config.overrides | given,
+        role=config.role,
+        model=config.student,
+        seed=config.seed,
+        recipe=config.recipe,
+        setting=config.setting,
+        selection=summary.selected_on,
+        checkpoint=summary.checkpoint,
+    )
+
+
+def foreign_subject(
+    kind: Literal["teacher", "checkpoint"], source: str, model: str, checkpoint: str, role: Role | None = None
+) -> Subject:
+    """The subject of a file from elsewhere."""
+    stem = Path(source).stem
+    return Subject(
+        kind=kind,
+        run=None,
+        method=stem,
+        label=stem,
+        overrides={},
+        role=role,
+        model=model,
+        seed=None,
+        recipe=None,
+        setting="checkpoint from elsewhere",
+        selection="unknown",
+        checkpoint=checkpoint,
+    )
+
+
+def record_id(subject: Subject, dataset: str, suite: Suite, protocol: Protocol, n: int) -> str:
+    """The name of a record: the same evaluation of the same weights has the same one."""
+    name = subject.run or f"{dataset}_{subject.model}_{subject.method}_{subject.checkpoint[:8]}"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}__{suite.name}-{protocol}-n{n}")

@@ -1,0 +1,60 @@
+"""Suites: which attacks are run on a model, and on whom they are crafted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One attack of a suite.
+
+    Attributes:
+        attack: its registered name.
+        transfer: whether it is crafted on the surrogate, the robust teacher as it was before any student's training.
+    """
+
+    attack: str
+    transfer: bool = False
+
+    @property
+    def result(self) -> str:
+        """The name of its result in a record."""
+        return f"transfer:{self.attack}" if self.transfer else self.attack
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of attacks; clean accuracy is measured in every suite."""
+
+    name: str
+    description: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def needs_surrogate(self) -> bool:
+        return any(entry.transfer for entry in self.entries)
+
+
+_WHITEBOX = (Entry("fgsm"), Entry("pgd-sat"), Entry("pgd-trades"), Entry("cw-inf"))
+_BLACKBOX = (Entry("pgd-trades", transfer=True), Entry("cw-inf", transfer=True), Entry("square"))
+_AUTOATTACK = (Entry("autoattack"),)
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite("whitebox", "gradient attacks on the student itself (Tables 2, 3, 4, 7)", _WHITEBOX),
+        Suite("blackbox", "transfer from the robust teacher, and Square on the student (Tables 5, 6)", _BLACKBOX),
+        Suite("autoattack", "the standard AutoAttack ensemble", _AUTOATTACK),
+        Suite("full", "all of the above", _WHITEBOX + _BLACKBOX + _AUTOATTACK),
+    )
+}
+
+
+def suite_named(name: str) -> Suite:
+    """A suite by its name; a `BenchError` with the closest one where there is none."""
+    if name not in SUITES:
+        raise unknown_name("suite", name, SUITES)
+    return SUITES[name]

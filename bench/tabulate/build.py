@@ -1,0 +1,223 @@
+"""Puts cells where they belong: which columns, which rows, what is best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError
+from bench.records import Record
+from bench.tabulate.cells import Cells, groups, measure, newest, tidy
+from bench.tabulate.headers import dataset_label, detail
+from bench.tabulate.notes import left_out_note, measured_notes, paper_notes, reading_notes
+from bench.tabulate.paper import paper_frame
+from bench.tabulate.spec import Quantity, TableSpec
+from bench.tabulate.table import (
+    Cell,
+    Column,
+    ColumnGroup,
+    Group,
+    Row,
+    Section,
+    Source,
+    Table,
+    Values,
+    mark_best,
+)
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_LABELS: dict[Quantity, str] = {"clean": "Clean", "robust": "Robust", "weighted": "W-R"}
+_SOURCES: dict[Values, tuple[Source, ...]] = {
+    "measured": ("measured",),
+    "paper": ("paper",),
+    "compare": ("measured", "paper", "difference"),
+}
+_TITLES: dict[Source, str] = {"measured": "Measured", "paper": "Paper", "difference": "Measured minus paper"}
+
+
+def build_table(
+    spec: TableSpec,
+    records: Iterable[Record],
+    values: Values = "measured",
+    datasets: Sequence[str] | None = None,
+) -> Table:
+    """Build one table.
+
+    Args:
+        spec: which table.
+        records: evaluation records, of which the table takes those it has a place for.
+        values: "measured" (only what was measured here), "paper" (only what was published), or "compare"
+            (both, and their difference, in columns of their own).
+        datasets: only these, with or without results; None for the spec's and all others that have results.
+
+    Raises:
+        BenchError: published numbers are asked for and the spec names none, or its CSV is not right.
+    """
+    sources = _SOURCES[values]
+    if "paper" in sources and spec.paper is None:
+        raise BenchError(
+            f"Table {spec.number} has no published numbers to show.\n"
+            "Render it with --values measured, or name a CSV under `paper` in its spec."
+        )
+    measured = tidy(records if "measured" in sources else (), spec)
+    further = sorted(set(measured["dataset"] if datasets is None else datasets) - set(spec.datasets))
+    shown = [*(name for name in spec.datasets if datasets is None or name in datasets), *further]
+    measured = measured[measured["dataset"].isin(shown)]
+    published = paper_frame(spec) if "paper" in sources else tidy((), spec)
+    layout = _Layout(spec, sources, shown, newest(measured), published)
+    table = Table(
+        number=spec.number,
+        title=f"{spec.title} ({_provenance(spec, values)})",
+        values=values,
+        stub=("Attack", "Defense") if spec.sections == "attacks" else ("Dataset", spec.subject.capitalize()),
+        column_groups=layout.column_groups(),
+        sections=layout.sections(),
+        notes=(),
+    )
+    return replace(table, notes=tuple(_notes(table, spec, shown, measured, published)))
+
+
+def _notes(
+    table: Table, spec: TableSpec, datasets: list[str], measured: DataFrame, published: DataFrame
+) -> Iterator[str]:
+    yield from reading_notes(spec)
+    if table.values != "measured":
+        yield from paper_notes(spec, published, datasets)
+    if table.values != "paper":
+        current = newest(measured)
+        yield from measured_notes(table, spec, current)
+        yield from left_out_note(set(measured["record"]) - set(current["record"]))
+
+
+def _provenance(spec: TableSpec, values: Values) -> str:
+    citation = spec.paper.citation if spec.paper else ""
+    return {
+        "measured": "%, measured",
+        "paper": f"%, as published in {citation}, not measured here",
+        "compare": f"%, measured beside the numbers published in {citation}",
+    }[values]
+
+
+class _Layout:
+    """Columns and sections of a table, and the cells where they meet."""
+
+    def __init__(
+        self,
+        spec: TableSpec,
+        sources: tuple[Source, ...],
+        datasets: list[str],
+        measured: DataFrame,
+        paper: DataFrame,
+    ) -> None:
+        self.spec, self.sources, self.datasets = spec, sources, datasets
+        self.measured, self.paper = measure(measured), measure(paper)
+        self.measured_groups, self.paper_groups = groups(measured), groups(paper)
+        self.positions: dict[str, int] = {}
+        for frame in (measured, paper):
+            self.positions |= zip(frame["row"], frame["position"], strict=True)
+
+    def column_groups(self) -> tuple[ColumnGroup, ...]:
+        if self.spec.sections == "datasets":
+            return tuple(self._block(source, None) for source in self.sources)
+        return tuple(
+            self._block(source, group)
+            for dataset in self.datasets
+            for source in self.sources
+            if source == self.sources[0] or self._paper_group(dataset).n
+            for group in self._groups(source, dataset)
+        )
+
+    def sections(self) -> tuple[Section, ...]:
+        if self.spec.sections == "attacks":
+            empty = [Section(attack.label, None, attack.result) for attack in self.spec.attacks]
+        else:
+            empty = [
+                Section(self._header(group).header, group, None)
+                for dataset in self.datasets
+                for group in self._groups(self.sources[0], dataset)
+            ]
+        return tuple(replace(section, rows=self._rows(section)) for section in empty)
+
+    def _groups(self, source: Source, dataset: str) -> list[Group]:
+        if source == "paper":
+            return [self._paper_group(dataset)]
+        return [group for group in self.measured_groups if group.dataset == dataset] or [Group(dataset)]
+
+    def _paper_group(self, dataset: str) -> Group:
+        return next((group for group in self.paper_groups if group.dataset == dataset), Group(dataset))
+
+    def _block(self, source: Source, group: Group | None) -> ColumnGroup:
+        """Columns from one source: of one group, or of each section's group."""
+        if group is not None:
+            columns = [Column(_LABELS[name], name, source, group, None) for name in self.spec.columns]
+            return replace(self._header(group, source), columns=tuple(columns))
+        columns = []
+        for name in self.spec.columns:
+            if name == "clean":
+                columns.append(Column(_LABELS[name], name, source, None, None))
+                continue
+            prefix = "" if name == "robust" else f"{_LABELS[name]} "
+            columns += [
+                Column(prefix + attack.label, name, source, None, attack.result)
+                for attack in self.spec.attacks
+            ]
+        return ColumnGroup(_TITLES[source] if len(self.sources) > 1 else "", "", tuple(columns))
+
+    def _header(self, group: Group, source: Source | None = None) -> ColumnGroup:
+        title = dataset_label(group.dataset, self.spec)
+        if source and len(self.sources) > 1:
+            title = f"{_TITLES[source]}: {title}"
+        rivals = self.paper_groups if source == "paper" else self.measured_groups
+        return ColumnGroup(title, detail(group, self.spec, rivals), ())
+
+    def _rows(self, section: Section) -> tuple[Row, ...]:
+        """The spec's rows, filled or not, then those of further methods that have a number in the section."""
+        columns = [column for block in self.column_groups() for column in block.columns]
+        cells = {
+            label: [self._cell(column, section, label) for column in columns] for label in self.positions
+        }
+        filled = [label for label in cells if any(cell.value is not None for cell in cells[label])]
+        filled.sort(key=str.casefold)
+        labels: list[str] = []
+        for position, row in enumerate(self.spec.rows):
+            labels += [label for label in filled if self.positions[label] == position] or [row.label]
+        further = [label for label in filled if self.positions[label] == len(self.spec.rows)]
+        labels += further
+        by_column = []
+        for i, column in enumerate(columns):
+            below = [cells[label][i] if label in filled else Cell() for label in labels]
+            by_column.append(
+                mark_best(below) if self.spec.compared and column.source != "difference" else below
+            )
+        named = len(labels) - len(further)
+        return tuple(
+            Row(label, tuple(below[i] for below in by_column), further=i >= named)
+            for i, label in enumerate(labels)
+        )
+
+    def _cell(self, column: Column, section: Section, row: str) -> Cell:
+        group, attack = column.group or section.group, column.attack or section.attack
+        assert group is not None, "either the column or the section has a group"
+        # Clean accuracy in a table by datasets belongs to no attack: any result of the row has it.
+        attacks = [attack] if attack else [attack.result for attack in self.spec.attacks]
+        measured = _first(self.measured, group, attacks, row, column.quantity)
+        paper = _first(self.paper, self._paper_group(group.dataset), attacks, row, column.quantity)
+        if column.source == "difference":
+            return _difference(measured, paper)
+        return paper if column.source == "paper" else measured
+
+
+def _first(cells: Cells, group: Group, attacks: list[str], row: str, quantity: Quantity) -> Cell:
+    """The cell of the first of some attacks that has it."""
+    keys = ((group, attack, row, quantity) for attack in attacks)
+    return next((cells[key] for key in keys if key in cells), Cell())
+
+
+def _difference(measured: Cell, paper: Cell) -> Cell:
+    """What a reader gets who subtracts the numbers shown."""
+    if measured.shown is None or paper.shown is None:
+        return Cell()
+    return Cell(measured.shown - paper.shown, measured.group, records=measured.records, signed=True)

@@ -1,0 +1,187 @@
+"""From records to cells: a tidy frame, a line for each record and attack; then a number for each cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from bench.records import AttackResult, Record, Subject, unpack
+from bench.statistics import weighted_interval
+from bench.tabulate.spec import Quantity, TableSpec
+from bench.tabulate.table import Cell, Group
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+QUANTITIES: tuple[Quantity, ...] = ("clean", "robust", "weighted")
+GROUP = ["dataset", "setting", "protocol", "n", "total", "eps", "fingerprint"]
+COLUMNS = [
+    *("row", "position", "identity", "tag", "method", "label", "overrides", "model"),
+    *(*GROUP, "schedule", "seed", "attack"),
+    *(name for quantity in QUANTITIES for name in (quantity, f"{quantity}_low", f"{quantity}_high")),
+    *("surrogate", "parameters", "selection", "flags", "environment", "created", "record"),
+]
+"""Columns of a tidy frame. Accuracies are in [0, 1]; `row` is a row's label, `position` its place."""
+
+Cells = dict[tuple[Group, str, str, Quantity], Cell]
+"""Cells by group, attack, row and quantity; what is missing has no entry."""
+
+
+def tidy(records: Iterable[Record], spec: TableSpec) -> DataFrame:
+    """The records that belong into a table, one line for each of the table's attacks they have.
+
+    Evaluations of training samples and of other architectures are left out. Nothing is averaged here.
+    """
+    import pandas as pd
+
+    unique = {record.id: record for record in records}
+    lines = [line for record in unique.values() for line in _lines(record, spec)]
+    frame = pd.DataFrame(lines, columns=pd.Index(COLUMNS)).astype({"seed": "Int64"})
+    return _name_rows(frame, spec)
+
+
+def newest(frame: DataFrame) -> DataFrame:
+    """Only the newest record where several measured the same row, group and seed."""
+    ordered = frame.sort_values(["created", "record"], kind="stable")
+    return ordered.drop_duplicates([*GROUP, "attack", "row", "seed"], keep="last")
+
+
+def measure(frame: DataFrame) -> Cells:
+    """The cells of a frame without duplicates, seeds averaged."""
+    cells: Cells = {}
+    for group, (attack, row), part in grouped(frame, "attack", "row"):
+        for quantity in QUANTITIES:
+            cell = _cell(group, part[part[quantity].notna()], quantity)
+            if cell is not None:
+                cells[group, attack, row, quantity] = cell
+    return cells
+
+
+def grouped(frame: DataFrame, *further: str) -> Iterator[tuple[Group, tuple[Any, ...], DataFrame]]:
+    """The lines of each group, or of each group and content of further columns, in order."""
+    for key, part in frame.groupby([*GROUP, *further]):
+        values: tuple[Any, ...] = key
+        yield Group(*values[: len(GROUP)]), values[len(GROUP) :], part
+
+
+def groups(frame: DataFrame) -> list[Group]:
+    """The groups of a frame: by setting, then by protocol, the most samples first."""
+    found = {Group(*key) for key in frame[GROUP].itertuples(index=False, name=None)}
+    return sorted(
+        found, key=lambda group: (group.setting, group.protocol, -group.n, group.eps, group.fingerprint)
+    )
+
+
+def _lines(record: Record, spec: TableSpec) -> Iterator[dict[str, Any]]:
+    place = _place(record.subject, spec)
+    if place is None or record.data.split != "test" or not _has_model(record, spec):
+        return
+    subject, data = record.subject, record.data
+    shared = {
+        "position": place[0],
+        "row": place[1],
+        "identity": _identity(subject),
+        "tag": subject.checkpoint[:8] if subject.kind == "checkpoint" else subject.method,
+        "overrides": json.dumps(subject.overrides, sort_keys=True),
+        "dataset": data.name,
+        "setting": subject.setting if spec.compared else "",
+        "schedule": subject.setting,
+        "record": record.id,
+        **subject.model_dump(include={"method", "label", "model", "seed", "selection"}),
+        **data.model_dump(include={"n", "total", "eps", "fingerprint"}),
+        **record.model_dump(include={"protocol", "flags", "environment", "created"}),
+    }
+    for attack in spec.attacks:
+        if attack.result in record.results:
+            yield {**shared, "attack": attack.result, **_numbers(record, record.results[attack.result])}
+
+
+def _has_model(record: Record, spec: TableSpec) -> bool:
+    return spec.subject == "teacher" or record.subject.model == spec.model_for(record.data.name)
+
+
+def _place(subject: Subject, spec: TableSpec) -> tuple[int, str] | None:
+    """A subject's place among the rows and the row's label; None where it has no row in the table.
+
+    Only what the harness trained can be a row of the spec: a file from elsewhere may have any name.
+    """
+    if (subject.kind == "teacher") != (spec.subject == "teacher"):
+        return None
+    for position, row in enumerate(spec.rows):
+        if subject.kind == "teacher" and row.role == subject.role:
+            return position, row.label
+        if subject.kind == "student" and (row.method, row.overrides) == (subject.method, subject.overrides):
+            return position, row.label
+    known = {row.method for row in spec.rows} if subject.kind == "student" else set()
+    if subject.kind == "teacher" or (spec.further_rows == "variants" and subject.method not in known):
+        return None
+    return len(spec.rows), subject.label + _in_brackets(subject.overrides)
+
+
+def _identity(subject: Subject) -> str:
+    """What must be the same for two records to be seeds of one row."""
+    own = subject.checkpoint if subject.kind == "checkpoint" else subject.overrides
+    return json.dumps([subject.kind, subject.role, subject.method, own], sort_keys=True)
+
+
+def _in_brackets(overrides: dict[str, Any]) -> str:
+    settings = (
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in sorted(overrides.items())
+    )
+    return f" ({', '.join(settings)})" if overrides else ""
+
+
+def _numbers(record: Record, result: AttackResult) -> dict[str, Any]:
+    clean = record.results.get("clean")
+    numbers: dict[str, Any] = {
+        "robust": result.accuracy,
+        "robust_low": result.interval[0],
+        "robust_high": result.interval[1],
+        "surrogate": result.surrogate,
+        "parameters": json.dumps(result.parameters, sort_keys=True, default=str),
+    }
+    if clean is None:
+        return numbers
+    n = record.data.n
+    low, high = weighted_interval(unpack(clean.final, n), unpack(result.final, n))
+    return numbers | {
+        "clean": clean.accuracy,
+        "clean_low": clean.interval[0],
+        "clean_high": clean.interval[1],
+        "weighted": (clean.accuracy + result.accuracy) / 2,
+        "weighted_low": low,
+        "weighted_high": high,
+    }
+
+
+def _name_rows(frame: DataFrame, spec: TableSpec) -> DataFrame:
+    """Give different rows different labels, so that only seeds of the same are averaged."""
+    if spec.subject == "teacher":
+        return frame.assign(row=frame["row"] + " (" + frame["model"] + ")")
+    further = frame["position"] == len(spec.rows)
+    owners = frame[further].groupby("row")["identity"].nunique()
+    taken = {row.label for row in spec.rows} | set(owners[owners > 1].index)
+    clashing = further & frame["row"].isin(taken)
+    frame.loc[clashing, "row"] += " [" + frame.loc[clashing, "tag"] + "]"
+    return frame
+
+
+def _cell(group: Group, part: DataFrame, quantity: Quantity) -> Cell | None:
+    """One number from one line for each seed; None without lines."""
+    if part.empty:
+        return None
+    single = len(part) == 1
+    low, high = (100 * float(part[f"{quantity}_{end}"].iloc[0]) for end in ("low", "high"))
+    known = single and low == low  # NaN: the paper gives no outcomes to work W-R's interval out from
+    return Cell(
+        value=100 * float(part[quantity].mean()),
+        group=group,
+        std=None if single else 100 * float(part[quantity].std(ddof=1)),
+        interval=(low, high) if known else None,
+        seeds=len(part),
+        selection=tuple(sorted(set(part["selection"]))),
+        flags=tuple(sorted({flag for flags in part["flags"] for flag in flags})),
+        records=tuple(sorted(part["record"])),
+    )

@@ -1,0 +1,45 @@
+"""How a group of comparable results is called: above its columns and in the notes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from bench.tabulate.spec import TableSpec
+from bench.tabulate.table import Group
+
+
+def dataset_label(name: str, spec: TableSpec) -> str:
+    """A dataset's name for readers."""
+    return spec.datasets.get(name, name)
+
+
+def detail(group: Group, spec: TableSpec, rivals: Collection[Group]) -> str:
+    """A group's setting and number of samples, and whatever else tells it from the dataset's other groups.
+
+    A student other than the table's usual one is named. Empty for a dataset without results.
+    """
+    if not group.n:
+        return ""
+    parts = [group.setting, f"n = {group.n:,}"]
+    model = spec.model_for(group.dataset)
+    if model != spec.models.get("default"):
+        parts.append(f"student {model}")
+    if _differ("protocol", group, rivals):
+        parts.append(f"{group.protocol} protocol")
+    if _differ("eps", group, rivals):
+        parts.append(f"eps = {eps_text(group.eps)}")
+    if _differ("total", group, rivals):
+        parts.append(f"of {group.total:,}")
+    if _differ("fingerprint", group, rivals):
+        parts.append(f"images {group.fingerprint[:8]}")
+    return ", ".join(part for part in parts if part)
+
+
+def eps_text(eps: float) -> str:
+    """A bound as papers write it, `8/255`, where it is a whole number of grey levels."""
+    levels = eps * 255
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:.4g}"
+
+
+def _differ(attribute: str, group: Group, rivals: Collection[Group]) -> bool:
+    return len({getattr(rival, attribute) for rival in rivals if rival.dataset == group.dataset}) > 1

@@ -1,0 +1,121 @@
+"""A table as Markdown, LaTeX or CSV; the templates lie in `tables/templates`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import textwrap
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.tabulate import escape
+from bench.tabulate.resources import table_files
+from bench.tabulate.table import Cell, Column, Group, Row, Section, Table
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_MOST_COLUMNS = 12
+
+
+def to_markdown(table: Table) -> str:
+    """A table for GitHub's Markdown, with its title and notes; every column's header says all about it."""
+    return _markdown().get_template("table.md.j2").render(table=table)
+
+
+def to_latex(table: Table) -> str:
+    """`table` environments to `\\input`, shrunk where wider than the line; very wide tables in parts."""
+    return _latex().get_template("table.tex.j2").render(parts=table.split(_MOST_COLUMNS))
+
+
+def to_latex_document(tables: Iterable[tuple[Table, Path]], name: str) -> str:
+    """A document that shows tables which lie beside it.
+
+    Args:
+        tables: each with the file of its LaTeX.
+        name: what the document's own file is called.
+    """
+    files = [(table.number, path.name) for table, path in tables]
+    return _latex().get_template("tables.tex.j2").render(name=name, files=files)
+
+
+def to_csv(table: Table) -> str:
+    """Every cell on a line of its own, numbers in per cent, with its interval, seeds, flags and records."""
+    stream = io.StringIO()
+    lines = [_csv_line(table, *place) for place in table.cells()]
+    writer = csv.DictWriter(stream, list(lines[0]) if lines else ["table"], lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        writer.writerow({name: escape.one_line(str(text)) for name, text in line.items() if text is not None})
+    return stream.getvalue()
+
+
+def _csv_line(table: Table, section: Section, row: Row, column: Column, cell: Cell) -> dict[str, Any]:
+    place = column.group or section.group
+    group = cell.group or Group(place.dataset if place else "")
+    low, high = cell.interval or (None, None)
+    numbers = {"value": cell.value, "std": cell.std, "low": low, "high": high}
+    return {
+        "table": table.number,
+        "source": column.source,
+        "attack": column.attack or section.attack or "clean",
+        "row": row.label,
+        "dataset": group.dataset,
+        "setting": group.setting,
+        "protocol": group.protocol,
+        "n": group.n or None,
+        "eps": group.eps or None,
+        "quantity": column.quantity,
+        **{name: None if number is None else f"{number:.4f}" for name, number in numbers.items()},
+        "seeds": cell.seeds or None,
+        "mark": cell.mark,
+        "selection": "; ".join(cell.selection),
+        "flags": "; ".join(cell.flags),
+        "records": "; ".join(cell.records),
+    }
+
+
+@cache
+def _markdown() -> Environment:
+    from jinja2 import Environment
+
+    return Environment(finalize=lambda value: escape.markdown(str(value)), **_shared())
+
+
+@cache
+def _latex() -> Environment:
+    from jinja2 import Environment
+
+    environment = Environment(
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        finalize=lambda value: escape.latex(str(value)),
+        **_shared(),
+    )
+    environment.filters["wrap"] = _wrap
+    return environment
+
+
+def _shared() -> dict[str, Any]:
+    """What both kinds of templates share. Their `finalize` escapes every expression, so none is forgotten."""
+    from jinja2 import FileSystemLoader, StrictUndefined
+
+    return {
+        "loader": FileSystemLoader(table_files("templates")),
+        "undefined": StrictUndefined,
+        "trim_blocks": True,
+        "lstrip_blocks": True,
+        "keep_trailing_newline": True,
+    }
+
+
+def _wrap(texts: Iterable[str], width: int) -> list[str]:
+    """Texts as lines of about a width, each text on lines of its own; `n = 360` stays in one piece."""
+    unbroken = (text.replace(" = ", "\u00a0=\u00a0") for text in texts)
+    return [line for text in unbroken for line in textwrap.wrap(text, max(width, 18), break_on_hyphens=False)]

@@ -1,0 +1,173 @@
+"""What a table is: a YAML file, checked here. A further table is a further file, without code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from bench.errors import BenchError
+from bench.tabulate.resources import table_files
+
+Quantity = Literal["clean", "robust", "weighted"]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AttackSpec(_Strict):
+    """An attack of the table: its result's name in the records, its name for readers, and that in the CSV."""
+
+    result: Name = Field(description="as in a record: `fgsm`, `transfer:pgd-trades`")
+    label: Name
+    paper: str = Field(default="", description="what `{attack}` stands for in the spec's `paper`")
+
+
+class RowSpec(_Strict):
+    """A row that is shown with or without results."""
+
+    label: Name
+    method: str | None = Field(default=None, description="registered name; for a table of students")
+    overrides: dict[str, Any] = Field(default_factory=dict, description="hyper-parameters that make the row")
+    role: Literal["clean", "robust"] | None = Field(default=None, description="for a table of teachers")
+    paper: dict[str, str] = Field(
+        default_factory=dict, description="the CSV's row; by default `defense` is the label"
+    )
+
+
+class PaperSpec(_Strict):
+    """Where the published numbers of the table are: percentages in a CSV file.
+
+    In `where` and `values`, `{dataset}` and `{attack}` stand for the dataset's name and the attack's `paper`.
+    """
+
+    file: Path = Field(
+        description="name of a file beside the spec, or of one that is shipped; a path once read"
+    )
+    citation: Name
+    n: int = Field(gt=0, description="samples the numbers were measured on")
+    eps: float = Field(default=8 / 255, gt=0, description="L-infinity bound they were measured with")
+    where: dict[str, str] = Field(description="column and content that select the lines of this table")
+    values: dict[Quantity, str] = Field(description="the column of each quantity")
+    model: str | None = Field(
+        default=None, description="the column of the architecture, in a table of teachers"
+    )
+
+    @field_validator("file")
+    @classmethod
+    def _find(cls, file: Path, info: ValidationInfo) -> Path:
+        if file.name != str(file):
+            raise ValueError(f"{str(file)!r} is not the plain name of a file")
+        beside = info.context["folder"] if info.context else Path()
+        for folder in (beside, table_files("paper")):
+            if (folder / file).is_file():
+                return folder / file
+        raise ValueError(f"there is no {file} beside the spec, nor is one shipped")
+
+
+class TableSpec(_Strict):
+    """One table."""
+
+    number: int = Field(ge=0)
+    title: Name
+    default: bool = Field(default=True, description="rendered when no table is named")
+    subject: Literal["student", "teacher"] = "student"
+    access: Literal["white-box", "black-box"]
+    models: dict[str, str] = Field(
+        default_factory=dict, description="the students' architecture by dataset, `default` for all others"
+    )
+    datasets: dict[str, str] = Field(
+        min_length=1, description="shown even without results: name and name for readers"
+    )
+    sections: Literal["attacks", "datasets"] = Field(
+        default="attacks", description="what the rows are grouped by"
+    )
+    columns: list[Quantity] = Field(min_length=1)
+    attacks: list[AttackSpec] = Field(min_length=1)
+    rows: list[RowSpec]
+    further_rows: Literal["all", "variants"] = Field(
+        default="all", description="rows beyond `rows`: of any method, or only of the methods named there"
+    )
+    compared: bool = Field(
+        default=True,
+        description="whether rows are rivals: best and second are marked, settings never share a column",
+    )
+    paper: PaperSpec | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> TableSpec:
+        student = self.subject == "student"
+        if student != bool(self.models):
+            raise ValueError("`models` belongs to a table of students, and only there")
+        for row in self.rows:
+            if (row.method is None) == student or (row.role is None) != student:
+                raise ValueError(
+                    f"row {row.label!r} needs `{'method' if student else 'role'}` and nothing else of the two"
+                )
+        for what, names in (
+            ("attack", [attack.result for attack in self.attacks]),
+            ("attack's label", [attack.label for attack in self.attacks]),
+            ("row's label", [row.label for row in self.rows]),
+            ("column", list(self.columns)),
+        ):
+            if len(set(names)) < len(names):
+                raise ValueError(f"the same {what} twice")
+        return self
+
+    def model_for(self, dataset: str) -> str | None:
+        """The students' architecture on a dataset; None where any will do, or none is shown."""
+        return self.models.get(dataset, self.models.get("default"))
+
+
+def read_spec(path: Path) -> TableSpec:
+    """Read one spec.
+
+    Raises:
+        BenchError: the file cannot be read, is no YAML or no spec (says what is wrong and where).
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return TableSpec.model_validate(content, context={"folder": path.parent})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        reason = f"{place}: {first['msg']}" if place else first["msg"]
+    raise BenchError(
+        f"The table spec {path} is not valid: {reason}.\nRepair the file, or take it out of its folder."
+    )
+
+
+def load_specs(extra: Path | None = None) -> dict[int, TableSpec]:
+    """All tables by number: those shipped, then a user's own.
+
+    Args:
+        extra: folder with further `*.yaml` specs; it need not exist.
+
+    Raises:
+        BenchError: a spec cannot be read, is not valid, or has the number of another.
+    """
+    specs: dict[int, TableSpec] = {}
+    for folder in (table_files("specs"), extra):
+        for path in sorted(folder.glob("*.yaml")) if folder is not None else ():
+            spec = read_spec(path)
+            if spec.number in specs:
+                raise BenchError(
+                    f"The table spec {path} has the number {spec.number}, which another table has already.\n"
+                    f"Give it a number of its own; taken: {', '.join(map(str, sorted(specs)))}."
+                )
+            specs[spec.number] = spec
+    return dict(sorted(specs.items()))

@@ -1,0 +1,226 @@
+"""A table as it will be shown: blocks of columns, sections of rows, and a cell where they meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate, groupby, pairwise
+from math import floor
+from typing import Literal
+
+from bench.tabulate.spec import Quantity
+
+Source = Literal["measured", "paper", "difference"]
+Values = Literal["measured", "paper", "compare"]
+Mark = Literal["", "best", "second"]
+
+DASH = "–"
+TEST_SELECTED, FLAGGED = "†", "‡"
+
+
+@dataclass(frozen=True)
+class Group:
+    """What results must share to be compared, and the block of columns they then stand in.
+
+    Without results there is only the dataset's name.
+    """
+
+    dataset: str
+    setting: str = ""
+    protocol: str = ""
+    n: int = 0
+    total: int = 0
+    eps: float = 0.0
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number, or none, with all that belongs to it; numbers are per cent.
+
+    Attributes:
+        value: the number; over several seeds, their mean. None shows as a dash.
+        group: what it was measured on and under.
+        std: sample standard deviation over seeds; None for one seed.
+        interval: 95 % interval of a single seed's number: Wilson's, or for `weighted` the paired bootstrap's.
+        seeds: how many seeds are in it.
+        selection: what chose the checkpoints.
+        flags: failed sanity checks of the records.
+        records: ids of the records the number comes from.
+        signed: whether it is a difference, in percentage points.
+        mark: place among the rivals in its column.
+    """
+
+    value: float | None = None
+    group: Group | None = None
+    std: float | None = None
+    interval: tuple[float, float] | None = None
+    seeds: int = 0
+    selection: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    records: tuple[str, ...] = ()
+    signed: bool = False
+    mark: Mark = ""
+
+    @property
+    def shown(self) -> float | None:
+        """The number as a reader sees it, with two decimals; marks and differences come from it."""
+        if self.value is None:
+            return None
+        # Halves go up, as in the paper: of 10,000 samples, every other W-R ends in half a hundredth.
+        return floor(self.value * 100 + 0.5 + 1e-6) / 100
+
+    @property
+    def signs(self) -> str:
+        """Signs that lead to the notes."""
+        return (TEST_SELECTED if "test" in self.selection else "") + (FLAGGED if self.flags else "")
+
+    @property
+    def text(self) -> str:
+        """The cell as plain text: `54.54`, `54.54 ± 0.31 (3)†`, or a dash."""
+        if self.shown is None:
+            return DASH
+        number = f"{self.shown:{'+' if self.signed else ''}.2f}"
+        spread = "" if self.std is None else f" ± {self.std:.2f} ({self.seeds})"
+        return number + spread + self.signs
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of numbers; what it leaves open (None) is given by the section of the row."""
+
+    label: str
+    quantity: Quantity
+    source: Source
+    group: Group | None
+    attack: str | None
+
+
+@dataclass(frozen=True)
+class ColumnGroup:
+    """Columns under one header. The title may be empty where there is nothing to tell apart."""
+
+    title: str
+    detail: str
+    columns: tuple[Column, ...]
+
+    @property
+    def dataset(self) -> str:
+        """The dataset of all columns; empty where each section has its own."""
+        group = self.columns[0].group
+        return group.dataset if group else ""
+
+    @property
+    def header(self) -> str:
+        """Title and detail in one line."""
+        return " — ".join(part for part in (self.title, self.detail) if part)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A labelled row; one cell for each column of the table. A further row is one the spec does not name."""
+
+    label: str
+    cells: tuple[Cell, ...]
+    further: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows that belong together: those of one attack or, in other tables, of one dataset."""
+
+    label: str
+    group: Group | None
+    attack: str | None
+    rows: tuple[Row, ...] = ()
+
+    def between(self, start: int, end: int) -> Section:
+        """The section with only some of the columns, and without further rows that have no number in them."""
+        rows = (replace(row, cells=row.cells[start:end]) for row in self.rows)
+        return replace(
+            self,
+            rows=tuple(
+                row for row in rows if not row.further or any(cell.value is not None for cell in row.cells)
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """A finished table."""
+
+    number: int
+    title: str
+    values: Values
+    stub: tuple[str, str]
+    column_groups: tuple[ColumnGroup, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All columns of numbers, from left to right."""
+        return tuple(column for block in self.column_groups for column in block.columns)
+
+    def split(self, most: int) -> list[Table]:
+        """Tables of no more than so many columns, side by side in this one.
+
+        A block is never split, and the blocks of a dataset stay together where they can. Further rows without
+        a number in a part are not in it. Only the last part has the notes.
+        """
+        parts: list[list[ColumnGroup]] = [[]]
+        for _, blocks in groupby(self.column_groups, key=lambda block: block.dataset):
+            together = list(blocks)
+            if _width([*parts[-1], *together]) > most:
+                parts.append([])
+            for block in together:
+                if _width([*parts[-1], block]) > most:
+                    parts.append([])
+                parts[-1].append(block)
+        parts = [part for part in parts if part]
+        ends = [*accumulate(map(_width, parts))]
+        tables = [
+            replace(
+                self,
+                column_groups=tuple(part),
+                sections=tuple(section.between(start, end) for section in self.sections),
+                notes=(),
+            )
+            for part, start, end in zip(parts, [0, *ends], ends, strict=False)
+        ]
+        return [*tables[:-1], replace(tables[-1], notes=self.notes)]
+
+    @property
+    def has_headers(self) -> bool:
+        """Whether any block of columns has a header of its own."""
+        return any(block.header for block in self.column_groups)
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """First and last column of each block, counted from 1 and after the two columns of labels."""
+        ends = accumulate((_width([block]) for block in self.column_groups), initial=2)
+        return tuple((start + 1, end) for start, end in pairwise(ends))
+
+    def cells(self) -> Iterator[tuple[Section, Row, Column, Cell]]:
+        """Every cell with where it stands."""
+        for section in self.sections:
+            for row in section.rows:
+                for column, cell in zip(self.columns, row.cells, strict=True):
+                    yield section, row, column, cell
+
+
+def _width(blocks: Iterable[ColumnGroup]) -> int:
+    return sum(len(block.columns) for block in blocks)
+
+
+def mark_best(cells: list[Cell]) -> list[Cell]:
+    """Mark the best and the second-best number of a column, as shown; equal numbers share a mark.
+
+    A column with fewer than two numbers is left as it is: there is nothing to be better than.
+    """
+    numbers = [cell.shown for cell in cells if cell.shown is not None]
+    if len(numbers) < 2:
+        return cells
+    marks: tuple[Mark, ...] = ("best", "second")
+    places = dict(zip(sorted(set(numbers), reverse=True), marks, strict=False))
+    return [cell if cell.shown is None else replace(cell, mark=places.get(cell.shown, "")) for cell in cells]

@@ -1,0 +1,136 @@
+"""Teachers: found by role, as a file the user names, as a run that is finished, or trained first.
+
+A teacher the harness trains is a run like any other, of the method and architecture that the recipe names; it is
+trained with seed 0 whatever the student's seed, so that all students of a table have the same teachers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench import hyperparameters, recipe
+from bench.checkpoints import load_model, weights_hash
+from bench.config import Role, TeacherRef
+from bench.data.dataset import Dataset
+from bench.errors import BenchError
+from bench.evaluation import Evaluator
+from bench.foreign import load_foreign, split_model_file
+from bench.records import Record, Subject, read_record, write_record
+from bench.running import Request, Teacher, limited, resolve, train
+from bench.runs import RunFolder
+from bench.session import Session
+from bench.subjects import foreign_subject, record_id, run_subject
+from bench.suites import SUITES
+
+
+def gather(session: Session, request: Request) -> list[Teacher]:
+    """All teachers a run needs, in the order in which its method names them, each evaluated once."""
+    teachers = []
+    for role in hyperparameters.method_class(request.method).roles:
+        teacher = find(session, request, "clean" if role == "clean" else "robust")
+        record = evaluate_once(session, request, teacher)
+        warn_if_not_robust(session, teacher, record)
+        teachers.append(teacher)
+    return teachers
+
+
+def find(session: Session, request: Request, role: Role) -> Teacher:
+    """The teacher of a role for a student's run."""
+    if role in request.teachers:
+        return from_file(session, request.teachers[role], role, limited(session, request))
+    asked = teacher_request(request, role, limited(session, request))
+    folder = train_teacher(session, asked)
+    return from_run(folder, role)
+
+
+def teacher_request(request: Request, role: Role, dataset: Dataset, method: str | None = None) -> Request:
+    """The run that trains the recipe's teacher of a role; `method`: the student's, where not the request's own."""
+    student_method = request.method if method is None else method
+    rule = recipe.load(request.recipe).teacher(role, student_method, dataset.name)
+    if hyperparameters.method_class(rule.trained_by).roles:
+        raise BenchError(
+            f"The recipe {request.recipe!r} trains its {role} teacher by {rule.trained_by}, which needs a teacher itself.\n"
+            "Name a method without teachers (natural, sat, trades) there."
+        )
+    return replace(
+        request,
+        method=rule.trained_by,
+        student=rule.model,
+        role=role,
+        seed=0,
+        epochs=None,
+        batch_size=None,
+        teachers={},
+        settings=(),
+    )
+
+
+def train_teacher(session: Session, asked: Request, restart: bool = False) -> RunFolder:
+    """Train a teacher, or find it trained."""
+    folder = RunFolder.of(session.home, resolve(asked, limited(session, asked), ()).id)
+    if folder.state() != "trained" or restart:
+        session.reporter.say(
+            f"The {asked.role} teacher ({asked.student} by {asked.method}, {asked.recipe} recipe) is not trained yet: first it."
+        )
+        return train(session, asked, restart=restart)
+    return folder
+
+
+def from_run(folder: RunFolder, role: Role) -> Teacher:
+    """A teacher that the harness trained."""
+    config, summary = folder.config(), folder.summary()
+    assert summary is not None
+    network, spec = load_model(folder.best, config.student, config.data.classes, config.data.in_channels)
+    ref = TeacherRef(role=role, model=spec, source=folder.id, checkpoint=weights_hash(network), given=False)
+    if ref.checkpoint != summary.checkpoint:
+        raise BenchError(
+            f"{folder.best} is not what the run {folder.id} selected (its weights were changed).\n"
+            "Train it anew with --restart."
+        )
+    return Teacher(ref, network)
+
+
+def from_file(session: Session, text: str, role: Role, dataset: Dataset) -> Teacher:
+    """A teacher the user names: `FILE`, or `MODEL:FILE` where the architecture has to be said."""
+    model, path = split_model_file(text)
+    network, spec = load_foreign(session, path, model, dataset)
+    ref = TeacherRef(role=role, model=spec, source=str(path.resolve()), checkpoint=weights_hash(network), given=True)
+    return Teacher(ref, network)
+
+
+def evaluate_once(session: Session, request: Request, teacher: Teacher) -> Record:
+    """The teacher's record under the white-box suite, as in Table 2: read where it exists, else measured now."""
+    chosen, dataset, suite = recipe.load(request.recipe), limited(session, request), SUITES["whitebox"]
+    n = min(chosen.teacher_limit or len(dataset.test), len(dataset.test))
+    subject = teacher_subject(session, teacher, dataset)
+    identity = record_id(subject, dataset.name, suite, chosen.protocol, n)
+    path = session.home.records / f"{identity}.json"
+    if path.exists():
+        return read_record(path)
+    evaluator = Evaluator(session.device, chosen.protocol, session.reporter, session.stop)
+    network = teacher.network.to(session.device)
+    record = evaluator.evaluate(network, dataset, subject, suite, n, identity)
+    write_record(record, session.home.records)
+    accuracies = ", ".join(f"{name} {result.accuracy:.1%}" for name, result in record.results.items())
+    session.reporter.say(f"The {teacher.ref.role} teacher ({teacher.ref.model}) on {n} test images: {accuracies}.")
+    return record
+
+
+def teacher_subject(session: Session, teacher: Teacher, dataset: Dataset) -> Subject:
+    """How records name a teacher."""
+    ref = teacher.ref
+    if ref.given:
+        return foreign_subject("teacher", ref.source, ref.model, ref.checkpoint, ref.role)
+    return run_subject(RunFolder.of(session.home, ref.source))
+
+
+def warn_if_not_robust(session: Session, teacher: Teacher, record: Record) -> None:
+    """Say so when a "robust" teacher stands PGD no better than chance, or on less than a third of what it knows."""
+    if teacher.ref.role != "robust":
+        return
+    clean, robust = record.results["clean"], record.results["pgd-sat"]
+    if robust.interval[0] <= 1 / record.data.classes or robust.accuracy < clean.accuracy / 3:
+        session.reporter.say(
+            f"Warning: the robust teacher ({teacher.ref.model}, {teacher.ref.source}) is not robust: "
+            f"{robust.accuracy:.1%} under PGD-SAT, {clean.accuracy:.1%} clean. What it teaches is worth little."
+        )

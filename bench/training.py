@@ -1,0 +1,252 @@
+"""The training loop: one run from its first step, or from where it stopped, to its summary."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import hyperparameters
+from bench.checkpoints import SPEC_KEY, save_weights, weights_hash
+from bench.config import RunConfig
+from bench.data.augment import batches, plan_epoch
+from bench.data.dataset import Dataset, to_float
+from bench.defense import Batch, Models
+from bench.device import with_precision
+from bench.errors import BenchError
+from bench.monitor import Monitor, split_for
+from bench.reporting import Reporter, duration
+from bench.runs import RunFolder, Summary, now
+from bench.seeding import generator
+from bench.stopping import StopRequest
+
+_LOG_EVERY = 50
+"""Steps between two looks at the loss terms; each look waits for the device."""
+_SAVE_SECONDS = 300
+"""Longest time between two checkpoints within a long epoch."""
+_PROGRESS_SECONDS = 2
+
+
+class Trainer:
+    """Trains a student by a defense.
+
+    Nothing random is carried along: the order of the images, the augmentation and the attack's noise follow from
+    (seed, epoch, step), so a run that is continued is the run that was never interrupted.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        student: nn.Module,
+        teachers: Mapping[str, nn.Module],
+        folder: RunFolder,
+        device: torch.device,
+        reporter: Reporter,
+        stop: StopRequest,
+    ) -> None:
+        self.config, self.folder, self.device = config, folder, device
+        self.reporter, self.stop = reporter, stop
+        train, looked_at = split_for(dataset, config.selection)
+        self.train = train.to(device)
+        self.padding, self.flip = dataset.padding, dataset.flip
+        self.steps = math.ceil(len(train) / config.batch_size)
+        self.student = student.to(device)
+        frozen = {role: network.to(device).eval().requires_grad_(False) for role, network in teachers.items()}
+        self.models = Models(
+            with_precision(self.student, config.precision),
+            {role: with_precision(network, config.precision) for role, network in frozen.items()},
+        )
+        self.defense = hyperparameters.make(config.method, config.hyperparameters)
+        self.optimizer = torch.optim.SGD(self.student.parameters(), **config.optimizer.model_dump())
+        self.monitor = Monitor(looked_at.to(device), config.selection, config.data.eps, config.seed)
+        # Sums of the loss terms over this epoch's `count` steps, and what they were at the last logging step.
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+        self.logged: dict[str, float] = {}
+        self.logged_count = 0
+        self.best: dict[str, Any] = {"score": -1.0, "epoch": 0, "accuracy": None}
+        self.seconds_before = 0.0
+
+    def run(self) -> Summary:
+        """Train to the end.
+
+        Raises:
+            Interrupted: a signal asked to stop; the state is saved.
+            BenchError: the loss is no longer finite; the last good checkpoint is intact.
+        """
+        first_epoch, first_step = self._begin()
+        self.started, self.saved = time.monotonic(), time.monotonic()
+        self.done = 0
+        total = self.config.epochs * self.steps
+        before = (first_epoch - 1) * self.steps + first_step
+        self.left = total - before
+        description = f"{self.config.label} on {self.config.data.name}"
+        with self.reporter.task(description, total, before) as advance:
+            for epoch in range(first_epoch, self.config.epochs + 1):
+                self._train_epoch(epoch, first_step if epoch == first_epoch else 0, advance)
+                self.defense.after_epoch(epoch)
+                self._end_epoch(epoch)
+        return self._finish()
+
+    def _begin(self) -> tuple[int, int]:
+        """Bring defense and networks to where the run stands; the epoch and step to go on with."""
+        self.defense.begin(self.models, self.config.epochs)
+        state = self.folder.load_resume()
+        if state is None:
+            self.folder.forget_metrics_after(0, 0)
+            return 1, 0
+        try:
+            self.student.load_state_dict(state["student"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.defense.load_state_dict(state["defense"])
+            self.best, self.seconds_before = state["best"], state["seconds"]
+            self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+            self.count, self.logged, self.logged_count = state["count"], state["logged"], state["logged_count"]
+            epoch, step = state["epoch"], state["step"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise BenchError(
+                f"The saved state of {self.folder.id} does not fit this version ({error}).\n"
+                "Start the run again with --restart."
+            ) from error
+        self.folder.forget_metrics_after(epoch, step)
+        self.reporter.say(f"Continuing {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step}.")
+        return epoch, step
+
+    def _train_epoch(self, epoch: int, first_step: int, advance: Any) -> None:
+        plan = plan_epoch(len(self.train), self.config.seed, epoch, self.padding, self.flip)
+        todo = batches(self.train, plan, self.config.batch_size, self.padding, start=first_step)
+        shown = 0.0
+        for step, (images, labels, _) in enumerate(todo, start=first_step):
+            self._step(to_float(images), labels, epoch, step)
+            self.done += 1
+            advance(1)
+            if (step + 1) % _LOG_EVERY == 0:
+                self._log_steps(epoch, step + 1)
+            if time.monotonic() - shown > _PROGRESS_SECONDS:
+                self.folder.write_progress(epoch, self.config.epochs, step + 1, self.steps, self.seconds_left())
+                shown = time.monotonic()
+            if self.stop or time.monotonic() - self.saved > _SAVE_SECONDS:
+                self._read_sums(epoch, step + 1)
+                self._save(epoch, step + 1)
+            if self.stop:
+                raise self.stop.interrupt(
+                    f"Stopped {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step + 1} of {self.steps}; "
+                    "all is saved.\nRun the same command again to continue."
+                )
+
+    def _step(self, x: Tensor, y: Tensor, epoch: int, step: int) -> None:
+        noise = generator(self.config.seed, "attack", epoch, step, device=self.device)
+        batch = Batch(x, y, epoch, step, noise)
+        rate = self.config.schedule.lr(self.config.optimizer.lr, epoch, self.config.epochs, step / self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.models.student.train()
+        loss = self.defense.loss(batch, self.models)
+        self.optimizer.zero_grad()
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.defense.after_step(batch, self.models)
+        for name, value in {"loss": loss.total, **loss.terms}.items():
+            value = value.detach().double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.count += 1
+
+    def _read_sums(self, epoch: int, step: int) -> dict[str, float]:
+        """The sums over this epoch as numbers; here, and not in every step, a loss that ran away is noticed."""
+        read = {name: value.item() for name, value in self.sums.items()}
+        bad = sorted(name for name, value in read.items() if not math.isfinite(value))
+        if bad:
+            raise BenchError(
+                f"{self.folder.id}: the training loss is no longer finite by step {step} of epoch {epoch} "
+                f"({', '.join(bad)}); the last good checkpoint is kept in {self.folder.path}.\n"
+                "Lower the learning rate or the weight of the term that ran away (--set), and start again with --restart."
+            )
+        return read
+
+    def _log_steps(self, epoch: int, step: int) -> None:
+        """Log the means since the last logging step of this epoch."""
+        read = self._read_sums(epoch, step)
+        steps = self.count - self.logged_count
+        means = {name: (read[name] - self.logged.get(name, 0)) / steps for name in read}
+        self.logged, self.logged_count = read, self.count
+        self.folder.append_metrics({"kind": "steps", "epoch": epoch, "step": step, "terms": means})
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Log the epoch, look at the models where the recipe says so, keep the best, save."""
+        read = self._read_sums(epoch, self.steps)
+        means = {name: value / self.count for name, value in read.items()}
+        self.sums, self.count, self.logged, self.logged_count = {}, 0, {}, 0
+        accuracy = self.monitor.look(self.models) if self._looks(epoch) else None
+        line = {"kind": "epoch", "epoch": epoch, "step": self.steps, "terms": means, "accuracy": accuracy}
+        line["lr"] = self.optimizer.param_groups[0]["lr"]
+        line["seconds"] = round(self.seconds_before + time.monotonic() - self.started, 3)
+        self.folder.append_metrics(line)
+        if accuracy is not None:
+            score = (accuracy["student"]["clean"] + accuracy["student"]["robust"]) / 2
+            if self.config.selection.keep == "last" or score > self.best["score"]:
+                self.best = {"score": score, "epoch": epoch, "accuracy": accuracy["student"]}
+                self._save_weights("best")
+        if epoch < self.config.epochs:
+            self._save(epoch + 1, 0)
+
+    def _looks(self, epoch: int) -> bool:
+        selection, epochs = self.config.selection, self.config.epochs
+        horizon = self.config.schedule.horizon or epochs
+        dense = selection.dense_from is not None and epoch * horizon >= selection.dense_from * epochs
+        return dense or epoch % selection.every == 0 or epoch == epochs
+
+    def seconds_left(self) -> float | None:
+        """Expected time to the end by this sitting's speed; None before the first step."""
+        if not self.done:
+            return None
+        return (time.monotonic() - self.started) / self.done * (self.left - self.done)
+
+    def _save(self, epoch: int, step: int) -> None:
+        self.folder.save_resume(
+            {
+                "epoch": epoch,
+                "step": step,
+                "student": self.student.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "defense": self.defense.state_dict(),
+                "best": self.best,
+                "seconds": self.seconds_before + time.monotonic() - self.started,
+                "sums": self.sums,
+                "count": self.count,
+                "logged": self.logged,
+                "logged_count": self.logged_count,
+            }
+        )
+        self.saved = time.monotonic()
+
+    def _save_weights(self, name: str) -> None:
+        config = self.config
+        metadata = {
+            SPEC_KEY: config.student,
+            "num_classes": str(config.data.classes),
+            "in_channels": str(config.data.in_channels),
+            "run": self.folder.id,
+        }
+        save_weights(self.folder.path / f"{name}.safetensors", self.student, metadata)
+        if name == "best":
+            self.best["checkpoint"] = weights_hash(self.student)
+
+    def _finish(self) -> Summary:
+        self._save_weights("last")
+        selection = self.config.selection
+        summary = Summary(
+            checkpoint=self.best["checkpoint"],
+            selected_epoch=self.best["epoch"],
+            selected_on="last" if selection.keep == "last" else selection.split,
+            accuracy=self.best["accuracy"],
+            seconds=self.seconds_before + time.monotonic() - self.started,
+            finished=now(),
+        )
+        self.folder.finish(summary)
+        self.reporter.say(f"Trained {self.folder.id} in {duration(summary.seconds)}.")
+        return summary

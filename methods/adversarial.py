@@ -1,0 +1,49 @@
+"""What all defenses share that train on adversarial images: the inner maximisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from attacks.loop import GradientAttack, Objective
+from attacks.pgd import PGD
+from bench.attack import Start
+from bench.defense import Batch, Defense, mode
+
+
+@dataclass(kw_only=True)
+class AdversarialDefense(Defense):
+    """A defense with an inner PGD.
+
+    Attributes:
+        eps: radius of the L-infinity ball, for images in [0, 1].
+        step_size: length of an attack step.
+        steps: attack iterations.
+        start: where the attack starts; `gaussian` is x + 0.001 * N(0, 1).
+        attack_in_train_mode: whether the attacked model keeps batch statistics (which then move) during the attack.
+    """
+
+    eps: float = 8 / 255
+    step_size: float = 2 / 255
+    steps: int = 10
+    start: Start = "gaussian"
+    attack_in_train_mode: bool = False
+
+    lengths: ClassVar[tuple[str, ...]] = ("eps", "step_size")
+
+    def inner_attack(self) -> GradientAttack:
+        """The attack that makes x*; a defense with another one than PGD replaces this."""
+        return PGD(eps=self.eps, step_size=self.step_size, steps=self.steps, start=self.start)
+
+    def craft(self, model: nn.Module, batch: Batch, objective: Objective | None = None) -> Tensor:
+        """x* for a batch: PGD against `model`, on cross-entropy unless an objective is given.
+
+        Returns:
+            Images in [0, 1], shape (B, C, H, W), without graph. The model is back in its own mode.
+        """
+        with mode(model, training=self.attack_in_train_mode):
+            return self.inner_attack()(
+                model, batch.x, batch.y, noise=batch.noise, generator=batch.generator, objective=objective
+            )

@@ -1,0 +1,49 @@
+"""ARD, adversarially robust distillation (Goldblum et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+
+from bench.attack import Start
+from bench.defense import Batch, Loss, Models
+from methods.adversarial import AdversarialDefense
+from methods.losses import mean_kl, softened
+
+
+@dataclass(kw_only=True)
+class ARD(AdversarialDefense):
+    """alpha * T^2 * meanKL(p(r(x); T) || p(s(x*); T)) + (1 - alpha) * CE(s(x), y); x*: PGD-10 on CE, uniform start.
+
+    Attributes:
+        alpha: weight of the distillation term.
+        temperature: T.
+    """
+
+    start: Start = "uniform"
+    alpha: float = 1.0
+    temperature: float = 30.0
+
+    label: ClassVar[str] = "ARD"
+    source: ClassVar[str] = "Goldblum et al. 2020, arXiv:1905.09747"
+    roles: ClassVar[tuple[str, ...]] = ("robust",)
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "official": {"attack_in_train_mode": True},
+    }
+
+    def loss(self, batch: Batch, models: Models) -> Loss:
+        with torch.no_grad():
+            target = softened(models.robust(batch.x), self.temperature)
+        x_adv = self.craft(models.student, batch)
+        adv_logits = models.student(x_adv)
+        # With alpha = 1 the clean forward adds no gradient, but batch-norm's running statistics see x through it.
+        with torch.set_grad_enabled(self.alpha < 1):
+            clean_logits = models.student(batch.x)
+            ce = F.cross_entropy(clean_logits, batch.y)
+        kl = self.temperature**2 * mean_kl(target, adv_logits, self.temperature)
+        return Loss(self.alpha * kl + (1 - self.alpha) * ce, {"kl_adv": kl, "ce_clean": ce})

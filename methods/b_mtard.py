@@ -1,0 +1,53 @@
+"""B-MTARD, balanced multi-teacher adversarial distillation (Zhao et al. 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from bench.defense import Batch, Loss, Models
+from methods.balance import TemperatureBalance
+from methods.losses import mean_entropy, softened
+from methods.mtard import MTARD
+
+
+@dataclass(kw_only=True)
+class BMTARD(MTARD):
+    """MTARD with the targets p(r(x*); T_adv) and p(t(x); T_nat), temperatures balanced by `TemperatureBalance`.
+
+    Attributes:
+        temperature_rate: how far a temperature moves in a step.
+    """
+
+    temperature_rate: float = 0.001
+
+    label: ClassVar[str] = "B-MTARD"
+    source: ClassVar[str] = "Zhao et al. 2024, TPAMI"
+
+    def begin(self, models: Models, epochs: int) -> None:
+        super().begin(models, epochs)
+        self.temperatures = TemperatureBalance()
+
+    def targets(self, adv_logits: Tensor, clean_logits: Tensor) -> tuple[Tensor, Tensor]:
+        self.temperatures.to(adv_logits.device)
+        target_adv = softened(adv_logits, self.temperatures.adv)
+        target_nat = softened(clean_logits, self.temperatures.nat)
+        self._entropies = mean_entropy(target_adv), mean_entropy(target_nat)
+        return target_adv, target_nat
+
+    def loss(self, batch: Batch, models: Models) -> Loss:
+        loss = super().loss(batch, models)
+        entropy_adv, entropy_nat = self._entropies
+        loss.terms.update(t_adv=self.temperatures.adv, t_nat=self.temperatures.nat)
+        self.temperatures.update(entropy_adv, entropy_nat, self.rate(self.temperature_rate, batch.epoch))
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "temperatures": self.temperatures.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.temperatures.load_state_dict(state["temperatures"])

@@ -1,0 +1,81 @@
+"""State that moves with training: MTARD's loss weights and B-MTARD's teacher temperatures.
+
+Both stay on the loss's device as float64 scalars, so that a step never waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def decayed(rate: float, epoch: int, milestones: Sequence[int]) -> float:
+    """A rate that is multiplied by 0.1 after each milestone epoch (epochs count from 1)."""
+    return rate * 0.1 ** sum(epoch > milestone for milestone in milestones)
+
+
+class LossWeights:
+    """MTARD's adaptive weights (Zhao et al. 2022, section 3.3): the loss that has fallen less weighs more."""
+
+    def __init__(self) -> None:
+        self.first_adv: Tensor | None = None
+        self.first_nat: Tensor | None = None
+        self.nat = torch.tensor(0.5, dtype=torch.float64)
+
+    def update(self, adv: Tensor, nat: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        """Move the weights by one step's losses and return (w_adv, w_nat), scalars that sum to 1.
+
+        a = A / A_first, n = N / N_first; w_nat <- w_nat - rate * (w_nat - n / (a + n)).
+        """
+        adv, nat = adv.detach().double(), nat.detach().double()
+        if self.first_adv is None or self.first_nat is None:
+            self.first_adv, self.first_nat = adv, nat
+        relative_adv = adv / self.first_adv.to(adv.device)
+        relative_nat = nat / self.first_nat.to(nat.device)
+        weight = self.nat.to(adv.device)
+        self.nat = weight - rate * (weight - relative_nat / (relative_adv + relative_nat))
+        return 1 - self.nat, self.nat
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"first_adv": self.first_adv, "first_nat": self.first_nat, "nat": self.nat}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.first_adv, self.first_nat, self.nat = state["first_adv"], state["first_nat"], state["nat"]
+
+
+class TemperatureBalance:
+    """B-MTARD's teacher temperatures (Zhao et al. 2024): they move until both teachers are equally sure."""
+
+    LOW, HIGH = 1.0, 10.0
+
+    def __init__(self) -> None:
+        self.adv = torch.tensor(1.0, dtype=torch.float64)
+        self.nat = torch.tensor(1.0, dtype=torch.float64)
+
+    def to(self, device: torch.device) -> None:
+        """Move the temperatures to where the logits are."""
+        self.adv, self.nat = self.adv.to(device), self.nat.to(device)
+
+    def update(self, entropy_adv: Tensor, entropy_nat: Tensor, rate: float, *, move_adv: bool = True) -> None:
+        """T_adv <- T_adv - rate * sign(H_adv / H_nat - 1), T_nat likewise with the ratio turned over; in [1, 10].
+
+        Args:
+            entropy_adv: mean entropy of the robust teacher's target in this step, nats.
+            entropy_nat: of the clean teacher's.
+            rate: length of the step.
+            move_adv: whether the robust teacher's temperature moves too.
+        """
+        h_adv, h_nat = entropy_adv.detach().double(), entropy_nat.detach().double()
+        self.to(h_adv.device)
+        if move_adv:
+            self.adv = (self.adv - rate * torch.sign(h_adv / h_nat - 1)).clamp(self.LOW, self.HIGH)
+        self.nat = (self.nat - rate * torch.sign(h_nat / h_adv - 1)).clamp(self.LOW, self.HIGH)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"adv": self.adv, "nat": self.nat}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.adv, self.nat = state["adv"], state["nat"]

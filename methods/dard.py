@@ -1,0 +1,82 @@
+"""DARD, Dice adversarial robustness distillation (Zou et al. 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attacks.dpgd import DPGD
+from attacks.loop import GradientAttack
+from bench.attack import Start
+from bench.defense import Batch, Loss, Models, mode
+from methods.adversarial import AdversarialDefense
+from methods.losses import batch_kl, softened
+
+
+@dataclass(kw_only=True)
+class DARD(AdversarialDefense):
+    """Distillation on DPGD's adversarial images from a mixture of what the teacher says of x and of x*.
+
+    `mixed` (the paper): (1 - alpha) * CE(s(x*), y) + alpha * T^2 * batchKL(q || p(s(x*); T)) with
+    q = mix * p(r(x)) + (1 - mix) * p(r(x*)).
+
+    `branches` (public code of the method's name): the mean of that loss over two branches, (x, r(x)) and
+    (x*, r(x*_r)), x*_r being DPGD against the teacher; the teacher's *probabilities* are softened:
+    q = softmax(p(r) / T).
+
+    Attributes:
+        form: which of the two.
+        mix: weight of the clean image in the teacher's mixture (`mixed` alone).
+        alpha: weight of the distillation term (from public code).
+        temperature: T: 3 on CIFAR-10, 1 on CIFAR-100 (from public code).
+    """
+
+    start: Start = "none"
+    form: Literal["mixed", "branches"] = "mixed"
+    mix: float = 0.5
+    alpha: float = 0.7
+    temperature: float = 3.0
+
+    label: ClassVar[str] = "DARD"
+    source: ClassVar[str] = "Zou et al. 2025, arXiv:2509.11525"
+    roles: ClassVar[tuple[str, ...]] = ("robust",)
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "released": {"form": "branches", "attack_in_train_mode": True},
+    }
+
+    def inner_attack(self) -> GradientAttack:
+        return DPGD(eps=self.eps, step_size=self.step_size, steps=self.steps, start=self.start)
+
+    def distil(self, logits: Tensor, target: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(1 - alpha) * CE + alpha * T^2 * batchKL(target || p(logits; T)), with its two parts."""
+        ce = F.cross_entropy(logits, y)
+        kl = self.temperature**2 * batch_kl(target, logits, self.temperature)
+        return (1 - self.alpha) * ce + self.alpha * kl, ce, kl
+
+    def loss(self, batch: Batch, models: Models) -> Loss:
+        x_adv = self.craft(models.student, batch)
+        return (self._mixed if self.form == "mixed" else self._branches)(batch, x_adv, models)
+
+    def _mixed(self, batch: Batch, x_adv: Tensor, models: Models) -> Loss:
+        with torch.no_grad():
+            clean, adv = softened(models.robust(batch.x)), softened(models.robust(x_adv))
+            target = self.mix * clean + (1 - self.mix) * adv
+        total, ce, kl = self.distil(models.student(x_adv), target, batch.y)
+        return Loss(total, {"ce_adv": ce, "kl_adv": kl})
+
+    def _branches(self, batch: Batch, x_adv: Tensor, models: Models) -> Loss:
+        with mode(models.robust, training=False):
+            x_adv_teacher = self.inner_attack()(models.robust, batch.x, batch.y)
+        with torch.no_grad():
+            target_clean = softened(softened(models.robust(batch.x)), self.temperature)
+            target_adv = softened(softened(models.robust(x_adv_teacher)), self.temperature)
+        clean, ce_clean, kl_clean = self.distil(models.student(batch.x), target_clean, batch.y)
+        adv, ce_adv, kl_adv = self.distil(models.student(x_adv), target_adv, batch.y)
+        terms = {"ce_clean": ce_clean, "kl_clean": kl_clean, "ce_adv": ce_adv, "kl_adv": kl_adv}
+        return Loss((clean + adv) / 2, terms)

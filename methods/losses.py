@@ -1,0 +1,42 @@
+"""The distances between predictions that the defenses are written in.
+
+In this field "KL(student, teacher)" means KL(teacher || student): the teacher is the target distribution.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def softened(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    """p(z; T) = softmax(z / T); shape (B, classes)."""
+    return F.softmax(logits / temperature, dim=1)
+
+
+def batch_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    """KL(target || p(logits; T)), summed over classes, averaged over the batch.
+
+    Args:
+        target: probabilities, shape (B, classes).
+        logits: shape (B, classes).
+    """
+    return F.kl_div(F.log_softmax(logits / temperature, dim=1), target, reduction="batchmean")
+
+
+def mean_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    """`batch_kl` averaged over classes too (divided by their number), as most released code computes it."""
+    return batch_kl(target, logits, temperature) / logits.shape[1]
+
+
+def class_scale(logits: Tensor) -> float:
+    """classes / 10: keeps a loss that is averaged over classes at the scale it has on CIFAR-10.
+
+    RSLAD's and MTARD's code multiplies by 10 for 100 classes; classes / 10 is that rule for any number (inferred).
+    """
+    return logits.shape[1] / 10
+
+
+def mean_entropy(probabilities: Tensor) -> Tensor:
+    """Entropy of each row in nats, averaged over the batch; a scalar."""
+    return -(probabilities * probabilities.clamp_min(1e-30).log()).sum(1).mean()

@@ -1,0 +1,65 @@
+"""MTARD, multi-teacher adversarial robustness distillation (Zhao et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.defense import Batch, Loss, Models
+from methods.adversarial import AdversarialDefense
+from methods.balance import LossWeights, decayed
+from methods.losses import class_scale, mean_kl, softened
+
+
+@dataclass(kw_only=True)
+class MTARD(AdversarialDefense):
+    """w_adv * A + w_nat * N, both times classes / 10.
+
+    A = meanKL(p(r(x*)) || p(s(x*))), N = meanKL(p(t(x)) || p(s(x))); x*: PGD-10 on CE, gaussian start. The weights
+    follow how far each loss has fallen since the first step (`LossWeights`).
+
+    Attributes:
+        weight_rate: learning rate of the loss weights.
+        rate_milestones: epochs after which that rate drops to a tenth.
+    """
+
+    weight_rate: float = 0.025
+    rate_milestones: tuple[int, ...] = (215, 260, 285)
+
+    label: ClassVar[str] = "MTARD"
+    source: ClassVar[str] = "Zhao et al. 2022, ECCV"
+    roles: ClassVar[tuple[str, ...]] = ("robust", "clean")
+
+    def begin(self, models: Models, epochs: int) -> None:
+        super().begin(models, epochs)
+        self.weights = LossWeights()
+
+    def rate(self, rate: float, epoch: int) -> float:
+        """A rate of this defense in an epoch (from 1) of this run."""
+        return decayed(rate, epoch, [self.epoch_of(milestone) for milestone in self.rate_milestones])
+
+    def targets(self, adv_logits: Tensor, clean_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """What the student is to match: from r(x*) and t(x), each (B, classes), the two target distributions."""
+        return softened(adv_logits), softened(clean_logits)
+
+    def loss(self, batch: Batch, models: Models) -> Loss:
+        x_adv = self.craft(models.student, batch)
+        adv_logits = models.student(x_adv)
+        clean_logits = models.student(batch.x)
+        with torch.no_grad():
+            target_adv, target_nat = self.targets(models.robust(x_adv), models.clean(batch.x))
+        scale = class_scale(adv_logits)
+        adv = scale * mean_kl(target_adv, adv_logits)
+        nat = scale * mean_kl(target_nat, clean_logits)
+        w_adv, w_nat = self.weights.update(adv, nat, self.rate(self.weight_rate, batch.epoch))
+        return Loss(w_adv * adv + w_nat * nat, {"kl_adv": adv, "kl_nat": nat, "w_adv": w_adv, "w_nat": w_nat})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.weights.load_state_dict(state["weights"])

@@ -1,0 +1,22 @@
+"""Natural training: no defense at all; it makes the clean teachers, and the floor of every table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+
+from bench.defense import Batch, Defense, Loss, Models
+
+
+@dataclass(kw_only=True)
+class Natural(Defense):
+    """CE(s(x), y)."""
+
+    label: ClassVar[str] = "Natural"
+    source: ClassVar[str] = "standard training"
+
+    def loss(self, batch: Batch, models: Models) -> Loss:
+        ce = F.cross_entropy(models.student(batch.x), batch.y)
+        return Loss(ce, {"ce_clean": ce})

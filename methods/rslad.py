@@ -1,0 +1,46 @@
+"""RSLAD, robust soft-label adversarial distillation (Zi et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bench.defense import Batch, Loss, Models
+from methods.adversarial import AdversarialDefense
+from methods.losses import batch_kl, class_scale, mean_kl, softened
+
+
+@dataclass(kw_only=True)
+class RSLAD(AdversarialDefense):
+    """5/6 * meanKL(p(r(x)) || p(s(x*))) + 1/6 * meanKL(p(r(x)) || p(s(x))), both times classes / 10.
+
+    x*: PGD-10 on KL(p(r(x)) || p(s(x'))), gaussian start.
+
+    Attributes:
+        adv_weight: weight of the adversarial term; the clean term has 1 - adv_weight.
+    """
+
+    adv_weight: float = 5 / 6
+
+    label: ClassVar[str] = "RSLAD"
+    source: ClassVar[str] = "Zi et al. 2021, arXiv:2108.07969"
+    roles: ClassVar[tuple[str, ...]] = ("robust",)
+
+    def loss(self, batch: Batch, models: Models) -> Loss:
+        with torch.no_grad():
+            target = softened(models.robust(batch.x))
+
+        def divergence(logits: Tensor, x_adv: Tensor, step: int) -> Tensor:
+            return batch_kl(target, logits) * len(logits)
+
+        x_adv = self.craft(models.student, batch, divergence)
+        adv_logits = models.student(x_adv)
+        clean_logits = models.student(batch.x)
+        scale = class_scale(target)
+        kl_adv = scale * mean_kl(target, adv_logits)
+        kl_clean = scale * mean_kl(target, clean_logits)
+        total = self.adv_weight * kl_adv + (1 - self.adv_weight) * kl_clean
+        return Loss(total, {"kl_adv": kl_adv, "kl_clean": kl_clean})

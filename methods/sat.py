@@ -1,0 +1,27 @@
+"""SAT, standard adversarial training (Madry et al. 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+
+from bench.attack import Start
+from bench.defense import Batch, Loss, Models
+from methods.adversarial import AdversarialDefense
+
+
+@dataclass(kw_only=True)
+class SAT(AdversarialDefense):
+    """CE(s(x*), y); x*: PGD-10 on CE(s(x'), y) from a uniform start."""
+
+    start: Start = "uniform"
+
+    label: ClassVar[str] = "SAT"
+    source: ClassVar[str] = "Madry et al. 2018, arXiv:1706.06083"
+
+    def loss(self, batch: Batch, models: Models) -> Loss:
+        x_adv = self.craft(models.student, batch)
+        ce = F.cross_entropy(models.student(x_adv), batch.y)
+        return Loss(ce, {"ce_adv": ce})

@@ -1,0 +1,54 @@
+"""TRADES (Zhang et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.defense import Batch, Loss, Models, mode
+from methods.adversarial import AdversarialDefense
+from methods.losses import batch_kl, softened
+
+
+@dataclass(kw_only=True)
+class TRADES(AdversarialDefense):
+    """CE(s(x), y) + beta * batchKL(p(s(x)) || p(s(x*))); x*: PGD-10 on KL(p(s(x)) || p(s(x'))), gaussian start.
+
+    The gradient flows through both arguments of the outer KL.
+
+    Attributes:
+        beta: weight of the robust term.
+        repeat_clean_forward: whether s(x) is run a second time for the KL's target, after s(x*), as the released
+            code does; the values are the same, batch-norm's running statistics see x twice.
+    """
+
+    beta: float = 6.0
+    repeat_clean_forward: bool = False
+
+    label: ClassVar[str] = "TRADES"
+    source: ClassVar[str] = "Zhang et al. 2019, arXiv:1901.08573"
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "official": {"step_size": 0.007, "eps": 0.031, "repeat_clean_forward": True},
+    }
+
+    def loss(self, batch: Batch, models: Models) -> Loss:
+        student = models.student
+        with mode(student, training=False), torch.no_grad():
+            target = softened(student(batch.x))
+
+        def divergence(logits: Tensor, x_adv: Tensor, step: int) -> Tensor:
+            return batch_kl(target, logits) * len(logits)
+
+        x_adv = self.craft(student, batch, divergence)
+        clean_logits = student(batch.x)
+        adv_logits = student(x_adv)
+        second_clean_logits = student(batch.x) if self.repeat_clean_forward else clean_logits
+        ce = F.cross_entropy(clean_logits, batch.y)
+        kl = batch_kl(softened(second_clean_logits), adv_logits)
+        return Loss(ce + self.beta * kl, {"ce_clean": ce, "kl_adv": kl})

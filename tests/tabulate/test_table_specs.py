@@ -1,0 +1,116 @@
+"""Specs: the shipped ones, a user's own, and what is said about a bad one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError
+from bench.tabulate import load_specs, read_spec
+
+OWN = """
+number: 8
+title: Our own
+access: white-box
+models: {default: resnet18}
+datasets: {cifar10: CIFAR-10}
+columns: [clean, robust]
+attacks: [{result: autoattack, label: AutoAttack}]
+rows: [{method: sat, label: SAT}]
+"""
+
+
+def _write(folder: Path, text: str, name: str = "own.yaml") -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def test_the_papers_tables_are_shipped() -> None:
+    specs = load_specs()
+    assert list(specs) == [1, 2, 3, 4, 5, 6, 7]
+    assert [number for number, spec in specs.items() if spec.default] == [3, 4, 5, 6, 7]
+    assert {number: len(spec.rows) for number, spec in specs.items()} == {
+        1: 5,
+        2: 2,
+        3: 10,
+        4: 10,
+        5: 7,
+        6: 7,
+        7: 3,
+    }
+    assert [attack.result for attack in specs[5].attacks] == [
+        "transfer:pgd-trades",
+        "transfer:cw-inf",
+        "square",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "cifar", "digits"),
+    [
+        (3, "resnet18", "digits-cnn"),
+        (4, "mobilenet_v2", "digits-mobile"),
+        (5, "resnet18", "digits-cnn"),
+        (6, "mobilenet_v2", "digits-mobile"),
+        (7, "resnet18", "digits-cnn"),
+    ],
+)
+def test_each_dataset_has_its_student(number: int, cifar: str, digits: str) -> None:
+    spec = load_specs()[number]
+    assert [spec.model_for(name) for name in ("cifar10", "cifar100", "digits")] == [cifar, cifar, digits]
+
+
+def test_an_own_spec_joins_the_shipped_ones(tmp_path: Path) -> None:
+    _write(tmp_path, OWN)
+    assert load_specs(tmp_path)[8].title == "Our own"
+    assert list(load_specs(tmp_path / "nowhere")) == list(load_specs())
+
+
+def test_a_number_is_used_once(tmp_path: Path) -> None:
+    _write(tmp_path, OWN.replace("number: 8", "number: 3"))
+    with pytest.raises(BenchError, match="number 3"):
+        load_specs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("number: 8", "number: [", "own.yaml"),
+        ("number: 8", "number: eight", "number"),
+        ("number: 8\n", "", "number"),
+        ("title: Our own", "title: Our own\ncolour: red", "colour"),
+        ("access: white-box", "access: grey-box", "access"),
+        ("columns: [clean, robust]", "columns: [clean, cost]", "columns.1"),
+        ("columns: [clean, robust]", "columns: []", "columns"),
+        ("columns: [clean, robust]", "columns: [clean, clean]", "column twice"),
+        ("models: {default: resnet18}\n", "", "models"),
+        ("datasets: {cifar10: CIFAR-10}", "datasets: {}", "datasets"),
+        ("{method: sat, label: SAT}", "{role: clean, label: SAT}", "needs `method`"),
+        ("{method: sat, label: SAT}", "{label: SAT}", "needs `method`"),
+        ("{method: sat, label: SAT}", "{method: sat, label: SAT}, {method: ard, label: SAT}", "label twice"),
+        ("number: 8", "number: 8\npaper: {file: no.csv, citation: X, n: 1, where: {}, values: {}}", "no.csv"),
+        (
+            "number: 8",
+            "number: 8\npaper: {file: ../a.csv, citation: X, n: 1, where: {}, values: {}}",
+            "plain",
+        ),
+        ("title: Our own", "title: !!python/object/apply:os.getcwd []", "own.yaml"),
+        (OWN, "just text", "own.yaml"),
+        (OWN, "", "own.yaml"),
+    ],
+)
+def test_a_bad_spec_is_named_in_two_lines(tmp_path: Path, old: str, new: str, named: str) -> None:
+    assert old in OWN
+    path = _write(tmp_path, OWN.replace(old, new))
+    with pytest.raises(BenchError, match=named) as caught:
+        read_spec(path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_spec_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BenchError, match=r"own\.yaml"):
+        load_specs(tmp_path)

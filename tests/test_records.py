@@ -1,0 +1,224 @@
+"""A record says what it was written with, or it is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bench.errors import BenchError
+from bench.records import Record, pack, read_record, read_records, unpack, write_record
+from bench.statistics import wilson_interval
+
+N = 10
+RIGHT = np.arange(N) < 7
+
+
+def _result(**changes: Any) -> dict[str, Any]:
+    return {
+        "parameters": {"eps": 8 / 255, "steps": 20},
+        "surrogate": None,
+        "final": pack(RIGHT),
+        "worst": pack(np.arange(N) < 6),
+        "correct": 7,
+        "accuracy": 0.7,
+        "interval": wilson_interval(7, N),
+        "worst_accuracy": 0.6,
+        "class_accuracy": [0.9, 0.5, None],
+        "batch_size": 5,
+        "seconds": 1.5,
+        **changes,
+    }
+
+
+def _record(result: dict[str, Any] | None = None, **changes: Any) -> Record:
+    content: dict[str, Any] = {
+        "id": "digits_sat_seed0",
+        "subject": {
+            "kind": "student",
+            "run": "digits_sat",
+            "method": "sat",
+            "label": "SAT",
+            "overrides": {},
+            "role": None,
+            "model": "digits-cnn",
+            "seed": 0,
+            "recipe": "demo",
+            "setting": "demo, 12 epochs",
+            "selection": "heldout",
+            "checkpoint": "ab" * 32,
+        },
+        "suite": "whitebox",
+        "protocol": "official",
+        "data": {
+            "name": "digits",
+            "split": "test",
+            "n": N,
+            "total": 360,
+            "classes": 3,
+            "eps": 0.1,
+            "fingerprint": "cd" * 32,
+        },
+        "seed": 0,
+        "results": {"pgd-sat": result or _result()},
+        "environment": {"bench": "0.1.0"},
+        "created": "2026-01-01T12:00:00+00:00",
+        "seconds": 2.0,
+        **changes,
+    }
+    return Record.model_validate(content)
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    record = _record()
+    path = write_record(record, tmp_path)
+    again = read_record(path)
+    assert path.name == "digits_sat_seed0.json"
+    assert again.model_dump(exclude={"digest"}) == record.model_dump(exclude={"digest"})
+    assert unpack(again.results["pgd-sat"].final, N).tolist() == RIGHT.tolist()
+
+
+def test_records_of_a_folder_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        write_record(_record(id=name), tmp_path)
+    assert [record.id for record in read_records(tmp_path)] == ["a", "b", "c"]
+
+
+def test_a_record_is_never_overwritten(tmp_path: Path) -> None:
+    write_record(_record(), tmp_path)
+    with pytest.raises(BenchError, match="never changed"):
+        write_record(_record(), tmp_path)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec="utf-8")),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=5,
+    )
+)
+def test_any_hyperparameter_survives_the_digest(value: Any) -> None:
+    subject = _record().subject.model_dump() | {"overrides": {"x": value}}
+    record = _record(subject=subject)
+    sealed = record.model_copy(update={"digest": record.content_digest()})
+    assert Record.model_validate_json(sealed.model_dump_json(indent=1)).digest == sealed.digest
+
+
+def test_an_infinite_hyperparameter_is_not_lost(tmp_path: Path) -> None:
+    subject = _record().subject.model_dump() | {"overrides": {"lambda": float("inf")}}
+    again = read_record(write_record(_record(subject=subject), tmp_path))
+    assert again.subject.overrides == {"lambda": "Infinity"}
+
+
+def _set(*keys: str) -> Callable[[dict[str, Any], Any], None]:
+    def change(content: dict[str, Any], value: Any) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "named"),
+    [
+        (("subject", "label"), "CIARD", "digest"),
+        (("subject", "seed"), 1, "digest"),
+        (("data", "fingerprint"), "00", "digest"),
+        (("flags",), ["none at all"], "digest"),
+        (("results", "pgd-sat", "seconds"), 0.1, "digest"),
+        (("results", "pgd-sat", "accuracy"), 0.8, "pgd-sat"),
+        (("results", "pgd-sat", "correct"), 8, "pgd-sat"),
+        (("results", "pgd-sat", "final"), pack(np.ones(N, bool)), "pgd-sat"),
+        (("results", "pgd-sat", "final"), "?", "base64|padding|Only"),
+        (("digest",), "", "no digest"),
+        (("digest",), "0" * 64, "digest"),
+        (("schema_version",), 2, "schema_version"),
+        (("surprise",), 1, "surprise"),
+    ],
+)
+def test_a_record_edited_by_hand_is_refused(
+    tmp_path: Path, place: tuple[str, ...], value: Any, named: str
+) -> None:
+    path = write_record(_record(), tmp_path)
+    content = json.loads(path.read_text())
+    _set(*place)(content, value)
+    path.write_text(json.dumps(content))
+    with pytest.raises(BenchError, match=named) as caught:
+        read_record(path)
+    assert path.name in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_the_order_of_keys_and_the_layout_do_not_matter(tmp_path: Path) -> None:
+    path = write_record(_record(), tmp_path)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(content.items()))))
+    assert read_record(path).id == content["id"]
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"id": "\\ud800"}'])
+def test_a_file_that_is_no_record_is_named(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "broken.json"
+    path.write_bytes(text)
+    with pytest.raises(BenchError, match=r"broken\.json"):
+        read_record(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"interval": (0.0, 1.0)},
+        {"class_accuracy": [0.9, 0.5]},
+        {"worst_accuracy": None},
+        {"worst": None},
+        {"worst_accuracy": 0.5},
+        {"worst": pack(np.arange(N) >= 4)},  # as many as said, but right where the last iterate is wrong
+        {"accuracy": float("nan")},
+        {"seconds": float("inf")},
+    ],
+)
+def test_numbers_that_contradict_the_outcomes_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        _record(_result(**changes))
+
+
+def test_a_transferred_attack_needs_its_surrogate() -> None:
+    with pytest.raises(ValidationError, match="surrogate"):
+        _record(results={"transfer:pgd-trades": _result()})
+    _record(results={"transfer:pgd-trades": _result(surrogate="ee" * 32)})
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "a\\b", ".hidden", ""])
+def test_an_id_cannot_lead_out_of_the_folder(name: str) -> None:
+    with pytest.raises(ValidationError, match="id"):
+        _record(id=name)
+
+
+@pytest.mark.parametrize("created", ["yesterday", "2026-01-01T12:00:00", "2026-01-01T12:00:00+02:00"])
+def test_the_time_is_in_utc(created: str) -> None:
+    with pytest.raises(ValidationError, match="created"):
+        _record(created=created)
+
+
+def test_more_samples_than_the_split_has_are_refused() -> None:
+    data = _record().data.model_dump() | {"total": N - 1}
+    with pytest.raises(ValidationError, match="samples of a split"):
+        _record(data=data)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=70))
+def test_outcomes_survive_packing(right: list[bool]) -> None:
+    assert unpack(pack(np.array(right)), len(right)).tolist() == right
+
+
+def test_outcomes_of_another_number_of_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot hold"):
+        unpack(pack(np.ones(8, bool)), 9)
