@@ -274,9 +274,7 @@ def _check_agreement(path: Path, spec: str, stored: str) -> None:
     """A given spec may leave the normalisation to the file; what it does say must be what the file says."""
     name, norm = split_spec(spec)
     if name != split_spec(stored)[0] or ("@" in spec and norm != split_spec(stored)[1]):
-        raise BenchError(
-            f"{path} holds a {stored}, not a {spec}.\nName the model {stored}, or choose another file."
-        )
+        raise BenchError(f"{path} holds a {stored}, not a {spec}.\nName the model {stored}, or choose another file.")
 
 
 def _infer(path: Path, state: dict[str, Tensor], num_classes: int, in_channels: int) -> str:

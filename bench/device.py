@@ -12,7 +12,9 @@ from bench.errors import BenchError
 def choose_device(name: str) -> torch.device:
     """`auto`, `cpu` or `cuda` as a device; `auto` takes a GPU where there is one."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise BenchError("--device cuda: PyTorch sees no GPU here.\nUse --device cpu, or install a CUDA build and driver.")
+        raise BenchError(
+            "--device cuda: PyTorch sees no GPU here.\nUse --device cpu, or install a CUDA build and driver."
+        )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

@@ -82,7 +82,12 @@ class Evaluation:
         return identity, self.session.home.records / f"{identity}.json"
 
     def _evaluate(
-        self, network: nn.Module, dataset: Dataset, subject: Subject, identity: str, surrogate: Surrogate | None
+        self,
+        network: nn.Module,
+        dataset: Dataset,
+        subject: Subject,
+        identity: str,
+        surrogate: Surrogate | None,
     ) -> Path:
         network = network.to(self.session.device)
         record = self.evaluator.evaluate(network, dataset, subject, self.suite, self.limit, identity, surrogate)
@@ -106,8 +111,8 @@ class Evaluation:
             return teachers.from_file(self.session, self.surrogate_file, "robust", dataset)
         if config is None:
             raise BenchError(
-                f"The suite {self.suite.name!r} transfers attacks from a robust teacher, and a checkpoint from elsewhere "
-                "has none.\nName one with --teacher robust=FILE (`bench teacher list` shows those trained here)."
+                f"The suite {self.suite.name!r} transfers attacks from a robust teacher, and a checkpoint from "
+                "elsewhere has none.\nName one with --teacher robust=FILE (`bench teacher list` shows those trained here)."
             )
         request = Request(
             method=config.method,

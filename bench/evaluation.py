@@ -81,7 +81,10 @@ class Evaluator:
         started = time.monotonic()
         entries = [Entry("clean"), *suite.entries]
         results: dict[str, AttackResult] = {}
-        with ready(network), self.reporter.task(f"{subject.label}: {suite.name}", len(entries) * len(split)) as advance:
+        with (
+            ready(network),
+            self.reporter.task(f"{subject.label}: {suite.name}", len(entries) * len(split)) as advance,
+        ):
             for entry in entries:
                 results[entry.result] = self._attack(network, split.to(self.device), data, entry, surrogate, advance)
         return Record(
@@ -99,7 +102,13 @@ class Evaluator:
         )
 
     def _attack(
-        self, network: nn.Module, split: Split, data: Data, entry: Entry, surrogate: Surrogate | None, advance: Any
+        self,
+        network: nn.Module,
+        split: Split,
+        data: Data,
+        entry: Entry,
+        surrogate: Surrogate | None,
+        advance: Any,
     ) -> AttackResult:
         started = time.monotonic()
         attack = None if entry.attack == "clean" else self.attack_named(entry.attack, data.eps)

@@ -26,13 +26,11 @@ def load_foreign(session: Session, path: Path, model: str | None, dataset: Datas
         model: architecture, with or without `@NORM`; None: read from the file, or inferred from its keys and shapes.
             Without `@NORM` the normalisation that fits the training images best is taken.
     """
-    loaded = load_and_normalise(
-        path, model, dataset.num_classes, dataset.in_channels, dataset.train, session.device
-    )
+    loaded = load_and_normalise(path, model, dataset.num_classes, dataset.in_channels, dataset.train, session.device)
     if loaded.accuracies:
         tried = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in loaded.accuracies.items())
         session.reporter.say(
-            f"{path.name} does not say how it wants its images normalised; clean accuracy on training images: {tried}.\n"
-            f"Taken: {loaded.spec} (name it so to fix another)."
+            f"{path.name} does not say how it wants its images normalised; clean accuracy on training images: "
+            f"{tried}.\nTaken: {loaded.spec} (name it so to fix another)."
         )
     return loaded.model, loaded.spec

@@ -19,7 +19,9 @@ def method_class(name: str) -> type[Defense]:
     """The class of a registered method."""
     found = registry.load("methods", name)
     if not (isinstance(found, type) and issubclass(found, Defense)):
-        raise BenchError(f"The method plug-in {name!r} is no bench.defense.Defense class.\nIts author has to repair it.")
+        raise BenchError(
+            f"The method plug-in {name!r} is no bench.defense.Defense class.\nIts author has to repair it."
+        )
     return found
 
 

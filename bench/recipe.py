@@ -42,7 +42,9 @@ class Selection(_Frozen):
     keep: Literal["best", "last"] = "best"
     hold_out: int = Field(default=0, ge=0, description="training images set aside; at most a fifth of them")
     every: int = Field(default=1, ge=1, description="epochs between two looks; the last epoch is always looked at")
-    dense_from: int | None = Field(default=None, description="epoch (of the horizon) from which every epoch is looked at")
+    dense_from: int | None = Field(
+        default=None, description="epoch (of the horizon) from which every epoch is looked at"
+    )
     limit: int | None = Field(default=None, ge=1, description="samples looked at: the first so many of the split")
     steps: int = Field(default=20, ge=1, description="PGD steps")
     step_size: float = Field(default=0.003, gt=0, description="for eps = 8/255; scales with the dataset's eps")
@@ -137,15 +139,17 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 
 def names() -> list[str]:
     """The recipes there are."""
-    return sorted(path.name[: -len(".yaml")] for path in files("bench").joinpath("recipes").iterdir())
+    return sorted(path.name[: -len(".yaml")] for path in (files("bench") / "recipes").iterdir())
 
 
 def load(name: str) -> Recipe:
     """Read a recipe by its name."""
     if name not in names():
         raise unknown_name("recipe", name, names())
-    text = files("bench").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
+    text = (files("bench") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     try:
         return Recipe.model_validate({"name": name, **yaml.safe_load(text)})
     except ValidationError as error:
-        raise BenchError(f"The recipe {name!r} is not valid: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+        raise BenchError(
+            f"The recipe {name!r} is not valid: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}"
+        ) from error

@@ -28,9 +28,7 @@ _ROUNDING = 1e-9
 
 class _Frozen(BaseModel):
     # An infinite hyper-parameter is written as text: JSON's null would lose it.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, ser_json_inf_nan="strings"
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, ser_json_inf_nan="strings")
 
 
 class Subject(_Frozen):
@@ -38,9 +36,7 @@ class Subject(_Frozen):
 
     kind: Literal["student", "teacher", "checkpoint"]
     run: str | None = Field(description="id of the run that trained it; None for a file from elsewhere")
-    method: str = Field(
-        description="registered name of the defense, or the file's stem for a file from elsewhere"
-    )
+    method: str = Field(description="registered name of the defense, or the file's stem for a file from elsewhere")
     label: str = Field(description="the defense's name as papers write it")
     overrides: dict[str, Any] = Field(description="hyper-parameters that differ from the recipe's (--set)")
     role: Literal["clean", "robust"] | None = Field(description="for a teacher: which one")
@@ -49,6 +45,9 @@ class Subject(_Frozen):
     recipe: str | None
     setting: str = Field(
         description="the schedule in words, with all that was reduced: rows compare only within one setting"
+    )
+    teachers: dict[str, str] = Field(
+        default_factory=dict, description="by role: SHA-256 of the weights of the teacher it learned from"
     )
     selection: str = Field(description="what chose the checkpoint: heldout, test, last, or unknown")
     checkpoint: str = Field(description="SHA-256 of the weights")
@@ -74,20 +73,14 @@ class AttackResult(_Frozen):
     """
 
     parameters: dict[str, Any]
-    surrogate: str | None = Field(
-        description="SHA-256 of the model the images were crafted on; None: the model itself"
-    )
+    surrogate: str | None = Field(description="SHA-256 of the model the images were crafted on; None: the model itself")
     final: str = Field(description="right on the attack's last iterate (the papers' number)")
-    worst: str | None = Field(
-        description="right on every iterate; None where the attack has no iterates of ours"
-    )
+    worst: str | None = Field(description="right on every iterate; None where the attack has no iterates of ours")
     correct: int = Field(ge=0, description="samples right in `final`")
     accuracy: float = Field(ge=0, le=1)
     interval: tuple[float, float] = Field(description="Wilson 95 % interval of `accuracy`")
     worst_accuracy: float | None
-    class_accuracy: list[float | None] = Field(
-        description="by class, of `final`; None for a class with no sample"
-    )
+    class_accuracy: list[float | None] = Field(description="by class, of `final`; None for a class with no sample")
     batch_size: int
     seconds: float = Field(ge=0)
     components: dict[str, float] = Field(
@@ -127,14 +120,17 @@ class Record(_Frozen):
             raise ValueError(f"data: {self.data.n} samples of a split of {self.data.total}")
         for name, result in self.results.items():
             _check(name, result, self.data)
-        if self.digest and self.digest != self.content_digest():
-            raise ValueError("digest: the content was changed after it was written")
         return self
 
-    def content_digest(self) -> str:
-        """SHA-256 of all that is written to the file, but for the digest; the keys' order does not matter."""
-        content = json.loads(self.model_dump_json(exclude={"digest"}))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+def content_digest(text: str) -> str:
+    """SHA-256 of a record's JSON but for its digest; the order of keys does not matter.
+
+    It is taken of the file and not of the parsed record, whose fields a later version may have added to.
+    """
+    content = json.loads(text)
+    content.pop("digest", None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _check(name: str, result: AttackResult, data: Data) -> None:
@@ -145,9 +141,7 @@ def _check(name: str, result: AttackResult, data: Data) -> None:
     if not np.allclose(result.interval, wilson_interval(result.correct, data.n), rtol=0, atol=_ROUNDING):
         raise ValueError(f"results.{name}: interval is not Wilson's of {result.correct} in {data.n}")
     if len(result.class_accuracy) != data.classes:
-        raise ValueError(
-            f"results.{name}: class_accuracy has {len(result.class_accuracy)} of {data.classes} classes"
-        )
+        raise ValueError(f"results.{name}: class_accuracy has {len(result.class_accuracy)} of {data.classes} classes")
     if name.startswith("transfer:") and result.surrogate is None:
         raise ValueError(f"results.{name}: a transferred attack needs its surrogate")
     worst = None if result.worst is None else unpack(result.worst, data.n)
@@ -179,7 +173,7 @@ def write_record(record: Record, folder: Path) -> Path:
         raise BenchError(
             f"The record {path} exists already and records are never changed.\nDelete it to measure again."
         )
-    sealed = record.model_copy(update={"digest": record.content_digest()})
+    sealed = record.model_copy(update={"digest": content_digest(record.model_dump_json())})
     write_text_atomically(path, sealed.model_dump_json(indent=1) + "\n")
     return path
 
@@ -191,7 +185,8 @@ def read_record(path: Path) -> Record:
         BenchError: the file is unreadable, or does not add up (the message names the first thing wrong).
     """
     try:
-        record = Record.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        record = Record.model_validate_json(text)
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(
             f"The record {path} cannot be read: {error}.\nRestore it, or delete it and evaluate again."
@@ -203,8 +198,11 @@ def read_record(path: Path) -> Record:
             f"The record {path} is not valid: {place}: {first['msg']}.\n"
             "Records are never edited: restore it, or delete it and run `bench eval` again."
         ) from error
-    if not record.digest:
-        raise BenchError(f"The record {path} has no digest.\nDelete it and run `bench eval` again.")
+    if record.digest != content_digest(text):
+        raise BenchError(
+            f"The record {path} was changed after it was written: its digest does not match its content.\n"
+            "Records are never edited: restore it, or delete it and run `bench eval` again."
+        )
     return record
 
 

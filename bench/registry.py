@@ -34,8 +34,8 @@ def _entries(kind: str) -> dict[str, EntryPoint]:
         earlier = found.get(entry.name)
         if earlier is not None and earlier.value != entry.value:
             raise BenchError(
-                f"Two installed packages both call a {KINDS[kind]} {entry.name!r}: {origin(earlier)} and {origin(entry)}."
-                "\nUninstall one of them or rename its entry point."
+                f"Two installed packages both call a {KINDS[kind]} {entry.name!r}: {origin(earlier)} and "
+                f"{origin(entry)}.\nUninstall one of them or rename its entry point."
             )
         found[entry.name] = entry
     if not found:

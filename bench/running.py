@@ -70,7 +70,9 @@ def check(request: Request) -> None:
     for role in request.teachers:
         if role not in method.roles:
             needed = " and ".join(method.roles) or "none"
-            raise BenchError(f"--teacher {role}=...: {request.method} has no {role} teacher.\nTeachers it needs: {needed}.")
+            raise BenchError(
+                f"--teacher {role}=...: {request.method} has no {role} teacher.\nTeachers it needs: {needed}."
+            )
 
 
 def limited(session: Session, request: Request) -> Dataset:
@@ -134,7 +136,7 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
     if state == "running":
         raise BenchError(f"{folder.id} is being trained by another process.\n`bench status` shows how far it is.")
     folder.create(config, environment.describe(session.device))
-    networks = {teacher.ref.role: teacher.network for teacher in teachers}
+    networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
     student = new_network(config)
     Trainer(config, dataset, student, networks, folder, session.device, session.reporter, session.stop).run()
     return folder

@@ -211,7 +211,9 @@ class RunFolder:
             with self._metrics.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise BenchError(f"Cannot write {self._metrics}: {error.strerror}.\nFree some space; then run again.") from error
+            raise BenchError(
+                f"Cannot write {self._metrics}: {error.strerror}.\nFree some space; then run again."
+            ) from error
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl; a last line cut short by a crash is left out."""
@@ -248,7 +250,9 @@ def _read(path: Path, model: type[Any]) -> Any:
     try:
         return model.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path} cannot be read: {error}.\nRestore it, or start the run again with --restart.") from error
+        raise BenchError(
+            f"{path} cannot be read: {error}.\nRestore it, or start the run again with --restart."
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "content"

@@ -28,9 +28,7 @@ def wilson_interval(correct: int, n: int, z: float = _Z95) -> tuple[float, float
     return (0.0 if correct == 0 else centre - half), (1.0 if correct == n else centre + half)
 
 
-def weighted_interval(
-    clean: np.ndarray, robust: np.ndarray, draws: int = 2_000, seed: int = 0
-) -> tuple[float, float]:
+def weighted_interval(clean: np.ndarray, robust: np.ndarray, draws: int = 2_000, seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval of (clean + robust) / 2 from a paired bootstrap over samples (Efron 1979).
 
     A sample is drawn with both of its outcomes, so their dependence is kept. What a draw of n samples amounts

@@ -19,19 +19,18 @@ def run_subject(folder: RunFolder) -> Subject:
     config, summary = folder.config(), folder.summary()
     if summary is None:
         raise BenchError(f"The run {folder.id} is not finished.\nContinue it with the `bench run` that began it.")
-    # A teacher of the user's own changes the result as a hyper-parameter does, so it stands among the overrides.
-    given = {f"teacher.{ref.role}": f"{Path(ref.source).stem}@{ref.checkpoint[:8]}" for ref in config.teachers if ref.given}
     return Subject(
         kind="teacher" if config.role else "student",
         run=folder.id,
         method=config.method,
         label=config.label,
-        overrides=config.overrides | given,
+        overrides=config.overrides,
         role=config.role,
         model=config.student,
         seed=config.seed,
         recipe=config.recipe,
         setting=config.setting,
+        teachers={ref.role: ref.checkpoint for ref in config.teachers},
         selection=summary.selected_on,
         checkpoint=summary.checkpoint,
     )

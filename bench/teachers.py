@@ -49,8 +49,8 @@ def teacher_request(request: Request, role: Role, dataset: Dataset, method: str 
     rule = recipe.load(request.recipe).teacher(role, student_method, dataset.name)
     if hyperparameters.method_class(rule.trained_by).roles:
         raise BenchError(
-            f"The recipe {request.recipe!r} trains its {role} teacher by {rule.trained_by}, which needs a teacher itself.\n"
-            "Name a method without teachers (natural, sat, trades) there."
+            f"The recipe {request.recipe!r} trains its {role} teacher by {rule.trained_by}, which needs a teacher "
+            "itself.\nName a method without teachers (natural, sat, trades) there."
         )
     return replace(
         request,
@@ -70,7 +70,7 @@ def train_teacher(session: Session, asked: Request, restart: bool = False) -> Ru
     folder = RunFolder.of(session.home, resolve(asked, limited(session, asked), ()).id)
     if folder.state() != "trained" or restart:
         session.reporter.say(
-            f"The {asked.role} teacher ({asked.student} by {asked.method}, {asked.recipe} recipe) is not trained yet: first it."
+            f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, {asked.recipe} recipe."
         )
         return train(session, asked, restart=restart)
     return folder

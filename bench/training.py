@@ -29,6 +29,9 @@ _LOG_EVERY = 50
 _SAVE_SECONDS = 300
 """Longest time between two checkpoints within a long epoch."""
 _PROGRESS_SECONDS = 2
+_TIMED_STEPS = 5
+"""Steps after which the expected time is said, if it is longer than `_WORTH_SAYING` seconds."""
+_WORTH_SAYING = 30
 
 
 class Trainer:
@@ -106,7 +109,11 @@ class Trainer:
             self.defense.load_state_dict(state["defense"])
             self.best, self.seconds_before = state["best"], state["seconds"]
             self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
-            self.count, self.logged, self.logged_count = state["count"], state["logged"], state["logged_count"]
+            self.count, self.logged, self.logged_count = (
+                state["count"],
+                state["logged"],
+                state["logged_count"],
+            )
             epoch, step = state["epoch"], state["step"]
         except (KeyError, RuntimeError, ValueError) as error:
             raise BenchError(
@@ -124,6 +131,8 @@ class Trainer:
         for step, (images, labels, _) in enumerate(todo, start=first_step):
             self._step(to_float(images), labels, epoch, step)
             self.done += 1
+            if self.done == _TIMED_STEPS:
+                self._say_expected_time()
             advance(1)
             if (step + 1) % _LOG_EVERY == 0:
                 self._log_steps(epoch, step + 1)
@@ -135,8 +144,8 @@ class Trainer:
                 self._save(epoch, step + 1)
             if self.stop:
                 raise self.stop.interrupt(
-                    f"Stopped {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step + 1} of {self.steps}; "
-                    "all is saved.\nRun the same command again to continue."
+                    f"Stopped {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step + 1} of "
+                    f"{self.steps}; all is saved.\nRun the same command again to continue."
                 )
 
     def _step(self, x: Tensor, y: Tensor, epoch: int, step: int) -> None:
@@ -148,7 +157,7 @@ class Trainer:
         self.models.student.train()
         loss = self.defense.loss(batch, self.models)
         self.optimizer.zero_grad()
-        loss.total.backward()  # type: ignore[no-untyped-call]
+        loss.total.backward()
         self.optimizer.step()
         self.defense.after_step(batch, self.models)
         for name, value in {"loss": loss.total, **loss.terms}.items():
@@ -164,7 +173,7 @@ class Trainer:
             raise BenchError(
                 f"{self.folder.id}: the training loss is no longer finite by step {step} of epoch {epoch} "
                 f"({', '.join(bad)}); the last good checkpoint is kept in {self.folder.path}.\n"
-                "Lower the learning rate or the weight of the term that ran away (--set), and start again with --restart."
+                "Lower the learning rate or the weight of the term that ran away (--set), and use --restart."
             )
         return read
 
@@ -199,6 +208,11 @@ class Trainer:
         horizon = self.config.schedule.horizon or epochs
         dense = selection.dense_from is not None and epoch * horizon >= selection.dense_from * epochs
         return dense or epoch % selection.every == 0 or epoch == epochs
+
+    def _say_expected_time(self) -> None:
+        left = self.seconds_left()
+        if left is not None and left > _WORTH_SAYING:
+            self.reporter.say(f"{self.config.label} on {self.config.data.name}: about {duration(left)} to go.")
 
     def seconds_left(self) -> float | None:
         """Expected time to the end by this sitting's speed; None before the first step."""

@@ -144,7 +144,7 @@ class CIARD(AdversarialDefense):
         for group in self.teacher_optimizer.param_groups:
             group["lr"] = self._teacher_lr(batch.epoch)
         self.teacher_optimizer.zero_grad()
-        self._teacher_loss.backward()  # type: ignore[no-untyped-call]
+        self._teacher_loss.backward()
         self.teacher_optimizer.step()
         self._teacher_loss = None
 

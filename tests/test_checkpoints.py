@@ -73,9 +73,7 @@ class TestOwnFiles:
         assert all(parameter.requires_grad for parameter in loaded.parameters())
 
     @pytest.mark.parametrize("spec", ["digits-teacher", "digits-cnn@none", "digits-cnn@imagenet"])
-    def test_another_spec_than_the_metadata_s_is_refused(
-        self, model: nn.Module, spec: str, tmp_path: Path
-    ) -> None:
+    def test_another_spec_than_the_metadata_s_is_refused(self, model: nn.Module, spec: str, tmp_path: Path) -> None:
         path = tmp_path / "model.safetensors"
         save_weights(path, model, METADATA)
         with pytest.raises(BenchError, match=f"holds a digits-cnn@half, not a {spec}"):
@@ -86,9 +84,7 @@ class TestOwnFiles:
         save_weights(tmp_path / "a.safetensors", wrapped, METADATA)
         assert same(read_state_dict(tmp_path / "a.safetensors")[0], wrapped.state_dict())
 
-    def test_metadata_without_the_spec_is_the_caller_s_mistake(
-        self, model: nn.Module, tmp_path: Path
-    ) -> None:
+    def test_metadata_without_the_spec_is_the_caller_s_mistake(self, model: nn.Module, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="model_spec"):
             save_weights(tmp_path / "a.safetensors", model, {"num_classes": "10", "in_channels": "1"})
 
@@ -180,9 +176,7 @@ class TestForeignFiles:
         assert spec == "digits-cnn@half"
         assert torch.equal(loaded(images), model(images))
 
-    def test_saved_constants_must_be_the_network_s_own(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_saved_constants_must_be_the_network_s_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def build(name: str, num_classes: int, in_channels: int) -> nn.Module:
             return SwishWideResNet(1, 1, num_classes, in_channels)
 
@@ -370,9 +364,7 @@ class TestChoosingANormalisation:
         assert (loaded.spec, loaded.accuracies) == ("digits-cnn@half", {})
 
 
-@pytest.mark.skipif(
-    not RESNET56.is_file(), reason="the shared development data is not beside this repository"
-)
+@pytest.mark.skipif(not RESNET56.is_file(), reason="the shared development data is not beside this repository")
 class TestPublishedResNet56:
     def split(self, name: str, n: int) -> Split:
         table = pq.read_table(SHARED / f"cifar10-subset/{name}-00000-of-00001.parquet").slice(0, n)

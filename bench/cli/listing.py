@@ -51,7 +51,12 @@ def _attacks(home: Home) -> list[Row]:
             rows.append({"name": name, "broken": str(attack)})
         else:
             rows.append(
-                {"name": name, "label": attack.label, "definition": _first_line(attack), "source": attack.source}
+                {
+                    "name": name,
+                    "label": attack.label,
+                    "definition": _first_line(attack),
+                    "source": attack.source,
+                }
             )
     return rows
 
@@ -95,7 +100,7 @@ def _recipes(home: Home) -> list[Row]:
 def _tables(home: Home) -> list[Row]:
     from bench.tabulate import load_specs
 
-    return [{"number": spec.number, "title": spec.title} for spec in load_specs(home.specs)]
+    return [{"number": spec.number, "title": spec.title} for spec in load_specs(home.specs).values()]
 
 
 KINDS: dict[str, Callable[[Home], list[Row]]] = {

@@ -32,7 +32,11 @@ def home_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 device_option: Decorator = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
 )
 
 limit_option: Decorator = click.option(

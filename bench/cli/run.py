@@ -64,7 +64,7 @@ def command(
     with session(home, device) as active:
         folder = running.train(active, request, gather(active, request), restart)
         summary = folder.summary()
-        if summary.accuracy is not None:
+        if summary is not None and summary.accuracy is not None:
             found = ", ".join(f"{kind} {value:.1%}" for kind, value in summary.accuracy.items())
             active.reporter.say(f"Selected epoch {summary.selected_epoch} on {summary.selected_on}: {found}.")
         click.echo(folder.path)

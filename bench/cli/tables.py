@@ -27,7 +27,12 @@ FORMATS = ("markdown", "latex", "csv")
 @home_option
 @click.pass_obj
 def command(
-    home: Home, numbers: tuple[int, ...], values: str, formats: tuple[str, ...], datasets: str | None, out: Path | None
+    home: Home,
+    numbers: tuple[int, ...],
+    values: str,
+    formats: tuple[str, ...],
+    datasets: str | None,
+    out: Path | None,
 ) -> None:
     """Render tables from all records; a cell that was not measured is a dash."""
     from bench.records import read_records

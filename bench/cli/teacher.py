@@ -15,7 +15,11 @@ def command() -> None:
 
 @command.command("train")
 @click.option(
-    "--role", type=click.Choice(["clean", "robust", "both"]), default="both", show_default=True, help="Which teacher."
+    "--role",
+    type=click.Choice(["clean", "robust", "both"]),
+    default="both",
+    show_default=True,
+    help="Which teacher.",
 )
 @click.option("--dataset", default="cifar10", show_default=True, help="`bench list datasets`.")
 @click.option("--recipe", default="official", show_default=True, help="Names the architectures and the schedule.")

@@ -47,9 +47,7 @@ def plan_epoch(n: int, seed: int, epoch: int, padding: int, flip: bool) -> Epoch
         padding: pixels of padding on each side; 0 for no crop.
         flip: whether to mirror half of the images.
     """
-    order, top, left, mirror = (
-        _generator(stream) for stream in np.random.SeedSequence((seed, epoch)).spawn(4)
-    )
+    order, top, left, mirror = (_generator(stream) for stream in np.random.SeedSequence((seed, epoch)).spawn(4))
     return EpochPlan(
         order=torch.randperm(n, generator=order),
         top=torch.randint(2 * padding + 1, (n,), generator=top),

@@ -98,8 +98,7 @@ def _unpack(archive: Path, source: Any, root: Path) -> None:
         if folder.is_dir():  # another run was faster
             return
         raise BenchError(
-            f"Cannot unpack {archive}: {error.strerror or error}.\n"
-            f"Free some space in {root}, or make it writable."
+            f"Cannot unpack {archive}: {error.strerror or error}.\nFree some space in {root}, or make it writable."
         ) from error
 
 
@@ -151,9 +150,7 @@ def _parts(answer: Any, description: str) -> Iterator[bytes]:
     """What the server sends, part by part, with a progress bar on stderr if that is a terminal."""
     total = int(answer.headers.get("Content-Length") or 0)
     console = Console(stderr=True)
-    with wrap_file(
-        answer, total, description=description, console=console, disable=not sys.stderr.isatty()
-    ) as reader:
+    with wrap_file(answer, total, description=description, console=console, disable=not sys.stderr.isatty()) as reader:
         while True:
             try:
                 part = reader.read(1 << 16)

@@ -51,9 +51,7 @@ def decode_files(
     """
     paths = [path for path, _ in (*train, *test)]
     labels = [torch.tensor([label for _, label in pairs], dtype=torch.int64) for pairs in (train, test)]
-    return decode_splits(
-        paths, lambda: [Encoded(str(path), path) for path in paths], labels[0], labels[1], root
-    )
+    return decode_splits(paths, lambda: [Encoded(str(path), path) for path in paths], labels[0], labels[1], root)
 
 
 def decode_splits(
@@ -128,13 +126,10 @@ def _decode(encoded: Encoded) -> tuple[np.ndarray, bool]:
             pixels = np.asarray(image.convert("RGB")) if mode in _GREY + _COLOUR else None
     except Exception as error:  # Pillow's decoders raise nearly anything when a file is damaged
         raise BenchError(
-            f"Cannot decode the image {encoded.where}: {error}.\n"
-            "Replace or remove it, or fetch the dataset again."
+            f"Cannot decode the image {encoded.where}: {error}.\nReplace or remove it, or fetch the dataset again."
         ) from error
     if pixels is None:
-        raise BenchError(
-            f"The image {encoded.where} has pixels of mode {mode!r}.\nConvert it to 8 bits a channel."
-        )
+        raise BenchError(f"The image {encoded.where} has pixels of mode {mode!r}.\nConvert it to 8 bits a channel.")
     return pixels.transpose(2, 0, 1), mode in _GREY
 
 

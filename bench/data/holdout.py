@@ -22,9 +22,7 @@ def hold_out(split: Split, n: int, seed: int = 0) -> tuple[Split, Split]:
         BenchError: n is less than 1, or leaves nothing to train on.
     """
     if not 1 <= n < len(split):
-        raise BenchError(
-            f"Cannot hold out {n} of {len(split)} samples.\nChoose a number from 1 to {len(split) - 1}."
-        )
+        raise BenchError(f"Cannot hold out {n} of {len(split)} samples.\nChoose a number from 1 to {len(split) - 1}.")
     labels = split.labels.cpu().numpy()
     # RandomState's streams are frozen by NumPy's policy: a later version draws the same samples.
     shuffled = np.random.RandomState(seed).permutation(len(labels))

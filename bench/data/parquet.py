@@ -71,9 +71,7 @@ def load_parquet(name: str, root: Path) -> Dataset:
 def _shards(folder: Path, splits: tuple[str, ...]) -> list[Path]:
     """All files of the first of these splits that is there, in order."""
     for split in splits:
-        files = sorted(folder.glob(f"{split}-*.parquet")) or sorted(
-            (folder / "data").glob(f"{split}-*.parquet")
-        )
+        files = sorted(folder.glob(f"{split}-*.parquet")) or sorted((folder / "data").glob(f"{split}-*.parquet"))
         if files:
             break
     else:
@@ -85,8 +83,7 @@ def _shards(folder: Path, splits: tuple[str, ...]) -> list[Path]:
     numbered = re.search(r"-of-(\d+)", files[0].name)
     if numbered and len(files) != int(numbered[1]):
         raise BenchError(
-            f"{files[0].parent} holds {len(files)} of {int(numbered[1])} files {split}-*.parquet.\n"
-            "Fetch the others."
+            f"{files[0].parent} holds {len(files)} of {int(numbered[1])} files {split}-*.parquet.\nFetch the others."
         )
     return files
 
@@ -98,8 +95,7 @@ def _opened(file: Path) -> Iterator[pq.ParquetFile]:
             yield opened
     except (pa.ArrowException, OSError) as error:
         raise BenchError(
-            f"{file} cannot be read: {error}.\n"
-            "It is truncated or no parquet file: delete it and fetch it again."
+            f"{file} cannot be read: {error}.\nIt is truncated or no parquet file: delete it and fetch it again."
         ) from error
 
 
@@ -155,9 +151,7 @@ def _names(schema: pa.Schema, label_column: str) -> tuple[str, ...] | None:
 
 def _classes(train: _Part, test: _Part) -> tuple[str, ...]:
     if train.names and test.names and train.names != test.names:
-        raise BenchError(
-            f"{train.files[0]} and {test.files[0]} name different classes.\nGive files of one dataset."
-        )
+        raise BenchError(f"{train.files[0]} and {test.files[0]} name different classes.\nGive files of one dataset.")
     highest = max(int(part.labels.max()) for part in (train, test))
     return train.names or test.names or tuple(str(label) for label in range(highest + 1))
 
@@ -178,7 +172,5 @@ def _encoded(part: _Part) -> Iterator[Encoded]:
         contents = (content for chunk in column.chunks for content in chunk.field("bytes").to_pylist())
         for row, content in enumerate(contents):
             if content is None:
-                raise BenchError(
-                    f"Row {row} of {file} has no image bytes.\nStore the dataset with embedded images."
-                )
+                raise BenchError(f"Row {row} of {file} has no image bytes.\nStore the dataset with embedded images.")
             yield Encoded(f"in row {row} of {file}", content)

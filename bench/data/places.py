@@ -15,9 +15,7 @@ def folder_argument(name: str) -> Path:
     """
     kind, _, argument = name.partition(":")
     if not argument:
-        raise BenchError(
-            f"The dataset {name!r} names no folder.\nWrite {kind}:DIR, for example {kind}:data/mine."
-        )
+        raise BenchError(f"The dataset {name!r} names no folder.\nWrite {kind}:DIR, for example {kind}:data/mine.")
     folder = Path(argument).expanduser().resolve()
     if not folder.is_dir():
         raise BenchError(f"{folder} is not a folder.\nGive {kind}: the folder that holds the dataset.")

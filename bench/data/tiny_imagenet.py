@@ -48,9 +48,7 @@ def _train(folder: Path, label_of: dict[str, int]) -> list[tuple[Path, int]]:
     most = max(map(len, found.values()))
     for wnid, paths in found.items():
         if len(paths) < max(most, 1):  # as published, all classes have 500
-            raise _incomplete(
-                f"{folder / 'train' / wnid / 'images'} holds {len(paths)} images, others {most}"
-            )
+            raise _incomplete(f"{folder / 'train' / wnid / 'images'} holds {len(paths)} images, others {most}")
     return [(path, label_of[wnid]) for wnid, paths in found.items() for path in paths]
 
 

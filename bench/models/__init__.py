@@ -67,7 +67,6 @@ def _build_network(name: str, num_classes: int, in_channels: int) -> nn.Module:
         ) from error
     if not isinstance(network, nn.Module):
         raise BenchError(
-            f"{source} returned a {type(network).__name__}, not a torch.nn.Module.\n"
-            "Its author has to repair it."
+            f"{source} returned a {type(network).__name__}, not a torch.nn.Module.\nIts author has to repair it."
         )
     return network

@@ -80,9 +80,7 @@ def identify(state: State, num_classes: int, in_channels: int) -> dict[str, Misf
     return found
 
 
-def _explain_shapes(
-    differing: dict[str, tuple[torch.Size, torch.Size]], num_classes: int, in_channels: int
-) -> Misfit:
+def _explain_shapes(differing: dict[str, tuple[torch.Size, torch.Size]], num_classes: int, in_channels: int) -> Misfit:
     classes, channels = set(), set()
     for key, (theirs, ours) in differing.items():
         if ours[:1] == (num_classes,) and _equal_but_for(0, theirs, ours):
@@ -92,9 +90,7 @@ def _explain_shapes(
         else:
             return Misfit(f"its {key} has the shape {list(theirs)}, not {list(ours)}", False)
     clauses = [f"the file has {n} classes, the dataset {num_classes}" for n in sorted(classes)]
-    clauses += [
-        f"the file is for images of {n} channels, the dataset's have {in_channels}" for n in sorted(channels)
-    ]
+    clauses += [f"the file is for images of {n} channels, the dataset's have {in_channels}" for n in sorted(channels)]
     return Misfit("; ".join(clauses), True)
 
 

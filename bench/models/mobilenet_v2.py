@@ -63,9 +63,7 @@ class MobileNetV2(nn.Module):
     Maps images (B, in_channels, H, W) to logits (B, num_classes).
     """
 
-    def __init__(
-        self, stem: int, stages: Sequence[Stage], head: int, num_classes: int, in_channels: int
-    ) -> None:
+    def __init__(self, stem: int, stages: Sequence[Stage], head: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, stem, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)

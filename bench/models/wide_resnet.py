@@ -84,9 +84,7 @@ def build_wide_resnet(name: str, num_classes: int, in_channels: int) -> nn.Modul
 
 def name_from_weights(state: Mapping[str, Tensor]) -> str | None:
     """The `wrn-D-W` whose layer names a state dict has; None where it is no WideResNet's."""
-    blocks = {
-        match[1] for key in state if (match := re.fullmatch(r"block1\.layer\.(\d+)\.conv1\.weight", key))
-    }
+    blocks = {match[1] for key in state if (match := re.fullmatch(r"block1\.layer\.(\d+)\.conv1\.weight", key))}
     if not blocks or "block1.layer.0.conv1.weight" not in state:
         return None
     width = state["block1.layer.0.conv1.weight"].shape[0]

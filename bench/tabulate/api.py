@@ -99,15 +99,11 @@ def _choose(specs: dict[int, TableSpec], numbers: Sequence[int] | None, publishe
     for number in numbers:
         if number not in specs:
             known = ", ".join(map(str, specs))
-            raise BenchError(
-                f"There is no table {number}.\nKnown: {known}; another one is a YAML file in tables/."
-            )
+            raise BenchError(f"There is no table {number}.\nKnown: {known}; another one is a YAML file in tables/.")
     return [specs[number] for number in dict.fromkeys(numbers)]
 
 
-def _check_datasets(
-    datasets: Sequence[str] | None, records: Iterable[Record], specs: Iterable[TableSpec]
-) -> None:
+def _check_datasets(datasets: Sequence[str] | None, records: Iterable[Record], specs: Iterable[TableSpec]) -> None:
     known = {record.data.name for record in records} | {name for spec in specs for name in spec.datasets}
     for name in datasets or ():
         if name not in known:

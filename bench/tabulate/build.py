@@ -161,8 +161,7 @@ class _Layout:
                 continue
             prefix = "" if name == "robust" else f"{_LABELS[name]} "
             columns += [
-                Column(prefix + attack.label, name, source, None, attack.result)
-                for attack in self.spec.attacks
+                Column(prefix + attack.label, name, source, None, attack.result) for attack in self.spec.attacks
             ]
         return ColumnGroup(_TITLES[source] if len(self.sources) > 1 else "", "", tuple(columns))
 
@@ -176,9 +175,7 @@ class _Layout:
     def _rows(self, section: Section) -> tuple[Row, ...]:
         """The spec's rows, filled or not, then those of further methods that have a number in the section."""
         columns = [column for block in self.column_groups() for column in block.columns]
-        cells = {
-            label: [self._cell(column, section, label) for column in columns] for label in self.positions
-        }
+        cells = {label: [self._cell(column, section, label) for column in columns] for label in self.positions}
         filled = [label for label in cells if any(cell.value is not None for cell in cells[label])]
         filled.sort(key=str.casefold)
         labels: list[str] = []
@@ -189,13 +186,10 @@ class _Layout:
         by_column = []
         for i, column in enumerate(columns):
             below = [cells[label][i] if label in filled else Cell() for label in labels]
-            by_column.append(
-                mark_best(below) if self.spec.compared and column.source != "difference" else below
-            )
+            by_column.append(mark_best(below) if self.spec.compared and column.source != "difference" else below)
         named = len(labels) - len(further)
         return tuple(
-            Row(label, tuple(below[i] for below in by_column), further=i >= named)
-            for i, label in enumerate(labels)
+            Row(label, tuple(below[i] for below in by_column), further=i >= named) for i, label in enumerate(labels)
         )
 
     def _cell(self, column: Column, section: Section, row: str) -> Cell:

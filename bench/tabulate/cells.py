@@ -20,7 +20,7 @@ COLUMNS = [
     *("row", "position", "identity", "tag", "method", "label", "overrides", "model"),
     *(*GROUP, "schedule", "seed", "attack"),
     *(name for quantity in QUANTITIES for name in (quantity, f"{quantity}_low", f"{quantity}_high")),
-    *("surrogate", "parameters", "selection", "flags", "environment", "created", "record"),
+    *("surrogate", "teachers", "parameters", "selection", "flags", "environment", "created", "record"),
 ]
 """Columns of a tidy frame. Accuracies are in [0, 1]; `row` is a row's label, `position` its place."""
 
@@ -68,9 +68,7 @@ def grouped(frame: DataFrame, *further: str) -> Iterator[tuple[Group, tuple[Any,
 def groups(frame: DataFrame) -> list[Group]:
     """The groups of a frame: by setting, then by protocol, the most samples first."""
     found = {Group(*key) for key in frame[GROUP].itertuples(index=False, name=None)}
-    return sorted(
-        found, key=lambda group: (group.setting, group.protocol, -group.n, group.eps, group.fingerprint)
-    )
+    return sorted(found, key=lambda group: (group.setting, group.protocol, -group.n, group.eps, group.fingerprint))
 
 
 def _lines(record: Record, spec: TableSpec) -> Iterator[dict[str, Any]]:
@@ -88,7 +86,7 @@ def _lines(record: Record, spec: TableSpec) -> Iterator[dict[str, Any]]:
         "setting": subject.setting if spec.compared else "",
         "schedule": subject.setting,
         "record": record.id,
-        **subject.model_dump(include={"method", "label", "model", "seed", "selection"}),
+        **subject.model_dump(include={"method", "label", "model", "seed", "teachers", "selection"}),
         **data.model_dump(include={"n", "total", "eps", "fingerprint"}),
         **record.model_dump(include={"protocol", "flags", "environment", "created"}),
     }
@@ -127,8 +125,7 @@ def _identity(subject: Subject) -> str:
 
 def _in_brackets(overrides: dict[str, Any]) -> str:
     settings = (
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
-        for name, value in sorted(overrides.items())
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in sorted(overrides.items())
     )
     return f" ({', '.join(settings)})" if overrides else ""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _PROTOCOLS = {
     "official": "Official protocol: the attacks' parameters are those of the authors' released evaluation "
-    "code (PGD-SAT with steps of 2/255, PGD-TRADES of 0.003).",
+    "code (PGD-SAT with steps of 2/255, PGD-TRADES of 0.003, for eps = 8/255; steps scale with eps).",
     "paper": "Paper protocol: the attacks' parameters are those of the paper's text, by which PGD-SAT and "
     "PGD-TRADES are the same attack.",
 }
@@ -105,10 +105,23 @@ def _conditions(group: Group, spec: TableSpec, lines: DataFrame) -> Iterator[str
     )
     if len(surrogates) > 1:
         yield f"{name}: the transferred images differ between rows, so those rows do not compare."
+    yield from _teachers(name, lines)
     for attack in spec.attacks:
         parameters = set(lines.loc[lines["attack"] == attack.result, "parameters"])
         if len(parameters) > 1:
             yield f"{name}: {attack.label} had different parameters in different rows: {_listed(parameters)}."
+
+
+def _teachers(name: str, lines: DataFrame) -> Iterator[str]:
+    """Which rows learned from other teachers than the rest."""
+    pupils: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for row, teachers in zip(lines["row"], lines["teachers"], strict=True):
+        for role, checkpoint in teachers.items():
+            pupils[role][checkpoint[:12]].add(row)
+    for role, rows in sorted(pupils.items()):
+        if len(rows) > 1:
+            each = {f"{checkpoint} taught {', '.join(sorted(taught))}" for checkpoint, taught in rows.items()}
+            yield f"{name}: not all rows had the same {role} teacher: {_listed(each)}."
 
 
 def _certainty(table: Table) -> Iterator[str]:

@@ -58,15 +58,9 @@ def _find(
     """The one line of the CSV that is about a row, an attack and a dataset; None where there is none."""
     wanted = {name: _fill(text, attack, dataset) for name, text in paper.where.items()}
     wanted |= row.paper or {"defense": row.label}
-    found = [
-        line
-        for line in published
-        if all(_content(line, name, paper) == text for name, text in wanted.items())
-    ]
+    found = [line for line in published if all(_content(line, name, paper) == text for name, text in wanted.items())]
     if len(found) > 1:
-        raise BenchError(
-            f"{paper.file} has {len(found)} lines for {wanted}.\nKeep one, or make `where` narrower."
-        )
+        raise BenchError(f"{paper.file} has {len(found)} lines for {wanted}.\nKeep one, or make `where` narrower.")
     return found[0] if found else None
 
 
@@ -96,7 +90,6 @@ def _fill(template: str, attack: AttackSpec, dataset: str) -> str:
 def _content(line: dict[str, str], name: str, paper: PaperSpec) -> str:
     if name not in line:
         raise BenchError(
-            f"{paper.file} has no column {name!r}, which a table's spec asks for.\n"
-            f"Its columns: {', '.join(line)}."
+            f"{paper.file} has no column {name!r}, which a table's spec asks for.\nIts columns: {', '.join(line)}."
         )
     return line[name]

@@ -42,9 +42,7 @@ class RowSpec(_Strict):
     method: str | None = Field(default=None, description="registered name; for a table of students")
     overrides: dict[str, Any] = Field(default_factory=dict, description="hyper-parameters that make the row")
     role: Literal["clean", "robust"] | None = Field(default=None, description="for a table of teachers")
-    paper: dict[str, str] = Field(
-        default_factory=dict, description="the CSV's row; by default `defense` is the label"
-    )
+    paper: dict[str, str] = Field(default_factory=dict, description="the CSV's row; by default `defense` is the label")
 
 
 class PaperSpec(_Strict):
@@ -53,17 +51,13 @@ class PaperSpec(_Strict):
     In `where` and `values`, `{dataset}` and `{attack}` stand for the dataset's name and the attack's `paper`.
     """
 
-    file: Path = Field(
-        description="name of a file beside the spec, or of one that is shipped; a path once read"
-    )
+    file: Path = Field(description="name of a file beside the spec, or of one that is shipped; a path once read")
     citation: Name
     n: int = Field(gt=0, description="samples the numbers were measured on")
     eps: float = Field(default=8 / 255, gt=0, description="L-infinity bound they were measured with")
     where: dict[str, str] = Field(description="column and content that select the lines of this table")
     values: dict[Quantity, str] = Field(description="the column of each quantity")
-    model: str | None = Field(
-        default=None, description="the column of the architecture, in a table of teachers"
-    )
+    model: str | None = Field(default=None, description="the column of the architecture, in a table of teachers")
 
     @field_validator("file")
     @classmethod
@@ -88,12 +82,8 @@ class TableSpec(_Strict):
     models: dict[str, str] = Field(
         default_factory=dict, description="the students' architecture by dataset, `default` for all others"
     )
-    datasets: dict[str, str] = Field(
-        min_length=1, description="shown even without results: name and name for readers"
-    )
-    sections: Literal["attacks", "datasets"] = Field(
-        default="attacks", description="what the rows are grouped by"
-    )
+    datasets: dict[str, str] = Field(min_length=1, description="shown even without results: name and name for readers")
+    sections: Literal["attacks", "datasets"] = Field(default="attacks", description="what the rows are grouped by")
     columns: list[Quantity] = Field(min_length=1)
     attacks: list[AttackSpec] = Field(min_length=1)
     rows: list[RowSpec]
@@ -146,9 +136,7 @@ def read_spec(path: Path) -> TableSpec:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         reason = f"{place}: {first['msg']}" if place else first["msg"]
-    raise BenchError(
-        f"The table spec {path} is not valid: {reason}.\nRepair the file, or take it out of its folder."
-    )
+    raise BenchError(f"The table spec {path} is not valid: {reason}.\nRepair the file, or take it out of its folder.")
 
 
 def load_specs(extra: Path | None = None) -> dict[int, TableSpec]:

@@ -139,9 +139,7 @@ class Section:
         rows = (replace(row, cells=row.cells[start:end]) for row in self.rows)
         return replace(
             self,
-            rows=tuple(
-                row for row in rows if not row.further or any(cell.value is not None for cell in row.cells)
-            ),
+            rows=tuple(row for row in rows if not row.further or any(cell.value is not None for cell in row.cells)),
         )
 
 

@@ -49,9 +49,7 @@ def test_offsets_and_flips_are_uniform_and_independent() -> None:
     counts = ((plan.top * 9 + plan.left) * 2 + plan.flip).bincount(minlength=cells).double()
     assert len(counts) == cells  # nothing beyond 2 * padding
     chi_square = ((counts - n / cells) ** 2 / (n / cells)).sum()
-    assert (
-        chi_square < 161 + 4 * (2 * 161) ** 0.5
-    )  # mean and four standard deviations at 161 degrees of freedom
+    assert chi_square < 161 + 4 * (2 * 161) ** 0.5  # mean and four standard deviations at 161 degrees of freedom
 
 
 def test_the_order_is_a_permutation_unrelated_to_the_crops() -> None:

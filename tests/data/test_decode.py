@@ -104,9 +104,7 @@ def test_the_second_time_the_cache_is_read(
     assert [file.suffix for file in (tmp_path / "root" / "decoded").iterdir()] == [".npy"]
 
 
-def test_a_changed_file_is_decoded_again(
-    tmp_path: Path, two_files: list[tuple[Path, int]], picture: Picture
-) -> None:
+def test_a_changed_file_is_decoded_again(tmp_path: Path, two_files: list[tuple[Path, int]], picture: Picture) -> None:
     decode_files(two_files[:1], two_files[1:], tmp_path / "root")
     two_files[1][0].write_bytes(picture((77, 78, 79)))
     _, test = decode_files(two_files[:1], two_files[1:], tmp_path / "root")
@@ -158,7 +156,4 @@ def test_folder_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_where_to_put_names_the_place_and_its_relation_to_home(tmp_path: Path) -> None:
     said = where_to_put(tmp_path / "data", "a.zip")
-    assert (
-        said
-        == f"Put a.zip into {tmp_path / 'data'} (with --home DIR: into DIR/data) and run the command again."
-    )
+    assert said == f"Put a.zip into {tmp_path / 'data'} (with --home DIR: into DIR/data) and run the command again."

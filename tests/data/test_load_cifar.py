@@ -89,13 +89,9 @@ def test_the_unpacked_folder(published: Path, root: Path, pixels: np.ndarray) ->
     assert (data.padding, data.flip, data.eps) == (4, True, 8 / 255)
 
 
-def test_cifar100_has_its_fine_labels(
-    root: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cifar100_has_its_fine_labels(root: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, rows = root / "cifar-100-python", pixels.reshape(4, 3072)
-    train = pickled(
-        folder / "train", {"data": rows[:3], "fine_labels": [1, 1, 0], "coarse_labels": [5, 5, 5]}
-    )
+    train = pickled(folder / "train", {"data": rows[:3], "fine_labels": [1, 1, 0], "coarse_labels": [5, 5, 5]})
     test = pickled(folder / "test", {"data": rows[3:], "fine_labels": [0], "coarse_labels": [5]})
     meta = pickled(folder / "meta", {"fine_label_names": ["apple", "bear"], "coarse_label_names": ["x"]})
     monkeypatch.setattr(CIFAR100, "train_list", [train])

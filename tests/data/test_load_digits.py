@@ -27,9 +27,7 @@ def test_the_values_are_scikit_learns_spread_to_255(tmp_path: Path) -> None:
     digits = load_dataset("digits", tmp_path)
     found = torch.cat([digits.train.images, digits.test.images]).flatten(1).numpy()
     original = sklearn_digits().images.reshape(1797, 64)
-    expected = np.floor(original * 255 / 16 + 0.5).astype(
-        np.uint8
-    )  # 8 of 16 is 127.5: to the even 128 as well
+    expected = np.floor(original * 255 / 16 + 0.5).astype(np.uint8)  # 8 of 16 is 127.5: to the even 128 as well
     assert sorted(map(bytes, found)) == sorted(map(bytes, expected))
 
 

@@ -65,9 +65,7 @@ def test_a_dataset_of_the_hub(folder: Path, load: Load) -> None:
     )
 
 
-def test_data_folder_shards_validation_and_other_column_names(
-    tmp_path: Path, picture: Picture, load: Load
-) -> None:
+def test_data_folder_shards_validation_and_other_column_names(tmp_path: Path, picture: Picture, load: Load) -> None:
     folder, columns = tmp_path / "mnist", ("image", "fine_label")
     for shard in range(2):
         file = folder / "data" / f"train-0000{shard}-of-00002.parquet"
@@ -148,9 +146,7 @@ def test_a_row_without_an_image(folder: Path, picture: Picture, load: Load) -> N
 
 
 @pytest.mark.parametrize("labels", [["cat"], [0.5], [None]])
-def test_labels_that_are_no_whole_numbers(
-    folder: Path, picture: Picture, load: Load, labels: list[Any]
-) -> None:
+def test_labels_that_are_no_whole_numbers(folder: Path, picture: Picture, load: Load, labels: list[Any]) -> None:
     write(folder / "test-00000-of-00001.parquet", [picture("red")], labels)
     with pytest.raises(BenchError, match=r"The column label of .* is of type"):
         load(folder)

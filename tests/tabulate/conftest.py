@@ -87,9 +87,7 @@ def make_record() -> RecordMaker:
             ),
             suite="whitebox",
             protocol=protocol,
-            data=Data(
-                name=dataset, split=split, n=n, total=total, classes=10, eps=eps, fingerprint=fingerprint
-            ),
+            data=Data(name=dataset, split=split, n=n, total=total, classes=10, eps=eps, fingerprint=fingerprint),
             seed=0,
             results={
                 name: _result(

@@ -51,9 +51,7 @@ def _cells(markdown: str) -> list[list[str]]:
 def records(make_record: RecordMaker) -> list[Record]:
     """Some of everything: seeds, settings, datasets, flags, and names that nobody should use."""
     strangers = [
-        make_record(
-            kind="checkpoint", method=name, label=name, seed=None, setting=name, flags=[name], selection=name
-        )
+        make_record(kind="checkpoint", method=name, label=name, seed=None, setting=name, flags=[name], selection=name)
         for name in HOSTILE
     ]
     ours = [make_record(method=name, seed=seed) for name in ("sat", "ciard") for seed in range(2)]
@@ -104,9 +102,7 @@ def test_the_same_records_give_the_same_files(records: list[Record], tmp_path: P
         ({"datasets": ["imagenet"]}, "imagenet"),
     ],
 )
-def test_what_does_not_exist_is_named_with_what_does(
-    tmp_path: Path, arguments: dict[str, object], named: str
-) -> None:
+def test_what_does_not_exist_is_named_with_what_does(tmp_path: Path, arguments: dict[str, object], named: str) -> None:
     with pytest.raises(BenchError, match=named) as caught:
         render_tables([], out=tmp_path, **arguments)  # type: ignore[arg-type]
     assert "Known:" in str(caught.value)
@@ -133,9 +129,7 @@ def test_markdown_shows_best_and_second_best(make_record: RecordMaker, tmp_path:
 
 
 @pytest.mark.parametrize("values", ["measured", "paper", "compare"])
-def test_markdown_parses_into_rows_of_equal_length(
-    records: list[Record], tmp_path: Path, values: str
-) -> None:
+def test_markdown_parses_into_rows_of_equal_length(records: list[Record], tmp_path: Path, values: str) -> None:
     for path in render_tables(records, range(1, 8), values, formats=["markdown"], out=tmp_path):
         rows = _cells(path.read_text(encoding="utf-8"))
         assert len(rows) > 2
@@ -209,18 +203,14 @@ def test_csv_has_every_cell_with_its_origin(records: list[Record], tmp_path: Pat
     assert {*HOSTILE[:4], "two lines # heading"} <= {line["row"] for line in measured}
     assert all(line["records"].startswith("record-") for line in measured)
     sat = next(
-        line
-        for line in measured
-        if (line["row"], line["dataset"], line["quantity"]) == ("SAT", "digits", "robust")
+        line for line in measured if (line["row"], line["dataset"], line["quantity"]) == ("SAT", "digits", "robust")
     )
     assert (sat["attack"], sat["value"], sat["selection"], sat["seeds"]) == ("fgsm", "60.0000", "test", "1")
     assert float(sat["low"]) == pytest.approx(50.2, abs=0.05)
     assert float(sat["high"]) == pytest.approx(69.1, abs=0.05)
 
 
-def test_wide_tables_come_in_parts_that_keep_a_dataset_together(
-    records: list[Record], tmp_path: Path
-) -> None:
+def test_wide_tables_come_in_parts_that_keep_a_dataset_together(records: list[Record], tmp_path: Path) -> None:
     path, _ = render_tables(
         records[-7:], [3], "compare", formats=["latex"], datasets=["cifar10", "cifar100"], out=tmp_path
     )
