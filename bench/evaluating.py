@@ -112,7 +112,7 @@ class Evaluation:
         if config is None:
             raise BenchError(
                 f"The suite {self.suite.name!r} transfers attacks from a robust teacher, and a checkpoint from "
-                "elsewhere has none.\nName one with --teacher robust=FILE (`bench teacher list` shows those trained here)."
+                "elsewhere has none.\nName one: --teacher robust=FILE (`bench teacher list` shows those trained here)."
             )
         request = Request(
             method=config.method,

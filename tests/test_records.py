@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -104,11 +105,11 @@ def test_a_record_is_never_overwritten(tmp_path: Path) -> None:
         max_leaves=5,
     )
 )
-def test_any_hyperparameter_survives_the_digest(value: Any, tmp_path: Path) -> None:
-    subject = _record().subject.model_dump() | {"overrides": {"x": value}}
-    record = _record(subject=subject)
-    path = write_record(record, tmp_path)
-    assert read_record(path).subject.overrides == record.subject.overrides
+def test_a_record_with_any_hyperparameter_can_be_read_back(value: Any) -> None:
+    record = _record(subject=_record().subject.model_dump() | {"overrides": {"x": value}})
+    with TemporaryDirectory() as folder:
+        again = read_record(write_record(record, Path(folder)))
+    assert again.model_dump_json(exclude={"digest"}) == record.model_dump_json(exclude={"digest"})
 
 
 def test_an_infinite_hyperparameter_is_not_lost(tmp_path: Path) -> None:
