@@ -139,7 +139,7 @@ def _set(*keys: str) -> Callable[[dict[str, Any], Any], None]:
         (("results", "pgd-sat", "correct"), 8, "pgd-sat"),
         (("results", "pgd-sat", "final"), pack(np.ones(N, bool)), "pgd-sat"),
         (("results", "pgd-sat", "final"), "?", "base64|padding|Only"),
-        (("digest",), "", "no digest"),
+        (("digest",), "", "digest"),
         (("digest",), "0" * 64, "digest"),
         (("schema_version",), 2, "schema_version"),
         (("surprise",), 1, "surprise"),
