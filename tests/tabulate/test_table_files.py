@@ -116,7 +116,7 @@ def test_markdown_shows_best_and_second_best(make_record: RecordMaker, tmp_path:
     ]
     (path,) = render_tables(records, [3], formats=["markdown"], datasets=["cifar10"], out=tmp_path)
     lines = path.read_text(encoding="utf-8").splitlines()
-    head = "CIFAR-10 — official, 300 epochs, n = 100<br>"
+    head = "CIFAR-10<br>official, 300 epochs, n = 100<br>"
     assert lines[0] == "## Table 3. White-box adversarial robustness of ResNet-18 (%, measured)"
     assert lines[2:4] == [
         f"| Attack | Defense | {head}Clean | {head}Robust | {head}W-R |",

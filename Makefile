@@ -1,0 +1,34 @@
+# make demo: set-up, then everything on handwritten digits.   make test: set-up, then linter, type checker, tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+
+.PHONY: demo test lock clean
+
+demo: $(INSTALLED)
+	$(BIN)/bench demo
+
+test: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+$(INSTALLED): setup.cfg pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'
+	touch $@
+
+# Pins what resolves today (run `make test` in a new .venv before committing the result).
+lock:
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header --no-annotate \
+		--upgrade setup.cfg -o $(VENV)/resolved.txt
+	( sed -n '1,/^[^#]/{/^#/p}' requirements.lock; \
+	  sed -E "s/ ; (.*)$$/ ; (\1) and python_version >= '3.11'/; t; s/$$/ ; python_version >= '3.11'/" \
+	  $(VENV)/resolved.txt ) > $(VENV)/requirements.lock
+	mv $(VENV)/requirements.lock requirements.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
