@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits as sklearn_digits
 from bench.data.dataset import Dataset, Split
 from bench.data.holdout import hold_out
 
-EPS = 0.14
+EPS = 0.13
 """L-infinity bound for images in [0, 1]: 8/255 would hardly disturb strokes as coarse as these."""
 
 TEST_SIZE = 360
