@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from bench import environment, hyperparameters, recipe, registry
 from bench.config import DataRef, Precision, Role, RunConfig, TeacherRef
-from bench.data.dataset import Dataset
+from bench.data.dataset import Dataset, to_float
+from bench.defense import mode
 from bench.errors import BenchError
 from bench.models import build_model, split_spec
 from bench.recipe import Recipe, Training
@@ -137,16 +138,37 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
         raise BenchError(f"{folder.id} is being trained by another process.\n`bench status` shows how far it is.")
     folder.create(config, environment.describe(session.device))
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
-    student = new_network(config)
+    student = new_network(config, dataset)
     Trainer(config, dataset, student, networks, folder, session.device, session.reporter, session.stop).run()
     return folder
 
 
-def new_network(config: RunConfig) -> nn.Module:
+def new_network(config: RunConfig, dataset: Dataset) -> nn.Module:
     """The student of a run before its first step; the same weights for the same seed."""
     with torch.random.fork_rng():
         torch.manual_seed(derive(config.seed, "weights"))
-        return build_model(config.student, config.data.classes, config.data.in_channels)
+        network = build_model(config.student, config.data.classes, config.data.in_channels)
+    _try_out(network, config, to_float(dataset.train.images[:1]))
+    return network
+
+
+def _try_out(network: nn.Module, config: RunConfig, image: Tensor) -> None:
+    """Notice before the training that a network wants images of another size, or gives no logits."""
+    size = "x".join(map(str, image.shape[1:]))
+    try:
+        with mode(network, training=False), torch.no_grad():
+            shape = tuple(network(image).shape)
+    except Exception as error:  # whatever a stranger's network raises for a size it cannot take
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise BenchError(
+            f"{config.student} cannot take the {size} images of {config.data.name}: {reason}.\n"
+            "Choose a network for such images (`bench list models`)."
+        ) from error
+    if shape != (1, config.data.classes):
+        raise BenchError(
+            f"{config.student} gives an output of shape {shape} for one image, not (1, {config.data.classes}) logits.\n"
+            "Choose a classifier (`bench list models`)."
+        )
 
 
 def parse_teachers(texts: Sequence[str]) -> dict[str, str]:
