@@ -12,11 +12,15 @@ from torch import Tensor, nn
 from bench.attack import Attack, Model, Outcome
 
 _STANDARD_TARGETS = 9
+_DLR_CLASSES = 4
+"""The targeted DLR loss divides by a difference of the largest logit to the third and fourth."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAttack(Attack):
     """APGD-CE, APGD-T, FAB-T and Square with 5,000 queries; each attacks what the ones before left standing.
+
+    With fewer than four classes APGD-T is left out: its loss is not defined there.
 
     Attributes:
         seed: of the library's random draws.
@@ -73,4 +77,6 @@ class AutoAttack(Attack):
         # The standard ensemble targets nine classes, more than a dataset of fewer than ten classes has.
         targets = min(_STANDARD_TARGETS, classes - 1)
         library.apgd_targeted.n_target_classes = library.fab.n_target_classes = targets
+        if classes < _DLR_CLASSES:
+            library.attacks_to_run.remove("apgd-t")
         return library

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from attacks.loop import GradientAttack
@@ -13,9 +13,13 @@ from bench.attack import Start
 class FGSM(GradientAttack):
     """One step of length eps along sign(grad CE), from x itself."""
 
-    step_size: float = 8 / 255
+    step_size: float = field(init=False)
     steps: int = 1
     start: Start = "none"
 
     label: ClassVar[str] = "FGSM"
     source: ClassVar[str] = "Goodfellow et al. 2015, arXiv:1412.6572"
+    lengths: ClassVar[tuple[str, ...]] = ("eps",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step_size", self.eps)

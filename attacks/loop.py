@@ -59,13 +59,14 @@ class GradientAttack(Attack):
         return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
 
     def first(self, x: Tensor, noise: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        """The first iterate: x, moved by the start noise and projected."""
+        """The first iterate: x, moved by the start noise; a gaussian start may lie outside [0, 1] by a hair."""
         if noise is None:
             noise = self.start_noise(x.shape, x, generator)
-        if noise is None:
+        if noise is None or self.start == "none":
             return x.detach().clone()
-        scale = self.eps if self.start == "uniform" else GAUSSIAN_START
-        return self.project(x + scale * noise, x).detach()
+        if self.start == "uniform":
+            return self.project(x + self.eps * noise, x).detach()
+        return (x + GAUSSIAN_START * noise).detach()
 
     def run(
         self,
@@ -102,8 +103,15 @@ class GradientAttack(Attack):
         return Outcome(self.finish(x_adv), steps_right, always_right)
 
     def saved_right(self, model: Model, x_adv: Tensor, logits: Tensor, y: Tensor) -> Tensor:
-        """Whether an iterate, as it would be saved, is classified right; shape (B,), bool."""
-        return logits.argmax(1) == y
+        """Whether an iterate, as it would be saved, is classified right; shape (B,), bool.
+
+        The loop's own `logits` do not tell of an image that lies outside [0, 1], which nobody could save.
+        """
+        saved = x_adv.clamp(0, 1)
+        if torch.equal(saved, x_adv):
+            return logits.argmax(1) == y
+        with torch.no_grad():
+            return model(saved).argmax(1) == y
 
     def finish(self, x_adv: Tensor) -> Tensor:
         """What becomes of the last iterate; here nothing."""

@@ -103,9 +103,9 @@ class Attack:
 
     def scaled_to(self, eps: float) -> Attack:
         """The same attack for another threat model: every length scales with the radius."""
-        factor = eps / (8 / 255)
         known = {field.name for field in fields(self)}
-        return replace(self, **{name: getattr(self, name) * factor for name in self.lengths if name in known})
+        lengths = {name: getattr(self, name) * eps / self.eps for name in self.lengths if name in known}
+        return replace(self, **{**lengths, "eps": eps})
 
     @classmethod
     def for_protocol(cls, protocol: Protocol, eps: float) -> Attack:

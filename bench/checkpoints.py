@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bench.data.dataset import Split, to_float
 from bench.errors import BenchError
 from bench.files import atomic_path
-from bench.models import build_model, normalises_itself, split_spec
+from bench.models import build_model, normalises_itself, split_spec, try_out
 from bench.models.match import Misfit, constants, identify, misfit
 from bench.models.normalise import NONE, applicable, normalise, statistics
 
@@ -151,11 +151,12 @@ def load_and_normalise(
         device: where to measure, and where the returned model is.
 
     Raises:
-        BenchError: as `load_model`.
+        BenchError: as `load_model`; or the model cannot take images of this size.
     """
     state, metadata = read_state_dict(path)
     model, resolved = _load(path, state, metadata, spec, num_classes, in_channels)
     model = model.to(device)
+    try_out(model, resolved, train, num_classes)
     if SPEC_KEY in metadata or "@" in resolved or normalises_itself(model):
         return Loaded(model, resolved, {})
     chosen, accuracies = choose_normalisation(model, train)

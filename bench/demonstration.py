@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import multiprocessing.context
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from bench import registry
+from bench import registry, teachers
+from bench.config import Role
 from bench.evaluating import Evaluation
 from bench.home import Home
 from bench.records import read_records
@@ -22,7 +25,6 @@ from bench.session import Session
 from bench.stopping import stop_on_signals
 from bench.suites import suite_named
 from bench.tabulate import render_tables
-from bench.teachers import gather
 
 DATASET, RECIPE = "digits", "demo"
 STUDENTS = ("digits-cnn", "digits-mobile")
@@ -34,6 +36,7 @@ SUITES = (("whitebox", None), ("blackbox", None))
 AUTOATTACK = ("autoattack", 50)
 """What the students of Table 3 are attacked with besides; it takes its time."""
 _MOST_WORKERS = 4
+_ROLES: tuple[Role, ...] = ("robust", "clean")
 
 
 def requests() -> Iterator[Request]:
@@ -57,14 +60,12 @@ def run_demo(session: Session) -> list[Path]:
     todo = list(requests())
     for request in todo:
         check(request)
-    # The teachers first and here: afterwards no two workers want to train the same one. One thread, as in the
-    # workers: on networks this small two threads gain little, and where others use the cores too they lose much.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    both = next(request for request in todo if request.method == "ciard")
-    gather(session, both)
-    torch.set_num_threads(threads)
-    _in_parallel(session, todo)
+    place = (session.home.root, session.device.type)
+    with _workers(session) as pool:
+        # The teachers first: afterwards no two workers want to train the same one.
+        _work_off(session, "Teachers", [pool.submit(_train_teacher, *place, role) for role in _ROLES])
+        jobs = [pool.submit(_train_and_attack, *place, request) for request in todo]
+        _work_off(session, "Students trained and attacked", jobs)
     return render_tables(
         read_records(session.home.records),
         numbers=None,
@@ -76,30 +77,47 @@ def run_demo(session: Session) -> list[Path]:
     )
 
 
-def _in_parallel(session: Session, todo: list[Request]) -> None:
+@contextmanager
+def _workers(session: Session) -> Iterator[ProcessPoolExecutor]:
     """One process a core, each with one thread: networks this small gain nothing from a second one."""
     workers = 1 if session.device.type == "cuda" else min(_MOST_WORKERS, os.cpu_count() or 1)
-    context = multiprocessing.get_context("spawn")
-    with (
-        session.reporter.task("Students trained and attacked", len(todo)) as advance,
-        ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
-        pending: set[Future[list[str]]] = {
-            pool.submit(_train_and_attack, session.home.root, session.device.type, request) for request in todo
-        }
-        try:
-            while pending:
-                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    for line in future.result():
-                        session.reporter.say(line)
-                    advance(1)
-                if session.stop:
-                    raise session.stop.interrupt(
-                        "Stopped; what is finished stays.\nRun the same command again to continue."
-                    )
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    context: multiprocessing.context.BaseContext = multiprocessing.get_context("spawn")
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        # The workers are forked from one process that has imported everything, and share its memory.
+        forkserver = multiprocessing.get_context("forkserver")
+        forkserver.set_forkserver_preload(["bench.demonstration", "torchattacks", "sklearn.datasets"])
+        context = forkserver
+    pool = ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _work_off(session: Session, description: str, jobs: Iterable[Future[list[str]]]) -> None:
+    """Wait for jobs and repeat what they say; a wish to stop is heard within half a second."""
+    pending = set(jobs)
+    with session.reporter.task(description, len(pending)) as advance:
+        while pending:
+            done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                for line in future.result():
+                    session.reporter.say(line)
+                advance(1)
+            if session.stop:
+                raise session.stop.interrupt(
+                    "Stopped; what is finished stays.\nRun the same command again to continue."
+                )
+
+
+def _train_teacher(root: Path, device: str, role: Role) -> list[str]:
+    """One teacher from nothing to its record, in a process of its own; what it has to say."""
+    reporter = Lines()
+    with stop_on_signals() as stop:
+        session = Session(Home(root), torch.device(device), reporter, stop)
+        request = Request(method="ciard", student=STUDENTS[0], dataset=DATASET, recipe=RECIPE)
+        teachers.evaluate_once(session, request, teachers.find(session, request, role))
+    return reporter.lines
 
 
 def _train_and_attack(root: Path, device: str, request: Request) -> list[str]:
@@ -107,7 +125,7 @@ def _train_and_attack(root: Path, device: str, request: Request) -> list[str]:
     reporter = Lines()
     with stop_on_signals() as stop:
         session = Session(Home(root), torch.device(device), reporter, stop)
-        folder = train(session, request, gather(session, request))
+        folder = train(session, request, teachers.gather(session, request))
         in_table_3 = request.student == STUDENTS[0] and not request.settings
         for name, limit in (*SUITES, AUTOATTACK) if in_table_3 else SUITES:
             Evaluation(session, suite_named(name), "official", limit).run(folder)

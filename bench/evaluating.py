@@ -16,7 +16,7 @@ from bench.data.dataset import Dataset
 from bench.errors import BenchError, unknown_name
 from bench.evaluation import Evaluator, Surrogate
 from bench.foreign import load_foreign
-from bench.records import Record, Subject, write_record
+from bench.records import Record, Subject, find_record, write_record
 from bench.reporting import duration
 from bench.running import Request, Teacher
 from bench.runs import RunFolder, all_runs
@@ -55,8 +55,8 @@ class Evaluation:
                 f"{config.data.spec} no longer holds the images that {folder.id} was trained on.\n"
                 "Put the original files back, or train again."
             )
-        identity, path = self._place(subject, dataset)
-        if path.exists():
+        identity = self._identity(subject, dataset)
+        if self._found(identity, subject, dataset) is not None:
             return None
         network, _ = load_model(folder.best, config.student, config.data.classes, config.data.in_channels)
         if weights_hash(network) != subject.checkpoint:
@@ -69,17 +69,25 @@ class Evaluation:
         dataset = self.session.dataset(dataset_spec)
         network, spec = load_foreign(self.session, checkpoint, model, dataset)
         subject = foreign_subject("checkpoint", str(checkpoint), spec, weights_hash(network))
-        identity, path = self._place(subject, dataset)
-        if path.exists():
-            self.session.reporter.say(f"Already evaluated, nothing changed: {path}")
-            return path
+        identity = self._identity(subject, dataset)
+        found = self._found(identity, subject, dataset)
+        if found is not None:
+            self.session.reporter.say(f"Already evaluated, nothing changed: {found}")
+            return found
         surrogate = self._surrogate(dataset, None) if self.suite.needs_surrogate else None
         return self._evaluate(network, dataset, subject, identity, surrogate)
 
-    def _place(self, subject: Subject, dataset: Dataset) -> tuple[str, Path]:
+    def _identity(self, subject: Subject, dataset: Dataset) -> str:
         n = min(self.limit or len(dataset.test), len(dataset.test))
-        identity = record_id(subject, dataset.name, self.suite, self.protocol, n)
-        return identity, self.session.home.records / f"{identity}.json"
+        return record_id(subject, dataset.name, self.suite, self.protocol, n)
+
+    def _found(self, identity: str, subject: Subject, dataset: Dataset) -> Path | None:
+        """The record's file, if the same was measured before."""
+        named = self.suite.needs_surrogate and self.surrogate_file is not None
+        surrogate = self._surrogate(dataset, None).checkpoint if named else None
+        records = self.session.home.records
+        found = find_record(records, identity, subject.checkpoint, surrogate)
+        return None if found is None else records / f"{identity}.json"
 
     def _evaluate(
         self,
@@ -134,20 +142,22 @@ def finished_runs(session: Session, run_ids: Sequence[str], dataset: str | None)
     Raises:
         BenchError: a named run does not exist or is not finished; or there is none at all.
     """
-    if run_ids:
-        known = {folder.id: folder for folder in all_runs(session.home)}
-        for run_id in run_ids:
-            if run_id not in known:
-                raise unknown_name("run", run_id, known)
-            if known[run_id].state() != "trained":
-                raise BenchError(f"The run {run_id} is not finished.\nContinue it with the `bench run` that began it.")
-        return [known[run_id] for run_id in run_ids]
+    known = {folder.id: folder for folder in all_runs(session.home)}
+    for run_id in run_ids:
+        if run_id not in known:
+            raise unknown_name("run", run_id, known)
+        if not known[run_id].finished:
+            raise BenchError(f"The run {run_id} is not finished.\nContinue it with the `bench run` that began it.")
+    finished = [known[run_id] for run_id in run_ids] or [folder for folder in known.values() if folder.finished]
+    datasets: set[str] = set()
     chosen = []
-    for folder in all_runs(session.home):
-        if folder.state() == "trained":
-            config = folder.config()
-            if config.role is None and dataset in (None, config.data.name, config.data.spec):
-                chosen.append(folder)
+    for folder in finished:
+        config = folder.config()
+        datasets |= {config.data.name, config.data.spec}
+        if (run_ids or config.role is None) and dataset in (None, config.data.name, config.data.spec):
+            chosen.append(folder)
+    if dataset is not None and datasets and dataset not in datasets:
+        raise unknown_name("dataset (of a finished run)", dataset, datasets)
     if not chosen:
         raise BenchError(
             f"There is no finished run{f' on {dataset}' if dataset else ''} in {session.home.runs}.\n"

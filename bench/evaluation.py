@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench import environment, registry, sanity
+from bench import environment, sanity
 from bench.attack import Attack, Outcome, Protocol
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
@@ -22,7 +22,7 @@ from bench.runs import now
 from bench.seeding import generator
 from bench.statistics import wilson_interval
 from bench.stopping import StopRequest
-from bench.suites import Entry, Suite
+from bench.suites import Entry, Suite, attack_class
 
 BATCH_SIZE = 250
 """Samples attacked at once. It is in every record: the results of attacks that couple a batch depend on it."""
@@ -127,8 +127,8 @@ class Evaluator:
                 outcome = Outcome(self._transferred(attack, surrogate, data, x, y, start))
             else:
                 outcome = attack.run(network, x, y, noise=self._noise(attack, x, start, entry.attack), track=True)
-            with torch.no_grad():
-                right = network(outcome.x_adv).argmax(1) == y
+            with torch.no_grad():  # in parts: an attack on the whole set gives more images than a network can take
+                right = torch.cat([network(images).argmax(1) for images in outcome.x_adv.split(BATCH_SIZE)]) == y
             final.append(right)
             if outcome.always_right is not None:
                 always.append(outcome.always_right & right)
@@ -148,10 +148,7 @@ class Evaluator:
 
     def attack_named(self, name: str, eps: float) -> Attack:
         """An attack as the protocol defines it, for a ball of radius eps."""
-        attack = registry.load("attacks", name).for_protocol(self.protocol, eps)
-        if not isinstance(attack, Attack):
-            raise BenchError(f"The attack plug-in {name!r} is no bench.attack.Attack.\nIts author has to repair it.")
-        return attack
+        return attack_class(name).for_protocol(self.protocol, eps)
 
     def _noise(self, attack: Attack, x: Tensor, first: int, name: str) -> Tensor | None:
         """Start noise for samples first, first + 1, ...: each sample's own, whatever the batch size or device."""

@@ -10,6 +10,14 @@ from pathlib import Path
 from bench.errors import BenchError
 
 
+def cannot_write(path: Path, error: OSError) -> BenchError:
+    """The error for a file that the system refused to write."""
+    return BenchError(
+        f"Cannot write {path}: {error.strerror or error}.\n"
+        "Free some space, or choose a folder you may write to with --home DIR or --out DIR."
+    )
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to, which takes its place when the block ends well.
@@ -25,10 +33,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise BenchError(
-            f"Cannot write {path}: {error.strerror or error}.\n"
-            "Free some space, or choose a folder you may write to with --home DIR or --out DIR."
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from torch import nn
 
 from bench.checkpoints import load_and_normalise
 from bench.data.dataset import Dataset
+from bench.errors import BenchError
 from bench.session import Session
 
 
 def split_model_file(text: str) -> tuple[str | None, Path]:
     """`FILE` or `MODEL:FILE` as (model or None, path); a file whose own name has a colon is found first."""
-    if not Path(text).expanduser().exists() and ":" in text:
-        model, _, file = text.rpartition(":")
-        return model, Path(file).expanduser()
-    return None, Path(text).expanduser()
+    whole = os.path.expanduser(text)
+    model, colon, file = text.rpartition(":")
+    if not colon or os.path.exists(whole):
+        return None, Path(whole)
+    if not model or not file:
+        raise BenchError(f"{text!r} is no checkpoint.\nWrite FILE, or MODEL:FILE to say the architecture.")
+    return model, Path(os.path.expanduser(file))
 
 
 def load_foreign(session: Session, path: Path, model: str | None, dataset: Dataset) -> tuple[nn.Module, str]:

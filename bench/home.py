@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench.errors import BenchError
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,14 @@ class Home:
     """
 
     root: Path
+
+    @classmethod
+    def at(cls, root: Path) -> Home:
+        """The home a user names; `~` is expanded."""
+        expanded = os.path.expanduser(root)
+        if expanded.startswith("~"):
+            raise BenchError(f"--home {root}: there is no user of that name.\nWrite the folder's whole path.")
+        return cls(Path(expanded))
 
     @property
     def data(self) -> Path:

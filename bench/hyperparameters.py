@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields
-from typing import Any, get_type_hints
+from fractions import Fraction
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -22,6 +24,9 @@ def method_class(name: str) -> type[Defense]:
         raise BenchError(
             f"The method plug-in {name!r} is no bench.defense.Defense class.\nIts author has to repair it."
         )
+    for attribute in ("label", "source"):
+        if not isinstance(getattr(found, attribute, None), str):
+            raise BenchError(f"The method plug-in {name!r} has no `{attribute}`.\nIts author has to repair it.")
     return found
 
 
@@ -37,14 +42,21 @@ def defaults(method: type[Defense]) -> dict[str, Any]:
 def describe(method: type[Defense]) -> str:
     """`name (type, default)` for every hyper-parameter, for messages."""
     hints = get_type_hints(method)
-    return ", ".join(f"{key} ({type_name(hints[key])}, {value})" for key, value in defaults(method).items())
+    return ", ".join(f"{key} ({type_name(hints[key])}, {_written(value)})" for key, value in defaults(method).items())
+
+
+def _written(value: Any) -> str:
+    """A value as a user would write it."""
+    return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
 def type_name(hint: Any) -> str:
-    """A type as a user would write it: `float`, `'batch' or 'mean'`."""
-    choices = getattr(hint, "__args__", ())
+    """A type as a user would write it: `float`, `'batch' or 'mean'`, `list of int, such as [1, 2]`."""
+    choices = get_args(hint)
     if choices and all(isinstance(choice, str) for choice in choices):
         return " or ".join(repr(choice) for choice in choices)
+    if get_origin(hint) is tuple and choices[1:] == (...,):
+        return f"list of {type_name(choices[0])}, such as [1, 2]"
     return hint.__name__ if isinstance(hint, type) and not choices else str(hint).replace("typing.", "")
 
 
@@ -64,12 +76,21 @@ def parse_settings(name: str, settings: Iterable[str]) -> dict[str, Any]:
             raise BenchError(f"--set {setting!r} has no '='.\nWrite --set key=value; {name} has: {describe(method)}.")
         if key not in known:
             raise _unknown(name, key)
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        parsed[key] = _checked(name, key, hints[key], value)
+        parsed[key] = _checked(name, key, hints[key], _read(text, hints[key]))
     return parsed
+
+
+def _read(text: str, hint: Any) -> Any:
+    """A value as YAML reads it, and what people write otherwise: `1e-3`, `8/255`, `(1, 2)`."""
+    if float in (hint, *get_args(hint)):
+        with suppress(ValueError, ZeroDivisionError):
+            return float(Fraction(text))
+    if get_origin(hint) is tuple and text.strip().startswith("(") and text.strip().endswith(")"):
+        text = f"[{text.strip()[1:-1]}]"
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def resolve(
@@ -101,8 +122,14 @@ def checked(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make(name: str, values: Mapping[str, Any]) -> Defense:
-    """The defense itself."""
-    return method_class(name)(**checked(name, values))
+    """The defense itself; values that its class refuses by a ValueError are the user's mistake."""
+    try:
+        return method_class(name)(**checked(name, values))
+    except ValueError as error:
+        raise BenchError(
+            f"{name} cannot be made of these hyper-parameters: {error}.\nChoose others with --set; it has: "
+            f"{describe(method_class(name))}."
+        ) from error
 
 
 def _unknown(name: str, key: str) -> BenchError:
@@ -119,6 +146,6 @@ def _checked(name: str, key: str, hint: Any, value: Any) -> Any:
         return adapter.validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
     except ValidationError as error:
         raise BenchError(
-            f"--set {key}={value}: {name}'s {key} takes {type_name(hint)}.\nAll of its hyper-parameters: "
+            f"--set {key}={_written(value)}: {name}'s {key} takes {type_name(hint)}.\nAll of its hyper-parameters: "
             f"{describe(method_class(name))}."
         ) from error

@@ -10,12 +10,12 @@ another entry point has exactly that name.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,27 @@ _OWN_PACKAGES = ("methods", "attacks")
 
 
 @cache
-def _entries(kind: str) -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+def _entries(kind: str) -> dict[str, list[EntryPoint]]:
+    """The entry points of a kind by name; more than one where installed packages disagree."""
+    found: dict[str, dict[str, EntryPoint]] = {}
     for entry in entry_points(group=f"bench.{kind}"):
-        earlier = found.get(entry.name)
-        if earlier is not None and earlier.value != entry.value:
-            raise BenchError(
-                f"Two installed packages both call a {KINDS[kind]} {entry.name!r}: {origin(earlier)} and "
-                f"{origin(entry)}.\nUninstall one of them or rename its entry point."
-            )
-        found[entry.name] = entry
+        found.setdefault(entry.name, {}).setdefault(entry.value, entry)
     if not found:
         raise BenchError(
             f"No {kind} are registered: the package's metadata is missing.\nInstall it: pip install -e . in its folder."
         )
-    return found
+    return {name: list(entries.values()) for name, entries in found.items()}
+
+
+def _only(kind: str, name: str) -> EntryPoint:
+    """The entry point of exactly this name; an error, for this name alone, where two packages claim it."""
+    first, *others = _entries(kind)[name]
+    if others:
+        raise BenchError(
+            f"Two installed packages both call a {KINDS[kind]} {name!r}: {origin(first)} and {origin(others[0])}.\n"
+            "Uninstall one of them or rename its entry point."
+        )
+    return first
 
 
 def origin(entry: EntryPoint) -> str:
@@ -59,11 +65,11 @@ def find(kind: str, name: str) -> EntryPoint:
     """The entry point that serves a name; a `BenchError` with the closest match where there is none."""
     entries = _entries(kind)
     if name in entries and "*" not in name:
-        return entries[name]
-    matching = [entry for pattern, entry in entries.items() if "*" in pattern and fnmatchcase(name, pattern)]
+        return _only(kind, name)
+    matching = [pattern for pattern in entries if "*" in pattern and fnmatchcase(name, pattern)]
     if not matching:
         raise unknown_name(KINDS[kind], name, entries)
-    return max(matching, key=lambda entry: len(entry.name))
+    return _only(kind, max(matching, key=len))
 
 
 def load(kind: str, name: str) -> Any:
@@ -73,40 +79,49 @@ def load(kind: str, name: str) -> Any:
         BenchError: the name is unknown, or its plug-in cannot be imported (named, with the reason).
     """
     entry = find(kind, name)
+    _refuse_intruder(entry)
     try:
-        loaded = entry.load()
+        return entry.load()
     except BenchError:
         raise
-    except Exception as error:  # a stranger's module may raise anything while it is imported
-        _name_intruder(entry)
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything while it is imported
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise BenchError(
-            f"The {KINDS[kind]} {entry.name!r} of {origin(entry)} cannot be imported ({entry.value}): "
-            f"{type(error).__name__}: {error}\nRepair or uninstall that package; everything else works without it."
+            f"The {KINDS[kind]} {entry.name!r} of {origin(entry)} cannot be imported ({entry.value}): {reason}\n"
+            "Repair or uninstall that package; everything else works without it."
         ) from error
-    _name_intruder(entry)
-    return loaded
 
 
-def load_all(kind: str) -> Iterator[tuple[str, Any | BenchError]]:
-    """Every plug-in of a kind: its name with what it loads to, or with the error that its import gave."""
+def load_all(kind: str, load_one: Callable[[str], Any]) -> Iterator[tuple[str, Any | BenchError]]:
+    """Every plug-in of a kind: its name with what it loads to, or with what is wrong with it.
+
+    Args:
+        load_one: `load` for this kind, with a check of what was loaded.
+    """
     for name in names(kind):
         try:
             # A pattern serves no name of its own, but what it would load is the same for all of them.
-            yield name, load(kind, name.replace("*", "0"))
+            yield name, load_one(name.replace("*", "0"))
+        except Intruder:
+            raise
         except BenchError as error:
             yield name, error
 
 
-def _name_intruder(entry: EntryPoint) -> None:
-    """Say so when a user's own `methods/` or `attacks/` was imported in place of the harness's."""
+class Intruder(BenchError):
+    """A folder of the user's hides one of the harness's packages, and so all that is in it."""
+
+
+def _refuse_intruder(entry: EntryPoint) -> None:
+    """Say so where a user's own `methods/` or `attacks/` would be imported in place of the harness's."""
     package = entry.value.split(":")[0].split(".")[0]
-    if package not in _OWN_PACKAGES:
+    spec = find_spec(package) if package in _OWN_PACKAGES else None
+    if spec is None:
         return
     home = Path(import_module("bench").__path__[0]).resolve().parent
-    module = sys.modules.get(package)
-    where = [Path(path).resolve() for path in getattr(module, "__path__", [])]
-    if module is not None and home / package not in where:
-        raise BenchError(
-            f"Python imported {where[0] if where else module} instead of the harness's own {package!r} package.\n"
+    where = [Path(path).resolve() for path in spec.submodule_search_locations or [spec.origin or "?"]]
+    if home / package not in where:
+        raise Intruder(
+            f"Python finds {where[0]} instead of the harness's own {package!r} package.\n"
             "Take that folder off PYTHONPATH (or start from another folder) and run the command again."
         )

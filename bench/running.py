@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import nn
 
 from bench import environment, hyperparameters, recipe, registry
 from bench.config import DataRef, Precision, Role, RunConfig, TeacherRef
-from bench.data.dataset import Dataset, to_float
-from bench.defense import mode
+from bench.data.dataset import Dataset
 from bench.errors import BenchError
-from bench.models import build_model, split_spec
+from bench.models import build_model, split_spec, try_out
 from bench.recipe import Recipe, Training
 from bench.runs import RunFolder
 from bench.seeding import derive
@@ -127,19 +126,24 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
     dataset = limited(session, request)
     config = resolve(request, dataset, teachers)
     folder = RunFolder.of(session.home, config.id)
-    if restart:
-        folder.remove()
-    state = folder.state()
-    if state == "trained":
-        folder.config()
-        session.reporter.say(f"Already trained, nothing changed: {folder.id} (--restart trains it anew).")
-        return folder
-    if state == "running":
-        raise BenchError(f"{folder.id} is being trained by another process.\n`bench status` shows how far it is.")
-    folder.create(config, environment.describe(session.device))
-    networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
+    if folder.finished and not restart:
+        return _found_finished(session, folder)
     student = new_network(config, dataset)
-    Trainer(config, dataset, student, networks, folder, session.device, session.reporter, session.stop).run()
+    networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
+    trainer = Trainer(config, dataset, student, networks, folder, session.device, session.reporter, session.stop)
+    with folder.locked():
+        if restart:
+            folder.clear()
+        elif folder.finished:  # by another process, since we looked
+            return _found_finished(session, folder)
+        folder.create(config, environment.describe(session.device))
+        trainer.run()
+    return folder
+
+
+def _found_finished(session: Session, folder: RunFolder) -> RunFolder:
+    folder.config()
+    session.reporter.say(f"Already trained, nothing changed: {folder.id} (--restart trains it anew).")
     return folder
 
 
@@ -148,27 +152,8 @@ def new_network(config: RunConfig, dataset: Dataset) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(derive(config.seed, "weights"))
         network = build_model(config.student, config.data.classes, config.data.in_channels)
-    _try_out(network, config, to_float(dataset.train.images[:1]))
+    try_out(network, config.student, dataset.train, config.data.classes)
     return network
-
-
-def _try_out(network: nn.Module, config: RunConfig, image: Tensor) -> None:
-    """Notice before the training that a network wants images of another size, or gives no logits."""
-    size = "x".join(map(str, image.shape[1:]))
-    try:
-        with mode(network, training=False), torch.no_grad():
-            shape = tuple(network(image).shape)
-    except Exception as error:  # whatever a stranger's network raises for a size it cannot take
-        reason = str(error).split("\n")[0].rstrip(".")
-        raise BenchError(
-            f"{config.student} cannot take the {size} images of {config.data.name}: {reason}.\n"
-            "Choose a network for such images (`bench list models`)."
-        ) from error
-    if shape != (1, config.data.classes):
-        raise BenchError(
-            f"{config.student} gives an output of shape {shape} for one image, not (1, {config.data.classes}) logits.\n"
-            "Choose a classifier (`bench list models`)."
-        )
 
 
 def parse_teachers(texts: Sequence[str]) -> dict[str, str]:
@@ -178,6 +163,8 @@ def parse_teachers(texts: Sequence[str]) -> dict[str, str]:
         role, equals, file = text.partition("=")
         if not equals or role not in ("clean", "robust") or not file:
             raise BenchError(f"--teacher {text!r}: write --teacher robust=FILE or --teacher clean=FILE.")
+        if role in parsed:
+            raise BenchError(f"--teacher {role}=... is given twice.\nChoose one of {parsed[role]} and {file}.")
         parsed[role] = file
     return parsed
 

@@ -5,29 +5,32 @@ environment.json   versions, git commit, device
 metrics.jsonl      a line per logging step (kind "steps") and per epoch (kind "epoch")
 progress.json      where the run stands, refreshed while it runs
 resume.pt          all state needed to go on, removed when the run is finished
+lock               locked by the process that trains; names it
 best.safetensors   the student's selected weights; last.safetensors its final ones
 summary.json       written when the run is finished: what was selected, and how
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.config import RunConfig
 from bench.errors import BenchError
-from bench.files import atomic_path, write_text_atomically
+from bench.files import atomic_path, cannot_write, write_text_atomically
 from bench.home import Home
 
 State = Literal["not run", "running", "interrupted", "trained"]
@@ -39,8 +42,6 @@ class Progress(BaseModel):
     Attributes:
         epoch: the epoch being trained, from 1. step: steps done in it. steps: steps in an epoch.
         seconds_left: expected, by the speed so far; None before there is one.
-        updated: time.time() of the last refresh.
-        pid, host: who trains.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -50,21 +51,6 @@ class Progress(BaseModel):
     step: int
     steps: int
     seconds_left: float | None
-    updated: float
-    pid: int
-    host: str
-
-    def alive(self) -> bool:
-        """Whether the process that wrote this still runs (known on its own host only; elsewhere: wrote lately)."""
-        if self.host != socket.gethostname():
-            return time.time() - self.updated < 600
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
 
 
 class Summary(BaseModel):
@@ -121,6 +107,43 @@ class RunFolder:
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
+    @property
+    def _lock(self) -> Path:
+        return self.path / "lock"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The run for this process alone, until the block ends or the process does, however it ends.
+
+        Raises:
+            BenchError: another process has it (named), or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            stream = self._lock.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise cannot_write(self._lock, error) from error
+        with stream:
+            if not _take(stream, fcntl.LOCK_EX):
+                stream.seek(0)
+                raise BenchError(
+                    f"{self.id} is being trained by {stream.read() or 'another process'}.\n"
+                    "Wait until it is finished, or stop it; then run the command again."
+                )
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+            stream.flush()
+            for abandoned in self.path.glob(".*.tmp"):  # by a process that was killed while it wrote
+                abandoned.unlink(missing_ok=True)
+            yield
+
+    def _is_locked(self) -> bool:
+        try:
+            with self._lock.open(encoding="utf-8") as stream:
+                return not _take(stream, fcntl.LOCK_SH, patience=0)
+        except OSError:
+            return False
+
     def create(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
         """Make the folder with its configuration, or check that the one there is the same."""
         path = self.path / "config.json"
@@ -129,14 +152,16 @@ class RunFolder:
         write_text_atomically(path, config.model_dump_json(indent=1) + "\n")
         write_text_atomically(self.path / "environment.json", json.dumps(environment, indent=1) + "\n")
 
-    def remove(self) -> None:
-        """Delete the run and all it left (`--restart`)."""
+    def clear(self) -> None:
+        """Delete all that the run left (`--restart`), inside `locked`."""
         try:
-            shutil.rmtree(self.path, ignore_errors=False)
-        except FileNotFoundError:
-            return
+            for path in self.path.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path != self._lock:
+                    path.unlink()
         except OSError as error:
-            raise BenchError(f"Cannot remove {self.path}: {error.strerror}.\nRemove it by hand.") from error
+            raise BenchError(f"Cannot empty {self.path}: {error.strerror}.\nRemove it by hand.") from error
 
     def config(self) -> RunConfig:
         """The run's configuration; a `BenchError` where the file is missing or not valid."""
@@ -160,31 +185,28 @@ class RunFolder:
 
     def state(self) -> State:
         """Whether the run is not begun, running, interrupted or trained."""
-        if (self.path / "summary.json").exists():
+        if self.finished:
             return "trained"
-        progress = self.progress()
-        if progress is None:
-            return "interrupted" if self._resume.exists() else "not run"
-        return "running" if progress.alive() else "interrupted"
+        if self._is_locked():
+            return "running"
+        begun = self._resume.exists() or (self.path / "progress.json").exists()
+        return "interrupted" if begun else "not run"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return (self.path / "summary.json").exists()
 
     def write_progress(self, epoch: int, epochs: int, step: int, steps: int, seconds_left: float | None) -> None:
         """Say where the run stands."""
-        progress = Progress(
-            epoch=epoch,
-            epochs=epochs,
-            step=step,
-            steps=steps,
-            seconds_left=seconds_left,
-            updated=time.time(),
-            pid=os.getpid(),
-            host=socket.gethostname(),
-        )
+        progress = Progress(epoch=epoch, epochs=epochs, step=step, steps=steps, seconds_left=seconds_left)
         write_text_atomically(self.path / "progress.json", progress.model_dump_json() + "\n")
 
     def save_resume(self, state: Mapping[str, Any]) -> None:
         """Write all state needed to go on; one file, so that it is never half old and half new."""
-        with atomic_path(self._resume) as temporary:
-            torch.save(dict(state), temporary)
+        # To a stream of ours: where torch opens the file itself, a full disk is a RuntimeError and not an OSError.
+        with atomic_path(self._resume) as temporary, temporary.open("wb") as stream:
+            torch.save(dict(state), stream)
 
     def load_resume(self) -> dict[str, Any] | None:
         """The state to go on from; None where there is none."""
@@ -202,8 +224,8 @@ class RunFolder:
     def finish(self, summary: Summary) -> None:
         """Declare the run finished; the state for resuming is no longer needed."""
         write_text_atomically(self.path / "summary.json", summary.model_dump_json(indent=1) + "\n")
-        self._resume.unlink(missing_ok=True)
-        (self.path / "progress.json").unlink(missing_ok=True)
+        for path in (self._resume, self.path / "progress.json", self._lock):
+            path.unlink(missing_ok=True)
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -211,26 +233,52 @@ class RunFolder:
             with self._metrics.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise BenchError(
-                f"Cannot write {self._metrics}: {error.strerror}.\nFree some space; then run again."
-            ) from error
+            raise cannot_write(self._metrics, error) from error
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl; a last line cut short by a crash is left out."""
+        """All lines of metrics.jsonl; what is no such line (the last one, cut short by a crash) is left out."""
         if not self._metrics.exists():
             return []
         lines = []
-        for text in self._metrics.read_text(encoding="utf-8").splitlines():
+        for text in self._metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                break
+                line = json.loads(text)
+                lines.append({**line, "kind": line["kind"], "epoch": int(line["epoch"]), "step": int(line["step"])})
+            except (ValueError, TypeError, KeyError):
+                continue
         return lines
 
     def forget_metrics_after(self, epoch: int, step: int) -> None:
-        """Drop what was logged beyond a place in the run, so that a continued run logs nothing twice."""
-        kept = [line for line in self.metrics() if (line["epoch"], line["step"]) <= (epoch, step)]
+        """Drop what was logged beyond a place in the run, so that a continued run logs nothing twice.
+
+        An epoch's own line comes after its last step: where the run stands within the epoch, it is beyond.
+        """
+        kept = [
+            line
+            for line in self.metrics()
+            if line["epoch"] < epoch or (line["epoch"] == epoch and line["step"] <= step and line["kind"] == "steps")
+        ]
         write_text_atomically(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _take(stream: IO[str], kind: int, patience: float = 1.0) -> bool:
+    """Lock a file, now or within `patience` seconds; False where another process has it.
+
+    The lock ends with the process that holds it, so that none outlives a crash. The patience is for a `bench status`
+    that looks just then. On a file system without locks nothing is locked, and nobody is told to wait.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(stream, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.05)
+        except OSError:
+            return True
+        else:
+            return True
 
 
 def all_runs(home: Home) -> Iterator[RunFolder]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
@@ -32,6 +32,10 @@ class Session:
 
 
 def absolute_spec(spec: str) -> str:
-    """A dataset's spec with an absolute path (`parquet:/...`), so that it can be loaded from any folder later."""
-    kind, colon, folder = spec.partition(":")
-    return f"{kind}:{Path(folder).expanduser().resolve()}" if colon and folder else spec
+    """A dataset's spec with an absolute path (`parquet:/...`), so that it can be loaded from any folder later.
+
+    What is no path of anything here stays as it is: an argument of a plug-in's, the name of a run's dataset, a mistake.
+    """
+    kind, _, argument = spec.partition(":")
+    path = os.path.expanduser(argument)
+    return f"{kind}:{os.path.realpath(path)}" if argument and os.path.exists(path) else spec

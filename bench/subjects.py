@@ -59,5 +59,6 @@ def foreign_subject(
 
 def record_id(subject: Subject, dataset: str, suite: Suite, protocol: Protocol, n: int) -> str:
     """The name of a record: the same evaluation of the same weights has the same one."""
-    name = subject.run or f"{dataset}_{subject.model}_{subject.method}_{subject.checkpoint[:8]}"
+    what = subject.method if subject.role is None else f"{subject.method}_{subject.role}-teacher"
+    name = subject.run or f"{dataset}_{subject.model}_{what}_{subject.checkpoint[:8]}"
     return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}__{suite.name}-{protocol}-n{n}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.errors import unknown_name
+from bench import registry
+from bench.attack import Attack
+from bench.errors import BenchError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,25 @@ SUITES = {
 
 
 def suite_named(name: str) -> Suite:
-    """A suite by its name; a `BenchError` with the closest one where there is none."""
-    if name not in SUITES:
-        raise unknown_name("suite", name, SUITES)
-    return SUITES[name]
+    """A suite by its name; an attack's name stands for the suite of it alone.
+
+    Raises:
+        BenchError: there is no suite or attack of that name (with the closest one).
+    """
+    if name in SUITES:
+        return SUITES[name]
+    attacks = registry.names("attacks")
+    if name not in attacks:
+        raise unknown_name("suite", name, {*SUITES, *attacks})
+    return Suite(name, f"{name} on the student", (Entry(name),))
+
+
+def attack_class(name: str) -> type[Attack]:
+    """The class of a registered attack."""
+    found = registry.load("attacks", name)
+    if not (isinstance(found, type) and issubclass(found, Attack)):
+        raise BenchError(f"The attack plug-in {name!r} is no bench.attack.Attack class.\nIts author has to repair it.")
+    for attribute in ("label", "source"):
+        if not isinstance(getattr(found, attribute, None), str):
+            raise BenchError(f"The attack plug-in {name!r} has no `{attribute}`.\nIts author has to repair it.")
+    return found

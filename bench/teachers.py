@@ -15,7 +15,7 @@ from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
 from bench.foreign import load_foreign, split_model_file
-from bench.records import Record, Subject, read_record, write_record
+from bench.records import Record, Subject, find_record, write_record
 from bench.running import Request, Teacher, limited, resolve, train
 from bench.runs import RunFolder
 from bench.session import Session
@@ -104,13 +104,17 @@ def evaluate_once(session: Session, request: Request, teacher: Teacher) -> Recor
     n = min(chosen.teacher_limit or len(dataset.test), len(dataset.test))
     subject = teacher_subject(session, teacher, dataset)
     identity = record_id(subject, dataset.name, suite, chosen.protocol, n)
-    path = session.home.records / f"{identity}.json"
-    if path.exists():
-        return read_record(path)
+    records = session.home.records
+    found = find_record(records, identity, subject.checkpoint)
+    if found is not None:
+        return found
     evaluator = Evaluator(session.device, chosen.protocol, session.reporter, session.stop)
     network = teacher.network.to(session.device)
     record = evaluator.evaluate(network, dataset, subject, suite, n, identity)
-    write_record(record, session.home.records)
+    found = find_record(records, identity, subject.checkpoint)
+    if found is not None:  # by another process, for another student
+        return found
+    write_record(record, records)
     accuracies = ", ".join(f"{name} {result.accuracy:.1%}" for name, result in record.results.items())
     session.reporter.say(f"The {teacher.ref.role} teacher ({teacher.ref.model}) on {n} test images: {accuracies}.")
     return record

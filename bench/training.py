@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Mapping
@@ -59,6 +60,8 @@ class Trainer:
         self.padding, self.flip = dataset.padding, dataset.flip
         self.steps = math.ceil(len(train) / config.batch_size)
         self.student = student.to(device)
+        if len(train) - (self.steps - 1) * config.batch_size == 1:
+            self._try_single_image()
         frozen = {role: network.to(device).eval().requires_grad_(False) for role, network in teachers.items()}
         self.models = Models(
             with_precision(self.student, config.precision),
@@ -96,6 +99,17 @@ class Trainer:
                 self._end_epoch(epoch)
         return self._finish()
 
+    def _try_single_image(self) -> None:
+        """Notice before the training that batch normalisation makes nothing of the one image of the last batch."""
+        try:
+            with torch.no_grad():
+                copy.deepcopy(self.student).train()(to_float(self.train.images[:1]))
+        except ValueError as error:
+            raise BenchError(
+                f"{len(self.train)} training images in batches of {self.config.batch_size} leave a last batch of one, "
+                f"which {self.config.student} cannot be trained on: {error}.\nChoose another --batch-size."
+            ) from error
+
     def _begin(self) -> tuple[int, int]:
         """Bring defense and networks to where the run stands; the epoch and step to go on with."""
         self.defense.begin(self.models, self.config.epochs)
@@ -115,9 +129,10 @@ class Trainer:
                 state["logged_count"],
             )
             epoch, step = state["epoch"], state["step"]
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            reason = str(error).split("\n")[0].rstrip(":")
             raise BenchError(
-                f"The saved state of {self.folder.id} does not fit this version ({error}).\n"
+                f"The saved state of {self.folder.id} does not fit this version ({type(error).__name__}: {reason}).\n"
                 "Start the run again with --restart."
             ) from error
         self.folder.forget_metrics_after(epoch, step)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from attacks.loop import Objective
 from bench.defense import Batch, Loss, Models
 from methods.adversarial import AdversarialDefense
-from methods.balance import TemperatureBalance
-from methods.losses import batch_kl, mean_entropy, mean_kl, softened
+from methods.balance import TemperatureBalance, decayed
+from methods.losses import batch_kl, batch_kl_between, mean_entropy, mean_kl, softened
 
 _OFFICIAL = {
     "attack_on": "student",
@@ -168,7 +168,7 @@ class CIARD(AdversarialDefense):
             return None
 
         def disagreement(logits: Tensor, x_adv: Tensor, step: int) -> Tensor:
-            return batch_kl(softened(logits), clean(x_adv)) * len(logits)
+            return batch_kl_between(logits, clean(x_adv)) * len(logits)
 
         return disagreement
 
@@ -212,7 +212,7 @@ class CIARD(AdversarialDefense):
         milestones = [self.epoch_of(milestone) for milestone in self.temperature_milestones]
         rate = self._temperature_rate
         if self.temperature_decay == "epoch":
-            rate *= 0.1 ** sum(epoch > milestone for milestone in milestones)
+            rate = decayed(rate, epoch, milestones)
         self.temperatures.update(entropy_adv, entropy_nat, rate, move_adv=self.balance_robust_temperature)
         if self.temperature_decay == "step" and epoch in milestones:
             self._temperature_rate *= 0.1

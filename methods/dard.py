@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attacks.dpgd import DPGD
 from attacks.loop import GradientAttack
+from attacks.pgd import PGD
 from bench.attack import Start
 from bench.defense import Batch, Loss, Models, mode
 from methods.adversarial import AdversarialDefense
@@ -30,6 +31,7 @@ class DARD(AdversarialDefense):
     q = softmax(p(r) / T).
 
     Attributes:
+        attack: what makes x*; `pgd`, on cross-entropy, is PGDARD, the paper's ablation.
         form: which of the two.
         mix: weight of the clean image in the teacher's mixture (`mixed` alone).
         alpha: weight of the distillation term (from public code).
@@ -37,6 +39,7 @@ class DARD(AdversarialDefense):
     """
 
     start: Start = "none"
+    attack: Literal["dpgd", "pgd"] = "dpgd"
     form: Literal["mixed", "branches"] = "mixed"
     mix: float = 0.5
     alpha: float = 0.7
@@ -51,7 +54,8 @@ class DARD(AdversarialDefense):
     }
 
     def inner_attack(self) -> GradientAttack:
-        return DPGD(eps=self.eps, step_size=self.step_size, steps=self.steps, start=self.start)
+        kind = DPGD if self.attack == "dpgd" else PGD
+        return kind(eps=self.eps, step_size=self.step_size, steps=self.steps, start=self.start)
 
     def distil(self, logits: Tensor, target: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(1 - alpha) * CE + alpha * T^2 * batchKL(target || p(logits; T)), with its two parts."""
@@ -72,7 +76,9 @@ class DARD(AdversarialDefense):
 
     def _branches(self, batch: Batch, x_adv: Tensor, models: Models) -> Loss:
         with mode(models.robust, training=False):
-            x_adv_teacher = self.inner_attack()(models.robust, batch.x, batch.y)
+            x_adv_teacher = self.inner_attack()(
+                models.robust, batch.x, batch.y, noise=batch.noise, generator=batch.generator
+            )
         with torch.no_grad():
             target_clean = softened(softened(models.robust(batch.x)), self.temperature)
             target_adv = softened(softened(models.robust(x_adv_teacher)), self.temperature)

@@ -24,6 +24,12 @@ def batch_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0) 
     return F.kl_div(F.log_softmax(logits / temperature, dim=1), target, reduction="batchmean")
 
 
+def batch_kl_between(first: Tensor, second: Tensor) -> Tensor:
+    """KL(p(first) || p(second)) of two networks' logits (B, classes), averaged over the batch; gradient to both."""
+    # In log space: the gradient to `target` of `batch_kl` is not a number once a probability underflows to 0.
+    return F.kl_div(F.log_softmax(second, dim=1), F.log_softmax(first, dim=1), reduction="batchmean", log_target=True)
+
+
 def mean_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """`batch_kl` averaged over classes too (divided by their number), as most released code computes it."""
     return batch_kl(target, logits, temperature) / logits.shape[1]

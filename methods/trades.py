@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.defense import Batch, Loss, Models, mode
 from methods.adversarial import AdversarialDefense
-from methods.losses import batch_kl, softened
+from methods.losses import batch_kl, batch_kl_between, softened
 
 
 @dataclass(kw_only=True)
@@ -50,5 +50,5 @@ class TRADES(AdversarialDefense):
         adv_logits = student(x_adv)
         second_clean_logits = student(batch.x) if self.repeat_clean_forward else clean_logits
         ce = F.cross_entropy(clean_logits, batch.y)
-        kl = batch_kl(softened(second_clean_logits), adv_logits)
+        kl = batch_kl_between(second_clean_logits, adv_logits)
         return Loss(ce + self.beta * kl, {"ce_clean": ce, "kl_adv": kl})

@@ -318,10 +318,10 @@ class Threshold(nn.Module):
 
 
 class TestChoosingANormalisation:
-    def images(self, boundary: float) -> Split:
+    def images(self, boundary: float, channels: int = 3) -> Split:
         """Grey images of one brightness each, labelled by whether it is above the boundary."""
         levels = torch.arange(0, 250, 5)
-        images = levels.view(-1, 1, 1, 1).expand(-1, 3, 2, 2).to(torch.uint8)
+        images = levels.view(-1, 1, 1, 1).expand(-1, channels, 2, 2).to(torch.uint8)
         return Split(images, (levels / 255 > boundary).long())
 
     def test_the_most_accurate_one_wins(self) -> None:
@@ -360,7 +360,7 @@ class TestChoosingANormalisation:
 
     def test_nor_is_one_that_the_file_names(self, model: nn.Module, tmp_path: Path) -> None:
         save_weights(tmp_path / "a.safetensors", model, METADATA)
-        loaded = load_and_normalise(tmp_path / "a.safetensors", None, 10, 1, self.images(0.5))
+        loaded = load_and_normalise(tmp_path / "a.safetensors", None, 10, 1, self.images(0.5, channels=1))
         assert (loaded.spec, loaded.accuracies) == ("digits-cnn@half", {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -21,9 +22,10 @@ def _first_line(thing: Any) -> str:
 
 def _methods(home: Home) -> list[Row]:
     from bench import registry
+    from bench.hyperparameters import method_class
 
     rows: list[Row] = []
-    for name, method in registry.load_all("methods"):
+    for name, method in registry.load_all("methods", method_class):
         if isinstance(method, BenchError):
             rows.append({"name": name, "broken": str(method)})
             continue
@@ -44,9 +46,10 @@ def _methods(home: Home) -> list[Row]:
 
 def _attacks(home: Home) -> list[Row]:
     from bench import registry
+    from bench.suites import attack_class
 
     rows: list[Row] = []
-    for name, attack in registry.load_all("attacks"):
+    for name, attack in registry.load_all("attacks", attack_class):
         if isinstance(attack, BenchError):
             rows.append({"name": name, "broken": str(attack)})
         else:
@@ -66,7 +69,7 @@ def _named(kind: str) -> Callable[[Home], list[Row]]:
         from bench import registry
 
         found: list[Row] = []
-        for name, factory in registry.load_all(kind):
+        for name, factory in registry.load_all(kind, partial(registry.load, kind)):
             if isinstance(factory, BenchError):
                 found.append({"name": name, "broken": str(factory)})
             else:

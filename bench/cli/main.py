@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, home: Path) -> None:
     """Benchmark of adversarial robustness distillation: train defenses, attack them, tabulate the results."""
-    ctx.obj = Home(home)
+    ctx.obj = Home.at(home)
 
 
 def main() -> None:
@@ -70,6 +70,9 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except click.Abort:
         _fail("Stopped.", 130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.NoSuchOption as error:
         hint = f" Did you mean {error.possibilities[0]}?" if error.possibilities else ""
         _fail(f"No such option: {error.option_name}.{hint}\n{_help_hint(error)}", 2)
@@ -81,6 +84,9 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output (head, say) has closed it; nothing more can be said to anyone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        where = f": {error.filename}" if error.filename is not None else ""
+        _fail(f"{error.strerror or error}{where}.\nCheck that path, its permissions and the space left.", 2)
 
 
 def _help_hint(error: click.UsageError) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bench.errors import BenchError
 from bench.home import Home
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -19,7 +20,7 @@ def home_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def keep(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
         if value is not None:
-            ctx.obj = Home(value)
+            ctx.obj = Home.at(value)
 
     return click.option(
         "--home",
@@ -47,10 +48,18 @@ limit_option: Decorator = click.option(
 @contextmanager
 def session(home: Home, device: str) -> Iterator[Any]:
     """A session whose work finishes its step when a signal asks it to stop."""
+    import torch
+
     from bench.device import choose_device
     from bench.reporting import Reporter
     from bench.session import Session
     from bench.stopping import stop_on_signals
 
     with stop_on_signals() as stop:
-        yield Session(home, choose_device(device), Reporter(), stop)
+        try:
+            yield Session(home, choose_device(device), Reporter(), stop)
+        except torch.OutOfMemoryError as error:
+            raise BenchError(
+                f"The GPU's memory is used up: {str(error).split('. ')[0]}.\n"
+                "Choose a smaller --batch-size or --precision bf16, or --device cpu."
+            ) from error

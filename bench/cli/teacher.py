@@ -42,7 +42,7 @@ def train(
     device: str,
 ) -> None:
     """Train the teachers that students of a recipe will find, and evaluate each once."""
-    from bench import teachers
+    from bench import registry, teachers
     from bench.config import Role
     from bench.running import Request, limited
 
@@ -54,6 +54,8 @@ def train(
         precision="bf16" if precision == "bf16" else "32",
         limit_train=limit_train,
     )
+    if method:
+        registry.find("methods", method)
     roles: list[Role] = ["clean", "robust"] if role == "both" else ["clean" if role == "clean" else "robust"]
     with session(home, device) as active:
         for each in roles:

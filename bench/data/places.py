@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -16,8 +17,8 @@ def folder_argument(name: str) -> Path:
     kind, _, argument = name.partition(":")
     if not argument:
         raise BenchError(f"The dataset {name!r} names no folder.\nWrite {kind}:DIR, for example {kind}:data/mine.")
-    folder = Path(argument).expanduser().resolve()
-    if not folder.is_dir():
+    folder = Path(os.path.expanduser(argument)).resolve()
+    if not os.path.isdir(folder):
         raise BenchError(f"{folder} is not a folder.\nGive {kind}: the folder that holds the dataset.")
     return folder
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from bench import registry
+from bench.data.dataset import Split, to_float
+from bench.defense import mode
 from bench.errors import BenchError, unknown_name
 from bench.models import normalise
 
-__all__ = ["build_model", "split_spec"]
+__all__ = ["build_model", "split_spec", "try_out"]
 
 
 def build_model(spec: str, num_classes: int, in_channels: int = 3) -> nn.Module:
@@ -51,6 +54,36 @@ def split_spec(spec: str) -> tuple[str, str]:
 def normalises_itself(network: nn.Module) -> bool:
     """Whether normalisation is part of the architecture, so that none may be put in front of it."""
     return bool(getattr(network, "normalises_itself", False))
+
+
+def try_out(network: nn.Module, spec: str, samples: Split, num_classes: int) -> None:
+    """Notice before any work that a network wants images of another size, or gives no logits.
+
+    Args:
+        network: on any device; it comes back in its own mode.
+        spec: what to call it.
+        samples: at least one image to try it on.
+        num_classes: of the dataset.
+
+    Raises:
+        BenchError: it cannot take such an image, or its output is not of shape (1, num_classes).
+    """
+    parameter = next(network.parameters(), torch.empty(0))
+    image = to_float(samples.images[:1].to(parameter.device), parameter.dtype)
+    try:
+        with mode(network, training=False), torch.no_grad():
+            shape = tuple(network(image).shape)
+    except Exception as error:  # whatever a stranger's network raises for a size it cannot take
+        size, reason = "x".join(map(str, image.shape[1:])), str(error).split("\n")[0].rstrip(".")
+        raise BenchError(
+            f"{spec} cannot take images of {size}: {reason}.\n"
+            "Choose a network for such images (`bench list models`), or another dataset."
+        ) from error
+    if shape != (1, num_classes):
+        raise BenchError(
+            f"{spec} gives an output of shape {shape} for one image, not (1, {num_classes}) logits.\n"
+            "Choose a classifier (`bench list models`)."
+        )
 
 
 def _build_network(name: str, num_classes: int, in_channels: int) -> nn.Module:

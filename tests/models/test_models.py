@@ -241,8 +241,7 @@ class TestErrors:
         module = f"stranger_that_{body.split()[0]}s"
         (tmp_path / f"{module}.py").write_text(f"def build(name, num_classes, in_channels):\n    {body}\n")
         monkeypatch.syspath_prepend(tmp_path)
-        entry = EntryPoint("strange", f"{module}:build", "bench.models")
-        entries: dict[str, Any] = {"strange": entry}
+        entries: dict[str, Any] = {"strange": [EntryPoint("strange", f"{module}:build", "bench.models")]}
         monkeypatch.setattr(registry, "_entries", lambda kind: entries)
         with pytest.raises(BenchError, match=words) as caught:
             build_model("strange", 10)

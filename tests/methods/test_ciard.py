@@ -1,0 +1,333 @@
+"""CIARD in both variants against NumPy: objective, push loss, lambda, temperatures, and the teacher that learns."""
+
+from __future__ import annotations
+
+import copy
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from methods.ciard import CIARD, magnitude
+
+VARIANTS = ["paper", "official"]
+
+
+def make(name: str, **settings: Any) -> CIARD:
+    return CIARD(**{**CIARD.variants[name], **settings})
+
+
+def exponent(value: float) -> int:
+    return -7 if value == 0 else math.floor(math.log10(abs(value)))
+
+
+class Expected:
+    """The first step in NumPy, term by term; it makes the student's forward passes x, attack, x*."""
+
+    def __init__(
+        self,
+        case: Any,
+        ref: SimpleNamespace,
+        name: str,
+        learns: bool = False,
+        t_adv: float = 1.0,
+        t_nat: float = 1.0,
+    ) -> None:
+        self.case, self.ref, self.official = case, ref, name == "official"
+        s, r, t = case.np_student, case.np_robust, case.np_clean
+        clean = s(case.np_x, train=True)  # before the attack, which runs on the moved statistics
+        objective = ref.ce_gradient(s, case.np_y) if self.official else ref.disagreement_gradient(s, t)
+        self.x_adv = ref.climb(case.np_x, case.np_x + 0.001 * case.np_noise, objective)
+        self.target_nat = ref.softmax(t(case.np_x), t_nat)
+        self.t_logits = t(self.x_adv)
+        self.target_adv = ref.softmax(r(self.x_adv, train=self.official or learns), t_adv)
+        self.J = self.t_logits.argmax(1) != case.np_y
+        self.adv, self.nat, self.push = self.terms(clean, s(self.x_adv, train=True))
+        self.weight = 0.0
+        if self.push != 0:
+            self.weight = 10.0 ** (min(exponent(self.adv), exponent(self.nat)) - exponent(self.push))
+
+    def terms(self, clean: np.ndarray, adv: np.ndarray) -> tuple[float, float, float]:
+        kl = self.ref.mean_kl if self.official else self.ref.batch_kl
+        if not self.J.any():
+            push = 0.0
+        elif self.official:
+            q = self.ref.softmax(self.t_logits[self.J])
+            push = float((q * (np.log(q) - self.ref.log_softmax(adv[self.J], 5))).mean())
+        else:
+            log_s, log_t = self.ref.log_softmax(adv[self.J], 4), self.ref.log_softmax(self.t_logits[self.J], 4)
+            push = float((np.exp(log_s) * (log_s - log_t)).sum(1).mean())
+        return kl(self.target_adv, adv), kl(self.target_nat, clean), push
+
+    def outer(self, s: Any) -> float:
+        """The loss as a function of the student's weights; lambda is a constant to the gradient."""
+        return self.total(*self.terms(s(self.case.np_x, train=True), s(self.x_adv, train=True)))
+
+    def total(self, adv: float, nat: float, push: float) -> float:
+        half = 1.0 if self.official else 0.5
+        return half * nat + half * adv - self.weight * push
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("epoch", [1, 51])
+def test_objective(make_case: Any, ref: SimpleNamespace, name: str, classes: int, epoch: int) -> None:
+    case = make_case(classes, seed=1)
+    loss = case.loss(make(name), epoch)
+    expected = Expected(case, ref, name, learns=epoch == 51)
+    assert 0 < expected.J.sum() < len(expected.J)
+    case.check(loss, expected.total(expected.adv, expected.nat, expected.push), expected.outer)
+    terms = {key: float(value.detach()) for key, value in loss.terms.items()}
+    assert terms.pop("ce_teacher", None) is None or epoch == 51
+    assert terms == pytest.approx(
+        {
+            "kl_nat": expected.nat,
+            "kl_adv": expected.adv,
+            "push": expected.push,
+            "lambda": expected.weight,
+            "pushed_share": expected.J.mean(),
+            "t_nat": 1.0,
+            "t_adv": 1.0,
+        },
+        rel=1e-9,
+    )
+
+
+def test_lambda_brings_the_push_loss_to_the_others_order_of_magnitude(make_case: Any, ref: SimpleNamespace) -> None:
+    seen = set()
+    for seed in range(6):
+        for name in VARIANTS:
+            case = make_case(seed=seed)
+            if name == "official":
+                case.np_student.weights["last.weight"] *= 0.01  # a student that knows little: other magnitudes
+                case.student.last.weight.data.mul_(0.01)
+            loss = case.loss(make(name))
+            expected = Expected(case, ref, name)
+            assert float(loss.terms["lambda"]) == pytest.approx(expected.weight, rel=1e-12)
+            seen.add(expected.weight)
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize("power", range(-12, 13))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_magnitude_of_powers_of_ten(power: int, dtype: torch.dtype) -> None:
+    exact = torch.tensor(10.0**power, dtype=dtype)
+    assert magnitude(exact) == power
+    assert magnitude(-exact) == power
+    assert magnitude(1.5 * exact) == power
+    assert magnitude(9.5 * exact) == power
+    assert magnitude(0.5 * exact) == power - 1
+
+
+def test_magnitude_of_zero_is_that_of_1e_7() -> None:
+    assert magnitude(torch.tensor(0.0)) == -7
+    assert magnitude(torch.tensor(1e-7, dtype=torch.float64)) == -7
+
+
+def test_a_set_push_weight_replaces_the_rule(make_case: Any, ref: SimpleNamespace) -> None:
+    case = make_case(seed=1)
+    loss = case.loss(make("official", push_weight=0.25))
+    expected = Expected(case, ref, "official")
+    expected.weight = 0.25
+    case.check(loss, expected.total(expected.adv, expected.nat, expected.push), expected.outer)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("push_weight", [-1.0, 3.0])
+def test_nothing_is_pushed_where_the_clean_teacher_is_always_right(
+    make_case: Any, ref: SimpleNamespace, name: str, push_weight: float
+) -> None:
+    case = make_case()
+    case.clean.last.bias.data[2] = 1e3
+    case.np_clean = ref.Network(case.clean)
+    case.np_y[:] = 2
+    loss = case.loss(make(name, push_weight=push_weight))
+    assert float(loss.terms["push"].detach()) == 0
+    assert float(loss.terms["pushed_share"]) == 0
+    loss.total.backward()
+    without_push = copy.deepcopy([value.grad for value in case.student.parameters()])
+
+    case.student.zero_grad()
+    other = make_case()
+    other.clean.load_state_dict(case.clean.state_dict())
+    other.np_y[:] = 2
+    loss = other.loss(make(name, push=False))
+    assert not {"push", "lambda", "pushed_share"} & set(loss.terms)
+    loss.total.backward()
+    for gradient, value in zip(without_push, other.student.parameters(), strict=True):
+        torch.testing.assert_close(value.grad, gradient, rtol=0, atol=0)
+
+
+def test_lambda_is_zero_where_the_push_loss_is(make_case: Any) -> None:
+    case = make_case()
+    case.clean.last.bias.data[2] = 1e3
+    case.np_y[:] = 2
+    assert float(case.loss(make("official")).terms["lambda"]) == 0
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_all_images_are_pushed_where_the_clean_teacher_is_always_wrong(
+    make_case: Any, ref: SimpleNamespace, name: str
+) -> None:
+    case = make_case()
+    case.clean.last.bias.data[2] = 5
+    case.np_clean = ref.Network(case.clean)
+    case.np_y[:] = 3
+    loss = case.loss(make(name))
+    expected = Expected(case, ref, name)
+    assert expected.J.all()
+    case.check(loss, expected.total(expected.adv, expected.nat, expected.push), expected.outer)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_temperatures_soften_both_targets_and_move(make_case: Any, ref: SimpleNamespace, name: str) -> None:
+    case = make_case(seed=1)
+    defense = make(name)
+    defense.begin(case.models, 300)
+    defense.temperatures.nat += 1.5
+    t_adv = 1.0
+    if name == "official":
+        defense.temperatures.adv += 1
+        t_adv = 2.0
+    case.student.train()
+    loss = defense.loss(case.batch(), case.models)
+    expected = Expected(case, ref, name, t_adv=t_adv, t_nat=2.5)
+    case.check(loss, expected.total(expected.adv, expected.nat, expected.push), expected.outer)
+    up = np.sign(ref.entropy(expected.target_adv) / ref.entropy(expected.target_nat) - 1)
+    assert defense.temperatures.nat.item() == pytest.approx(2.5 + 0.001 * up, abs=1e-12)
+    assert defense.temperatures.adv.item() == pytest.approx(2 - 0.001 * up if name == "official" else 1, abs=1e-12)
+
+
+def temperature_steps(defense: CIARD, case: Any, epoch: int, steps: int) -> list[float]:
+    """How far T_nat moves in each of some steps of an epoch."""
+    moves = []
+    for step in range(steps):
+        before = defense.temperatures.nat.item()
+        defense.loss(case.batch(epoch, step), case.models)
+        moves.append(abs(defense.temperatures.nat.item() - before))
+    return moves
+
+
+def test_the_temperature_rate_drops_after_an_epoch_or_at_each_of_its_steps(make_case: Any) -> None:
+    for name, at_215, at_216 in (
+        ("paper", [1e-3, 1e-3, 1e-3], [1e-4]),
+        ("official", [1e-3, 1e-4, 1e-5], [1e-6]),
+    ):
+        case = make_case()
+        case.clean.last.weight.data.mul_(20)  # a clean teacher so sure that T_nat always rises
+        defense = make(name)
+        defense.begin(case.models, 300)
+        case.student.train()
+        assert temperature_steps(defense, case, 214, 1) == pytest.approx([1e-3], abs=1e-12)
+        assert temperature_steps(defense, case, 215, 3) == pytest.approx(at_215, abs=1e-12)
+        assert temperature_steps(defense, case, 216, 1) == pytest.approx(at_216, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_robust_teacher_is_frozen_and_then_learns(make_case: Any, ref: SimpleNamespace, name: str) -> None:
+    case = make_case(seed=1)
+    defense = make(name)
+    defense.begin(case.models, 300)
+
+    def weights() -> dict[str, torch.Tensor]:
+        return {key: value.detach().clone() for key, value in case.robust.named_parameters()}
+
+    before, running_mean = weights(), case.robust.norm.running_mean.clone()
+    for epoch in (1, 50):
+        case.student.train()
+        loss = defense.loss(case.batch(epoch), case.models)
+        loss.total.backward()
+        defense.after_step(case.batch(epoch), case.models)
+    assert all(torch.equal(value, before[key]) for key, value in weights().items())
+    # The released code has it in train mode all the time: its statistics drift although its weights are frozen.
+    assert torch.equal(case.robust.norm.running_mean, running_mean) == (name == "paper")
+    assert case.robust.training == (name == "official")
+
+    robust = ref.Network(case.robust)
+    inputs: list[torch.Tensor] = []
+    with case.robust.register_forward_pre_hook(lambda network, args: inputs.append(args[0].detach().clone())):
+        loss = defense.loss(case.batch(51), case.models)
+    (x_adv,) = inputs  # one pass gives both the student's target and the teacher's own loss
+    target = ref.softmax(robust(x_adv.numpy(), train=True), float(loss.terms["t_adv"]))
+    with torch.no_grad():
+        adv_logits = copy.deepcopy(case.student)(x_adv).numpy()  # still in train mode
+    kl = ref.mean_kl if name == "official" else ref.batch_kl
+    assert float(loss.terms["kl_adv"].detach()) == pytest.approx(kl(target, adv_logits), rel=1e-9)
+    assert float(loss.terms["ce_teacher"].detach()) == pytest.approx(
+        ref.cross_entropy(robust(x_adv.numpy(), train=True), case.np_y), rel=1e-9
+    )
+    loss.total.backward()
+    assert all(torch.equal(value, before[key]) for key, value in weights().items())  # until after the student's step
+    defense.after_step(case.batch(51), case.models)
+    assert case.robust.training
+
+    # One step of SGD on CE(r(x*), y): along a random direction, -lr * (the loss's slope + decay * the weights).
+    rng = np.random.default_rng(0)
+    direction = {key: rng.standard_normal(value.shape) for key, value in before.items()}
+    h = 1e-6
+
+    def ce(length: float) -> float:
+        return ref.cross_entropy(robust.moved(direction, length)(x_adv.numpy(), train=True), case.np_y)
+
+    slope = (ce(h) - ce(-h)) / (2 * h)
+    decay = 2e-4 * sum((value.numpy() * direction[key]).sum() for key, value in before.items())
+    change = sum(((value - before[key]).numpy() * direction[key]).sum() for key, value in weights().items())
+    u = 1 / 250
+    rate = 1e-4 * (0.5 + 0.5 * math.cos(math.pi * u)) * math.exp(-0.01 * u**2) if name == "official" else 1e-5
+    assert change == pytest.approx(-rate * (slope + decay), rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "momentum"), [("paper", 0.9), ("official", 0.1)])
+def test_the_robust_teachers_optimizer(make_case: Any, name: str, momentum: float) -> None:
+    case = make_case()
+    defense = make(name)
+    defense.begin(case.models, 300)
+    (group,) = defense.teacher_optimizer.param_groups
+    assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (momentum, 2e-4, False)
+    for epoch in (51, 175, 300):
+        case.student.train()
+        defense.loss(case.batch(epoch), case.models)
+        defense.after_step(case.batch(epoch), case.models)
+        u = (epoch - 50) / 250
+        rate = 1e-4 * (0.5 + 0.5 * math.cos(math.pi * u)) * math.exp(-0.01 * u**2) if name == "official" else 1e-5
+        assert group["lr"] == pytest.approx(rate, rel=1e-12, abs=1e-20)
+
+
+@pytest.mark.parametrize(("settings", "first"), [({}, 51), ({"freeze_epochs": 25}, 26), ({"freeze_epochs": 75}, 76)])
+def test_when_the_robust_teacher_begins_to_learn(make_case: Any, settings: dict[str, int], first: int) -> None:
+    defense = make("paper", **settings)
+    defense.begin(make_case().models, 300)
+    assert [defense.teacher_learns(epoch) for epoch in (first - 1, first)] == [False, True]
+    defense.begin(make_case().models, 30)  # a tenth of the schedule
+    assert [defense.teacher_learns(epoch) for epoch in range(1, 31)].index(True) == round((first - 1) / 10)
+
+
+def test_without_iterative_teacher_training_the_robust_teacher_never_learns(make_case: Any) -> None:
+    case = make_case()
+    before = copy.deepcopy(dict(case.robust.named_parameters()))
+    defense = make("official", itt=False)
+    loss = case.loss(defense, epoch=300)
+    assert "ce_teacher" not in loss.terms
+    loss.total.backward()
+    defense.after_step(case.batch(300), case.models)
+    assert all(torch.equal(value, before[key]) for key, value in case.robust.named_parameters())
+    assert not any(value.requires_grad for value in case.robust.parameters())
+
+
+def test_no_gradient_of_the_students_loss_reaches_a_teacher(make_case: Any) -> None:
+    for name in VARIANTS:
+        case = make_case()
+        case.loss(make(name), epoch=100).total.backward()
+        assert all(value.grad is None for value in (*case.robust.parameters(), *case.clean.parameters()))
+
+
+def test_a_prediction_that_underflows_leaves_the_attack_on_both_models_finite(make_case: Any) -> None:
+    case = make_case()
+    for network in (case.student, case.clean, case.robust):
+        network.float().last.weight.data.mul_(1000)
+    case.np_x, case.np_noise = case.np_x.astype(np.float32), case.np_noise.astype(np.float32)
+    loss = case.loss(make("paper"))
+    assert loss.total.isfinite()

@@ -1,0 +1,265 @@
+"""What a training step does to its models: which passes, in which order and mode, what is left behind, resuming."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bench.defense import Batch, Defense, Models
+from methods.ard import ARD
+from methods.b_mtard import BMTARD
+from methods.ciard import CIARD
+from methods.dard import DARD
+from methods.mtard import MTARD
+from methods.natural import Natural
+from methods.rslad import RSLAD
+from methods.sat import SAT
+from methods.trades import TRADES
+
+ALL = [
+    (method, name)
+    for method in (Natural, SAT, TRADES, ARD, RSLAD, MTARD, BMTARD, DARD, CIARD)
+    for name in method.variants
+]
+each = pytest.mark.parametrize(("method", "name"), ALL)
+
+
+def make(method: type[Defense], name: str, **settings: Any) -> Defense:
+    return method(**{**method.variants[name], **settings})
+
+
+Pass = tuple[str, str, bool, bool]
+"""(network, images: clean or other, in train mode, leads to a gradient of the weights or images)"""
+
+
+@contextmanager
+def recorded(models: Models, batch: Batch) -> Iterator[list[Pass]]:
+    """The forward passes of all networks, in order."""
+    passes: list[Pass] = []
+
+    def note(who: str) -> Any:
+        def hook(network: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            images = "x" if torch.equal(args[0], batch.x) else "x'"
+            passes.append((who, images, network.training, output.requires_grad))
+
+        return hook
+
+    with ExitStack() as hooks:
+        for who, network in {"student": models.student, **models.teachers}.items():
+            hooks.enter_context(network.register_forward_hook(note(who)))
+        yield passes
+
+
+def step(defense: Defense, case: Any, epoch: int = 1) -> list[Pass]:
+    """A whole step of the trainer but for the student's optimizer; the passes it made."""
+    batch = case.batch(epoch)
+    case.student.train()
+    with recorded(case.models, batch) as passes:
+        loss = defense.loss(batch, case.models)
+        loss.total.backward()
+        defense.after_step(batch, case.models)
+    return passes
+
+
+ATTACK = [("student", "x'", False, True)]
+TRAIN_ATTACK = [("student", "x'", True, True)]
+CLEAN, ADV = ("student", "x", True, True), ("student", "x'", True, True)
+
+STUDENT_PASSES = {
+    ("Natural", "paper"): [CLEAN],
+    ("SAT", "paper"): [*10 * ATTACK, ADV],
+    ("TRADES", "paper"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV],
+    ("TRADES", "official"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV, CLEAN],
+    ("ARD", "paper"): [*10 * ATTACK, ADV, ("student", "x", True, False)],
+    ("ARD", "official"): [*10 * TRAIN_ATTACK, ADV, ("student", "x", True, False)],
+    ("RSLAD", "paper"): [*10 * ATTACK, ADV, CLEAN],
+    ("MTARD", "paper"): [*10 * ATTACK, ADV, CLEAN],
+    ("BMTARD", "paper"): [*10 * ATTACK, ADV, CLEAN],
+    ("DARD", "paper"): [("student", "x", False, True), *9 * ATTACK, ADV],
+    ("DARD", "released"): [("student", "x", True, True), *9 * TRAIN_ATTACK, CLEAN, ADV],
+    ("CIARD", "paper"): [CLEAN, *10 * ATTACK, ADV],
+    ("CIARD", "official"): [CLEAN, *10 * ATTACK, ADV],
+}
+
+TEACHER_PASSES = {
+    ("ARD", "paper"): {"robust": 1},
+    ("RSLAD", "paper"): {"robust": 1},
+    ("MTARD", "paper"): {"robust": 1, "clean": 1},
+    ("BMTARD", "paper"): {"robust": 1, "clean": 1},
+    ("DARD", "paper"): {"robust": 2},
+    ("DARD", "released"): {"robust": 10 + 2},
+    ("CIARD", "paper"): {"robust": 1, "clean": 10 + 2},
+    ("CIARD", "official"): {"robust": 1, "clean": 2},
+}
+
+
+@each
+@pytest.mark.parametrize("epoch", [1, 100])
+def test_passes_of_a_step(make_case: Any, method: type[Defense], name: str, epoch: int) -> None:
+    case = make_case(noise="uniform" if method in (SAT, ARD) else "gaussian")
+    defense = make(method, name)
+    defense.begin(case.models, 300)
+    passes = step(defense, case, epoch)
+    key = (method.__name__, name)
+    expected = STUDENT_PASSES.get(key) or STUDENT_PASSES[method.__name__, "paper"]
+    assert [each for each in passes if each[0] == "student"] == expected
+    teachers = Counter(who for who, *_ in passes if who != "student")
+    assert teachers == (TEACHER_PASSES.get(key) or TEACHER_PASSES.get((method.__name__, "paper"), {}))
+
+
+@each
+@pytest.mark.parametrize("epoch", [1, 100])
+def test_modes_and_gradients_after_a_step(make_case: Any, method: type[Defense], name: str, epoch: int) -> None:
+    case = make_case()
+    defense = make(method, name)
+    defense.begin(case.models, 300)
+    statistics = {
+        role: network.norm.running_mean.clone() for role, network in case.models.teachers.items()
+    }
+    step(defense, case, epoch)
+    assert all(module.training for module in case.student.modules())
+    # Only CIARD's robust teacher ever leaves eval mode: always (official), or once it learns.
+    trains = {"robust": method is CIARD and (name == "official" or epoch == 100), "clean": False}
+    for role, network in case.models.teachers.items():
+        assert all(module.training == trains[role] for module in network.modules())
+        assert torch.equal(network.norm.running_mean, statistics[role]) != trains[role]
+        learns = role == "robust" and method is CIARD and epoch == 100
+        assert all((value.grad is not None) == learns for value in network.parameters())
+    assert all(value.requires_grad for value in case.student.parameters())
+
+
+@each
+def test_the_attack_computes_no_gradient_of_any_weight(make_case: Any, method: type[Defense], name: str) -> None:
+    case = make_case()
+    defense = make(method, name)
+    defense.begin(case.models, 300)
+    touched: list[str] = []
+    for who, network in (("student", case.student), ("robust", case.robust), ("clean", case.clean)):
+        for key, value in network.named_parameters():
+            if value.requires_grad:
+                value.register_hook(lambda gradient, key=key, who=who: touched.append(f"{who} {key}"))
+    case.student.train()
+    loss = defense.loss(case.batch(100), case.models)  # every gradient of the inner maximisation is computed by now
+    assert touched == []
+    assert all(value.grad is None for value in case.student.parameters())
+    loss.total.backward()
+    assert touched
+
+
+@each
+def test_images_and_labels_are_left_alone(make_case: Any, method: type[Defense], name: str) -> None:
+    case = make_case()
+    x, y, noise = case.np_x.copy(), case.np_y.copy(), case.np_noise.copy()
+    defense = make(method, name)
+    defense.begin(case.models, 300)
+    step(defense, case)
+    assert (x == case.np_x).all()
+    assert (y == case.np_y).all()
+    assert (noise == case.np_noise).all()
+
+
+@each
+@pytest.mark.parametrize("classes", [2, 100])
+def test_losses_are_float64_where_the_networks_are(
+    make_case: Any, method: type[Defense], name: str, classes: int
+) -> None:
+    case = make_case(classes)
+    loss = case.loss(make(method, name), epoch=100)
+    assert loss.total.dtype == torch.float64
+    assert loss.total.shape == ()
+    assert all(value.shape == () and value.isfinite() for value in loss.terms.values())
+
+
+@each
+def test_the_start_noise_comes_from_the_batchs_generator_alone(
+    make_case: Any, method: type[Defense], name: str
+) -> None:
+    settings = {} if method is Natural else {"start": "uniform"}
+    totals = []
+    for seed in (1, 2):
+        case = make_case()
+        torch.manual_seed(seed)  # must not matter
+        defense = make(method, name, **settings)
+        defense.begin(case.models, 300)
+        case.student.train()
+        given = case.batch()
+        batch = Batch(given.x, given.y, generator=torch.Generator().manual_seed(5))
+        totals.append(defense.loss(batch, case.models).total.item())
+    assert totals[0] == totals[1]
+
+
+class Run:
+    """A training loop in small: student, teachers, defense, optimizer."""
+
+    def __init__(self, case: Any, method: type[Defense], name: str, epochs: int) -> None:
+        self.models = copy.deepcopy(case.models)
+        self.defense = make(method, name)
+        self.defense.begin(self.models, epochs)
+        self.optimizer = torch.optim.SGD(self.models.student.parameters(), lr=0.05, momentum=0.9)
+
+    def steps(self, case: Any, epochs: range) -> list[float]:
+        """Two steps an epoch, each on its own images; the losses."""
+        losses = []
+        for epoch in epochs:
+            for number in range(2):
+                source = torch.Generator().manual_seed(100 * epoch + number)
+                x = torch.rand(case.np_x.shape, generator=source, dtype=torch.float64)
+                batch = Batch(x, torch.from_numpy(case.np_y), epoch, number, source)
+                self.models.student.train()
+                loss = self.defense.loss(batch, self.models)
+                self.optimizer.zero_grad()
+                loss.total.backward()
+                self.optimizer.step()
+                self.defense.after_step(batch, self.models)
+                losses.append(loss.total.item())
+            self.defense.after_epoch(epoch)
+        return losses
+
+    def save(self) -> io.BytesIO:
+        stream = io.BytesIO()
+        state = {
+            "student": self.models.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "defense": self.defense.state_dict(),
+        }
+        torch.save(state, stream)
+        stream.seek(0)
+        return stream
+
+    def load(self, stream: io.BytesIO) -> None:
+        state = torch.load(stream, weights_only=True)
+        self.models.student.load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.defense.load_state_dict(state["defense"])
+
+
+@each
+@pytest.mark.parametrize("stop", [1, 4, 7, 8])
+def test_a_continued_run_is_the_uninterrupted_one(
+    make_case: Any, method: type[Defense], name: str, stop: int
+) -> None:
+    """In ten epochs CIARD's teacher begins to learn in epoch 3, and rates drop at 7, 9 and 10."""
+    case = make_case()
+    whole = Run(case, method, name, 10)
+    expected = whole.steps(case, range(1, 11))
+
+    first = Run(case, method, name, 10)
+    losses = first.steps(case, range(1, stop + 1))
+    second = Run(case, method, name, 10)
+    second.load(first.save())
+    losses += second.steps(case, range(stop + 1, 11))
+
+    assert losses == expected
+    states = [torch.load(run.save(), weights_only=True) for run in (whole, second)]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+    for role, network in whole.models.teachers.items():
+        other = second.models.teachers[role].state_dict()
+        assert all(torch.equal(value, other[key]) for key, value in network.state_dict().items())
