@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test lock clean
+.PHONY: demo test lock picture clean
 
 demo: $(INSTALLED)
 	$(BIN)/bench demo
@@ -19,6 +19,15 @@ $(INSTALLED): setup.cfg pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'
 	touch $@
+
+# Renders the tables of docs/demo anew from its records, and the README's picture of Table 3 (needs a TeX and poppler).
+# The records themselves: BENCH_HOME=docs/demo make demo.
+picture: $(INSTALLED)
+	$(BIN)/bench --home docs/demo tables --datasets digits
+	mkdir -p $(VENV)/tex
+	cd docs/demo/results/tables && \
+		pdflatex -interaction=batchmode -output-directory $(abspath $(VENV))/tex tables.tex > /dev/null
+	pdftoppm -r 110 -x 50 -y 70 -W 810 -H 720 -f 1 -l 1 -singlefile -png $(VENV)/tex/tables.pdf docs/demo/table3
 
 # Pins what resolves today (run `make test` in a new .venv before committing the result).
 lock:
