@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from bench import environment, sanity
 from bench.attack import Attack, Outcome, Protocol
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
-from bench.records import AttackResult, Data, Record, Subject, pack
+from bench.records import AttackResult, Data, Record, Subject, pack, unpack
 from bench.reporting import Reporter
 from bench.runs import now
 from bench.seeding import generator
@@ -87,6 +87,7 @@ class Evaluator:
         ):
             for entry in entries:
                 results[entry.result] = self._attack(network, split.to(self.device), data, entry, surrogate, advance)
+            flags = [*sanity.flags(results, len(split)), *self._probe(network, split, data.eps, results)]
         return Record(
             id=record_id,
             subject=subject,
@@ -95,7 +96,7 @@ class Evaluator:
             data=data,
             seed=self.seed,
             results=results,
-            flags=sanity.flags(results, len(split)),
+            flags=flags,
             environment=environment.describe(self.device),
             created=now(),
             seconds=round(time.monotonic() - started, 3),
@@ -145,6 +146,15 @@ class Evaluator:
             seconds=round(time.monotonic() - started, 3),
             components=components,
         )
+
+    def _probe(self, network: nn.Module, split: Split, eps: float, results: Mapping[str, AttackResult]) -> list[str]:
+        """The checks of an evaluation that need images of their own, where their attack was run."""
+        if sanity.PROBE not in results:
+            return []
+        part = split.first(sanity.PROBED).to(self.device)
+        x, attack = to_float(part.images), self.attack_named(sanity.PROBE, eps)
+        attacked = unpack(results[sanity.PROBE].final, len(split))[: len(part)]
+        return sanity.probe(network, x, part.labels, attack, self._noise(attack, x, 0, sanity.PROBE), attacked)
 
     def attack_named(self, name: str, eps: float) -> Attack:
         """An attack as the protocol defines it, for a ball of radius eps."""

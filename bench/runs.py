@@ -12,6 +12,7 @@ summary.json       written when the run is finished: what was selected, and how
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -179,9 +180,15 @@ class RunFolder:
         return _read(path, Summary) if path.exists() else None
 
     def progress(self) -> Progress | None:
-        """Where the run stands; None before its first step."""
-        path = self.path / "progress.json"
-        return _read(path, Progress) if path.exists() else None
+        """Where the run stands; None where nothing tells.
+
+        No more than a message to whoever looks: it may vanish under the reader, and nothing depends on it.
+        """
+        try:
+            progress: Progress = _read(self.path / "progress.json", Progress)
+        except BenchError:
+            return None
+        return progress
 
     def state(self) -> State:
         """Whether the run is not begun, running, interrupted or trained."""
@@ -204,9 +211,11 @@ class RunFolder:
 
     def save_resume(self, state: Mapping[str, Any]) -> None:
         """Write all state needed to go on; one file, so that it is never half old and half new."""
-        # To a stream of ours: where torch opens the file itself, a full disk is a RuntimeError and not an OSError.
-        with atomic_path(self._resume) as temporary, temporary.open("wb") as stream:
-            torch.save(dict(state), stream)
+        with atomic_path(self._resume) as temporary:
+            try:
+                torch.save(dict(state), temporary)
+            except RuntimeError as error:  # torch's word for a write that failed
+                raise OSError(errno.EIO, "the disk is full, or failed") from error
 
     def load_resume(self) -> dict[str, Any] | None:
         """The state to go on from; None where there is none."""

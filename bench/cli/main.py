@@ -82,11 +82,17 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("Stopped.", 130)
     except BrokenPipeError:
-        # The reader of our output (head, say) has closed it; nothing more can be said to anyone.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # its reader (head, say) has closed it; nothing more can be said to anyone
     except OSError as error:
+        if error.filename is None:
+            _drop_output()  # it may be what could not be written
         where = f": {error.filename}" if error.filename is not None else ""
         _fail(f"{error.strerror or error}{where}.\nCheck that path, its permissions and the space left.", 2)
+
+
+def _drop_output() -> None:
+    """Have the rest of our output, which Python writes when it ends, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help_hint(error: click.UsageError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from bench import registry
 from bench.data.dataset import Split, to_float
@@ -101,5 +102,10 @@ def _build_network(name: str, num_classes: int, in_channels: int) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise BenchError(
             f"{source} returned a {type(network).__name__}, not a torch.nn.Module.\nIts author has to repair it."
+        )
+    if any(is_lazy(parameter) for parameter in network.parameters()):
+        raise BenchError(
+            f"{source} returned a network with lazy modules, whose weights no file can be compared with.\n"
+            "Its author has to give their sizes."
         )
     return network

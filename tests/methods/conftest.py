@@ -66,7 +66,9 @@ class NumpyNetwork:
             self.count += 1
         self._train, self._shape, self._deviation = train, x.shape, np.sqrt(var + BN_EPS)
         self._normal = (flat - mean) / self._deviation
-        self._hidden = np.tanh((self._normal * w["norm.weight"] + w["norm.bias"]) @ w["first.weight"].T + w["first.bias"])
+        self._hidden = np.tanh(
+            (self._normal * w["norm.weight"] + w["norm.bias"]) @ w["first.weight"].T + w["first.bias"]
+        )
         return self._hidden @ w["last.weight"].T + w["last.bias"]
 
     def input_gradient(self, logits_gradient: np.ndarray) -> np.ndarray:
@@ -158,7 +160,10 @@ def disagreement_gradient(first: NumpyNetwork, second: NumpyNetwork) -> Callable
 def dice_gradient(
     network: NumpyNetwork, y: np.ndarray, steps: int = 10, train: bool = False
 ) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Of (1 - i / 2K) * dice(right) + i / 2K * dice(wrong), dice = 1 - (2 sum PY + 1e-5) / (sum P^2 + sum Y^2 + 1e-5)."""
+    """Of (1 - w) * dice(right) + w * dice(wrong), w = i / 2K.
+
+    dice = 1 - (2 sum PY + 1e-5) / (sum P^2 + sum Y^2 + 1e-5), sums over all elements of the group.
+    """
 
     def gradient(x: np.ndarray, iteration: int) -> np.ndarray:
         z = network(x, train)

@@ -121,9 +121,7 @@ def test_modes_and_gradients_after_a_step(make_case: Any, method: type[Defense],
     case = make_case()
     defense = make(method, name)
     defense.begin(case.models, 300)
-    statistics = {
-        role: network.norm.running_mean.clone() for role, network in case.models.teachers.items()
-    }
+    statistics = {role: network.norm.running_mean.clone() for role, network in case.models.teachers.items()}
     step(defense, case, epoch)
     assert all(module.training for module in case.student.modules())
     # Only CIARD's robust teacher ever leaves eval mode: always (official), or once it learns.
@@ -243,9 +241,7 @@ class Run:
 
 @each
 @pytest.mark.parametrize("stop", [1, 4, 7, 8])
-def test_a_continued_run_is_the_uninterrupted_one(
-    make_case: Any, method: type[Defense], name: str, stop: int
-) -> None:
+def test_a_continued_run_is_the_uninterrupted_one(make_case: Any, method: type[Defense], name: str, stop: int) -> None:
     """In ten epochs CIARD's teacher begins to learn in epoch 3, and rates drop at 7, 9 and 10."""
     case = make_case()
     whole = Run(case, method, name, 10)

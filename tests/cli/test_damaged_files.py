@@ -1,0 +1,211 @@
+"""Files that were truncated, replaced or edited by hand are named, and nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+Bench = Callable[..., Any]
+Find = Callable[..., list[Path]]
+Contents = Callable[[Path], dict[str, tuple[int, bytes]]]
+
+NONSENSE = [b"", b"{", b"{}", b"[]", b"null", b'"x"', b'{"epochs": -1}', b"\xff\xfe\x00"]
+
+
+@pytest.fixture
+def sat(home: Path, runs: Find) -> Path:
+    (folder,) = runs(home, "_sat_")
+    return folder
+
+
+@pytest.fixture
+def interrupted(sat: Path) -> Path:
+    """The run as if it had stopped after its first epoch of two."""
+    (sat / "summary.json").unlink()
+    return sat
+
+
+class TestRunFolder:
+    @pytest.mark.parametrize("nonsense", NONSENSE)
+    @pytest.mark.parametrize("name", ["config.json", "summary.json"])
+    def test_nonsense_is_named_and_left_alone(
+        self,
+        bench: Bench,
+        digits: tuple[str, ...],
+        home: Path,
+        sat: Path,
+        contents: Contents,
+        name: str,
+        nonsense: bytes,
+    ) -> None:
+        (sat / name).write_bytes(nonsense)
+        before = contents(home)
+        run = bench("run", "--method", "sat", "--student", "digits-cnn", *digits, home=home)
+        evaluation = bench("eval", "--suite", "whitebox", "--limit", 4, "--run", sat.name, home=home)
+        for result in (run, evaluation):
+            assert f"{sat / name}" in result.mistake
+            assert "--restart" in result.mistake
+        assert contents(home) == before
+
+    def test_restart_repairs(self, bench: Bench, digits: tuple[str, ...], home: Path, sat: Path) -> None:
+        checkpoint = json.loads((sat / "summary.json").read_text())["checkpoint"]
+        for name in ("config.json", "summary.json", "metrics.jsonl", "best.safetensors"):
+            (sat / name).write_text("{")
+        assert bench("run", "--method", "sat", "--student", "digits-cnn", *digits, "--restart", home=home).code == 0
+        assert json.loads((sat / "summary.json").read_text())["checkpoint"] == checkpoint
+        assert bench("status", home=home).code == 0
+
+    def test_an_edited_configuration_is_no_longer_this_run_s(self, bench: Bench, home: Path, sat: Path) -> None:
+        config = json.loads((sat / "config.json").read_text())
+        (sat / "config.json").write_text(json.dumps(config | {"epochs": 300}))
+        assert "was changed: it describes the run" in bench("status", home=home).mistake
+
+    def test_an_edited_configuration_is_not_continued(
+        self, bench: Bench, digits: tuple[str, ...], home: Path, interrupted: Path
+    ) -> None:
+        (interrupted / "config.json").write_text("{}")
+        arguments = ("run", "--method", "sat", "--student", "digits-cnn", *digits)
+        assert "is not valid" in bench(*arguments, home=home).mistake
+
+    @pytest.mark.parametrize("content", NONSENSE)
+    def test_progress_is_only_a_message(self, bench: Bench, home: Path, interrupted: Path, content: bytes) -> None:
+        (interrupted / "progress.json").write_bytes(content)
+        states = {run["id"]: run["state"] for run in json.loads(bench("status", "--json", home=home).out)}
+        assert states[interrupted.name] == "interrupted"
+
+    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"x" * 5000])
+    def test_a_damaged_state_is_not_continued(
+        self, bench: Bench, digits: tuple[str, ...], home: Path, interrupted: Path, content: bytes
+    ) -> None:
+        (interrupted / "resume.pt").write_bytes(content)
+        metrics = (interrupted / "metrics.jsonl").read_bytes()
+        message = bench("run", "--method", "sat", "--student", "digits-cnn", *digits, home=home).mistake
+        assert "resume.pt is damaged" in message
+        assert "--restart" in message
+        assert (interrupted / "metrics.jsonl").read_bytes() == metrics
+
+    @pytest.mark.parametrize("content", [[1, 2], {}, {"student": 5}, {"student": {"x": torch.zeros(1)}}])
+    def test_a_state_of_something_else_is_not_continued(
+        self, bench: Bench, digits: tuple[str, ...], home: Path, interrupted: Path, content: object
+    ) -> None:
+        torch.save(content, interrupted / "resume.pt")
+        message = bench("run", "--method", "sat", "--student", "digits-cnn", *digits, home=home).mistake
+        assert "does not fit this version" in message
+
+    def test_changed_weights_are_noticed(self, bench: Bench, home: Path, sat: Path) -> None:
+        (sat / "best.safetensors").write_bytes((sat.parent / sat.name / "last.safetensors").read_bytes()[:-4] + b"abcd")
+        message = bench("eval", "--suite", "whitebox", "--limit", 4, "--run", sat.name, home=home).mistake
+        assert "is not what" in message
+
+    def test_a_truncated_checkpoint(self, bench: Bench, home: Path, sat: Path) -> None:
+        whole = (sat / "best.safetensors").read_bytes()
+        (sat / "best.safetensors").write_bytes(whole[:-100])
+        message = bench("eval", "--suite", "whitebox", "--limit", 4, "--run", sat.name, home=home).mistake
+        assert f"{sat / 'best.safetensors'} is truncated" in message
+
+    def test_a_stray_file_among_the_runs(self, bench: Bench, home: Path, sat: Path) -> None:
+        (sat.parent / "notes.txt").write_text("mine")
+        (sat.parent / "empty").mkdir()
+        assert bench("status", home=home).code == 0
+
+
+class TestRecords:
+    @pytest.mark.parametrize("nonsense", NONSENSE)
+    @pytest.mark.parametrize("command", ["tables", "status", "teacher list"])
+    def test_nonsense_is_named(self, bench: Bench, home: Path, records: Find, command: str, nonsense: bytes) -> None:
+        record = records(home)[0]
+        record.write_bytes(nonsense)
+        message = bench(*command.split(), home=home).mistake
+        assert str(record) in message
+        assert "delete it" in message
+        assert not (home / "results" / "tables").exists()
+
+    def test_one_changed_digit_is_noticed(self, bench: Bench, home: Path, records: Find) -> None:
+        (record,) = records(home, "_sat_")
+        text = record.read_text()
+        record.write_text(text.replace('"seed": 0', '"seed": 1', 1))
+        assert record.read_text() != text
+        assert "digest does not match" in bench("tables", home=home).mistake
+
+    def test_a_copy_counts_once(self, bench: Bench, home: Path, records: Find) -> None:
+        (record,) = records(home, "_sat_")
+        (record.parent / "copy.json").write_bytes(record.read_bytes())
+        assert bench("tables", "--table", 3, home=home).code == 0
+        assert "(2)" not in (home / "results" / "tables" / "table3.md").read_text()
+
+    def test_a_damaged_record_of_a_teacher_stops_the_run_that_needs_it(
+        self, bench: Bench, digits: tuple[str, ...], home: Path, records: Find
+    ) -> None:
+        (record,) = records(home, "robust-teacher")
+        record.write_text("{}")
+        message = bench("run", "--method", "ard", "--student", "digits-cnn", *digits, home=home).mistake
+        assert str(record) in message
+
+
+class TestCheckpointsFromElsewhere:
+    """As a teacher of a run and as the model of an evaluation, the same files give the same answers."""
+
+    @pytest.fixture(params=["teacher", "checkpoint"])
+    def use(self, request: pytest.FixtureRequest, bench: Bench, digits: tuple[str, ...], home: Path) -> Bench:
+        def as_teacher(file: object, model: str = "") -> Any:
+            named = f"robust={model + ':' if model else ''}{file}"
+            return bench("run", "--method", "ard", "--student", "digits-cnn", *digits, "--teacher", named, home=home)
+
+        def as_checkpoint(file: object, model: str = "digits-cnn") -> Any:
+            options = ("--student", model, "--dataset", "digits", "--limit", 4)
+            return bench("eval", "--suite", "fgsm", "--checkpoint", file, *options, home=home)
+
+        return as_teacher if request.param == "teacher" else as_checkpoint
+
+    @pytest.fixture
+    def weights(self, sat: Path) -> dict[str, torch.Tensor]:
+        return load_file(sat / "best.safetensors")
+
+    @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and so on", b"\x10\x00\x00\x00\x00\x00\x00\x00{"])
+    def test_no_checkpoint(self, use: Bench, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "file.pt").write_bytes(content)
+        assert f"{tmp_path / 'file.pt'} is truncated or no" in use(tmp_path / "file.pt").mistake
+
+    def test_truncated(self, use: Bench, tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+        torch.save(weights, tmp_path / "file.pt")
+        (tmp_path / "file.pt").write_bytes((tmp_path / "file.pt").read_bytes()[:-1000])
+        assert "is truncated" in use(tmp_path / "file.pt").mistake
+
+    def test_python_objects_are_not_loaded(self, use: Bench, tmp_path: Path) -> None:
+        torch.save({"state_dict": Path("x")}, tmp_path / "file.pt")
+        assert "holds Python objects" in use(tmp_path / "file.pt").mistake
+
+    def test_something_else(self, use: Bench, tmp_path: Path) -> None:
+        torch.save({"epoch": 3}, tmp_path / "file.pt")
+        assert "the entries epoch" in use(tmp_path / "file.pt").mistake
+
+    def test_another_architecture(self, use: Bench, sat: Path) -> None:
+        message = use(sat / "best.safetensors", "digits-mobile").mistake
+        assert "holds a digits-cnn, not a digits-mobile" in message
+
+    def test_another_architecture_in_a_foreign_file(
+        self, use: Bench, tmp_path: Path, weights: dict[str, torch.Tensor]
+    ) -> None:
+        torch.save(weights, tmp_path / "file.pt")
+        message = use(tmp_path / "file.pt", "digits-mobile").mistake
+        assert "does not fit digits-mobile" in message
+        assert "It holds a digits-cnn" in message
+
+    def test_another_number_of_classes(self, use: Bench, tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in weights if name.startswith("linear.")]:
+            weights[name] = torch.cat([weights[name]] * 10)
+        torch.save(weights, tmp_path / "file.pt")
+        assert "the file has 100 classes, the dataset 10" in use(tmp_path / "file.pt", "digits-cnn").mistake
+
+    def test_images_of_another_size(self, use: Bench, tmp_path: Path) -> None:
+        timm = pytest.importorskip("timm")
+        network = timm.create_model("vit_tiny_patch16_224", num_classes=10, in_chans=1)
+        torch.save(network.state_dict(), tmp_path / "file.pt")
+        message = use(tmp_path / "file.pt", "timm:vit_tiny_patch16_224").mistake
+        assert "cannot take images of 1x8x8" in message

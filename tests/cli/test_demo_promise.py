@@ -1,0 +1,31 @@
+"""What the demo promises, in small: under PGD-20 natural training falls below 20 % and SAT keeps above 60 %."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Bench = Callable[..., Any]
+Find = Callable[..., list[Path]]
+
+
+@pytest.mark.slow
+def test_natural_training_falls_and_adversarial_training_stands(bench: Bench, tmp_path: Path, records: Find) -> None:
+    for method in ("natural", "sat"):
+        options = ("--method", method, "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo")
+        result = bench("run", *options, home=tmp_path)
+        assert result.code == 0, result
+    assert bench("eval", "--suite", "pgd-sat", home=tmp_path).code == 0
+    results = {}
+    for path in records(tmp_path):
+        record = json.loads(path.read_text())
+        assert record["results"]["pgd-sat"]["parameters"]["steps"] == 20
+        assert record["data"]["n"] == record["data"]["total"]
+        results[record["subject"]["method"]] = {name: found["accuracy"] for name, found in record["results"].items()}
+    assert results["natural"]["clean"] > 0.95
+    assert results["natural"]["pgd-sat"] < 0.2
+    assert results["sat"]["pgd-sat"] > 0.6

@@ -1,0 +1,406 @@
+"""The evaluator: outcomes that do not depend on how images are batched, models left as they were, sanity flags."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from attacks.cw_inf import CWInf
+from attacks.pgd import PGDTRADES
+from bench import evaluation, sanity
+from bench.attack import Attack, Outcome
+from bench.data.dataset import Dataset, Split, to_float
+from bench.errors import BenchError
+from bench.evaluation import Evaluator, Surrogate
+from bench.records import AttackResult, Record, Subject, pack, read_record, unpack, write_record
+from bench.reporting import Reporter
+from bench.statistics import wilson_interval
+from bench.stopping import Interrupted, StopRequest
+from bench.suites import SUITES, Entry, Suite
+
+N = 40
+WHITEBOX, BLACKBOX = SUITES["whitebox"], SUITES["blackbox"]
+
+
+def network(seed: int = 0, classes: int = 4) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, classes)
+        )
+        model[1].running_mean.normal_(0, 0.1)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    """Images that `network()` gets right but for every tenth; the last two classes have none."""
+    images = torch.randint(256, (N, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    with torch.no_grad():
+        labels = network()(to_float(images)).argmax(1)
+    labels[::10] = (labels[::10] + 1) % 4
+    split = Split(images, labels)
+    return Dataset("small", split, split, ("a", "b", "c", "d", "e"), eps=8 / 255)
+
+
+SUBJECT = Subject(
+    kind="checkpoint",
+    run=None,
+    method="file",
+    label="file",
+    overrides={},
+    role=None,
+    model="small",
+    seed=None,
+    recipe=None,
+    setting="unknown",
+    selection="unknown",
+    checkpoint="ab" * 32,
+)
+
+
+def evaluator(stop: StopRequest | None = None, **options: Any) -> Evaluator:
+    reporter = Reporter(Console(file=io.StringIO()))
+    return Evaluator(
+        torch.device("cpu"), options.pop("protocol", "official"), reporter, stop or StopRequest(), **options
+    )
+
+
+def evaluate(
+    model: nn.Module, dataset: Dataset, suite: Suite = WHITEBOX, limit: int | None = None, **options: Any
+) -> Record:
+    surrogate = options.pop("surrogate", None)
+    return evaluator(**options).evaluate(model, dataset, SUBJECT, suite, limit, "record", surrogate)
+
+
+def outcomes(record: Record) -> dict[str, tuple[str, str | None]]:
+    return {name: (result.final, result.worst) for name, result in record.results.items()}
+
+
+@pytest.mark.parametrize("protocol", ["official", "paper"])
+def test_outcomes_do_not_depend_on_the_batch_size(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    seen = []
+    for batch_size in (250, 7, 1):
+        monkeypatch.setattr(evaluation, "BATCH_SIZE", batch_size)
+        record = evaluate(network(), dataset, protocol=protocol)
+        assert {result.batch_size for result in record.results.values()} == {batch_size}
+        seen.append(outcomes(record))
+    assert seen[0] == seen[1] == seen[2]
+    assert len({final for final, _ in seen[0].values()}) > 2  # the attacks do differ
+
+
+def test_outcomes_do_not_depend_on_the_limit(dataset: Dataset) -> None:
+    whole, part = evaluate(network(), dataset), evaluate(network(), dataset, limit=15)
+    assert (part.data.n, part.data.total, whole.data.n) == (15, N, N)
+    for name, result in part.results.items():
+        assert (unpack(result.final, 15) == unpack(whole.results[name].final, N)[:15]).all()
+
+
+def test_another_seed_gives_other_start_noise(dataset: Dataset) -> None:
+    first, same, other = (evaluator(seed=seed) for seed in (0, 0, 1))
+    x = to_float(dataset.test.images)
+    attack = first.attack_named("pgd-sat", 8 / 255)
+    noise = first._noise(attack, x, 0, "pgd-sat")
+    assert noise is not None
+    assert torch.equal(noise, same._noise(attack, x, 0, "pgd-sat"))
+    assert torch.equal(noise[7:9], first._noise(attack, x[7:9], 7, "pgd-sat"))  # it belongs to the sample
+    assert not torch.equal(noise, other._noise(attack, x, 0, "pgd-sat"))
+    assert len(noise.unique()) > noise.numel() // 2
+    assert first._noise(first.attack_named("cw-inf", 8 / 255), x, 0, "cw-inf") is None
+
+
+def test_a_record_is_valid_and_says_what_was_measured(dataset: Dataset, tmp_path: Path) -> None:
+    model = network()
+    record = evaluate(model, dataset)
+    assert read_record(write_record(record, tmp_path)).results == record.results
+    assert list(record.results) == ["clean", "fgsm", "pgd-sat", "pgd-trades", "cw-inf"]
+    clean = record.results["clean"]
+    assert clean.accuracy == 0.9
+    assert unpack(clean.final, N).tolist() == [i % 10 != 0 for i in range(N)]
+    assert (clean.worst, clean.worst_accuracy, clean.parameters) == (None, None, {})
+    labels = dataset.test.labels.numpy()
+    right = unpack(clean.final, N)
+    assert set(labels) == {0, 1, 2}
+    assert clean.class_accuracy == [*(pytest.approx(right[labels == label].mean()) for label in range(3)), None, None]
+    for name, result in record.results.items():
+        final = unpack(result.final, N)
+        assert (result.correct, result.accuracy) == (final.sum(), final.mean())
+        assert result.interval == wilson_interval(result.correct, N)
+        assert result.surrogate is None
+        if name == "clean":
+            continue
+        assert result.worst is not None
+        worst = unpack(result.worst, N)
+        assert not (worst & ~final).any()
+        assert result.worst_accuracy == worst.mean()
+        assert result.parameters["eps"] == 8 / 255
+        if result.parameters["start"] == "none":
+            assert not (worst & ~right).any()  # the start, x itself, is one of the iterates
+    assert any(result.worst != result.final for result in record.results.values())
+    assert record.results["pgd-trades"].parameters["step_size"] == 0.003
+    assert evaluate(model, dataset, protocol="paper").results["pgd-trades"].parameters["step_size"] == 2 / 255
+
+
+def test_attacks_have_the_datasets_radius(dataset: Dataset) -> None:
+    record = evaluate(network(), replace(dataset, eps=2 / 16))
+    assert record.data.eps == 2 / 16
+    for name, result in record.results.items():
+        if name != "clean":
+            assert result.parameters["eps"] == 2 / 16
+    assert record.results["pgd-sat"].parameters["step_size"] == pytest.approx(2 / 16 / 4)
+    assert record.results["pgd-sat"].accuracy < evaluate(network(), dataset).results["pgd-sat"].accuracy
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_comes_back_as_it_was(dataset: Dataset, training: bool) -> None:
+    model = network().train(training)
+    model[1].train(not training)  # not all modules in the same mode
+    model[0].weight.requires_grad_(False)  # nor all weights with the same flag
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    flags = [value.requires_grad for value in model.parameters()]
+    record = evaluate(model, dataset)
+    assert [module.training for module in model.modules()] == modes
+    assert [value.requires_grad for value in model.parameters()] == flags
+    assert all(value.grad is None for value in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert outcomes(record) == outcomes(evaluate(network(), dataset))  # evaluated in eval mode whatever it was in
+
+
+def test_the_model_comes_back_as_it_was_after_an_error(dataset: Dataset) -> None:
+    stop = StopRequest()
+    stop.signal_number = 15
+    model = network().train()
+    with pytest.raises(Interrupted, match="Records already written stay"):
+        evaluate(model, dataset, stop=stop)
+    assert all(module.training for module in model.modules())
+    assert all(value.requires_grad for value in model.parameters())
+
+
+def test_transferred_attacks_are_crafted_on_the_surrogate_once(dataset: Dataset) -> None:
+    teacher = network(seed=1).train()
+    statistics = teacher[1].running_mean.clone()
+    calls: list[int] = []
+    teacher.register_forward_hook(lambda *_: calls.append(1))
+    surrogate = Surrogate(teacher, "cd" * 32)
+    ours = evaluator()
+
+    def run(model: nn.Module) -> Record:
+        return ours.evaluate(model, dataset, SUBJECT, BLACKBOX, None, "record", surrogate)
+
+    record = run(network())
+    assert list(record.results) == ["clean", "transfer:pgd-trades", "transfer:cw-inf", "square"]
+    assert len(calls) == 20 + 30
+    assert teacher.training
+    assert torch.equal(teacher[1].running_mean, statistics)
+    run(network(seed=2))
+    assert len(calls) == 20 + 30
+    for name in ("transfer:pgd-trades", "transfer:cw-inf"):
+        assert record.results[name].surrogate == "cd" * 32
+        assert record.results[name].worst is None
+    assert record.results["square"].surrogate is None
+    # The images are those of the attack on the teacher in eval mode, whoever is then shown them.
+    x, y = to_float(dataset.test.images), dataset.test.labels
+    attacks = {"transfer:cw-inf": CWInf(), "transfer:pgd-trades": PGDTRADES(step_size=0.003)}
+    for name, attack in attacks.items():
+        noise = ours._noise(attack, x, 0, f"transfer:{type(attack).__name__}")
+        x_adv = attack(teacher.eval(), x, y, noise=noise)
+        with torch.no_grad():
+            right = network()(x_adv).argmax(1) == y
+        assert (unpack(record.results[name].final, N) == right.numpy()).all()
+
+
+def test_another_surrogate_or_other_images_are_not_mixed_up(dataset: Dataset) -> None:
+    ours = evaluator()
+    records = [
+        ours.evaluate(network(), data, SUBJECT, BLACKBOX, None, "record", Surrogate(network(seed=seed), f"{seed}" * 64))
+        for data in (dataset, replace(dataset, test=dataset.test.take(torch.arange(N).flip(0))))
+        for seed in (0, 1)
+    ]
+    seen = [record.results["transfer:cw-inf"].final for record in records]
+    assert len(set(seen)) == 4
+    assert (unpack(seen[0], N) == unpack(seen[2], N)[::-1]).all()
+
+
+def test_a_transfer_needs_a_surrogate(dataset: Dataset) -> None:
+    with pytest.raises(BenchError, match="needs a surrogate"):
+        evaluate(network(), dataset, BLACKBOX)
+
+
+def test_an_attack_on_the_whole_set_gets_it_at_once_but_the_network_does_not(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Negative(Attack):
+        batch_size: int = 11
+        label: ClassVar[str] = "Negative"
+        source: ClassVar[str] = "none"
+        whole_set: ClassVar[bool] = True
+
+        def run(self, model: Any, x: Tensor, y: Tensor, **options: Any) -> Outcome:
+            given.append(len(x))
+            return Outcome(1 - x, components={"first": 0.5})
+
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 16)
+    monkeypatch.setattr(evaluation, "attack_class", lambda name: Negative)
+    model, batches = network(), []
+    model.register_forward_hook(lambda network, args, output: batches.append(len(args[0])))
+    record = evaluate(model, dataset, Suite("own", "", (Entry("negative"),)))
+    assert given == [N]
+    assert max(batches) == 16
+    result = record.results["negative"]
+    assert (result.batch_size, result.components) == (11, {"first": 0.5})
+    with torch.no_grad():
+        right = network()(1 - to_float(dataset.test.images)).argmax(1) == dataset.test.labels
+    assert (unpack(result.final, N) == right.numpy()).all()
+
+
+# Sanity
+
+
+class Masked(nn.Module):
+    """The same predictions; logits so large that no gradient of the cross-entropy is left."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1e6 * self.network(x)
+
+
+class Misleading(Masked):
+    """The same predictions; the gradient is right on 8-bit images and points backwards everywhere else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        on_grid = ((x * 255 - (x * 255).round()).abs() < 1e-3).flatten(1).all(1)
+        backwards = 2 * x.detach() - x
+        return self.network(torch.where(on_grid[:, None, None, None], x, backwards))
+
+
+@pytest.fixture
+def large() -> Dataset:
+    """The same kind of images, all right, in a radius that leaves few of them standing."""
+    images = torch.randint(256, (80, 3, 4, 4), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    with torch.no_grad():
+        split = Split(images, network()(to_float(images)).argmax(1))
+    return Dataset("large", split, split, ("a", "b", "c", "d"), eps=0.1)
+
+
+SANITY = Suite("sanity", "", (Entry("fgsm"), Entry("pgd-sat"), Entry("square")))
+
+
+def test_an_honest_model_has_no_flags(large: Dataset) -> None:
+    record = evaluate(network(), large, SANITY)
+    assert record.results["pgd-sat"].accuracy < 0.5
+    assert record.flags == []
+
+
+def test_vanished_gradients_are_flagged(large: Dataset) -> None:
+    flags = evaluate(Masked(network()), large, SANITY).flags
+    assert any(flag.startswith("Square breaks more than PGD-SAT") for flag in flags)
+    assert "the gradient vanishes on 64 of 64 samples" in flags
+    assert any("with eps = 1 leaves" in flag for flag in flags)
+
+
+def test_misleading_gradients_are_flagged(large: Dataset) -> None:
+    flags = evaluate(Misleading(network()), large, SANITY).flags
+    assert any(flag.startswith("FGSM breaks more than PGD-SAT") for flag in flags)
+    assert any("with eps = 1 leaves" in flag for flag in flags)
+    assert not any("vanishes" in flag for flag in flags)
+
+
+def test_without_its_attack_nothing_is_probed(large: Dataset) -> None:
+    assert evaluate(Masked(network()), large, Suite("own", "", (Entry("fgsm"),))).flags == []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounded(Attack):
+    """Inverts the first `wins[steps]` images and leaves the others; at eps = 1 all of them."""
+
+    steps: int = 20
+    wins: tuple[int, int] = (10, 10)
+    label: ClassVar[str] = "Bounded"
+    source: ClassVar[str] = "none"
+
+    def run(self, model: Any, x: Tensor, y: Tensor, **options: Any) -> Outcome:
+        n = len(x) if self.eps == 1 else self.wins[self.steps > 20]
+        return Outcome(torch.cat([1 - x[:n], x[n:]]))
+
+
+class Mean(nn.Module):
+    """Two classes: dark and light images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.flatten(1).mean(1)
+        return torch.stack([0.5 - mean, mean - 0.5], 1)
+
+
+@pytest.mark.parametrize(
+    ("attack", "noise", "expected"),
+    [
+        (Bounded(), 0.0, []),
+        (Bounded(wins=(10, 20)), 0.0, []),
+        (Bounded(wins=(10, 3)), 0.0, []),  # seven fewer: not yet significant at 1 %
+        (Bounded(wins=(10, 2)), 0.0, ["Bounded breaks less with twice the steps (8 against 0 of 30 samples)"]),
+        (Bounded(eps=0.5), 1.0, ["random noise breaks more than Bounded (20 against 0 of 30 samples)"]),
+        (Bounded(wins=(30, 30), eps=0.5), 1.0, []),
+    ],
+)
+def test_probes(attack: Attack, noise: float, expected: list[str]) -> None:
+    x, y = torch.full((30, 1, 2, 2), 0.2), torch.zeros(30, dtype=torch.int64)
+    attacked = np.arange(30) >= attack.parameters()["wins"][0]
+    assert sanity.probe(Mean(), x, y, attack, torch.full_like(x, noise), attacked) == expected
+
+
+@pytest.mark.parametrize(
+    ("weak_only", "strong_only", "flagged"), [(7, 0, 0), (8, 0, 1), (0, 8, 0), (20, 12, 0), (40, 12, 1)]
+)
+@pytest.mark.parametrize(
+    ("stronger", "weaker"),
+    [
+        ("pgd-sat", "fgsm"),
+        ("pgd-trades", "transfer:pgd-trades"),
+        ("cw-inf", "transfer:cw-inf"),
+        ("pgd-sat", "square"),
+    ],
+)
+def test_a_weaker_attack_must_not_break_significantly_more(
+    stronger: str, weaker: str, weak_only: int, strong_only: int, flagged: int
+) -> None:
+    n = 100
+    under_strong, under_weak = np.ones(n, dtype=bool), np.ones(n, dtype=bool)
+    under_weak[:weak_only] = False
+    under_strong[weak_only : weak_only + strong_only] = False
+
+    def result(right: np.ndarray) -> AttackResult:
+        correct = int(right.sum())
+        return AttackResult(
+            parameters={},
+            surrogate="ab" * 32,
+            final=pack(right),
+            worst=None,
+            correct=correct,
+            accuracy=correct / n,
+            interval=wilson_interval(correct, n),
+            worst_accuracy=None,
+            class_accuracy=[None],
+            batch_size=1,
+            seconds=0,
+        )
+
+    results = {stronger: result(under_strong), weaker: result(under_weak)}
+    assert len(sanity.flags(results, n)) == flagged
+    assert sanity.flags({weaker: results[weaker]}, n) == []

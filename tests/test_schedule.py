@@ -1,0 +1,141 @@
+"""Learning rates over a run, and what the published recipes say of each method."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from bench import hyperparameters, recipe, registry
+from bench.defense import Defense
+from bench.recipe import Training
+from bench.schedule import Schedule
+
+
+def rates(schedule: Schedule, epochs: int, base: float = 0.1) -> list[float]:
+    """The rate of epoch 1, 2, ..., with a None in front so that the index is the epoch."""
+    return [math.nan, *(schedule.lr(base, epoch, epochs) for epoch in range(1, epochs + 1))]
+
+
+def test_constant() -> None:
+    assert set(rates(Schedule(kind="constant"), 7)[1:]) == {0.1}
+
+
+def test_multistep_drops_after_each_milestone() -> None:
+    lr = rates(Schedule(kind="multistep", milestones=(215, 260, 285)), 300)
+    for first, last, expected in ((1, 215, 0.1), (216, 260, 0.01), (261, 285, 1e-3), (286, 300, 1e-4)):
+        assert lr[first : last + 1] == pytest.approx([expected] * (last - first + 1))
+
+
+def test_multistep_scales_with_the_length_of_the_run() -> None:
+    lr = rates(Schedule(kind="multistep", milestones=(215, 260, 285), horizon=300), 60)
+    for first, last, expected in ((1, 43, 0.1), (44, 52, 0.01), (53, 57, 1e-3), (58, 60, 1e-4)):
+        assert lr[first : last + 1] == pytest.approx([expected] * (last - first + 1))
+
+
+def test_cosine_is_pytorchs() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=300, eta_min=1e-5)
+    lr = rates(Schedule(kind="cosine", lr_min=1e-5), 300)
+    assert lr[1] == 0.1
+    for epoch in range(1, 301):
+        assert lr[epoch] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        theirs.step()
+    assert 1e-5 < lr[300] < 2e-5
+
+
+def test_one_cycle_moves_with_every_step() -> None:
+    schedule = Schedule(kind="one-cycle")
+
+    def at(share: float) -> float:
+        """The rate when a share of twenty epochs has passed."""
+        epoch = min(int(share * 20), 19)
+        return schedule.lr(0.4, epoch + 1, 20, share * 20 - epoch)
+
+    assert [at(share) for share in (0, 0.0625, 0.125, 0.25, 0.625, 1)] == pytest.approx([0, 0.1, 0.2, 0.4, 0.2, 0])
+
+
+@pytest.mark.parametrize("epochs", [300, 60])
+def test_ciards_own_decay(epochs: int) -> None:
+    lr = rates(Schedule(kind="ciard", milestones=(150,), horizon=300), epochs)
+    half = epochs // 2
+    assert lr[1 : half + 1] == [0.1] * half
+    for epoch in range(half + 1, epochs + 1):
+        u = (epoch - half) / half
+        expected = 0.1 * (0.5 + 0.5 * math.cos(math.pi * u)) * math.exp(-0.01 * u**2)
+        assert lr[epoch] == pytest.approx(expected, abs=1e-16)
+    assert lr[epochs] == pytest.approx(0, abs=1e-16)
+
+
+METHODS = ["natural", "sat", "trades", "ard", "rslad", "mtard", "b-mtard", "dard", "ciard"]
+
+
+def resolved(name: str, method: str, dataset: str = "cifar10") -> tuple[str, Training, dict[str, Any]]:
+    variant, training, settings = recipe.load(name).resolve(method, dataset, "resnet18", "student")
+    return variant, Training.model_validate(training), settings
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_paper_recipe_is_section_4_1(method: str) -> None:
+    variant, training, _ = resolved("paper", method)
+    assert (variant, training.epochs, training.batch_size) == ("paper", 300, 64)
+    assert training.optimizer.model_dump() == {"lr": 0.1, "momentum": 0.9, "weight_decay": 2e-4, "nesterov": False}
+    assert (training.schedule.kind, training.schedule.lr_min) == ("cosine", 1e-5)
+    assert training.selection.split == "test"
+    assert training.selection.step_size == pytest.approx(2 / 255)
+
+
+OFFICIAL: dict[str, tuple[str, int, float, tuple[int, ...]]] = {
+    # variant, epochs, weight decay, epochs after which the rate drops
+    "sat": ("official", 300, 2e-4, (215, 260, 285)),
+    "trades": ("official", 100, 2e-4, (75, 90)),
+    "ard": ("official", 200, 2e-4, (100, 150)),
+    "rslad": ("official", 300, 2e-4, (215, 260, 285)),
+    "mtard": ("official", 300, 2e-4, (215, 260, 285)),
+    "b-mtard": ("official", 300, 2e-4, (215, 260, 285)),
+    "dard": ("released", 50, 5e-4, (30, 40)),
+    "ciard": ("official", 300, 2e-4, (150,)),
+}
+
+
+@pytest.mark.parametrize("method", OFFICIAL)
+def test_the_official_recipe_is_the_released_codes(method: str) -> None:
+    variant, training, _ = resolved("official", method)
+    assert (variant, training.epochs, training.optimizer.weight_decay, training.schedule.milestones) == OFFICIAL[method]
+    assert (training.optimizer.lr, training.optimizer.momentum, training.batch_size) == (0.1, 0.9, 128)
+    assert not training.optimizer.nesterov
+    assert training.schedule.kind == ("ciard" if method == "ciard" else "multistep")
+    assert (training.selection.split, training.selection.steps, training.selection.step_size) == ("test", 20, 0.003)
+
+
+@pytest.mark.parametrize("name", ["paper", "official"])
+def test_dards_temperature_is_that_of_the_dataset(name: str) -> None:
+    assert resolved(name, "dard", "cifar10")[2] == {}
+    assert resolved(name, "dard", "cifar100")[2] == {"temperature": 1.0}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("eps", [8 / 255, 2 / 16])
+def test_lengths_scale_with_the_datasets_radius(method: str, eps: float) -> None:
+    kind: type[Defense] = registry.load("methods", method)
+    for variant, changes in kind.variants.items():
+        stated = {**hyperparameters.defaults(kind), **changes}
+        values = hyperparameters.resolve(method, variant, {}, {}, eps)
+        for key, value in stated.items():
+            scale = eps / (8 / 255) if key in ("eps", "step_size") else 1
+            assert values[key] == (pytest.approx(value * scale) if scale != 1 else value)
+
+
+def test_training_attacks_are_those_of_the_definitions() -> None:
+    starts = {"sat": "uniform", "ard": "uniform", "dard": "none"}
+    for method in METHODS[1:]:
+        for variant in registry.load("methods", method).variants:
+            values = hyperparameters.resolve(method, variant, {}, {}, 8 / 255)
+            exact = (0.031, 0.007) if (method, variant) == ("trades", "official") else (8 / 255, 2 / 255)
+            assert (values["eps"], values["step_size"], values["steps"]) == (*exact, 10)
+            assert values["start"] == starts.get(method, "gaussian")
+            in_train_mode = (method, variant) in (("ard", "official"), ("dard", "released"))
+            assert values["attack_in_train_mode"] == in_train_mode
