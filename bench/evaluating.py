@@ -99,7 +99,9 @@ class Evaluation:
     ) -> Path:
         network = network.to(self.session.device)
         record = self.evaluator.evaluate(network, dataset, subject, self.suite, self.limit, identity, surrogate)
-        path = write_record(record, self.session.home.records)
+        path = self.session.home.records / f"{identity}.json"
+        if not path.exists():  # as it does where another process was faster
+            write_record(record, self.session.home.records)
         self.session.reporter.say(summary_line(record))
         return path
 

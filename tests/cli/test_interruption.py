@@ -21,7 +21,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 # CIARD, because nothing else has so much to remember: a teacher that learns, its optimizer, two temperatures.
 RUN = (
     *("run", "--method", "ciard", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),
-    *("--epochs", "8", "--limit-train", "100", "--batch-size", "2"),
+    *("--epochs", "10", "--limit-train", "100", "--batch-size", "4"),
 )
 
 
@@ -75,7 +75,7 @@ def test_a_run_that_was_stopped_in_every_way_is_the_run_that_never_was(
     wait_for(lambda: epoch_of(folder()) >= 1, first)
     (seen,) = (run for run in json.loads(bench("status", "--json", home=home).out) if run["id"] == folder().name)
     assert seen["state"] == "running"
-    assert "of 8" in seen["detail"]
+    assert "of 10" in seen["detail"]
     for restart in ([], ["--restart"]):
         assert f"is being trained by process {first.pid}" in bench(*RUN, *restart, home=home).mistake
 
