@@ -33,6 +33,10 @@ class AdversarialDefense(Defense):
 
     lengths: ClassVar[tuple[str, ...]] = ("eps", "step_size")
 
+    def __post_init__(self) -> None:
+        if not (0 < self.eps <= 1 and self.step_size > 0 and self.steps >= 1):
+            raise ValueError("eps must lie in (0, 1], step_size above 0, and steps be 1 or more")
+
     def inner_attack(self) -> GradientAttack:
         """The attack that makes x*; a defense with another one than PGD replaces this."""
         return PGD(eps=self.eps, step_size=self.step_size, steps=self.steps, start=self.start)
