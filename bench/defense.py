@@ -7,7 +7,7 @@ knows nothing of files, devices, loops or logging.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
@@ -129,3 +129,12 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
     finally:
         for module, own in before:
             module.training = own
+
+
+def attacked(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The model for passes that need gradients of the images alone, in the mode it is in; valid until its weights move.
+
+    The trainer's networks offer a cheaper way to compute the same (`bench.fast`); any other module is itself.
+    """
+    view: Callable[[], Callable[[Tensor], Tensor]] | None = getattr(model, "for_attack", None)
+    return model if view is None else view()

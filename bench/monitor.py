@@ -9,7 +9,7 @@ from bench import registry
 from bench.attack import Attack
 from bench.data.dataset import LINF_EPS, Dataset, Split, to_float
 from bench.data.holdout import hold_out
-from bench.defense import Models, mode
+from bench.defense import Models, attacked, mode
 from bench.recipe import Selection
 from bench.seeding import generator
 
@@ -48,7 +48,7 @@ class Monitor:
             x = to_float(self.split.images[start : start + _BATCH])
             y = self.split.labels[start : start + _BATCH]
             with mode(models.student, training=False):
-                x_adv = self.attack(models.student, x, y, generator=noise_source)
+                x_adv = self.attack(attacked(models.student), x, y, generator=noise_source)
             for name, network in networks.items():
                 right[name]["clean"] += _count_right(network, x, y)
                 right[name]["robust"] += _count_right(network, x_adv, y)

@@ -130,13 +130,14 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
         return _found_finished(session, folder)
     student = new_network(config, dataset)
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
-    trainer = Trainer(config, dataset, student, networks, folder, session.device, session.reporter, session.stop)
+    surroundings = (session.device, session.reporter, session.stop, session.speedups)
+    trainer = Trainer(config, dataset, student, networks, folder, *surroundings)
     with folder.locked():
         if restart:
             folder.clear()
         elif folder.finished:  # by another process, since we looked
             return _found_finished(session, folder)
-        folder.create(config, environment.describe(session.device))
+        folder.create(config, environment.describe(session.device) | {"speedups": sorted(session.speedups)})
         trainer.run()
     return folder
 

@@ -28,13 +28,25 @@ class TrainingStep:
         optimizer: SGD on the student.
     """
 
-    def __init__(self, defense: Defense, models: Models, optimizer: Optimizer, schedule: Schedule, epochs: int) -> None:
-        """Begin a run of `epochs` epochs; its learning rate follows the schedule."""
+    def __init__(
+        self,
+        defense: Defense,
+        models: Models,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        epochs: int,
+        fused: bool = False,
+    ) -> None:
+        """Begin a run of `epochs` epochs; its learning rate follows the schedule.
+
+        Args:
+            fused: whether the optimizer's step is one kernel; the same up to rounding.
+        """
         self.defense, self.models, self.schedule, self.epochs = defense, models, schedule, epochs
         self.base_lr = optimizer.lr
         for teacher in models.teachers.values():
             teacher.eval().requires_grad_(False)
-        self.optimizer = torch.optim.SGD(models.student.parameters(), **optimizer.model_dump())
+        self.optimizer = torch.optim.SGD(models.student.parameters(), fused=fused, **optimizer.model_dump())
         defense.begin(models, epochs)
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from bench.config import RunConfig
 from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Dataset, to_float
 from bench.defense import Models
-from bench.device import with_precision
 from bench.errors import BenchError
+from bench.fast import Fast
 from bench.monitor import Monitor, split_for
 from bench.reporting import Reporter, duration
 from bench.runs import RunFolder, Summary, now
@@ -53,9 +53,11 @@ class Trainer:
         device: torch.device,
         reporter: Reporter,
         stop: StopRequest,
+        speedups: Collection[str] = (),
     ) -> None:
         self.config, self.folder, self.device = config, folder, device
         self.reporter, self.stop = reporter, stop
+        self.speedups = speedups
         train, looked_at = split_for(dataset, config.selection)
         self.train = train.to(device)
         self.padding, self.flip = dataset.padding, dataset.flip
@@ -64,8 +66,8 @@ class Trainer:
         if len(train) - (self.steps - 1) * config.batch_size == 1:
             self._try_single_image()
         self.models = Models(
-            with_precision(self.student, config.precision),
-            {role: with_precision(network.to(device), config.precision) for role, network in teachers.items()},
+            Fast(self.student, config.precision, speedups),
+            {role: Fast(network.to(device), config.precision, speedups) for role, network in teachers.items()},
         )
         self.defense = hyperparameters.make(config.method, config.hyperparameters)
         self.monitor = Monitor(looked_at.to(device), config.selection, config.data.eps, config.seed)
@@ -112,7 +114,9 @@ class Trainer:
     def _begin(self) -> tuple[int, int]:
         """Bring defense and networks to where the run stands; the epoch and step to go on with."""
         config = self.config
-        self.training_step = TrainingStep(self.defense, self.models, config.optimizer, config.schedule, config.epochs)
+        self.training_step = TrainingStep(
+            self.defense, self.models, config.optimizer, config.schedule, config.epochs, fused="fused" in self.speedups
+        )
         state = self.folder.load_resume()
         if state is None:
             self.folder.forget_metrics_after(0, 0)
@@ -165,6 +169,8 @@ class Trainer:
 
     def _step(self, x: Tensor, y: Tensor, epoch: int, step: int) -> None:
         noise = generator(self.config.seed, "attack", epoch, step, device=self.device)
+        if "channels-last" in self.speedups:
+            x = x.contiguous(memory_format=torch.channels_last)
         loss = self.training_step(x, y, epoch=epoch, step=step, steps=self.steps, generator=noise)
         for name, value in {"loss": loss.total, **loss.terms}.items():
             value = value.double()

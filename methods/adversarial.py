@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from attacks.loop import GradientAttack, Objective
 from attacks.pgd import PGD
 from bench.attack import Start
-from bench.defense import Batch, Defense, mode
+from bench.defense import Batch, Defense, attacked, mode
 
 
 @dataclass(kw_only=True)
@@ -49,5 +49,5 @@ class AdversarialDefense(Defense):
         """
         with mode(model, training=self.attack_in_train_mode):
             return self.inner_attack()(
-                model, batch.x, batch.y, noise=batch.noise, generator=batch.generator, objective=objective
+                attacked(model), batch.x, batch.y, noise=batch.noise, generator=batch.generator, objective=objective
             )

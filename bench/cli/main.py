@@ -24,7 +24,7 @@ COMMANDS = {
     "results": ("bench.cli.results", "Check records, and take in those made elsewhere."),
     "figures": ("bench.cli.figures", "Draw accuracy over the epochs, and the clean-robust trade-off."),
     "teacher": ("bench.cli.teacher", "Train or list teachers."),
-    "list": ("bench.cli.listing", "List methods, attacks, models, datasets, suites, recipes or tables."),
+    "list": ("bench.cli.listing", "List methods, attacks, models, datasets, suites, recipes, tables or speed-ups."),
     "status": ("bench.cli.status", "Show what is trained and evaluated."),
     "demo": ("bench.cli.demo", "Train and attack everything on handwritten digits, in minutes."),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bench.cli.options import device_option, home_option, session
+from bench.cli.options import device_option, home_option, session, speed_options
 from bench.home import Home
 
 
@@ -17,6 +17,7 @@ from bench.home import Home
 @click.option("--batch-size", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**31), default=0, show_default=True)
 @device_option
+@speed_options
 @click.option("--precision", type=click.Choice(["32", "bf16"]), default="32", show_default=True)
 @click.option("--limit-train", type=click.IntRange(min=10), help="Train on the first N images only.")
 @click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
@@ -34,6 +35,8 @@ def command(
     batch_size: int | None,
     seed: int,
     device: str,
+    off: tuple[str, ...],
+    deterministic: bool,
     precision: str,
     limit_train: int | None,
     teachers: tuple[str, ...],
@@ -61,7 +64,7 @@ def command(
         settings=settings,
     )
     running.check(request)
-    with session(home, device) as active:
+    with session(home, device, off, deterministic) as active:
         folder = running.train(active, request, gather(active, request), restart)
         summary = folder.summary()
         if summary is not None and summary.accuracy is not None:
