@@ -101,6 +101,10 @@ class Defense:
         """An epoch of the definition's schedule (`horizon` epochs long) in this run's schedule."""
         return round(epoch * self._epochs / self.horizon) if self._epochs else round(epoch)
 
+    def phases(self) -> dict[str, int]:
+        """Parts of the run in which a step costs differently, by name: the epoch (from 1) that each begins with."""
+        return {"": 1}
+
     def loss(self, batch: Batch, models: Models) -> Loss:
         """Make the adversarial batch, run the models, and return the scalar to minimise with its terms."""
         raise NotImplementedError

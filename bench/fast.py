@@ -42,6 +42,13 @@ def enabled(off: Collection[str] = ()) -> frozenset[str]:
     return frozenset(SPEEDUPS) - frozenset(off)
 
 
+def has_effect(name: str, device: torch.device, precision: Precision) -> bool:
+    """Whether a speed-up does anything on such a device at such a precision."""
+    if name in ("graphs", "autotune"):
+        return device.type == "cuda"
+    return name != "cast-once" or precision == "bf16"
+
+
 class Fast(nn.Module):
     """A network at a precision, float32 logits whatever it is; the weights themselves stay as they are.
 

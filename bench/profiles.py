@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,7 +19,8 @@ class Profile(BaseModel):
 
     Attributes:
         teachers: architectures, by role.
-        image_shape: (C, H, W).
+        train_images: in the dataset. image_shape: (C, H, W).
+        recipe: whose batch size and length. epochs: of a whole run.
         phase: the part of the run it was measured in, where a method's cost changes ("frozen", "learning"); else "".
         phase_share: that part's share of the run's epochs, 0 to 1; the shares of all phases add up to 1.
         off: speed-ups that were switched off.
@@ -37,9 +39,12 @@ class Profile(BaseModel):
     student: str
     teachers: dict[str, str]
     dataset: str
+    train_images: int
     image_shape: tuple[int, int, int]
     classes: int
     batch_size: int
+    recipe: str
+    epochs: int
     precision: str
     phase: str = ""
     phase_share: float = 1.0
@@ -60,6 +65,11 @@ class Profile(BaseModel):
     @property
     def images_per_second(self) -> float:
         return self.batch_size / self.seconds_per_step
+
+    @property
+    def seconds_of_phase(self) -> float:
+        """Training time of this phase in a whole run of the recipe."""
+        return self.epochs * self.phase_share * math.ceil(self.train_images / self.batch_size) * self.seconds_per_step
 
     @property
     def fraction_of_peak(self) -> float:

@@ -63,6 +63,7 @@ class TrainingStep:
         eps: float = LINF_EPS,
         epochs: int | None = None,
         settings: Mapping[str, Any] | None = None,
+        fused: bool = False,
     ) -> TrainingStep:
         """A step exactly as `bench run` would take it with this recipe.
 
@@ -76,6 +77,7 @@ class TrainingStep:
             eps: the dataset's L-infinity bound; the method's lengths are stated for 8/255 and scale with it.
             epochs: length of the run, instead of the recipe's.
             settings: hyper-parameters that come last, as `--set` does.
+            fused: as for `TrainingStep`.
 
         Raises:
             BenchError: an unknown name, a hyper-parameter of the wrong type, or a teacher that is missing.
@@ -92,7 +94,7 @@ class TrainingStep:
         resolved = hyperparameters.resolve(method, variant or chosen, own, settings or {}, eps)
         schedule = training.schedule.model_copy(update={"horizon": training.schedule.horizon or training.epochs})
         defense = hyperparameters.make(method, resolved)
-        return cls(defense, Models(student, given), training.optimizer, schedule, epochs or training.epochs)
+        return cls(defense, Models(student, given), training.optimizer, schedule, epochs or training.epochs, fused)
 
     def __call__(
         self,

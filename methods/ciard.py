@@ -122,6 +122,9 @@ class CIARD(AdversarialDefense):
             weight_decay=self.teacher_weight_decay,
         )
 
+    def phases(self) -> dict[str, int]:
+        return {"frozen": 1, "learning": self.epoch_of(self.freeze_epochs) + 1} if self.itt else super().phases()
+
     def teacher_learns(self, epoch: int) -> bool:
         """Whether the robust teacher is trained in this epoch (from 1)."""
         return self.itt and epoch > self.epoch_of(self.freeze_epochs)
