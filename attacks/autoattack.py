@@ -79,10 +79,10 @@ class AutoAttack(ResumableAttack):
         for part in parts[state.batches :]:
             try:
                 check_stop()
+                moved, predictions = library.run_standard_evaluation(x[part].float(), y[part], batch_size=len(part))
             except BaseException:
                 state.save()
                 raise
-            moved, predictions = library.run_standard_evaluation(x[part].float(), y[part], batch_size=len(part))
             broken = predictions != y[part]
             state.x_adv[part[broken]] = moved[broken].to(x.dtype)
             state.right[part] = ~broken

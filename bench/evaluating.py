@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from bench import teachers
+from bench import locks, teachers
 from bench.attack import Protocol
 from bench.checkpoints import load_model, weights_hash
 from bench.config import RunConfig
@@ -49,7 +49,7 @@ class Evaluation:
         )
 
     def run(self, folder: RunFolder) -> Path | None:
-        """Evaluate a finished run; None where its record exists already."""
+        """Evaluate a finished run; None where its record exists already, or another process is making it."""
         config = folder.config()
         subject = run_subject(folder)
         dataset = self.session.dataset(config.data.spec)
@@ -65,7 +65,11 @@ class Evaluation:
         if weights_hash(network) != subject.checkpoint:
             raise BenchError(f"{folder.best} is not what {folder.id} selected.\nTrain it anew with --restart.")
         surrogate = self._surrogate(dataset, config) if self.suite.needs_surrogate else None
-        return self._evaluate(network, dataset, subject, identity, surrogate)
+        try:
+            return self._evaluate(network, dataset, subject, identity, surrogate)
+        except locks.Busy as error:
+            self.session.reporter.say(f"{str(error).splitlines()[0]} It is left to that process.")
+            return None
 
     def file(self, checkpoint: Path, model: str, dataset_spec: str) -> Path:
         """Evaluate a checkpoint from elsewhere."""
@@ -100,11 +104,14 @@ class Evaluation:
         identity: str,
         surrogate: Surrogate | None,
     ) -> Path:
-        network = network.to(self.session.device)
-        record = self.evaluator.evaluate(network, dataset, subject, self.suite, self.limit, identity, surrogate)
-        path = self.session.home.records / f"{identity}.json"
-        if not path.exists():  # as it does where another process was faster
-            write_record(record, self.session.home.records)
+        records, lock = self.session.home.records, self.session.home.kept / "unfinished" / f"{identity}.lock"
+        path = records / f"{identity}.json"
+        with locks.held(lock, f"{identity} is being evaluated", self.session.stop.pause):
+            if find_record(records, identity, subject.checkpoint) is not None:  # of another process, since we looked
+                return path
+            network = network.to(self.session.device)
+            record = self.evaluator.evaluate(network, dataset, subject, self.suite, self.limit, identity, surrogate)
+            write_record(record, records)
         self.session.reporter.say(summary_line(record))
         return path
 

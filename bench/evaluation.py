@@ -24,7 +24,7 @@ from bench.reporting import Reporter
 from bench.runs import now
 from bench.seeding import generator
 from bench.statistics import wilson_interval
-from bench.stopping import StopRequest
+from bench.stopping import StopRequest, interruptible
 from bench.suites import Entry, Suite, attack_class
 from bench.transfers import Surrogate, Transfers
 
@@ -93,6 +93,7 @@ class Evaluator:
         results: dict[str, AttackResult] = {}
         with (
             ready(network),
+            interruptible(network, self._check_stop),
             self.reporter.task(f"{subject.label}: {suite.name}", len(entries) * len(split)) as advance,
         ):
             for entry in entries:
@@ -138,15 +139,17 @@ class Evaluator:
         batch_size = job.data.n if attack is not None and attack.whole_set else BATCH_SIZE
         progress = Progress.of(slot)
         advance(progress.done)
-        for start in range(progress.done, job.data.n, batch_size):
-            self._check_stop(progress)
-            x, y = job.batch(start, start + batch_size)
-            outcome = self._outcome(job, entry, attack, x, y, start, slot)
-            with torch.no_grad():  # in parts: an attack on the whole set gives more images than a network can take
-                right = torch.cat([job.network(images).argmax(1) for images in outcome.x_adv.split(BATCH_SIZE)]) == y
-            progress.add(right, outcome)
-            advance(len(y))
-        progress.save()
+        try:
+            for start in range(progress.done, job.data.n, batch_size):
+                self._check_stop()
+                x, y = job.batch(start, start + batch_size)
+                outcome = self._outcome(job, entry, attack, x, y, start, slot)
+                with torch.no_grad():  # in parts: an attack on the whole set gives more than a network can take
+                    logits = torch.cat([job.network(images) for images in outcome.x_adv.split(BATCH_SIZE)])
+                progress.add(logits.argmax(1) == y, outcome)
+                advance(len(y))
+        finally:
+            progress.save()
         return _result(
             torch.cat(progress.final).numpy(),
             torch.cat(progress.always).numpy() if progress.always else None,
@@ -169,17 +172,15 @@ class Evaluator:
             return Outcome(self._transferred(job, entry.attack, attack)[start : start + len(x)].to(x.device))
         if isinstance(attack, ResumableAttack):
             inner = slot.within("inner")
-            outcome = attack.run_in_sittings(job.network, x, y, inner, lambda: self._check_stop(None))
+            outcome = attack.run_in_sittings(job.network, x, y, inner, self._check_stop)
             inner.forget()
             return outcome
         return attack.run(job.network, x, y, noise=self._noise(attack, x, start, entry.attack), track=True)
 
-    def _check_stop(self, progress: Progress | None) -> None:
-        if not self.stop:
-            return
-        if progress is not None:
-            progress.save()
-        raise self.stop.interrupt("Stopped; what is computed is kept. Run the same command again for the rest.")
+    def _check_stop(self) -> None:
+        """Raise `Interrupted` where a signal has asked to stop; called before every pass through a network."""
+        if self.stop:
+            raise self.stop.interrupt("Stopped; what is computed is kept. Run the same command again for the rest.")
 
     def _probes(self, job: Job, suite: Suite) -> dict[str, np.ndarray]:
         """Outcomes on the first images for the checks of the evaluation: all of a white-box one, else the reference."""
@@ -208,9 +209,8 @@ class Evaluator:
         surrogate = job.surrogate.network
 
         def craft(first: int, end: int) -> Tensor:
-            self._check_stop(None)
             x, y = job.batch(first, end)
-            with ready(surrogate):
+            with ready(surrogate), interruptible(surrogate, self._check_stop):
                 return attack(surrogate, x, y, noise=self._noise(attack, x, first, f"transfer:{name}"))
 
         batches = [(first, min(first + BATCH_SIZE, job.data.n)) for first in range(0, job.data.n, BATCH_SIZE)]

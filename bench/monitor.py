@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +15,14 @@ from bench.data.holdout import hold_out
 from bench.defense import Models, attacked, mode
 from bench.recipe import Selection
 from bench.seeding import generator
+from bench.statistics import wilson_interval
+from bench.stopping import interruptible
 
 _BATCH = 500
+_WARM_UP = 1 / 3
+"""Share of the epochs after which a student should be above chance."""
+_WARM_UP_STEPS = 200
+"""Steps before which nothing is expected of it, however short the run."""
 
 
 def split_for(dataset: Dataset, selection: Selection) -> tuple[Split, Split]:
@@ -39,8 +48,16 @@ class Monitor:
         scale = eps / LINF_EPS
         self.attack = pgd(eps=eps, steps=selection.steps, step_size=selection.step_size * scale)  # type: ignore[call-arg]
 
-    def look(self, models: Models) -> dict[str, dict[str, float]]:
-        """Accuracies, 0 to 1: `{"student": {"clean": ..., "robust": ...}, "clean teacher": {...}, ...}`."""
+    def look(self, models: Models, check_stop: Callable[[], None] = lambda: None) -> dict[str, dict[str, float]]:
+        """Accuracies, 0 to 1: `{"student": {"clean": ..., "robust": ...}, "clean teacher": {...}, ...}`.
+
+        Args:
+            check_stop: called before every pass through the student; what it raises ends the look.
+        """
+        with interruptible(models.student, check_stop):
+            return self._look(models)
+
+    def _look(self, models: Models) -> dict[str, dict[str, float]]:
         networks = {"student": models.student} | {f"{role} teacher": net for role, net in models.teachers.items()}
         right = {name: {"clean": 0, "robust": 0} for name in networks}
         noise_source = generator(self.seed, "monitor", device=self.split.images.device)
@@ -59,3 +76,46 @@ class Monitor:
 def _count_right(network: nn.Module, x: Tensor, y: Tensor) -> int:
     with mode(network, training=False):
         return int((network(x).argmax(1) == y).sum())
+
+
+class CollapseWatch:
+    """Notices, once a run, a student whose clean accuracy is chance: after having learned, or without ever learning.
+
+    Chance is what Wilson's 95 % interval does not exclude. A student has learned when it is surely above twice that
+    (above halfway to 1, where there are two classes): a single lucky look is no learning.
+    """
+
+    def __init__(self, chance: float, n: int) -> None:
+        """chance: accuracy of guessing, 0 to 1; n: samples of a look."""
+        self.chance, self.n = chance, n
+        self.learned: tuple[float, int] | None = None
+        self.ever_above = self.warned = False
+
+    def judge(self, accuracy: float, epoch: int, share: float, steps: int) -> str | None:
+        """The warning, if one is due.
+
+        Args:
+            accuracy: clean, 0 to 1. epoch: of this look.
+            share: of the run that is done, 0 to 1. steps: likewise.
+        """
+        low, _ = wilson_interval(round(accuracy * self.n), self.n)
+        above = low > self.chance
+        self.ever_above |= above
+        if low > min(2 * self.chance, (1 + self.chance) / 2):
+            self.learned = (accuracy, epoch)
+        late = share >= _WARM_UP and steps >= _WARM_UP_STEPS
+        if above or self.warned or not (self.learned or (late and not self.ever_above)):
+            return None
+        self.warned = True
+        now = f"the student's clean accuracy is {accuracy:.1%}, no better than chance ({self.chance:.1%})"
+        if self.learned:
+            return f"{now}, after {self.learned[0]:.1%} at epoch {self.learned[1]}. Its training has collapsed."
+        return f"{now}, and was never better. It learns nothing: check data, learning rate and --set."
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must survive a resume."""
+        return {"learned": self.learned, "ever_above": self.ever_above, "warned": self.warned}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.learned, self.ever_above, self.warned = state["learned"], state["ever_above"], state["warned"]

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from bench import environment, hyperparameters, recipe, registry
+from bench import environment, hyperparameters, locks, recipe, registry
 from bench.config import DataRef, Precision, Role, RunConfig, TeacherRef
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
@@ -20,6 +20,9 @@ from bench.runs import RunFolder
 from bench.seeding import derive
 from bench.session import Session, absolute_spec
 from bench.training import Trainer
+
+_LOOK_AGAIN = 2.0
+"""Seconds between two looks at a run that another process trains."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,9 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
     surroundings = (session.device, session.reporter, session.stop, session.speedups)
     trainer = Trainer(config, dataset, student, networks, folder, *surroundings)
-    with folder.locked():
+    with folder.locked(session.stop.pause) as dead:
+        if dead is not None:
+            session.reporter.say(f"{folder.id} was being trained by {dead}, which is dead; this process takes it over.")
         if restart:
             folder.clear()
         elif folder.finished:  # by another process, since we looked
@@ -140,6 +145,17 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
         folder.create(config, environment.describe(session.device) | {"speedups": sorted(session.speedups)})
         trainer.run()
     return folder
+
+
+def train_or_wait(session: Session, request: Request) -> RunFolder:
+    """As `train`, but where another process trains the same run, its end is awaited: others need this run's result."""
+    while True:
+        try:
+            return train(session, request)
+        except locks.Busy as error:
+            session.reporter.say(f"Waiting: {str(error).splitlines()[0]}")
+            while locks.is_held(error.path):
+                session.stop.pause(_LOOK_AGAIN)
 
 
 def _found_finished(session: Session, folder: RunFolder) -> RunFolder:

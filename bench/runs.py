@@ -4,34 +4,31 @@ config.json        the resolved configuration
 environment.json   versions, git commit, device
 metrics.jsonl      a line per logging step (kind "steps") and per epoch (kind "epoch")
 progress.json      where the run stands, refreshed while it runs
-resume.pt          all state needed to go on, removed when the run is finished
-lock               locked by the process that trains; names it
+resume.pt          all state needed to go on, removed when the run is finished; resume-before.pt the one before it
+lock               held by the process that trains; names it
 best.safetensors   the student's selected weights; last.safetensors its final ones
+*-teacher.safetensors   a teacher that went on learning, as it was at the end
 summary.json       written when the run is finished: what was selected, and how
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
 import shutil
-import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bench import locks, resuming
 from bench.config import RunConfig
 from bench.errors import BenchError
-from bench.files import atomic_path, cannot_write, write_text_atomically
+from bench.files import cannot_write, write_text_atomically
 from bench.home import Home
 
 State = Literal["not run", "running", "interrupted", "trained"]
@@ -101,10 +98,6 @@ class RunFolder:
         return self.path / "last.safetensors"
 
     @property
-    def _resume(self) -> Path:
-        return self.path / "resume.pt"
-
-    @property
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -113,37 +106,23 @@ class RunFolder:
         return self.path / "lock"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, pause: Callable[[float], None] = time.sleep) -> Iterator[locks.Owner | None]:
         """The run for this process alone, until the block ends or the process does, however it ends.
 
+        Args:
+            pause: waits some seconds; may raise.
+
+        Yields:
+            The dead process that it was taken over from; None where there was none.
+
         Raises:
-            BenchError: another process has it (named), or the folder cannot be written.
+            locks.Busy: another process has it (named).
+            BenchError: the folder cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            stream = self._lock.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise cannot_write(self._lock, error) from error
-        with stream:
-            if not _take(stream, fcntl.LOCK_EX):
-                stream.seek(0)
-                raise BenchError(
-                    f"{self.id} is being trained by {stream.read() or 'another process'}.\n"
-                    "Wait until it is finished, or stop it; then run the command again."
-                )
-            stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {socket.gethostname()}")
-            stream.flush()
+        with locks.held(self._lock, f"{self.id} is being trained", pause) as before:
             for abandoned in self.path.glob(".*.tmp"):  # by a process that was killed while it wrote
                 abandoned.unlink(missing_ok=True)
-            yield
-
-    def _is_locked(self) -> bool:
-        try:
-            with self._lock.open(encoding="utf-8") as stream:
-                return not _take(stream, fcntl.LOCK_SH, patience=0)
-        except OSError:
-            return False
+            yield before
 
     def create(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
         """Make the folder with its configuration, or check that the one there is the same."""
@@ -194,9 +173,9 @@ class RunFolder:
         """Whether the run is not begun, running, interrupted or trained."""
         if self.finished:
             return "trained"
-        if self._is_locked():
+        if locks.is_held(self._lock):
             return "running"
-        begun = self._resume.exists() or (self.path / "progress.json").exists()
+        begun = resuming.exists(self.path) or (self.path / "progress.json").exists()
         return "interrupted" if begun else "not run"
 
     @property
@@ -210,31 +189,19 @@ class RunFolder:
         write_text_atomically(self.path / "progress.json", progress.model_dump_json() + "\n")
 
     def save_resume(self, state: Mapping[str, Any]) -> None:
-        """Write all state needed to go on; one file, so that it is never half old and half new."""
-        with atomic_path(self._resume) as temporary:
-            try:
-                torch.save(dict(state), temporary)
-            except RuntimeError as error:  # torch's word for a write that failed
-                raise OSError(errno.EIO, "the disk is full, or failed") from error
+        """Save all state needed to go on; one file, so that it is never half old and half new."""
+        locks.check_mine(self._lock)
+        resuming.save(self.path, state)
 
-    def load_resume(self) -> dict[str, Any] | None:
-        """The state to go on from; None where there is none."""
-        if not self._resume.exists():
-            return None
-        try:
-            loaded: dict[str, Any] = torch.load(self._resume, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises a dozen types for a damaged file
-            raise BenchError(
-                f"{self._resume} is damaged ({type(error).__name__}); the run cannot go on from it.\n"
-                "Start it again with --restart."
-            ) from error
-        return loaded
+    def load_resume(self, say: Callable[[str], None]) -> dict[str, Any] | None:
+        """The state to go on from; None where there is none. `say` tells of a damaged one that is passed over."""
+        return resuming.load(self.path, say)
 
     def finish(self, summary: Summary) -> None:
         """Declare the run finished; the state for resuming is no longer needed."""
         write_text_atomically(self.path / "summary.json", summary.model_dump_json(indent=1) + "\n")
-        for path in (self._resume, self.path / "progress.json", self._lock):
-            path.unlink(missing_ok=True)
+        resuming.forget(self.path)
+        (self.path / "progress.json").unlink(missing_ok=True)
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -268,26 +235,6 @@ class RunFolder:
             if line["epoch"] < epoch or (line["epoch"] == epoch and line["step"] <= step and line["kind"] == "steps")
         ]
         write_text_atomically(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
-
-
-def _take(stream: IO[str], kind: int, patience: float = 1.0) -> bool:
-    """Lock a file, now or within `patience` seconds; False where another process has it.
-
-    The lock ends with the process that holds it, so that none outlives a crash. The patience is for a `bench status`
-    that looks just then. On a file system without locks nothing is locked, and nobody is told to wait.
-    """
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(stream, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(0.05)
-        except OSError:
-            return True
-        else:
-            return True
 
 
 def all_runs(home: Home) -> Iterator[RunFolder]:

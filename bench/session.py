@@ -33,7 +33,8 @@ class Session:
     def dataset(self, spec: str) -> Dataset:
         """A dataset by its spec, loaded once."""
         if spec not in self._datasets:
-            self._datasets[spec] = load_dataset(spec, self.home.data)
+            with self.stop.at_once():
+                self._datasets[spec] = load_dataset(spec, self.home.data)
         return self._datasets[spec]
 
 

@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.evaluation import Evaluator
 from bench.foreign import load_foreign, split_model_file
 from bench.records import Record, Subject, find_record, write_record
-from bench.running import Request, Teacher, limited, resolve, train
+from bench.running import Request, Teacher, limited, resolve, train, train_or_wait
 from bench.runs import RunFolder
 from bench.session import Session
 from bench.subjects import foreign_subject, record_id, run_subject
@@ -72,7 +72,7 @@ def train_teacher(session: Session, asked: Request, restart: bool = False) -> Ru
         session.reporter.say(
             f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, {asked.recipe} recipe."
         )
-        return train(session, asked, restart=restart)
+        return train(session, asked, restart=True) if restart else train_or_wait(session, asked)
     return folder
 
 

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from bench import hyperparameters
-from bench.checkpoints import SPEC_KEY, save_weights, weights_hash
+from bench.checkpoints import SPEC_KEY, read_state_dict, save_weights, weights_hash
 from bench.config import RunConfig
 from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Dataset, to_float
 from bench.defense import Models
 from bench.errors import BenchError
 from bench.fast import Fast
-from bench.monitor import Monitor, split_for
+from bench.monitor import CollapseWatch, Monitor, split_for
 from bench.reporting import Reporter, duration
 from bench.runs import RunFolder, Summary, now
 from bench.seeding import generator
 from bench.stepping import TrainingStep
-from bench.stopping import StopRequest
+from bench.stopping import Interrupted, StopRequest
 
 _LOG_EVERY = 50
 """Steps between two looks at the loss terms; each look waits for the device."""
@@ -76,7 +76,12 @@ class Trainer:
         self.count = 0
         self.logged: dict[str, float] = {}
         self.logged_count = 0
+        self.ended = False  # whether the defense was told that this epoch is over
+        self.checked = (1, 0)  # epoch and step by which all was finite
         self.best: dict[str, Any] = {"score": -1.0, "epoch": 0, "accuracy": None}
+        self.best_weights: dict[str, Tensor] | None = None
+        self.watch = CollapseWatch(1 / config.data.classes, len(looked_at))
+        self.teachers = dict(teachers)
         self.seconds_before = 0.0
 
     def run(self) -> Summary:
@@ -96,7 +101,9 @@ class Trainer:
         with self.reporter.task(description, total, before) as advance:
             for epoch in range(first_epoch, self.config.epochs + 1):
                 self._train_epoch(epoch, first_step if epoch == first_epoch else 0, advance)
-                self.training_step.end_epoch(epoch)
+                if not self.ended:
+                    self.training_step.end_epoch(epoch)
+                    self.ended = True
                 self._end_epoch(epoch)
         return self._finish()
 
@@ -117,7 +124,7 @@ class Trainer:
         self.training_step = TrainingStep(
             self.defense, self.models, config.optimizer, config.schedule, config.epochs, fused="fused" in self.speedups
         )
-        state = self.folder.load_resume()
+        state = self.folder.load_resume(self.reporter.say)
         if state is None:
             self.folder.forget_metrics_after(0, 0)
             return 1, 0
@@ -132,7 +139,10 @@ class Trainer:
                 state["logged"],
                 state["logged_count"],
             )
-            epoch, step = state["epoch"], state["step"]
+            epoch, step, self.ended = state["epoch"], state["step"], state["ended"]
+            self.best_weights, self.checked = state["best_weights"], (epoch, step)
+            self.watch.load_state_dict(state["watch"])
+            self._restore_best()
         except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             reason = str(error).split("\n")[0].rstrip(":")
             raise BenchError(
@@ -162,10 +172,13 @@ class Trainer:
                 self._read_sums(epoch, step + 1)
                 self._save(epoch, step + 1)
             if self.stop:
-                raise self.stop.interrupt(
-                    f"Stopped {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step + 1} of "
-                    f"{self.steps}; all is saved.\nRun the same command again to continue."
-                )
+                raise self._interrupted(epoch, step + 1)
+
+    def _interrupted(self, epoch: int, step: int) -> Interrupted:
+        return self.stop.interrupt(
+            f"Stopped {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step} of {self.steps}; "
+            "all is saved.\nRun the same command again to continue."
+        )
 
     def _step(self, x: Tensor, y: Tensor, epoch: int, step: int) -> None:
         noise = generator(self.config.seed, "attack", epoch, step, device=self.device)
@@ -181,12 +194,16 @@ class Trainer:
         """The sums over this epoch as numbers; here, and not in every step, a loss that ran away is noticed."""
         read = {name: value.item() for name, value in self.sums.items()}
         bad = sorted(name for name, value in read.items() if not math.isfinite(value))
+        weights = [value.isfinite().all() for value in self.student.state_dict().values()]
+        if not torch.stack(weights).all():
+            bad.append("the student's weights")
         if bad:
             raise BenchError(
-                f"{self.folder.id}: the training loss is no longer finite by step {step} of epoch {epoch} "
-                f"({', '.join(bad)}); the last good checkpoint is kept in {self.folder.path}.\n"
-                "Lower the learning rate or the weight of the term that ran away (--set), and use --restart."
+                f"{self.folder.id}: no longer finite: {', '.join(bad)}; it happened after step {self.checked[1]} of "
+                f"epoch {self.checked[0]} and by step {step} of epoch {epoch}.\nWhat was saved before is kept in "
+                f"{self.folder.path}. Train with a smaller weight of that term (--set) or with --precision 32."
             )
+        self.checked = (epoch, step)
         return read
 
     def _log_steps(self, epoch: int, step: int) -> None:
@@ -200,9 +217,9 @@ class Trainer:
     def _end_epoch(self, epoch: int) -> None:
         """Log the epoch, look at the models where the recipe says so, keep the best, save."""
         read = self._read_sums(epoch, self.steps)
+        accuracy = self._look(epoch) if self._looks(epoch) else None
         means = {name: value / self.count for name, value in read.items()}
-        self.sums, self.count, self.logged, self.logged_count = {}, 0, {}, 0
-        accuracy = self.monitor.look(self.models) if self._looks(epoch) else None
+        self.sums, self.count, self.logged, self.logged_count, self.ended = {}, 0, {}, 0, False
         line = {"kind": "epoch", "epoch": epoch, "step": self.steps, "terms": means, "accuracy": accuracy}
         line["lr"] = self.training_step.lr
         line["seconds"] = round(self.seconds_before + time.monotonic() - self.started, 3)
@@ -211,9 +228,22 @@ class Trainer:
             score = (accuracy["student"]["clean"] + accuracy["student"]["robust"]) / 2
             if self.config.selection.keep == "last" or score > self.best["score"]:
                 self.best = {"score": score, "epoch": epoch, "accuracy": accuracy["student"]}
-                self._save_weights("best")
+                self._keep_best()
         if epoch < self.config.epochs:
             self._save(epoch + 1, 0)
+
+    def _look(self, epoch: int) -> dict[str, dict[str, float]]:
+        """How the models stand; when a signal asks to stop meanwhile, the run goes on with this look."""
+        try:
+            accuracy = self.monitor.look(self.models, self.stop.check)
+        except Interrupted as error:
+            self._save(epoch, self.steps)
+            raise self._interrupted(epoch, self.steps) from error
+        clean = accuracy["student"]["clean"]
+        warning = self.watch.judge(clean, epoch, epoch / self.config.epochs, epoch * self.steps)
+        if warning is not None:
+            self.reporter.say(f"Warning: {self.folder.id}, epoch {epoch} of {self.config.epochs}: {warning}")
+        return accuracy
 
     def _looks(self, epoch: int) -> bool:
         selection, epochs = self.config.selection, self.config.epochs
@@ -241,6 +271,9 @@ class Trainer:
                 "optimizer": self.training_step.optimizer.state_dict(),
                 "defense": self.defense.state_dict(),
                 "best": self.best,
+                "best_weights": self.best_weights,
+                "ended": self.ended,
+                "watch": self.watch.state_dict(),
                 "seconds": self.seconds_before + time.monotonic() - self.started,
                 "sums": self.sums,
                 "count": self.count,
@@ -250,20 +283,45 @@ class Trainer:
         )
         self.saved = time.monotonic()
 
-    def _save_weights(self, name: str) -> None:
-        config = self.config
+    def _save_weights(self, name: str, network: nn.Module, spec: str) -> None:
+        data = self.config.data
         metadata = {
-            SPEC_KEY: config.student,
-            "num_classes": str(config.data.classes),
-            "in_channels": str(config.data.in_channels),
+            SPEC_KEY: spec,
+            "num_classes": str(data.classes),
+            "in_channels": str(data.in_channels),
             "run": self.folder.id,
         }
-        save_weights(self.folder.path / f"{name}.safetensors", self.student, metadata)
-        if name == "best":
-            self.best["checkpoint"] = weights_hash(self.student)
+        save_weights(self.folder.path / f"{name}.safetensors", network, metadata)
+
+    def _keep_best(self) -> None:
+        """Select the student as it is now."""
+        self.best["checkpoint"] = weights_hash(self.student)
+        self.best_weights = {name: value.detach().cpu().clone() for name, value in self.student.state_dict().items()}
+        self._save_weights("best", self.student, self.config.student)
+
+    def _restore_best(self) -> None:
+        """Put the selected weights back where their file is damaged, or of an epoch that this run has yet to repeat."""
+        if self.best_weights is None:
+            return
+        try:
+            whole = weights_hash(read_state_dict(self.folder.best)[0]) == self.best["checkpoint"]
+        except BenchError:
+            whole = False
+        if not whole:
+            network = copy.deepcopy(self.student)
+            network.load_state_dict(self.best_weights)
+            self._save_weights("best", network, self.config.student)
+
+    def _keep_taught_teachers(self) -> None:
+        """Write the teachers that are no longer those the run began with, as checkpoints of their own."""
+        for ref in self.config.teachers:
+            network = self.teachers[ref.role]
+            if weights_hash(network) != ref.checkpoint:
+                self._save_weights(f"{ref.role}-teacher", network, ref.model)
 
     def _finish(self) -> Summary:
-        self._save_weights("last")
+        self._save_weights("last", self.student, self.config.student)
+        self._keep_taught_teachers()
         selection = self.config.selection
         summary = Summary(
             checkpoint=self.best["checkpoint"],

@@ -196,7 +196,7 @@ def test_crafting_that_is_stopped_goes_on(dataset: Dataset, tmp_path: Path, monk
     teacher.register_forward_hook(lambda *_: calls.append(1))
     record = Said(tmp_path).run(dataset, suite, surrogate=Surrogate(teacher, "ee" * 32, "small"))
     assert content(record) == content(whole)
-    assert len(calls) == 30  # the last of three batches
+    assert len(calls) == 60  # the second of three batches, in whose midst it was stopped, and the last
     assert [path.name for path in (tmp_path / "transfers").iterdir() if "part" in path.name] == []
 
 

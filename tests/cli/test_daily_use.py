@@ -24,7 +24,7 @@ class TestRun:
         (folder,) = runs(trained, "_ciard_")
         assert {path.name for path in folder.iterdir()} == {
             *("config.json", "environment.json", "metrics.jsonl", "summary.json"),
-            *("best.safetensors", "last.safetensors"),
+            *("best.safetensors", "last.safetensors", "robust-teacher.safetensors"),
         }
         config = json.loads((folder / "config.json").read_text())
         assert config["hyperparameters"]["eps"] == config["data"]["eps"]

@@ -143,9 +143,14 @@ def test_two_runs_that_need_the_same_teacher_do_not_spoil_each_other(
     first = start("teacher", "train", "--role", "robust", *arguments[2:], home=tmp_path)
     stopped.append(first)
     wait_for(lambda: (tmp_path / "results" / "runs").exists() and epoch_of(runs(tmp_path)[0]) >= 1, first)
-    message = bench("run", "--method", "ard", *arguments, home=tmp_path).mistake
-    assert f"is being trained by process {first.pid}" in message
-    assert "Wait until it is finished" in message
+    second = bench("run", "--method", "ard", *arguments, home=tmp_path)
+    assert second.code == 0, second
+    assert f"is being trained by process {first.pid}" in second.err
+    assert "Waiting" in second.err
+    assert first.wait(timeout=60) == 0
+    assert len(runs(tmp_path, "_robust-teacher_")) == 1
+    (teacher,) = runs(tmp_path, "_robust-teacher_")
+    assert [line["epoch"] for line in logged(teacher) if line["kind"] == "epoch"] == list(range(1, 13))
 
 
 def test_an_evaluation_that_is_stopped_keeps_the_records_it_wrote(

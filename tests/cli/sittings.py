@@ -1,0 +1,117 @@
+"""A server of sittings: forks a process for every command, so that PyTorch is imported once, and ends it when told to.
+
+Reads a JSON object a line and answers with one: `argv`, the command; `event` and `count`, the moment (its `count`-th
+step, say); `delay`, seconds after it; `signal`, what the process gets then. Without `event` it is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import sklearn.datasets  # noqa: F401  (loaded before the fork)
+import torch
+import torchattacks  # noqa: F401
+
+from bench import evaluation, monitor, registry, resuming, teachers, training  # noqa: F401
+from bench.cli import evaluate, run  # noqa: F401
+from bench.cli.main import main
+
+torch.set_num_threads(1)
+
+
+def tell(target: Any, name: str, count: int, pipe: int, stay: bool) -> None:
+    """Have the `count`-th call of a function tell the server; `stay`: and wait there for its end."""
+    real: Callable[..., Any] = getattr(target, name)
+    left = count
+
+    def called(*arguments: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.write(pipe, b"!")
+            if stay:
+                signal.pause()
+        return real(*arguments, **options)
+
+    setattr(target, name, called)
+
+
+def keep_final_state() -> None:
+    """Have a run save its state once more when all is trained, and keep that."""
+    real = training.Trainer._finish
+
+    def finish(self: training.Trainer) -> Any:
+        self._save(self.config.epochs + 1, 0)
+        shutil.copy(self.folder.path / resuming.LAST, self.folder.path / "final.pt")
+        return real(self)
+
+    training.Trainer._finish = finish  # type: ignore[method-assign]
+
+
+TARGETS: dict[str, tuple[Any, str, bool]] = {
+    "begin": (training.Trainer, "_begin", False),
+    "step": (training.Trainer, "_step", False),
+    "flush": (os, "fsync", True),
+    "rename": (os, "replace", True),
+    "look": (monitor.Monitor, "look", False),
+    "attack": (evaluation.Evaluator, "_outcome", False),
+}
+
+
+def sit(order: dict[str, Any], pipe: int) -> None:
+    """The command, in the forked process."""
+    with open(order["log"], "w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    training._SAVE_SECONDS = order["save_seconds"]
+    keep_final_state()
+    if order["event"]:
+        target, name, stay = TARGETS[order["event"]]
+        tell(target, name, order["count"], pipe, stay)
+    sys.argv = ["bench", *order["argv"]]
+    code = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def serve(order: dict[str, Any]) -> dict[str, Any]:
+    """Fork, wait for the moment, send the signal, wait for the end."""
+    ours, theirs = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.close(ours)
+        sit(order, theirs)
+    os.close(theirs)
+    select.select([ours], [], [])
+    if os.read(ours, 1):
+        time.sleep(order["delay"])
+        os.kill(process, order["signal"])
+    sent = time.monotonic()
+    _, status = os.waitpid(process, 0)
+    os.close(ours)
+    return {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - sent}
+
+
+if __name__ == "__main__":
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(serve(json.loads(line))), flush=True)

@@ -1,0 +1,159 @@
+"""A run that is killed twenty times, at random moments, ends bit by bit as the one that never was.
+
+`BENCH_TEST_KILLS=200` kills more often.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+KILLS = int(os.environ.get("BENCH_TEST_KILLS", "20"))
+STEPS = 16  # in an epoch: 80 images (of 100, 20 are held out) in batches of 5
+
+Find = Callable[..., list[Path]]
+Sit = Callable[..., tuple[int, float, str]]
+
+
+@pytest.fixture(scope="module")
+def sit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit]:
+    """sit(*argv, home=..., event="step", count=3, delay=0.01): (exit code, seconds after the signal, what it said)."""
+    log = tmp_path_factory.mktemp("sittings") / "log"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("sittings.py")],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+
+        def once(
+            *argv: object,
+            home: Path,
+            event: str = "",
+            count: int = 1,
+            delay: float = 0.0,
+            number: int = signal.SIGKILL,
+            save_seconds: float = 300.0,
+        ) -> tuple[int, float, str]:
+            order = {"argv": [*map(str, argv), "--home", str(home)], "log": str(log), "save_seconds": save_seconds}
+            order |= {"event": event, "count": count, "delay": delay, "signal": int(number)}
+            print(json.dumps(order), file=server.stdin, flush=True)
+            answer = json.loads(server.stdout.readline())
+            return answer["code"], answer["seconds"], log.read_text()
+
+        yield once
+        server.stdin.close()
+
+
+def moments(seed: str) -> Iterator[dict[str, Any]]:
+    """When to kill: in a step or between two, while a checkpoint is written or renamed, at the beginning."""
+    draw = random.Random(seed)
+    for number in range(KILLS):
+        match number % 5:
+            case 0 | 1:
+                yield {"event": "step", "count": draw.randint(1, 4), "delay": draw.uniform(0, 0.03)}
+            case 2:
+                yield {"event": "flush", "count": draw.randint(2, 12)}
+            case 3:
+                yield {"event": "rename", "count": draw.randint(2, 12)}
+            case _:
+                yield {"event": "begin", "delay": draw.uniform(0, 0.05)}
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in found]
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    """Everything that the next step would have depended on."""
+    _, content = (folder / "final.pt").read_bytes().split(b"\n", 1)
+    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    assert {"student", "optimizer", "defense", "best", "best_weights"} <= state.keys()
+    return {key: value for key, value in state.items() if key != "seconds"}
+
+
+def assert_same(one: Any, other: Any, place: str = "state") -> None:
+    assert type(one) is type(other), place
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, place
+        assert torch.equal(one, other), place
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), place
+        for key in one:
+            assert_same(one[key], other[key], f"{place}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for number, (mine, theirs) in enumerate(zip(one, other, strict=True)):
+            assert_same(mine, theirs, f"{place}.{number}")
+    else:
+        assert one == other, place
+
+
+def test_the_comparison_sees_one_bit() -> None:
+    one, other = ({"a": [torch.zeros(3), (1, "x")]} for _ in range(2))
+    assert_same(one, other)
+    other["a"][0][1] = 1e-45
+    with pytest.raises(AssertionError, match=r"state\.a\.0"):
+        assert_same(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sat", "mtard", "b-mtard", "absld", "ciard"])
+def test_killed_twenty_times_and_continued(method: str, sit: Sit, trained: Path, tmp_path: Path, runs: Find) -> None:
+    epochs = 2 * KILLS // 4
+    arguments = ("run", "--method", method, "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo")
+    arguments += ("--epochs", str(epochs), "--limit-train", "100", "--batch-size", "5")
+    homes = [Path(shutil.copytree(trained, tmp_path / name)) for name in ("whole", "killed")]
+    there = {path.name for path in runs(trained)}
+
+    def folder(home: Path) -> Path:
+        (path,) = (path for path in runs(home) if path.name not in there)
+        return path
+
+    code, _, said = sit(*arguments, home=homes[0])
+    assert code == 0, said
+    places = []
+    for moment in moments(method):
+        code, _, said = sit(*arguments, home=homes[1], save_seconds=0.0, **moment)
+        assert code == -signal.SIGKILL, (moment, said)
+        if (folder(homes[1]) / "metrics.jsonl").exists():
+            lines = Counter((line["kind"], line["epoch"], line["step"]) for line in logged(folder(homes[1])))
+            assert set(lines.values()) <= {1}
+        places.append(said.rpartition("Continuing")[2])
+    code, _, said = sit(*arguments, home=homes[1])
+    assert code == 0, said
+    assert "Continuing" in said
+    assert len(set(places)) > KILLS // 3  # it came forward
+
+    whole, killed = map(folder, homes)
+    assert whole.name == killed.name
+    assert_same(final_state(whole), final_state(killed))
+    assert logged(whole) == logged(killed)
+    weights = sorted(path.name for path in whole.glob("*.safetensors"))
+    assert weights == sorted(path.name for path in killed.glob("*.safetensors"))
+    assert ("robust-teacher.safetensors" in weights) == (method == "ciard")
+    for name in weights:
+        assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    summaries = [json.loads((path / "summary.json").read_text()) for path in (whole, killed)]
+    for key in ("checkpoint", "selected_epoch", "accuracy"):
+        assert summaries[0][key] == summaries[1][key]
+    assert not list(killed.glob(".*.tmp"))
