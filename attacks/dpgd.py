@@ -10,6 +10,7 @@ from torch import Tensor
 from attacks.loop import GradientAttack
 from bench.attack import Start
 from bench.labels import one_hot
+from bench.ranks import ranks
 
 _SMOOTH = 1e-5
 
@@ -23,8 +24,8 @@ def dice_loss(probabilities: Tensor, labels: Tensor, members: Tensor) -> Tensor:
         members: bool, shape (B,): the subset; the loss of an empty one is 0.
     """
     weight = members.to(probabilities.dtype)[:, None]
-    overlap = (probabilities * labels * weight).sum()
-    size = ((probabilities.square() + labels.square()) * weight).sum()
+    overlap = ranks().with_others((probabilities * labels * weight).sum())
+    size = ranks().with_others(((probabilities.square() + labels.square()) * weight).sum())
     return 1 - (2 * overlap + _SMOOTH) / (size + _SMOOTH)
 
 

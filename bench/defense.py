@@ -30,6 +30,8 @@ class Batch:
         step: from 0, within the epoch.
         generator: source of the attack's start noise, on x's device.
         noise: the attack's start noise before scaling, shaped as x, if the caller wants to set it.
+        whole: samples of the whole batch where this is one process's part of it; None: this is all of it.
+        first: position of the part's first sample in the whole.
     """
 
     x: Tensor
@@ -38,6 +40,8 @@ class Batch:
     step: int = 0
     generator: torch.Generator | None = None
     noise: Tensor | None = None
+    whole: int | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ class Busy(BenchError):
             f"{what} by {owner or 'another process'}.\n"
             f"Wait until it is finished, or stop it. If it is dead, delete {path}; then run the command again."
         )
+        self._made_of = (what, path, owner)
+
+    def __reduce__(self) -> tuple[type[Busy], tuple[str, Path, Owner | None]]:
+        # An exception is pickled by its message alone unless told otherwise; other processes of the run get this one.
+        return type(self), self._made_of
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from bench import hyperparameters, recipe
 from bench.data.dataset import LINF_EPS
 from bench.defense import Batch, Defense, Loss, Models
 from bench.errors import BenchError
+from bench.ranks import ranks
 from bench.recipe import Optimizer, Training
 from bench.schedule import Schedule
 
@@ -106,6 +107,8 @@ class TrainingStep:
         steps: int = 1,
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
+        whole: int | None = None,
+        first: int = 0,
     ) -> Loss:
         """Make one step: attack, loss, gradient, optimizer, and whatever the defense does after it.
 
@@ -115,19 +118,21 @@ class TrainingStep:
             epoch: from 1. step: from 0, within the epoch. steps: in an epoch (one-cycle schedules look at it).
             noise: the attack's start noise before scaling, shaped as x: U(-1, 1) for a uniform start, N(0, 1) for a
                 gaussian one; drawn from `generator` (torch's global one where absent) if not given.
+            whole, first: where these are one process's part of a batch: see `Batch`.
 
         Returns:
             The loss that was minimised, with its terms, before the step.
         """
-        batch = Batch(x, y, epoch, step, generator, noise)
+        batch = Batch(x, y, epoch, step, generator, noise, whole, first)
         rate = self.schedule.lr(self.base_lr, epoch, self.epochs, step / steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.models.student.train()
         loss = self.defense.loss(batch, self.models)
         self.optimizer.zero_grad()
-        loss.total.backward()
+        ranks().backward(loss.total, self.models.student.parameters())
         self.optimizer.step()
+        ranks().agree_on_statistics(self.models.student)
         self.defense.after_step(batch, self.models)
         return Loss(loss.total.detach(), {name: value.detach() for name, value in loss.terms.items()})
 

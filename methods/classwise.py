@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.labels import one_hot
+from bench.ranks import ranks
 
 
 class ClassSums:
@@ -27,7 +28,7 @@ class ClassSums:
         """
         # A product with one-hot labels and not an indexed sum, whose order, hence rounding, is not fixed on a GPU.
         members = one_hot(y, classes, torch.float64)
-        sums, counts = values.detach().double() @ members, members.sum(0)
+        sums, counts = ranks().total(values.detach().double() @ members), ranks().total(members.sum(0))
         if self.sums is not None and self.counts is not None:
             sums, counts = self.sums.to(sums.device) + sums, self.counts.to(counts.device) + counts
         self.sums, self.counts = sums, counts

@@ -45,9 +45,12 @@ def command(
 ) -> None:
     """Train a student by a defense; called again after an interruption it continues.
 
-    Teachers are found by role: a file named with --teacher, one trained before, or one trained now.
+    Teachers are found by role: a file named with --teacher, one trained before, or one trained now. Started by
+    torchrun (`torchrun --nproc-per-node N -m bench run ...`), all its processes train one run, on parts of each batch.
     """
     from bench import running
+    from bench.ranks import joined
+    from bench.reporting import Reporter
     from bench.teachers import gather
 
     request = running.Request(
@@ -64,8 +67,12 @@ def command(
         settings=settings,
     )
     running.check(request)
-    with session(home, device, off, deterministic) as active:
+    with session(home, device, off, deterministic) as active, joined(active.device) as processes:
+        if not processes.first:
+            active.reporter = Reporter.silent()
         folder = running.train(active, request, gather(active, request), restart)
+        if not processes.first:
+            return
         summary = folder.summary()
         if summary is not None and summary.accuracy is not None:
             found = ", ".join(f"{kind} {value:.1%}" for kind, value in summary.accuracy.items())
