@@ -39,6 +39,7 @@ class AutoAttack(ResumableAttack):
     label: ClassVar[str] = "AutoAttack"
     source: ClassVar[str] = "Croce and Hein 2020, arXiv:2003.01690; pyautoattack"
     couples_batch: ClassVar[bool] = True
+    needs_module: ClassVar[bool] = True
     whole_set: ClassVar[bool] = True
 
     def run_in_sittings(

@@ -47,5 +47,8 @@ class CWInf(GradientAttack):
             return super().project(x_adv, x)
         return torch.minimum(torch.maximum(x_adv, x - self.eps), x + self.eps)
 
+    def may_leave_range(self, step: int) -> bool:
+        return super().may_leave_range(step) or (step > 0 and not self.clamp_each_step)
+
     def finish(self, x_adv: Tensor) -> Tensor:
         return x_adv.clamp(0, 1)

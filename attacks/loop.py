@@ -90,30 +90,62 @@ class GradientAttack(Attack):
                 (a KL divergence from a teacher, say). Shapes: logits (B, classes), x' (B, C, H, W).
         """
         objective = objective or self.objective_for(model, x, y)
-        always_right = torch.ones_like(y, dtype=torch.bool) if track else None
+        right = torch.ones_like(y, dtype=torch.bool)
+        unsaved = []
         x_adv = self.first(x, noise, generator)
         for step in range(self.steps):
-            x_adv.requires_grad_()
-            with torch.enable_grad():
-                logits = model(x_adv)
-                value = objective(logits, x_adv, step)
-            gradient = input_gradient(value, x_adv)
-            x_adv = x_adv.detach()
-            if always_right is not None:
-                always_right &= self.saved_right(model, x_adv, logits, y)
-            x_adv = self.project(x_adv + self.step_size * gradient.sign(), x)
-        return Outcome(self.finish(x_adv), always_right)
+            following, logits = self.advance(model, x_adv, x, step, objective)
+            if track and self.may_leave_range(step):
+                unsaved.append(x_adv)
+            elif track:
+                right &= logits.argmax(1) == y
+            x_adv = following
+        return Outcome(self.finish(x_adv), self._right_when_saved(model, unsaved, y, right) if track else None)
 
-    def saved_right(self, model: Model, x_adv: Tensor, logits: Tensor, y: Tensor) -> Tensor:
-        """Whether an iterate, as it would be saved, is classified right; shape (B,), bool.
+    def advance(self, model: Model, x_adv: Tensor, x: Tensor, step: int, objective: Objective) -> tuple[Tensor, Tensor]:
+        """The next iterate, and the logits of this one; both without graph."""
+        x_adv = x_adv.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = model(x_adv)
+            value = objective(logits, x_adv, step)
+        gradient = input_gradient(value, x_adv)
+        return self.project(x_adv.detach() + self.step_size * gradient.sign(), x), logits.detach()
 
-        The loop's own `logits` do not tell of an image that lies outside [0, 1], which nobody could save.
+    def may_leave_range(self, step: int) -> bool:
+        """Whether the iterate of this step may lie outside [0, 1], where nobody could save it."""
+        return step == 0 and self.start in ("gaussian", "uniform-unclamped")
+
+    def _right_when_saved(self, model: Model, iterates: list[Tensor], y: Tensor, right: Tensor) -> Tensor:
+        """Which of the samples that are right so far are right on these iterates too, each clamped to [0, 1].
+
+        From the last iterate, which fools most, so that few are left to look at on the others.
         """
-        saved = x_adv.clamp(0, 1)
-        if torch.equal(saved, x_adv):
-            return logits.argmax(1) == y
         with torch.no_grad():
-            return model(saved).argmax(1) == y
+            for x_adv in reversed(iterates):
+                (left,) = right.nonzero(as_tuple=True)
+                if len(left):
+                    right[left] = model(x_adv[left].clamp(0, 1)).argmax(1) == y[left]
+        return right
+
+    def survivors(
+        self, model: Model, x: Tensor, y: Tensor, *, noise: Tensor | None = None, batch_size: int = 250
+    ) -> Tensor | None:
+        if self.couples_batch:
+            return None
+        right = torch.ones_like(y, dtype=torch.bool)
+        x_adv = self.first(x, noise, None)
+        # All samples make a step before any makes the next: those still standing then fill whole batches.
+        for step in range(self.steps):
+            for part in right.nonzero(as_tuple=True)[0].split(batch_size):
+                objective, before = self.objective_for(model, x[part], y[part]), x_adv[part]
+                x_adv[part], logits = self.advance(model, before, x[part], step, objective)
+                right[part] = logits.argmax(1) == y[part]
+                if self.may_leave_range(step):
+                    right[part] = self._right_when_saved(model, [before], y[part], torch.ones_like(right[part]))
+        for part in right.nonzero(as_tuple=True)[0].split(batch_size):
+            last = [self.finish(x_adv[part])]
+            right[part] = self._right_when_saved(model, last, y[part], right[part])
+        return right
 
     def finish(self, x_adv: Tensor) -> Tensor:
         """What becomes of the last iterate; here nothing."""

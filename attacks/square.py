@@ -26,6 +26,7 @@ class Square(Attack):
     label: ClassVar[str] = "Square"
     source: ClassVar[str] = "Andriushchenko et al. 2020, arXiv:1912.00049; torchattacks"
     couples_batch: ClassVar[bool] = True
+    needs_module: ClassVar[bool] = True
     white_box: ClassVar[bool] = False
 
     def run(

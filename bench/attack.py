@@ -64,6 +64,7 @@ class Attack:
         lengths: fields that are lengths in pixel space, and scale with the ball.
         couples_batch: whether a sample's result depends on the others in its batch.
         whole_set: whether the attack wants all samples at once and makes batches of its own.
+        needs_module: whether the model has to be an nn.Module, as libraries want it; else any callable does.
         white_box: whether it looks into the model; an evaluation with such an attack is probed for masked gradients.
     """
 
@@ -75,6 +76,7 @@ class Attack:
     lengths: ClassVar[tuple[str, ...]] = ("eps",)
     couples_batch: ClassVar[bool] = False
     whole_set: ClassVar[bool] = False
+    needs_module: ClassVar[bool] = False
     white_box: ClassVar[bool] = True
 
     def run(
@@ -99,6 +101,16 @@ class Attack:
             track: whether to fill the outcome's `always_right`.
         """
         raise NotImplementedError
+
+    def survivors(
+        self, model: Model, x: Tensor, y: Tensor, *, noise: Tensor | None = None, batch_size: int = 250
+    ) -> Tensor | None:
+        """Whether each sample is right on every iterate, the last included: bool, shape (n,), n as large as one likes.
+
+        As `run`'s outcomes tell it, but a sample that is fooled costs nothing from then on. None where the attack has
+        no iterates, or couples its samples, so that none can be left out.
+        """
+        return None
 
     def start_noise(
         self, shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from bench.errors import BenchError, unknown_name
-from bench.records import Record, Subject, read_record, read_records, unpack
+from bench.records import Record, Subject, protocol_text, read_record, read_records, unpack
 from bench.significance import LEVEL, Test, compare
 from bench.statistics import Difference, holm, weighted_interval, weighted_scores, wilson_interval
 
@@ -32,7 +32,7 @@ class Condition:
 
     def __str__(self) -> str:
         return (
-            f"the first {self.n:,} of {self.dataset} ({self.fingerprint[:8]}), {self.protocol} protocol, "
+            f"the first {self.n:,} of {self.dataset} ({self.fingerprint[:8]}), {protocol_text(self.protocol)}, "
             f"eps = {self.eps:.4g}"
         )
 
@@ -188,7 +188,7 @@ def _network(records: Iterable[Record]) -> Network:
     measured: dict[tuple[Condition, str], Measurement] = {}
     for record in ordered:
         data = record.data
-        condition = Condition(data.name, data.n, record.protocol, data.eps, data.fingerprint)
+        condition = Condition(data.name, data.n, record.conduct, data.eps, data.fingerprint)
         clean = record.results.get("clean")
         for name, result in record.results.items():
             measured[condition, name] = Measurement(

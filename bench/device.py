@@ -20,7 +20,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def prepare(device: torch.device, autotune: bool = True, deterministic: bool = False) -> None:
+def prepare(device: torch.device, autotune: bool = True, deterministic: bool = False, tf32: bool = False) -> None:
     """Set how this process computes, before it does.
 
     float32 means float32: PyTorch would otherwise let a GPU's convolutions round their inputs to TF32.
@@ -29,9 +29,15 @@ def prepare(device: torch.device, autotune: bool = True, deterministic: bool = F
         autotune: whether cuDNN may try its algorithms on each shape and keep the fastest.
         deterministic: whether to use only algorithms that give the same result twice; PyTorch then refuses an
             operation that has none.
+        tf32: whether a GPU may do so all the same.
+
+    Raises:
+        BenchError: TF32 on a device that has none.
     """
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    if tf32 and device.type != "cuda":
+        raise BenchError("--precision tf32 is a GPU's.\nLeave it away on a CPU, which computes in float32.")
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = autotune and not deterministic and device.type == "cuda"
     torch.backends.cudnn.deterministic = deterministic
     if deterministic:

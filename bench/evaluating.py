@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -16,7 +17,7 @@ from bench.data.dataset import Dataset
 from bench.errors import BenchError, unknown_name
 from bench.evaluation import Evaluator
 from bench.foreign import load_foreign
-from bench.records import Record, Subject, find_record, write_record
+from bench.records import Record, Subject, conduct, differing, find_record, write_record
 from bench.reporting import duration
 from bench.running import Request, Teacher
 from bench.runs import RunFolder, all_runs
@@ -33,6 +34,7 @@ class Evaluation:
     Attributes:
         surrogate_file: what transfer attacks are crafted on, as `FILE` or `MODEL:FILE`; None: the recipe's robust
             teacher, the same for all students of a recipe.
+        worst_case, precision: see `Evaluator`.
     """
 
     session: Session
@@ -40,12 +42,21 @@ class Evaluation:
     protocol: Protocol
     limit: int | None = None
     surrogate_file: str | None = None
+    worst_case: bool = False
+    precision: Literal["32", "tf32"] = "32"
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         session = self.session
         self.evaluator = Evaluator(
-            session.device, self.protocol, session.reporter, session.stop, kept=session.home.kept
+            session.device,
+            self.protocol,
+            session.reporter,
+            session.stop,
+            kept=session.home.kept,
+            speedups=session.speedups,
+            worst_case=self.worst_case,
+            precision=self.precision,
         )
 
     def run(self, folder: RunFolder) -> Path | None:
@@ -86,7 +97,7 @@ class Evaluation:
 
     def _identity(self, subject: Subject, dataset: Dataset) -> str:
         n = min(self.limit or len(dataset.test), len(dataset.test))
-        return record_id(subject, dataset.name, self.suite, self.protocol, n)
+        return record_id(subject, dataset.name, self.suite, conduct(self.protocol, self.worst_case, self.precision), n)
 
     def _found(self, identity: str, subject: Subject, dataset: Dataset) -> Path | None:
         """The record's file, if the same was measured before."""
@@ -113,7 +124,20 @@ class Evaluation:
             record = self.evaluator.evaluate(network, dataset, subject, self.suite, self.limit, identity, surrogate)
             write_record(record, records)
         self.session.reporter.say(summary_line(record))
+        if self.precision != "32":
+            self._say_what_precision_changed(record)
         return path
+
+    def _say_what_precision_changed(self, record: Record) -> None:
+        """Count the outcomes that differ from those in float32, if those were measured."""
+        how = conduct(self.protocol, self.worst_case)
+        identity = record_id(record.subject, record.data.name, self.suite, how, record.data.n)
+        exact = find_record(self.session.home.records, identity, record.subject.checkpoint)
+        if exact is None:
+            self.session.reporter.say("There is no float32 record to compare it with: run it without --precision.")
+            return
+        counts = ", ".join(f"{name} {count}" for name, count in differing(record, exact).items())
+        self.session.reporter.say(f"Outcomes that differ from float32's, of {record.data.n}: {counts}.")
 
     def _surrogate(self, dataset: Dataset, config: RunConfig | None) -> Surrogate:
         """The robust teacher as it was before any student's training, for transfer attacks."""

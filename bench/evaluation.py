@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,9 +14,10 @@ from torch import Tensor, nn
 
 from bench import environment, sanity
 from bench.attack import Attack, Outcome, Protocol, ResumableAttack
-from bench.data.dataset import Dataset, Split, to_float
-from bench.defense import mode
+from bench.data.dataset import Dataset
 from bench.errors import BenchError
+from bench.fast import enabled
+from bench.job import Job, check_device, ready, view_of
 from bench.kept import Slot, forget_folder
 from bench.records import AttackResult, Data, Record, Subject, pack
 from bench.reporting import Reporter
@@ -29,7 +29,11 @@ from bench.suites import Entry, Suite, attack_class
 from bench.transfers import Surrogate, Transfers
 
 BATCH_SIZE = 250
-"""Samples attacked at once. It is in every record: the results of attacks that couple a batch depend on it."""
+"""Samples in a batch of an attack that couples them: part of its definition here, and in every record."""
+FASTEST = {"cpu": 32, "cuda": 1000}
+"""Samples attacked at once where they do not meet: a CPU's caches like few, a GPU many."""
+_POOL = 2000
+"""Samples that are attacked side by side in the worst case: those still standing share their batches."""
 _SAVE_SECONDS = 60
 """Longest time between two saves of what an attack has come to; a kill loses no more."""
 
@@ -43,6 +47,10 @@ class Evaluator:
         protocol: whose attack parameters.
         seed: of the attacks' start noise, which belongs to the sample and not to its batch.
         kept: folder for what is kept; None: in memory alone.
+        speedups: those that are on, of `bench.fast.SPEEDUPS`; they change no outcome.
+        worst_case: whether a sample is left alone once an iterate of a gradient attack fools the model; the record then
+            holds who was right on every iterate, and nothing of the last one alone.
+        precision: what it was asked to compute in (`bench.device.prepare`).
     """
 
     device: torch.device
@@ -51,6 +59,9 @@ class Evaluator:
     stop: StopRequest
     seed: int = 0
     kept: Path | None = None
+    speedups: frozenset[str] = field(default_factory=enabled)
+    worst_case: bool = False
+    precision: Literal["32", "tf32"] = "32"
 
     def __post_init__(self) -> None:
         self.transfers = Transfers(self.kept / "transfers" if self.kept else None, self.reporter.say)
@@ -87,15 +98,16 @@ class Evaluator:
             class_counts=torch.bincount(split.labels, minlength=dataset.num_classes).tolist(),
         )
         started = time.monotonic()
-        job = Job(network, split.to(self.device), data, subject, surrogate)
         unfinished = self.kept / "unfinished" / record_id if self.kept else None
         entries = [Entry("clean"), *suite.entries]
         results: dict[str, AttackResult] = {}
-        with (
-            ready(network),
-            interruptible(network, self._check_stop),
-            self.reporter.task(f"{subject.label}: {suite.name}", len(entries) * len(split)) as advance,
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(ready(network))
+            job = Job(network, split.to(self.device), data, subject, surrogate, view_of(network, self.speedups))
+            for module in {network, job.module}:
+                stack.enter_context(interruptible(module, self._check_stop))
+            total = len(entries) * len(split)
+            advance = stack.enter_context(self.reporter.task(f"{subject.label}: {suite.name}", total))
             for entry in entries:
                 results[entry.result] = self._attack(job, entry, self._slot(job, entry, unfinished), advance)
             flags = sanity.flags(results, len(split), self._probes(job, suite))
@@ -109,7 +121,9 @@ class Evaluator:
             seed=self.seed,
             results=results,
             flags=flags,
-            environment=environment.describe(self.device),
+            worst_case=self.worst_case,
+            precision=self.precision,
+            environment=environment.describe(self.device) | {"speedups": job.speedups},
             created=now(),
             seconds=round(time.monotonic() - started, 3),
         )
@@ -124,7 +138,9 @@ class Evaluator:
             "parameters": attack.parameters() if attack else {},
             "images": job.data.fingerprint,
             "seed": self.seed,
-            "batch_size": BATCH_SIZE,
+            "batch_size": self._batch_size(job, attack),
+            "worst_case": self.worst_case,
+            "precision": self.precision,
             "device": self.device.type,
             "packages": environment.describe(self.device)["packages"],
             "surrogate": job.surrogate.checkpoint if entry.transfer and job.surrogate else None,
@@ -136,31 +152,53 @@ class Evaluator:
         attack = None if entry.attack == "clean" else self.attack_named(entry.attack, job.data.eps)
         if entry.transfer and job.surrogate is None:
             raise BenchError(f"{entry.result} needs a surrogate.\nGive one with --teacher robust=FILE.")
-        batch_size = job.data.n if attack is not None and attack.whole_set else BATCH_SIZE
+        batch_size = self._batch_size(job, attack)
+        if self.worst_case and attack is not None and not entry.transfer and not attack.couples_batch:
+            batch_size = _POOL  # many, so that those still standing fill whole batches
         progress = Progress.of(slot)
         advance(progress.done)
         try:
             for start in range(progress.done, job.data.n, batch_size):
                 self._check_stop()
                 x, y = job.batch(start, start + batch_size)
-                outcome = self._outcome(job, entry, attack, x, y, start, slot)
-                with torch.no_grad():  # in parts: an attack on the whole set gives more than a network can take
-                    logits = torch.cat([job.network(images) for images in outcome.x_adv.split(BATCH_SIZE)])
-                progress.add(logits.argmax(1) == y, outcome)
+                progress.add(*self._judged(job, entry, attack, x, y, start, slot))
                 advance(len(y))
         finally:
             progress.save()
         return _result(
             torch.cat(progress.final).numpy(),
-            torch.cat(progress.always).numpy() if progress.always else None,
+            torch.cat(progress.always).numpy() if progress.always and not self.worst_case else None,
             job.split.labels.cpu().numpy(),
             job.data.classes,
             parameters=attack.parameters() if attack else {},
             surrogate=job.surrogate.checkpoint if entry.transfer and job.surrogate else None,
-            batch_size=getattr(attack, "batch_size", batch_size),
+            batch_size=getattr(attack, "batch_size", self._batch_size(job, attack)),
             seconds=round(progress.seconds, 3),
             components=progress.components,
         )
+
+    def _batch_size(self, job: Job, attack: Attack | None) -> int:
+        """Samples in a batch."""
+        if attack is not None and attack.whole_set:
+            return job.data.n
+        return BATCH_SIZE if attack is not None and attack.couples_batch else FASTEST[self.device.type]
+
+    def _judged(
+        self, job: Job, entry: Entry, attack: Attack | None, x: Tensor, y: Tensor, start: int, slot: Slot
+    ) -> tuple[Tensor, Outcome]:
+        """Who is right after the attack (in the worst case: on all iterates), and what the attack gave."""
+        if self.worst_case and attack is not None and not entry.transfer:
+            noise, size = self._noise(attack, x, start, entry.attack), self._batch_size(job, attack)
+            survivors = attack.survivors(job.model_for(attack), x, y, noise=noise, batch_size=size)
+            if survivors is not None:
+                return survivors, Outcome(x)
+        outcome = self._outcome(job, entry, attack, x, y, start, slot)
+        with torch.no_grad():  # in parts: an attack on the whole set gives more than a network can take
+            logits = torch.cat([job.network(images) for images in outcome.x_adv.split(FASTEST[self.device.type])])
+        right = logits.argmax(1) == y
+        if self.worst_case and outcome.always_right is not None:
+            right &= outcome.always_right
+        return right, outcome
 
     def _outcome(
         self, job: Job, entry: Entry, attack: Attack | None, x: Tensor, y: Tensor, start: int, slot: Slot
@@ -172,10 +210,11 @@ class Evaluator:
             return Outcome(self._transferred(job, entry.attack, attack)[start : start + len(x)].to(x.device))
         if isinstance(attack, ResumableAttack):
             inner = slot.within("inner")
-            outcome = attack.run_in_sittings(job.network, x, y, inner, self._check_stop)
+            outcome = attack.run_in_sittings(job.module, x, y, inner, self._check_stop)
             inner.forget()
             return outcome
-        return attack.run(job.network, x, y, noise=self._noise(attack, x, start, entry.attack), track=True)
+        noise = self._noise(attack, x, start, entry.attack)
+        return attack.run(job.model_for(attack), x, y, noise=noise, track=True)
 
     def _check_stop(self) -> None:
         """Raise `Interrupted` where a signal has asked to stop; called before every pass through a network."""
@@ -207,34 +246,20 @@ class Evaluator:
         """The surrogate's adversarial images of all samples."""
         assert job.surrogate is not None, "checked where the attack begins"
         surrogate = job.surrogate.network
+        made: list[Job] = []  # where images have to be crafted at all
 
         def craft(first: int, end: int) -> Tensor:
+            made[:] = made or [job.on(surrogate, self.speedups)]
+            (crafting,) = made
             x, y = job.batch(first, end)
-            with ready(surrogate), interruptible(surrogate, self._check_stop):
-                return attack(surrogate, x, y, noise=self._noise(attack, x, first, f"transfer:{name}"))
+            with ready(surrogate), interruptible(crafting.module, self._check_stop):
+                noise = self._noise(attack, x, first, f"transfer:{name}")
+                return attack(crafting.model_for(attack), x, y, noise=noise)
 
-        batches = [(first, min(first + BATCH_SIZE, job.data.n)) for first in range(0, job.data.n, BATCH_SIZE)]
+        size = self._batch_size(job, attack)
+        batches = [(first, min(first + size, job.data.n)) for first in range(0, job.data.n, size)]
         samples = {"images": job.data.fingerprint, "seed": self.seed, "device": self.device.type}
         return self.transfers.images(name, attack, job.surrogate, samples, batches, craft)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One model and the samples it is attacked on."""
-
-    network: nn.Module
-    split: Split
-    data: Data
-    subject: Subject
-    surrogate: Surrogate | None
-
-    def batch(self, first: int, end: int) -> tuple[Tensor, Tensor]:
-        """Images in [0, 1], of the network's precision, and labels of samples first to end - 1."""
-        end = min(end, self.data.n)
-        part = self.split.take(torch.arange(first, end, device=self.split.labels.device))
-        parameter = next((p for p in self.network.parameters() if p.is_floating_point()), None)
-        dtype = torch.float32 if parameter is None else torch.promote_types(parameter.dtype, torch.float32)
-        return to_float(part.images, dtype), part.labels
 
 
 @dataclass
@@ -285,29 +310,6 @@ class Progress:
                 tensors["always"] = torch.cat(self.always)
             self.slot.save(tensors, components=self.components, seconds=self.seconds)
         self.saved = time.monotonic()
-
-
-def check_device(network: nn.Module, device: torch.device) -> None:
-    """A BenchError where some of the network's weights are elsewhere: it would run on the wrong device, or crash."""
-    for value in (*network.parameters(), *network.buffers()):
-        if value.device.type != device.type:
-            raise BenchError(
-                f"The model's weights are on {value.device}, the evaluation on {device}.\n"
-                f"Move the model with .to({device.type!r}), or choose the other device."
-            )
-
-
-@contextmanager
-def ready(network: nn.Module) -> Iterator[None]:
-    """The network in eval mode and without weight gradients inside the block, and as it was after it."""
-    flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    network.requires_grad_(False)
-    try:
-        with mode(network, training=False):
-            yield
-    finally:
-        for parameter, required in flags:
-            parameter.requires_grad_(required)
 
 
 def _result(

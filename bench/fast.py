@@ -93,12 +93,20 @@ def compute(network: nn.Module, x: Tensor, precision: Precision, cached: bool = 
 class View:
     """A copy of a network, in the mode it is in, that shares its tensors; what is cast or folded is its own."""
 
-    def __init__(self, network: nn.Module, precision: Precision, speedups: Collection[str], training: bool) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        precision: Precision,
+        speedups: Collection[str],
+        training: bool,
+        copied: nn.Module | None = None,
+    ) -> None:
+        """`training`: the mode the network is in; `copied`: a copy of it that is at hand."""
         self.precision = precision
         self.graphs = "graphs" in speedups
         self._graphed: dict[tuple[int, ...], Any] = {}
         self.source = network
-        self.module = copy.deepcopy(network).requires_grad_(False)
+        self.module = (copied or copy.deepcopy(network)).requires_grad_(False)
         for mine, theirs in _pairs(self.module, network):
             mine._buffers.update(theirs._buffers)
             for name, parameter in theirs._parameters.items():
@@ -115,6 +123,13 @@ class View:
         if self.graphs and x.is_cuda and x.requires_grad and torch.is_grad_enabled():
             return self._replay(x)
         return self._eager(x)
+
+    @property
+    def speedups(self) -> list[str]:
+        """Those that have an effect here."""
+        on_gpu = any(parameter.is_cuda for parameter in self.module.parameters())
+        has = {"folding": bool(self.norms), "cast-once": bool(self.cast), "graphs": self.graphs and on_gpu}
+        return [name for name, effect in has.items() if effect]
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -148,7 +163,7 @@ class View:
             conv = self._conv(self.module, name)
             conv.weight = _blank(conv.weight, dtype)
             conv.bias = _blank(conv.weight[:, 0, 0, 0], dtype)
-            self.module.set_submodule(norm, nn.Identity())
+            self.module.set_submodule(norm, nn.Identity().train(self.module.training))
 
     def _eager(self, x: Tensor) -> Tensor:
         return compute(self.module, x, self.precision, cached=False)

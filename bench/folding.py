@@ -18,6 +18,8 @@ def foldable(network: nn.Module) -> tuple[tuple[str, str], ...]:
 
     Found by tracing the network in the mode it is in; one that cannot be traced (its path depends on values) has none.
     """
+    if not any(type(module) is nn.BatchNorm2d for module in network.modules()):
+        return ()
     try:
         graph = fx.Tracer().trace(_Whole(network))
     except Exception:  # whatever a stranger's forward raises on a proxy: there is nothing to fold then
@@ -81,5 +83,5 @@ def fold(network: nn.Module) -> nn.Module:
         with torch.no_grad():
             weight, bias = folded_parameters(conv, norm)
         conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
-        network.set_submodule(norm_name, nn.Identity())
+        network.set_submodule(norm_name, nn.Identity().eval())
     return network

@@ -17,6 +17,7 @@ from bench.ranks import ranks
 from bench.recipe import Selection
 from bench.seeding import generator
 from bench.statistics import wilson_interval
+from bench.stopping import checked
 
 _BATCH = 500
 _WARM_UP = 1 / 3
@@ -63,7 +64,7 @@ class Monitor:
             part = ranks().part(len(images))
             x, y = to_float(images[part]), self.split.labels[start : start + _BATCH][part]
             with mode(models.student, training=False):
-                view = _checked(attacked(models.student), check_stop)
+                view = checked(attacked(models.student), check_stop)
                 x_adv = self.attack(view, x, y, noise=None if noise is None else noise[part])
             for name, network in networks.items():
                 right[name]["clean"] += _count_right(network, x, y)
@@ -72,16 +73,6 @@ class Monitor:
             name: {kind: _over_all(n, self.split.labels) / len(self.split) for kind, n in counts.items()}
             for name, counts in right.items()
         }
-
-
-def _checked(model: Callable[[Tensor], Tensor], check: Callable[[], None]) -> Callable[[Tensor], Tensor]:
-    """The model, with a check before every pass."""
-
-    def checked(x: Tensor) -> Tensor:
-        check()
-        return model(x)
-
-    return checked
 
 
 def _over_all(count: int, like: Tensor) -> int:

@@ -109,6 +109,12 @@ class Record(_Frozen):
     subject: Subject
     suite: str
     protocol: Literal["official", "paper"]
+    worst_case: bool = Field(
+        default=False,
+        description="whether `final` holds right on every iterate (and `worst` nothing): a sample was left alone "
+        "once an iterate fooled the model",
+    )
+    precision: Literal["32", "tf32"] = Field(default="32", description="what float32 products were computed in")
     data: Data
     seed: int = Field(description="seed of the attacks' start noise")
     results: dict[str, AttackResult] = Field(
@@ -119,6 +125,11 @@ class Record(_Frozen):
     created: str = Field(description="UTC, ISO 8601")
     seconds: float = Field(ge=0)
     digest: str = Field(default="", description="SHA-256 of all the rest")
+
+    @property
+    def conduct(self) -> str:
+        """Whose parameters, and what else sets a measurement apart from others: `official`, `paper, worst case`."""
+        return conduct(self.protocol, self.worst_case, self.precision)
 
     @field_validator("created")
     @classmethod
@@ -137,6 +148,17 @@ class Record(_Frozen):
         for name, result in self.results.items():
             _check(name, result, self.data)
         return self
+
+
+def conduct(protocol: str, worst_case: bool = False, precision: str = "32") -> str:
+    """How an evaluation was made, in words; results compare only where it is the same."""
+    return ", ".join([protocol, *["worst case"] * worst_case, *[precision] * (precision != "32")])
+
+
+def protocol_text(how: str) -> str:
+    """A conduct for readers: `official protocol, worst case`."""
+    protocol, *rest = how.split(", ")
+    return ", ".join([f"{protocol} protocol", *rest])
 
 
 def content_digest(text: str) -> str:
@@ -235,6 +257,16 @@ def read_record(path: Path) -> Record:
             "Records are never edited: restore it, or delete it and run `bench eval` again."
         )
     return record
+
+
+def differing(record: Record, other: Record) -> dict[str, int]:
+    """On how many samples two records of the same samples disagree, for each attack that both have."""
+    n = record.data.n
+    return {
+        name: int((unpack(result.final, n) ^ unpack(other.results[name].final, n)).sum())
+        for name, result in record.results.items()
+        if name in other.results
+    }
 
 
 def find_record(folder: Path, name: str, checkpoint: str, surrogate: str | None = None) -> Record | None:

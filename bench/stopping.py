@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, what batch systems send at the end, and what Slurm sends as a warning before it."""
@@ -96,6 +96,16 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def checked(model: Callable[[Tensor], Tensor], check: Callable[[], None]) -> Callable[[Tensor], Tensor]:
+    """The model with a check before every pass; what it raises ends the work."""
+
+    def passing(x: Tensor) -> Tensor:
+        check()
+        return model(x)
+
+    return passing
 
 
 @contextmanager

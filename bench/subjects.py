@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from bench.attack import Protocol
 from bench.config import Role
 from bench.errors import BenchError
 from bench.records import Subject, TrainingCost
@@ -73,8 +72,8 @@ def foreign_subject(
     )
 
 
-def record_id(subject: Subject, dataset: str, suite: Suite, protocol: Protocol, n: int) -> str:
-    """The name of a record: the same evaluation of the same weights has the same one."""
+def record_id(subject: Subject, dataset: str, suite: Suite, how: str, n: int) -> str:
+    """The name of a record: the same evaluation of the same weights has the same one; `how`: its conduct."""
     what = subject.method if subject.role is None else f"{subject.method}_{subject.role}-teacher"
     name = subject.run or f"{dataset}_{subject.model}_{what}_{subject.checkpoint[:8]}"
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}__{suite.name}-{protocol}-n{n}")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}__{suite.name}-{how.replace(', ', '-')}-n{n}")

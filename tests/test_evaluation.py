@@ -30,6 +30,11 @@ N = 40
 WHITEBOX, BLACKBOX = SUITES["whitebox"], SUITES["blackbox"]
 
 
+@pytest.fixture(autouse=True)
+def _all_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(evaluation.FASTEST, "cpu", 250)
+
+
 def network(seed: int = 0, classes: int = 4) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -91,7 +96,7 @@ def test_outcomes_do_not_depend_on_the_batch_size(
 ) -> None:
     seen = []
     for batch_size in (250, 7, 1):
-        monkeypatch.setattr(evaluation, "BATCH_SIZE", batch_size)
+        monkeypatch.setitem(evaluation.FASTEST, "cpu", batch_size)
         record = evaluate(network(), dataset, protocol=protocol)
         assert {result.batch_size for result in record.results.values()} == {batch_size}
         seen.append(outcomes(record))
@@ -193,7 +198,7 @@ def test_transferred_attacks_are_crafted_on_the_surrogate_once(dataset: Dataset)
     calls: list[int] = []
     teacher.register_forward_hook(lambda *_: calls.append(1))
     surrogate = Surrogate(teacher, "cd" * 32, "small")
-    ours = evaluator()
+    ours = evaluator(speedups=frozenset())  # on the teacher itself, and not on a copy
 
     def run(model: nn.Module) -> Record:
         return ours.evaluate(model, dataset, SUBJECT, BLACKBOX, None, "record", surrogate)
@@ -256,12 +261,12 @@ def test_an_attack_on_the_whole_set_gets_it_at_once_but_the_network_does_not(
             given.append(len(x))
             return Outcome(1 - x, components={"first": 0.5})
 
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 16)
+    monkeypatch.setitem(evaluation.FASTEST, "cpu", 16)
     real = evaluation.attack_class
     monkeypatch.setattr(evaluation, "attack_class", lambda name: Negative if name == "negative" else real(name))
     model, batches = network(), []
     model.register_forward_hook(lambda network, args, output: batches.append(len(args[0])))
-    record = evaluate(model, dataset, Suite("own", "", (Entry("negative"),)))
+    record = evaluate(model, dataset, Suite("own", "", (Entry("negative"),)), speedups=frozenset())
     assert given == [N]
     assert batches[:6] == [16, 16, 8, 16, 16, 8]
     result = record.results["negative"]

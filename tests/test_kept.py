@@ -41,6 +41,11 @@ SUBJECT = Subject(
 )
 
 
+@pytest.fixture(autouse=True)
+def _all_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(evaluation.FASTEST, "cpu", 250)
+
+
 def network(seed: int = 0) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -106,7 +111,7 @@ class InBatches(AutoAttack):
 def test_a_stopped_evaluation_goes_on_and_gives_the_same_record(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: str, calls: int
 ) -> None:
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 16)
+    monkeypatch.setitem(evaluation.FASTEST, "cpu", 16)
     real = evaluation.attack_class
     monkeypatch.setattr(evaluation, "attack_class", lambda name: InBatches if name == "autoattack" else real(name))
 
@@ -169,7 +174,7 @@ def test_images_of_a_surrogate_are_crafted_once_for_all_students_and_commands(
     surrogate = Surrogate(teacher, "ee" * 32, "small")
     records = [Said(tmp_path).run(dataset, SUITES["blackbox"], network(k), surrogate=surrogate) for k in (0, 1)]
     assert len(calls) == 20 + 30
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 7)  # start noise belongs to the sample: the same images
+    monkeypatch.setitem(evaluation.FASTEST, "cpu", 7)  # start noise belongs to the sample: the same images
     again = Said(tmp_path).run(dataset, SUITES["blackbox"], surrogate=surrogate)
     assert len(calls) == 20 + 30
     for name in ("transfer:pgd-trades", "transfer:cw-inf"):
@@ -184,7 +189,7 @@ def test_another_normalisation_of_the_same_weights_is_another_surrogate(dataset:
 
 
 def test_crafting_that_is_stopped_goes_on(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 16)
+    monkeypatch.setitem(evaluation.FASTEST, "cpu", 16)
     suite = Suite("own", "", (Entry("cw-inf", transfer=True),))
     whole = Said(tmp_path / "whole").run(dataset, suite, surrogate=Surrogate(network(3), "ee" * 32, "small"))
     stop = StopRequest()

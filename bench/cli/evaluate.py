@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import device_option, home_option, limit_option, session
+from bench.cli.options import device_option, home_option, limit_option, session, speed_options
 from bench.errors import BenchError
 from bench.home import Home
 
@@ -19,8 +19,17 @@ from bench.home import Home
 @click.option("--dataset", help="Only runs on this dataset; for a checkpoint: what to attack it on (default: cifar10).")
 @limit_option
 @click.option("--protocol", type=click.Choice(["official", "paper"]), default="official", show_default=True)
+@click.option("--worst-case", is_flag=True, help="Leave a sample alone once an iterate fools the model; faster.")
+@click.option(
+    "--precision",
+    type=click.Choice(["32", "tf32"]),
+    default="32",
+    show_default=True,
+    help="GPU only: tf32 is faster; outcomes that differ from a float32 record's are counted.",
+)
 @click.option("--teacher", metavar="robust=[MODEL:]FILE", help="Surrogate of transfer attacks (default: the recipe's).")
 @device_option
+@speed_options
 @home_option
 @click.pass_obj
 def command(
@@ -32,8 +41,12 @@ def command(
     dataset: str | None,
     limit: int | None,
     protocol: str,
+    worst_case: bool,
+    precision: str,
     teacher: str | None,
     device: str,
+    off: tuple[str, ...],
+    deterministic: bool,
 ) -> None:
     """Attack every finished run that lacks the suite, or a checkpoint of your own; write one record for each."""
     from bench.evaluating import Evaluation, finished_runs
@@ -54,8 +67,17 @@ def command(
     wanted = suite_named(suite)
     if dataset is not None:
         dataset = absolute_spec(dataset)
-    with session(home, device) as active:
-        evaluation = Evaluation(active, wanted, "paper" if protocol == "paper" else "official", limit, surrogate)
+    tf32 = precision == "tf32"
+    with session(home, device, off, deterministic, tf32) as active:
+        evaluation = Evaluation(
+            active,
+            wanted,
+            "paper" if protocol == "paper" else "official",
+            limit,
+            surrogate,
+            worst_case,
+            "tf32" if tf32 else "32",
+        )
         if checkpoint is not None and student is not None:
             click.echo(evaluation.file(checkpoint, student, dataset or "cifar10"))
             return

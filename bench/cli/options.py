@@ -55,7 +55,9 @@ def speed_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def session(home: Home, device: str, off: Collection[str] = (), deterministic: bool = False) -> Iterator[Any]:
+def session(
+    home: Home, device: str, off: Collection[str] = (), deterministic: bool = False, tf32: bool = False
+) -> Iterator[Any]:
     """A session whose work finishes its step when a signal asks it to stop."""
     import torch
 
@@ -67,7 +69,7 @@ def session(home: Home, device: str, off: Collection[str] = (), deterministic: b
 
     speedups = enabled(off)
     chosen = choose_device(device)
-    prepare(chosen, autotune="autotune" in speedups, deterministic=deterministic)
+    prepare(chosen, autotune="autotune" in speedups, deterministic=deterministic, tf32=tf32)
     with stop_on_signals() as stop:
         try:
             yield Session(home, chosen, Reporter(), stop, speedups)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.errors import BenchError, unknown_name
 from bench.figures.page import COLOURS, COLUMN, Drawing, new_figure, styled
-from bench.records import Record
+from bench.records import Record, protocol_text
 from bench.tabulate.cells import measure, newest, tidy
 from bench.tabulate.headers import eps_text
 from bench.tabulate.spec import AttackSpec, TableSpec
@@ -165,8 +165,8 @@ def _caption(points: Sequence[Point], outside: Sequence[Point], group: Group, mo
     seeds = any(point.robust.std is not None for point in points)
     bars = "Wilson's 95 % interval" + ("; with several seeds, one standard deviation" if seeds else "")
     return (
-        f"Clean and robust accuracy ({attack}, {group.protocol} protocol, eps = {eps_text(group.eps)}) of {model} on "
-        f"{group.dataset}, {group.setting}, the first {group.n} of {group.total} test samples. Bars: {bars}. "
-        "Dashed: equal W-R."
+        f"Clean and robust accuracy ({attack}, {protocol_text(group.protocol)}, eps = {eps_text(group.eps)}) of "
+        f"{model} on {group.dataset}, {group.setting}, the first {group.n} of {group.total} test samples. "
+        f"Bars: {bars}. Dashed: equal W-R."
         + "".join(f" Outside the frame: {p.label} ({p.clean.text} clean, {p.robust.text} robust)." for p in outside)
     )

@@ -94,7 +94,8 @@ def _lines(record: Record, spec: TableSpec) -> Iterator[dict[str, Any]]:
         **subject.model_dump(include={"method", "label", "model", "seed", "teachers", "selection"}),
         **_cost(subject),
         **data.model_dump(include={"n", "total", "eps", "fingerprint"}),
-        **record.model_dump(include={"protocol", "flags", "environment", "created"}),
+        "protocol": record.conduct,
+        **record.model_dump(include={"flags", "environment", "created"}),
     }
     for attack in spec.attacks:
         if attack.result in record.results:

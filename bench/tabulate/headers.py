@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from bench.records import protocol_text
 from bench.tabulate.spec import TableSpec
 from bench.tabulate.table import Group
 
@@ -25,7 +26,7 @@ def detail(group: Group, spec: TableSpec, rivals: Collection[Group]) -> str:
     if model != spec.models.get("default"):
         parts.append(f"student {model}")
     if _differ("protocol", group, rivals):
-        parts.append(f"{group.protocol} protocol")
+        parts.append(protocol_text(group.protocol))
     if _differ("eps", group, rivals):
         parts.append(f"eps = {eps_text(group.eps)}")
     if _differ("total", group, rivals):

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from bench.records import protocol_text
 from bench.significance import LEAST_SEEDS, LEVEL, TEST_NAMES
 from bench.tabulate.cells import grouped
 from bench.tabulate.headers import dataset_label, eps_text
@@ -22,6 +23,9 @@ _PROTOCOLS = {
     "code (PGD-SAT with steps of 2/255, PGD-TRADES of 0.003, for eps = 8/255; steps scale with eps).",
     "paper": "Paper protocol: the attacks' parameters are those of the paper's text, by which PGD-SAT and "
     "PGD-TRADES are the same attack.",
+    "worst case": "Worst case: robust means right on every iterate of a gradient attack, its start included; a sample "
+    "was left alone once an iterate fooled the model.",
+    "tf32": "tf32: a GPU rounded the factors of float32 products to 10 bits of mantissa.",
 }
 
 
@@ -108,7 +112,8 @@ def measured_notes(table: Table, spec: TableSpec, frame: DataFrame) -> Iterator[
         return
     for group, _, lines in grouped(frame):
         yield from _conditions(group, spec, lines)
-    yield from (_PROTOCOLS[protocol] for protocol in sorted(set(frame["protocol"])))
+    words = {word for protocol in frame["protocol"] for word in protocol.split(", ")}
+    yield from (text for word, text in _PROTOCOLS.items() if word in words)
     yield from _certainty(table)
     yield from _seeds(table, frame)
     yield from _selection(table, frame)
@@ -135,7 +140,7 @@ def _conditions(group: Group, spec: TableSpec, lines: DataFrame) -> Iterator[str
     surrogates = sorted({surrogate[:12] for surrogate in lines["surrogate"].dropna()})
     schedules = {f"{row}: {text}" for row, text in zip(lines["row"], lines["schedule"], strict=True)}
     yield (
-        f"{name}: {spec.subject} {', '.join(sorted(set(lines['model'])))}; {group.protocol} protocol; "
+        f"{name}: {spec.subject} {', '.join(sorted(set(lines['model'])))}; {protocol_text(group.protocol)}; "
         f"eps = {eps_text(group.eps)}; the first {group.n:,} of {group.total:,} test samples"
         + (f"; transferred images crafted on model {', '.join(surrogates)}" if surrogates else "")
         + ("." if group.setting else f"; settings: {listed(schedules)}.")

@@ -243,16 +243,37 @@ def test_what_the_loop_tells_of_its_iterates(linear: Any, make_images: Any, kind
     x, y = make_images(model, n=64)
     attack = kind()
     outcome = attack.run(model, x, y, noise=2 * torch.rand(x.shape, dtype=x.dtype) - 1, track=True)
-    # The images of the loop itself; what is classified a second time, clamped, comes right after its original.
-    seen = [model.iterates[0]]
-    for image in model.iterates[1:]:
-        if not torch.equal(image, seen[-1].clamp(0, 1)) or torch.equal(image, seen[-1]):
-            seen.append(image)
-    assert len(seen) == attack.steps
+    seen = model.iterates[: attack.steps]  # what is classified a second time, clamped, comes after the loop
     saved_right = np.array([model.numpy(image.clamp(0, 1).numpy()).argmax(1) == y.numpy() for image in seen])
     assert (outcome.always_right.numpy() == saved_right.all(0)).all()
     assert outcome.always_right.any()
     assert not outcome.always_right.all()
+
+
+@pytest.mark.parametrize("kind", [FGSM, BIM, PGDSAT, PGDTRADES, TPGD, CWInf])
+@pytest.mark.parametrize("protocol", ["official", "paper"])
+def test_leaving_fooled_samples_alone_finds_the_same_survivors_with_fewer_passes(
+    linear: Any, make_images: Any, kind: type[GradientAttack], protocol: Any
+) -> None:
+    model = linear(seed=4)
+    x, y = make_images(model, n=64)
+    attack = kind.for_protocol(protocol, EPS)
+    noise = 2 * torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(3)) - 1
+    outcome = attack.run(model, x, y, noise=noise, track=True)
+    expected = outcome.always_right & (model(outcome.x_adv).argmax(1) == y)
+    plain = sum(map(len, model.iterates))
+    model.iterates.clear()
+    survivors = attack.survivors(model, x, y, noise=noise, batch_size=7)
+    assert torch.equal(survivors, expected)
+    assert expected.any()
+    assert not expected.all()
+    if kind not in (FGSM, TPGD):  # one step; and a second look at x for every part of every step
+        assert sum(map(len, model.iterates)) < plain
+
+
+def test_an_attack_that_couples_its_samples_leaves_none_alone(linear: Any, make_images: Any) -> None:
+    model = linear()
+    assert DPGD().survivors(model, *make_images(model)) is None
 
 
 class Threshold(nn.Module):

@@ -1,0 +1,102 @@
+"""One model under attack: its samples, its state while it is attacked, and a cheaper way to compute what it does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from bench.attack import Attack, Model
+from bench.data.dataset import Split, to_float
+from bench.defense import mode
+from bench.errors import BenchError
+from bench.fast import View
+from bench.folding import foldable
+from bench.records import Data, Subject
+from bench.transfers import Surrogate
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model and the samples it is attacked on.
+
+    Attributes:
+        view: a cheaper way to compute what `network` does, for the attacks; who is right is the network's own word.
+    """
+
+    network: nn.Module
+    split: Split
+    data: Data
+    subject: Subject
+    surrogate: Surrogate | None
+    view: View | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """What attacks look into that need a module."""
+        return self.network if self.view is None else self.view.module
+
+    @property
+    def speedups(self) -> list[str]:
+        """What is on and has an effect here."""
+        return [] if self.view is None else self.view.speedups
+
+    def model_for(self, attack: Attack) -> Model:
+        """What an attack looks into."""
+        return self.module if attack.needs_module or self.view is None else self.view
+
+    def batch(self, first: int, end: int) -> tuple[Tensor, Tensor]:
+        """Images in [0, 1], of the network's precision, and labels of samples first to end - 1."""
+        end = min(end, self.data.n)
+        part = self.split.take(torch.arange(first, end, device=self.split.labels.device))
+        parameter = next((p for p in self.network.parameters() if p.is_floating_point()), None)
+        dtype = torch.float32 if parameter is None else torch.promote_types(parameter.dtype, torch.float32)
+        return to_float(part.images, dtype), part.labels
+
+    def on(self, surrogate: nn.Module, speedups: Collection[str]) -> Job:
+        """The same samples, another network."""
+        with ready(surrogate):
+            return replace(self, network=surrogate, view=view_of(surrogate, speedups))
+
+
+def view_of(network: nn.Module, speedups: Collection[str]) -> View | None:
+    """A view of a network in eval mode for passes of an attack; None where there is nothing to make cheaper.
+
+    A stranger's network may be of a kind that cannot be copied; it is then attacked as it is.
+    """
+    if "folding" not in speedups or not foldable(network):
+        return None
+    try:
+        copied = copy.deepcopy(network)
+    except Exception:  # whatever its own copying raises
+        return None
+    view = View(network, "32", speedups, training=False, copied=copied)
+    view.refresh()
+    return view
+
+
+def check_device(network: nn.Module, device: torch.device) -> None:
+    """A BenchError where some of the network's weights are elsewhere: it would run on the wrong device, or crash."""
+    for value in (*network.parameters(), *network.buffers()):
+        if value.device.type != device.type:
+            raise BenchError(
+                f"The model's weights are on {value.device}, the evaluation on {device}.\n"
+                f"Move the model with .to({device.type!r}), or choose the other device."
+            )
+
+
+@contextmanager
+def ready(network: nn.Module) -> Iterator[None]:
+    """The network in eval mode and without weight gradients inside the block, and as it was after it."""
+    flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    network.requires_grad_(False)
+    try:
+        with mode(network, training=False):
+            yield
+    finally:
+        for parameter, required in flags:
+            parameter.requires_grad_(required)
