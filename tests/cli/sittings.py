@@ -18,6 +18,7 @@ from typing import Any
 
 import sklearn.datasets  # noqa: F401  (loaded before the fork)
 import torch
+import torch._dynamo  # what an optimizer's first step imports
 import torchattacks  # noqa: F401
 
 from bench import evaluation, monitor, registry, resuming, teachers, training  # noqa: F401
