@@ -105,6 +105,8 @@ def _work_off(session: Session, description: str, jobs: Iterable[Future[list[str
                     session.reporter.say(line)
                 advance(1)
             if session.stop:
+                for worker in multiprocessing.active_children():  # who may not have got the signal themselves
+                    worker.terminate()
                 raise session.stop.interrupt(
                     "Stopped; what is finished stays.\nRun the same command again to continue."
                 )
