@@ -24,6 +24,7 @@ from bench.files import atomic_path
 from bench.models import build_model, normalises_itself, split_spec, try_out
 from bench.models.match import Misfit, constants, identify, misfit
 from bench.models.normalise import NONE, applicable, normalise, statistics
+from bench.texts import one_line
 
 SPEC_KEY = "model_spec"
 """The metadata key that holds the model's spec, and by which the harness knows its own files."""
@@ -31,6 +32,8 @@ SPEC_KEY = "model_spec"
 REQUIRED_METADATA = (SPEC_KEY, "num_classes", "in_channels")
 
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "student")
+_MOST_NESTS = 10
+_LONGEST_SPEC = 100
 _WRAPPERS = ("module.", "_orig_mod.")  # DataParallel's prefix and torch.compile's
 _OTHER_FILE = "Choose another file or another dataset."
 _SAMPLE = 512
@@ -224,14 +227,16 @@ def _read_torch(path: Path) -> Any:
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
-    """The state dict in a loaded file, however deep it is nested."""
-    entries = content if isinstance(content, Mapping) else {}
-    if entries and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in entries.items()):
-        return {key: value.detach() for key, value in entries.items()}
-    for name in _NESTS:
-        if isinstance(entries.get(name), Mapping):
-            return _unwrap(path, entries[name])
-    keys = ", ".join(str(key) for key in list(entries)[:6])
+    """The state dict in a loaded file, nested or not."""
+    for _ in range(_MOST_NESTS):
+        entries = content if isinstance(content, Mapping) else {}
+        if entries and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in entries.items()):
+            return {key: value.detach() for key, value in entries.items()}
+        inner = next((name for name in _NESTS if isinstance(entries.get(name), Mapping)), None)
+        if inner is None:
+            break
+        content = entries[inner]
+    keys = one_line(", ".join(str(key)[:40] for key in list(entries)[:6]))
     what = f"the entries {keys}" if keys else f"a {type(content).__name__}"
     raise BenchError(
         f"{path} holds no state dict, but {what}.\n"
@@ -256,6 +261,10 @@ def _load(
     in_channels: int,
 ) -> tuple[nn.Module, str]:
     stored = metadata.get(SPEC_KEY)
+    if stored is not None and stored != one_line(stored)[:_LONGEST_SPEC]:
+        raise BenchError(
+            f"{path} calls its model {one_line(stored)[:_LONGEST_SPEC]!r}, which none is called.\n{_OTHER_FILE}"
+        )
     if spec is not None and stored is not None:
         _check_agreement(path, spec, stored)
     resolved = stored or spec or _infer(path, state, num_classes, in_channels)

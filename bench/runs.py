@@ -26,10 +26,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench import locks, resuming
-from bench.config import RunConfig
+from bench.config import SCHEMA_VERSION, RunConfig
 from bench.errors import BenchError
 from bench.files import cannot_write, write_text_atomically
 from bench.home import Home
+from bench.texts import first_mistake, newer_version
 
 State = Literal["not run", "running", "interrupted", "trained"]
 
@@ -220,7 +221,7 @@ class RunFolder:
             try:
                 line = json.loads(text)
                 lines.append({**line, "kind": line["kind"], "epoch": int(line["epoch"]), "step": int(line["step"])})
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 continue
         return lines
 
@@ -252,14 +253,16 @@ def now() -> str:
 
 def _read(path: Path, model: type[Any]) -> Any:
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        newer = newer_version(text, SCHEMA_VERSION)
+        if newer is not None:
+            raise BenchError(f"{path} was {newer}.\nOr start the run again with --restart.")
+        return model.model_validate_json(text)
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(
             f"{path} cannot be read: {error}.\nRestore it, or start the run again with --restart."
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "content"
         raise BenchError(
-            f"{path} is not valid: {place}: {first['msg']}.\nRestore it, or start the run again with --restart."
+            f"{path} is not valid: {first_mistake(error)}.\nRestore it, or start the run again with --restart."
         ) from error

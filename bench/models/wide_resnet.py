@@ -63,6 +63,9 @@ class WideResNet(nn.Module):
         return self.fc(F.adaptive_avg_pool2d(out, 1).flatten(1))
 
 
+_DEEPEST, _WIDEST = 1000, 64
+
+
 def build_wide_resnet(name: str, num_classes: int, in_channels: int) -> nn.Module:
     """Build `wrn-D-W`: depth D = 6n + 4, W times as wide as a ResNet.
 
@@ -73,6 +76,10 @@ def build_wide_resnet(name: str, num_classes: int, in_channels: int) -> nn.Modul
     if match is None:
         raise BenchError(f"{name!r} is no WideResNet.\nWrite wrn-DEPTH-WIDTH, for example wrn-34-10.")
     depth, widen = int(match[1]), int(match[2])
+    if depth > _DEEPEST or widen > _WIDEST:  # the name may come from a file that means harm
+        raise BenchError(
+            f"{name!r} is larger than any WideResNet.\nDepth and width are at most {_DEEPEST} and {_WIDEST}."
+        )
     if depth < 10 or depth % 6 != 4 or widen < 1:
         nearest = max(10, 6 * round((depth - 4) / 6) + 4)
         raise BenchError(
