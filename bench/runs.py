@@ -14,6 +14,7 @@ summary.json       written when the run is finished: what was selected, and how
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -82,7 +83,7 @@ class RunFolder:
     @classmethod
     def of(cls, home: Home, run_id: str) -> RunFolder:
         """The folder of a run in a home, which may not exist yet."""
-        if Path(run_id).name != run_id or run_id in {"", ".", ".."}:
+        if re.fullmatch(r"[A-Za-z0-9._-]+", run_id) is None or run_id in {".", ".."}:
             raise BenchError(f"{run_id!r} is no run id.\n`bench status` lists the runs there are.")
         return cls(home.runs / run_id)
 

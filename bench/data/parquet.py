@@ -112,7 +112,7 @@ def _read_part(files: list[Path]) -> _Part:
     kind = schema.field(image_column).type
     if not _holds_bytes(kind):
         raise BenchError(
-            f"The column {image_column} of {files[0]} is {one_line(str(kind))}, not a struct with bytes.\n"
+            f"The column {image_column} of {files[0]} is {one_line(str(kind))}, not a struct with the images' bytes.\n"
             "Store the dataset with embedded images, as the Hugging Face hub does."
         )
     labels = torch.from_numpy(np.concatenate([_read_labels(file, label_column, schema) for file in files]))
