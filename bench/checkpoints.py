@@ -115,6 +115,7 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         state, metadata = _read_safetensors(path)
     else:
         state, metadata = _unwrap(path, _read_torch(path)), {}
+    _check_plain(path, state)
     return (state if SPEC_KEY in metadata else _clean(state)), metadata
 
 
@@ -215,7 +216,7 @@ def _read_torch(path: Path) -> Any:
     except Exception as error:  # bytes of any origin make the reader raise nearly anything
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused is not None or "TorchScript" in str(error):
-            what = f"Python objects ({refused[1]})" if refused is not None else "a TorchScript program"
+            what = f"Python objects ({one_line(refused[1])})" if refused is not None else "a TorchScript program"
             raise BenchError(
                 f"{path} holds {what}, not only weights; to read it could run foreign code.\n"
                 "Where it was made, save the weights alone: torch.save(model.state_dict(), FILE)."
@@ -242,6 +243,17 @@ def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
         f"{path} holds no state dict, but {what}.\n"
         "Save the weights alone: torch.save(model.state_dict(), FILE), or under the key 'state_dict'."
     )
+
+
+def _check_plain(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse what no network's weights are: sparse, quantised, complex or empty-handed tensors, invisible names."""
+    for key, value in state.items():
+        plain = value.layout is torch.strided and not (value.is_quantized or value.is_complex() or value.is_meta)
+        if not plain or key != one_line(key):
+            raise BenchError(
+                f"{path} holds {one_line(key)!r}, which is no layer's weights.\n"
+                "Where it was made, save the weights alone: torch.save(model.state_dict(), FILE)."
+            )
 
 
 def _clean(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -193,8 +193,8 @@ class Trainer:
             bad.append("the student's weights")
         if bad:
             raise BenchError(
-                f"{self.folder.id}: no longer finite: {', '.join(bad)}; it happened after step {self.checked[1]} of "
-                f"epoch {self.checked[0]} and by step {step} of epoch {epoch}.\nWhat was saved before is kept in "
+                f"{self.folder.id}: no longer finite: {', '.join(bad)}; it happened between step {self.checked[1]} of "
+                f"epoch {self.checked[0]} and step {step} of epoch {epoch}.\nThe last good state is kept in "
                 f"{self.folder.path}. Train with a smaller weight of that term (--set) or with --precision 32."
             )
         self.checked = (epoch, step)

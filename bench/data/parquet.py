@@ -144,7 +144,8 @@ def _read_labels(file: Path, column: str, schema: pa.Schema) -> np.ndarray:
         labels = opened.read(columns=[column]).column(0)
     if not pa.types.is_integer(labels.type) or labels.null_count:
         raise BenchError(
-            f"The column {column} of {file} is of type {labels.type}, with {labels.null_count} empty rows.\n"
+            f"The column {column} of {file} is of type {one_line(str(labels.type))}, "
+            f"with {labels.null_count} empty rows.\n"
             "Give every row a whole number, the index of its class."
         )
     return np.asarray(labels.to_numpy(), dtype=np.int64)

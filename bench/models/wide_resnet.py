@@ -94,5 +94,6 @@ def name_from_weights(state: Mapping[str, Tensor]) -> str | None:
     blocks = {match[1] for key in state if (match := re.fullmatch(r"block1\.layer\.(\d+)\.conv1\.weight", key))}
     if not blocks or "block1.layer.0.conv1.weight" not in state:
         return None
-    width = state["block1.layer.0.conv1.weight"].shape[0]
+    shape = state["block1.layer.0.conv1.weight"].shape
+    width = shape[0] if len(shape) == 4 else 0
     return f"wrn-{6 * len(blocks) + 4}-{width // 16}" if width >= 16 else None
