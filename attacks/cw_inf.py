@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from attacks.loop import GradientAttack
 from bench.attack import Start
+from bench.labels import one_hot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class CWInf(GradientAttack):
     }
 
     def objective(self, logits: Tensor, y: Tensor, step: int) -> Tensor:
-        is_label = F.one_hot(y, logits.shape[1]).bool()
+        is_label = one_hot(y, logits.shape[1], torch.bool)
         own = logits.gather(1, y[:, None]).squeeze(1)
         best_other = logits.masked_fill(is_label, -torch.inf).amax(1)
         return -torch.clamp(own - best_other + self.confidence, min=0).sum()

@@ -5,26 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from attacks.loop import GradientAttack
 from bench.attack import Start
+from bench.labels import one_hot
+from bench.ranks import ranks
 
 _SMOOTH = 1e-5
 
 
-def dice_loss(probabilities: Tensor, one_hot: Tensor, members: Tensor) -> Tensor:
+def dice_loss(probabilities: Tensor, labels: Tensor, members: Tensor) -> Tensor:
     """1 - (2 * sum(P * Y) + 1e-5) / (sum(P^2) + sum(Y^2) + 1e-5), sums over all elements of a subset of the batch.
 
     Args:
         probabilities: shape (B, classes), rows sum to 1.
-        one_hot: shape (B, classes).
+        labels: one-hot, shape (B, classes).
         members: bool, shape (B,): the subset; the loss of an empty one is 0.
     """
     weight = members.to(probabilities.dtype)[:, None]
-    overlap = (probabilities * one_hot * weight).sum()
-    size = ((probabilities.square() + one_hot.square()) * weight).sum()
+    overlap = ranks().with_others((probabilities * labels * weight).sum())
+    size = ranks().with_others(((probabilities.square() + labels.square()) * weight).sum())
     return 1 - (2 * overlap + _SMOOTH) / (size + _SMOOTH)
 
 
@@ -48,8 +49,8 @@ class DPGD(GradientAttack):
     def objective(self, logits: Tensor, y: Tensor, step: int) -> Tensor:
         weight = step / (2 * self.steps)
         probabilities = logits.softmax(1)
-        one_hot = F.one_hot(y, logits.shape[1]).to(logits.dtype)
+        labels = one_hot(y, logits.shape[1], logits.dtype)
         right = logits.argmax(1) == y
-        correct = dice_loss(probabilities, one_hot, right)
-        wrong = dice_loss(probabilities, one_hot, ~right)
+        correct = dice_loss(probabilities, labels, right)
+        wrong = dice_loss(probabilities, labels, ~right)
         return (1 - weight) * correct + weight * wrong

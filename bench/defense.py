@@ -7,7 +7,7 @@ knows nothing of files, devices, loops or logging.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
@@ -30,6 +30,8 @@ class Batch:
         step: from 0, within the epoch.
         generator: source of the attack's start noise, on x's device.
         noise: the attack's start noise before scaling, shaped as x, if the caller wants to set it.
+        whole: samples of the whole batch where this is one process's part of it; None: this is all of it.
+        first: position of the part's first sample in the whole.
     """
 
     x: Tensor
@@ -38,6 +40,8 @@ class Batch:
     step: int = 0
     generator: torch.Generator | None = None
     noise: Tensor | None = None
+    whole: int | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,10 @@ class Defense:
         """An epoch of the definition's schedule (`horizon` epochs long) in this run's schedule."""
         return round(epoch * self._epochs / self.horizon) if self._epochs else round(epoch)
 
+    def phases(self) -> dict[str, int]:
+        """Parts of the run in which a step costs differently, by name: the epoch (from 1) that each begins with."""
+        return {"": 1}
+
     def loss(self, batch: Batch, models: Models) -> Loss:
         """Make the adversarial batch, run the models, and return the scalar to minimise with its terms."""
         raise NotImplementedError
@@ -129,3 +137,12 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
     finally:
         for module, own in before:
             module.training = own
+
+
+def attacked(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The model for passes that need gradients of the images alone, in the mode it is in; valid until its weights move.
+
+    The trainer's networks offer a cheaper way to compute the same (`bench.fast`); any other module is itself.
+    """
+    view: Callable[[], Callable[[Tensor], Tensor]] | None = getattr(model, "for_attack", None)
+    return model if view is None else view()

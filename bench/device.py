@@ -1,11 +1,11 @@
-"""Device and precision of a run."""
+"""The device of a command, and how it computes."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+import os
 
-from bench.config import Precision
+import torch
+
 from bench.errors import BenchError
 
 
@@ -20,23 +20,20 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-class Autocast(nn.Module):
-    """A network that computes in bfloat16 where that is safe, and gives float32 logits.
+def prepare(device: torch.device, autotune: bool = True, deterministic: bool = False) -> None:
+    """Set how this process computes, before it does.
 
-    Weights stay float32. The network itself is wrapped, not the training step: losses and attack steps are then
-    always computed in float32.
+    float32 means float32: PyTorch would otherwise let a GPU's convolutions round their inputs to TF32.
+
+    Args:
+        autotune: whether cuDNN may try its algorithms on each shape and keep the fastest.
+        deterministic: whether to use only algorithms that give the same result twice; PyTorch then refuses an
+            operation that has none.
     """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            logits: Tensor = self.network(x)
-        return logits.float()
-
-
-def with_precision(network: nn.Module, precision: Precision) -> nn.Module:
-    """The network as it is used in training at a precision."""
-    return Autocast(network) if precision == "bf16" else network
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = autotune and not deterministic and device.type == "cuda"
+    torch.backends.cudnn.deterministic = deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    torch.use_deterministic_algorithms(deterministic)

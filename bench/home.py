@@ -48,6 +48,11 @@ class Home:
         return self.root / "results" / "kept"
 
     @property
+    def profiles(self) -> Path:
+        """One JSON file for what `bench profile` measured of a method."""
+        return self.root / "results" / "profiles"
+
+    @property
     def tables(self) -> Path:
         """Rendered tables."""
         return self.root / "results" / "tables"

@@ -12,11 +12,11 @@ from bench import registry
 from bench.attack import Attack
 from bench.data.dataset import LINF_EPS, Dataset, Split, to_float
 from bench.data.holdout import hold_out
-from bench.defense import Models, mode
+from bench.defense import Models, attacked, mode
+from bench.ranks import ranks
 from bench.recipe import Selection
 from bench.seeding import generator
 from bench.statistics import wilson_interval
-from bench.stopping import interruptible
 
 _BATCH = 500
 _WARM_UP = 1 / 3
@@ -52,24 +52,41 @@ class Monitor:
         """Accuracies, 0 to 1: `{"student": {"clean": ..., "robust": ...}, "clean teacher": {...}, ...}`.
 
         Args:
-            check_stop: called before every pass through the student; what it raises ends the look.
+            check_stop: called before every pass of the attack; what it raises ends the look.
         """
-        with interruptible(models.student, check_stop):
-            return self._look(models)
-
-    def _look(self, models: Models) -> dict[str, dict[str, float]]:
         networks = {"student": models.student} | {f"{role} teacher": net for role, net in models.teachers.items()}
         right = {name: {"clean": 0, "robust": 0} for name in networks}
         noise_source = generator(self.seed, "monitor", device=self.split.images.device)
         for start in range(0, len(self.split), _BATCH):
-            x = to_float(self.split.images[start : start + _BATCH])
-            y = self.split.labels[start : start + _BATCH]
+            images = self.split.images[start : start + _BATCH]
+            noise = self.attack.start_noise(images.shape, to_float(images[:1]), noise_source)
+            part = ranks().part(len(images))
+            x, y = to_float(images[part]), self.split.labels[start : start + _BATCH][part]
             with mode(models.student, training=False):
-                x_adv = self.attack(models.student, x, y, generator=noise_source)
+                view = _checked(attacked(models.student), check_stop)
+                x_adv = self.attack(view, x, y, noise=None if noise is None else noise[part])
             for name, network in networks.items():
                 right[name]["clean"] += _count_right(network, x, y)
                 right[name]["robust"] += _count_right(network, x_adv, y)
-        return {name: {kind: n / len(self.split) for kind, n in counts.items()} for name, counts in right.items()}
+        return {
+            name: {kind: _over_all(n, self.split.labels) / len(self.split) for kind, n in counts.items()}
+            for name, counts in right.items()
+        }
+
+
+def _checked(model: Callable[[Tensor], Tensor], check: Callable[[], None]) -> Callable[[Tensor], Tensor]:
+    """The model, with a check before every pass."""
+
+    def checked(x: Tensor) -> Tensor:
+        check()
+        return model(x)
+
+    return checked
+
+
+def _over_all(count: int, like: Tensor) -> int:
+    """The sum of all processes' counts."""
+    return int(ranks().total(like.new_tensor(count)))
 
 
 @torch.no_grad()

@@ -23,6 +23,11 @@ class Reporter:
         self.console = console or Console(stderr=True, highlight=False)
         self._progress: Progress | None = None
 
+    @classmethod
+    def silent(cls) -> Reporter:
+        """One that prints nothing, for a process that others speak for."""
+        return cls(Console(stderr=True, quiet=True))
+
     def say(self, text: str) -> None:
         """A line of text, printed above any progress bar; names in it are never read as markup."""
         self.console.print(text, markup=False, soft_wrap=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,9 @@ from bench.config import DataRef, Precision, Role, RunConfig, TeacherRef
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.models import build_model, split_spec, try_out
+from bench.ranks import ranks
 from bench.recipe import Recipe, Training
-from bench.runs import RunFolder
+from bench.runs import RunFolder, WatchedFolder
 from bench.seeding import derive
 from bench.session import Session, absolute_spec
 from bench.texts import first_mistake
@@ -130,21 +132,41 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
     dataset = limited(session, request)
     config = resolve(request, dataset, teachers)
     folder = RunFolder.of(session.home, config.id)
-    if folder.finished and not restart:
+    if not ranks().first:
+        folder = WatchedFolder(folder.path)
+    if ranks().from_first(folder.finished) and not restart:
         return _found_finished(session, folder)
     student = new_network(config, dataset)
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
-    trainer = Trainer(config, dataset, student, networks, folder, session.device, session.reporter, session.stop)
-    with folder.locked(session.stop.pause) as dead:
+    surroundings = (session.device, session.reporter, session.stop, session.speedups)
+    trainer = Trainer(config, dataset, student, networks, folder, *surroundings)
+    with _alone(folder, session) as dead:
         if dead is not None:
             session.reporter.say(f"{folder.id} was being trained by {dead}, which is dead; this process takes it over.")
         if restart:
             folder.clear()
-        elif folder.finished:  # by another process, since we looked
+        elif ranks().from_first(folder.finished):  # by another process, since we looked
             return _found_finished(session, folder)
-        folder.create(config, environment.describe(session.device))
+        how = {"speedups": sorted(session.speedups), "processes": ranks().size}
+        folder.create(config, environment.describe(session.device) | how)
         trainer.run()
+    ranks().wait()  # what the first one has written is there for all
     return folder
+
+
+@contextmanager
+def _alone(folder: RunFolder, session: Session) -> Iterator[locks.Owner | None]:
+    """The run for the processes of this command alone: the first one's lock is all of theirs, and so is its failure."""
+    problem, dead = None, None
+    with ExitStack() as stack:
+        try:
+            dead = stack.enter_context(folder.locked(session.stop.pause))
+        except BenchError as error:
+            problem = error
+        problem = ranks().from_first(problem)
+        if problem is not None:
+            raise problem
+        yield dead
 
 
 def train_or_wait(session: Session, request: Request) -> RunFolder:

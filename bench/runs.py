@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
 
 from bench import locks, resuming
+from bench.checkpoints import save_weights
 from bench.config import SCHEMA_VERSION, RunConfig
 from bench.errors import BenchError
 from bench.files import cannot_write, write_text_atomically
@@ -205,6 +207,10 @@ class RunFolder:
         resuming.forget(self.path)
         (self.path / "progress.json").unlink(missing_ok=True)
 
+    def save_weights(self, name: str, network: nn.Module, metadata: dict[str, str]) -> None:
+        """Write a network as `NAME.safetensors`."""
+        save_weights(self.path / f"{name}.safetensors", network, metadata)
+
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
         try:
@@ -237,6 +243,41 @@ class RunFolder:
             if line["epoch"] < epoch or (line["epoch"] == epoch and line["step"] <= step and line["kind"] == "steps")
         ]
         write_text_atomically(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+class WatchedFolder(RunFolder):
+    """The folder as a process sees it that trains in step with the one that writes: it writes nothing."""
+
+    @contextmanager
+    def locked(self, pause: Callable[[float], None] = time.sleep) -> Iterator[locks.Owner | None]:
+        yield None
+
+    def create(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass
+
+    def write_progress(self, epoch: int, epochs: int, step: int, steps: int, seconds_left: float | None) -> None:
+        pass
+
+    def save_resume(self, state: Mapping[str, Any]) -> None:
+        pass
+
+    def load_resume(self, say: Callable[[str], None]) -> dict[str, Any] | None:
+        return None
+
+    def finish(self, summary: Summary) -> None:
+        pass
+
+    def save_weights(self, name: str, network: nn.Module, metadata: dict[str, str]) -> None:
+        pass
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        pass
+
+    def forget_metrics_after(self, epoch: int, step: int) -> None:
+        pass
 
 
 def all_runs(home: Home) -> Iterator[RunFolder]:

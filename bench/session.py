@@ -9,6 +9,7 @@ import torch
 
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
+from bench.fast import enabled
 from bench.home import Home
 from bench.reporting import Reporter
 from bench.stopping import StopRequest
@@ -16,12 +17,17 @@ from bench.stopping import StopRequest
 
 @dataclass
 class Session:
-    """The surroundings of one command."""
+    """The surroundings of one command.
+
+    Attributes:
+        speedups: those that are on, of `bench.fast.SPEEDUPS`.
+    """
 
     home: Home
     device: torch.device
     reporter: Reporter
     stop: StopRequest
+    speedups: frozenset[str] = field(default_factory=enabled)
     _datasets: dict[str, Dataset] = field(default_factory=dict)
 
     def dataset(self, spec: str) -> Dataset:

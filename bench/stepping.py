@@ -12,6 +12,7 @@ from bench import hyperparameters, recipe
 from bench.data.dataset import LINF_EPS
 from bench.defense import Batch, Defense, Loss, Models
 from bench.errors import BenchError
+from bench.ranks import ranks
 from bench.recipe import Optimizer, Training
 from bench.schedule import Schedule
 
@@ -28,13 +29,25 @@ class TrainingStep:
         optimizer: SGD on the student.
     """
 
-    def __init__(self, defense: Defense, models: Models, optimizer: Optimizer, schedule: Schedule, epochs: int) -> None:
-        """Begin a run of `epochs` epochs; its learning rate follows the schedule."""
+    def __init__(
+        self,
+        defense: Defense,
+        models: Models,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        epochs: int,
+        fused: bool = False,
+    ) -> None:
+        """Begin a run of `epochs` epochs; its learning rate follows the schedule.
+
+        Args:
+            fused: whether the optimizer's step is one kernel; the same up to rounding.
+        """
         self.defense, self.models, self.schedule, self.epochs = defense, models, schedule, epochs
         self.base_lr = optimizer.lr
         for teacher in models.teachers.values():
             teacher.eval().requires_grad_(False)
-        self.optimizer = torch.optim.SGD(models.student.parameters(), **optimizer.model_dump())
+        self.optimizer = torch.optim.SGD(models.student.parameters(), fused=fused, **optimizer.model_dump())
         defense.begin(models, epochs)
 
     @classmethod
@@ -51,6 +64,7 @@ class TrainingStep:
         eps: float = LINF_EPS,
         epochs: int | None = None,
         settings: Mapping[str, Any] | None = None,
+        fused: bool = False,
     ) -> TrainingStep:
         """A step exactly as `bench run` would take it with this recipe.
 
@@ -64,6 +78,7 @@ class TrainingStep:
             eps: the dataset's L-infinity bound; the method's lengths are stated for 8/255 and scale with it.
             epochs: length of the run, instead of the recipe's.
             settings: hyper-parameters that come last, as `--set` does.
+            fused: as for `TrainingStep`.
 
         Raises:
             BenchError: an unknown name, a hyper-parameter of the wrong type, or a teacher that is missing.
@@ -80,7 +95,7 @@ class TrainingStep:
         resolved = hyperparameters.resolve(method, variant or chosen, own, settings or {}, eps)
         schedule = training.schedule.model_copy(update={"horizon": training.schedule.horizon or training.epochs})
         defense = hyperparameters.make(method, resolved)
-        return cls(defense, Models(student, given), training.optimizer, schedule, epochs or training.epochs)
+        return cls(defense, Models(student, given), training.optimizer, schedule, epochs or training.epochs, fused)
 
     def __call__(
         self,
@@ -92,6 +107,8 @@ class TrainingStep:
         steps: int = 1,
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
+        whole: int | None = None,
+        first: int = 0,
     ) -> Loss:
         """Make one step: attack, loss, gradient, optimizer, and whatever the defense does after it.
 
@@ -101,19 +118,21 @@ class TrainingStep:
             epoch: from 1. step: from 0, within the epoch. steps: in an epoch (one-cycle schedules look at it).
             noise: the attack's start noise before scaling, shaped as x: U(-1, 1) for a uniform start, N(0, 1) for a
                 gaussian one; drawn from `generator` (torch's global one where absent) if not given.
+            whole, first: where these are one process's part of a batch: see `Batch`.
 
         Returns:
             The loss that was minimised, with its terms, before the step.
         """
-        batch = Batch(x, y, epoch, step, generator, noise)
+        batch = Batch(x, y, epoch, step, generator, noise, whole, first)
         rate = self.schedule.lr(self.base_lr, epoch, self.epochs, step / steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.models.student.train()
         loss = self.defense.loss(batch, self.models)
         self.optimizer.zero_grad()
-        loss.total.backward()
+        ranks().backward(loss.total, self.models.student.parameters())
         self.optimizer.step()
+        ranks().agree_on_statistics(self.models.student)
         self.defense.after_step(batch, self.models)
         return Loss(loss.total.detach(), {name: value.detach() for name, value in loss.terms.items()})
 

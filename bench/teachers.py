@@ -15,6 +15,7 @@ from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
 from bench.foreign import load_foreign, split_model_file
+from bench.ranks import ranks
 from bench.records import Record, Subject, find_record, write_record
 from bench.running import Request, Teacher, limited, resolve, train, train_or_wait
 from bench.runs import RunFolder
@@ -28,8 +29,10 @@ def gather(session: Session, request: Request) -> list[Teacher]:
     teachers = []
     for role in hyperparameters.method_class(request.method).roles:
         teacher = find(session, request, "clean" if role == "clean" else "robust")
-        record = evaluate_once(session, request, teacher)
-        warn_if_not_robust(session, teacher, record)
+        if ranks().first:
+            record = evaluate_once(session, request, teacher)
+            warn_if_not_robust(session, teacher, record)
+        ranks().wait()
         teachers.append(teacher)
     return teachers
 
@@ -68,7 +71,7 @@ def teacher_request(request: Request, role: Role, dataset: Dataset, method: str 
 def train_teacher(session: Session, asked: Request, restart: bool = False) -> RunFolder:
     """Train a teacher, or find it trained."""
     folder = RunFolder.of(session.home, resolve(asked, limited(session, asked), ()).id)
-    if folder.state() != "trained" or restart:
+    if ranks().from_first(folder.state()) != "trained" or restart:
         session.reporter.say(
             f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, {asked.recipe} recipe."
         )

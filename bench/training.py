@@ -5,21 +5,22 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bench import hyperparameters
-from bench.checkpoints import SPEC_KEY, read_state_dict, save_weights, weights_hash
+from bench.checkpoints import SPEC_KEY, read_state_dict, weights_hash
 from bench.config import RunConfig
 from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Dataset, to_float
 from bench.defense import Models
-from bench.device import with_precision
 from bench.errors import BenchError
+from bench.fast import Fast
 from bench.monitor import CollapseWatch, Monitor, split_for
+from bench.ranks import ranks
 from bench.reporting import Reporter, duration
 from bench.runs import RunFolder, Summary, now
 from bench.seeding import generator
@@ -53,19 +54,21 @@ class Trainer:
         device: torch.device,
         reporter: Reporter,
         stop: StopRequest,
+        speedups: Collection[str] = (),
     ) -> None:
         self.config, self.folder, self.device = config, folder, device
         self.reporter, self.stop = reporter, stop
+        self.speedups = speedups
+        self.ranks = ranks()
         train, looked_at = split_for(dataset, config.selection)
         self.train = train.to(device)
         self.padding, self.flip = dataset.padding, dataset.flip
         self.steps = math.ceil(len(train) / config.batch_size)
         self.student = student.to(device)
-        if len(train) - (self.steps - 1) * config.batch_size == 1:
-            self._try_single_image()
+        self._check_last_batch(len(train) - (self.steps - 1) * config.batch_size)
         self.models = Models(
-            with_precision(self.student, config.precision),
-            {role: with_precision(network.to(device), config.precision) for role, network in teachers.items()},
+            Fast(self.student, config.precision, speedups),
+            {role: Fast(network.to(device), config.precision, speedups) for role, network in teachers.items()},
         )
         self.defense = hyperparameters.make(config.method, config.hyperparameters)
         self.monitor = Monitor(looked_at.to(device), config.selection, config.data.eps, config.seed)
@@ -105,22 +108,35 @@ class Trainer:
                 self._end_epoch(epoch)
         return self._finish()
 
-    def _try_single_image(self) -> None:
-        """Notice before the training that batch normalisation makes nothing of the one image of the last batch."""
+    def _check_last_batch(self, n: int) -> None:
+        """Notice before the training that there is nothing for a process to do in the last batch, of n images.
+
+        Batch normalisation makes nothing of a single image.
+        """
+        if n < self.ranks.size:
+            raise BenchError(
+                f"The last batch of an epoch has {n} images for {self.ranks.size} processes.\n"
+                "Choose another --batch-size, or fewer processes."
+            )
+        if n >= 2 * self.ranks.size:
+            return
         try:
             with torch.no_grad():
                 copy.deepcopy(self.student).train()(to_float(self.train.images[:1]))
         except ValueError as error:
             raise BenchError(
-                f"{len(self.train)} training images in batches of {self.config.batch_size} leave a last batch of one, "
+                f"{len(self.train)} training images in batches of {self.config.batch_size} leave a last batch of "
+                f"{'one' if n == 1 else f'{n} for {self.ranks.size} processes'}, "
                 f"which {self.config.student} cannot be trained on: {error}.\nChoose another --batch-size."
             ) from error
 
     def _begin(self) -> tuple[int, int]:
         """Bring defense and networks to where the run stands; the epoch and step to go on with."""
         config = self.config
-        self.training_step = TrainingStep(self.defense, self.models, config.optimizer, config.schedule, config.epochs)
-        state = self.folder.load_resume(self.reporter.say)
+        self.training_step = TrainingStep(
+            self.defense, self.models, config.optimizer, config.schedule, config.epochs, fused="fused" in self.speedups
+        )
+        state = self.ranks.from_first(self.folder.load_resume(self.reporter.say))
         if state is None:
             self.folder.forget_metrics_after(0, 0)
             return 1, 0
@@ -129,7 +145,8 @@ class Trainer:
             self.training_step.optimizer.load_state_dict(state["optimizer"])
             self.defense.load_state_dict(state["defense"])
             self.best, self.seconds_before = state["best"], state["seconds"]
-            self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
+            # What all ranks had summed up goes on in the first one's sums.
+            self.sums = {name: value.to(self.device) * self.ranks.first for name, value in state["sums"].items()}
             self.count, self.logged, self.logged_count = (
                 state["count"],
                 state["logged"],
@@ -151,7 +168,7 @@ class Trainer:
 
     def _train_epoch(self, epoch: int, first_step: int, advance: Any) -> None:
         plan = plan_epoch(len(self.train), self.config.seed, epoch, self.padding, self.flip)
-        todo = batches(self.train, plan, self.config.batch_size, self.padding, start=first_step)
+        todo = batches(self.train, plan, self.config.batch_size, self.padding, start=first_step, part=self.ranks.part)
         shown = 0.0
         for step, (images, labels, _) in enumerate(todo, start=first_step):
             self._step(to_float(images), labels, epoch, step)
@@ -164,11 +181,11 @@ class Trainer:
             if time.monotonic() - shown > _PROGRESS_SECONDS:
                 self.folder.write_progress(epoch, self.config.epochs, step + 1, self.steps, self.seconds_left())
                 shown = time.monotonic()
-            if self.stop or time.monotonic() - self.saved > _SAVE_SECONDS:
+            if self.ranks.agree(bool(self.stop) or time.monotonic() - self.saved > _SAVE_SECONDS):
                 self._read_sums(epoch, step + 1)
                 self._save(epoch, step + 1)
-            if self.stop:
-                raise self._interrupted(epoch, step + 1)
+                if self.ranks.agree(bool(self.stop)):
+                    raise self._interrupted(epoch, step + 1)
 
     def _interrupted(self, epoch: int, step: int) -> Interrupted:
         return self.stop.interrupt(
@@ -178,18 +195,24 @@ class Trainer:
 
     def _step(self, x: Tensor, y: Tensor, epoch: int, step: int) -> None:
         noise = generator(self.config.seed, "attack", epoch, step, device=self.device)
-        loss = self.training_step(x, y, epoch=epoch, step=step, steps=self.steps, generator=noise)
+        if "channels-last" in self.speedups:
+            x = x.contiguous(memory_format=torch.channels_last)
+        whole = min(self.config.batch_size, len(self.train) - step * self.config.batch_size)
+        first = self.ranks.part(whole).start
+        options: dict[str, Any] = {"generator": noise, "whole": whole, "first": first}
+        loss = self.training_step(x, y, epoch=epoch, step=step, steps=self.steps, **options)
         for name, value in {"loss": loss.total, **loss.terms}.items():
-            value = value.double()
+            value = value.double() * self.ranks.share
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.count += 1
 
     def _read_sums(self, epoch: int, step: int) -> dict[str, float]:
         """The sums over this epoch as numbers; here, and not in every step, a loss that ran away is noticed."""
-        read = {name: value.item() for name, value in self.sums.items()}
+        totals = self.ranks.total(torch.stack(list(self.sums.values()))).tolist() if self.sums else []
+        read = dict(zip(self.sums, totals, strict=True))
         bad = sorted(name for name, value in read.items() if not math.isfinite(value))
         weights = [value.isfinite().all() for value in self.student.state_dict().values()]
-        if not torch.stack(weights).all():
+        if self.ranks.agree(not torch.stack(weights).all()):
             bad.append("the student's weights")
         if bad:
             raise BenchError(
@@ -229,7 +252,7 @@ class Trainer:
     def _look(self, epoch: int) -> dict[str, dict[str, float]]:
         """How the models stand; when a signal asks to stop meanwhile, the run goes on with this look."""
         try:
-            accuracy = self.monitor.look(self.models, self.stop.check)
+            accuracy = self.monitor.look(self.models, self._check_stop)
         except Interrupted as error:
             self._save(epoch, self.steps)
             raise self._interrupted(epoch, self.steps) from error
@@ -238,6 +261,10 @@ class Trainer:
         if warning is not None:
             self.reporter.say(f"Warning: {self.folder.id}, epoch {epoch} of {self.config.epochs}: {warning}")
         return accuracy
+
+    def _check_stop(self) -> None:
+        if self.ranks.agree(bool(self.stop)):
+            raise self.stop.interrupt("Stopped.")
 
     def _looks(self, epoch: int) -> bool:
         selection, epochs = self.config.selection, self.config.epochs
@@ -257,6 +284,7 @@ class Trainer:
         return (time.monotonic() - self.started) / self.done * (self.left - self.done)
 
     def _save(self, epoch: int, step: int) -> None:
+        sums = {name: self.ranks.total(value) for name, value in self.sums.items()}
         self.folder.save_resume(
             {
                 "epoch": epoch,
@@ -269,7 +297,7 @@ class Trainer:
                 "ended": self.ended,
                 "watch": self.watch.state_dict(),
                 "seconds": self.seconds_before + time.monotonic() - self.started,
-                "sums": self.sums,
+                "sums": sums,
                 "count": self.count,
                 "logged": self.logged,
                 "logged_count": self.logged_count,
@@ -285,7 +313,7 @@ class Trainer:
             "in_channels": str(data.in_channels),
             "run": self.folder.id,
         }
-        save_weights(self.folder.path / f"{name}.safetensors", network, metadata)
+        self.folder.save_weights(name, network, metadata)
 
     def _keep_best(self) -> None:
         """Select the student as it is now."""

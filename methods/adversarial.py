@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from attacks.loop import GradientAttack, Objective
 from attacks.pgd import PGD
 from bench.attack import Start
-from bench.defense import Batch, Defense, mode
+from bench.defense import Batch, Defense, attacked, mode
 
 
 @dataclass(kw_only=True)
@@ -47,7 +47,14 @@ class AdversarialDefense(Defense):
         Returns:
             Images in [0, 1], shape (B, C, H, W), without graph. The model is back in its own mode.
         """
+        attack = self.inner_attack()
         with mode(model, training=self.attack_in_train_mode):
-            return self.inner_attack()(
-                model, batch.x, batch.y, noise=batch.noise, generator=batch.generator, objective=objective
-            )
+            return attack(attacked(model), batch.x, batch.y, noise=self.start_noise(attack, batch), objective=objective)
+
+    def start_noise(self, attack: GradientAttack, batch: Batch) -> Tensor | None:
+        """The attack's start noise for this part of the batch: the same for a sample however the batch is divided."""
+        if batch.noise is not None:
+            return batch.noise
+        shape = (batch.whole or len(batch.x), *batch.x.shape[1:])
+        noise = attack.start_noise(shape, batch.x, batch.generator)
+        return None if noise is None else noise[batch.first : batch.first + len(batch.x)]

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.ranks import ranks
+
 
 def decayed(rate: float, epoch: int, milestones: Sequence[int]) -> float:
     """A rate that is multiplied by 0.1 after each milestone epoch (epochs count from 1)."""
@@ -30,7 +32,7 @@ class LossWeights:
 
         a = A / A_first, n = N / N_first; w_nat <- w_nat - rate * (w_nat - n / (a + n)).
         """
-        adv, nat = adv.detach().double(), nat.detach().double()
+        adv, nat = (ranks().across(loss.double()) for loss in (adv, nat))
         if self.first_adv is None or self.first_nat is None:
             self.first_adv, self.first_nat = adv, nat
         relative_adv = adv / self.first_adv.to(adv.device)
@@ -70,7 +72,7 @@ class TemperatureBalance:
             rate: length of the step.
             move_adv: whether the robust teacher's temperature moves too.
         """
-        h_adv, h_nat = entropy_adv.detach().double(), entropy_nat.detach().double()
+        h_adv, h_nat = (ranks().across(entropy.double()) for entropy in (entropy_adv, entropy_nat))
         self.to(h_adv.device)
         if move_adv:
             self.adv = (self.adv - rate * _direction(h_adv, h_nat)).clamp(self.LOW, self.HIGH)

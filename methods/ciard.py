@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from attacks.loop import Objective
 from bench.defense import Batch, Loss, Models
+from bench.ranks import ranks
 from methods.adversarial import AdversarialDefense
 from methods.balance import LossWeights, TemperatureBalance, decayed
 from methods.losses import batch_kl_between, mean_entropy, mean_kl, softened
@@ -122,6 +123,9 @@ class CIARD(AdversarialDefense):
             weight_decay=self.teacher_weight_decay,
         )
 
+    def phases(self) -> dict[str, int]:
+        return {"frozen": 1, "learning": self.epoch_of(self.freeze_epochs) + 1} if self.itt else super().phases()
+
     def teacher_learns(self, epoch: int) -> bool:
         """Whether the robust teacher is trained in this epoch (from 1)."""
         return self.itt and epoch > self.epoch_of(self.freeze_epochs)
@@ -158,12 +162,14 @@ class CIARD(AdversarialDefense):
 
     def after_step(self, batch: Batch, models: Models) -> None:
         """Eq. 8: one step of the robust teacher on CE(r(x*), y)."""
+        if self._robust.training:
+            ranks().agree_on_statistics(self._robust)
         if self._teacher_loss is None:
             return
         for group in self.teacher_optimizer.param_groups:
             group["lr"] = self._teacher_lr(batch.epoch)
         self.teacher_optimizer.zero_grad()
-        self._teacher_loss.backward()
+        ranks().backward(self._teacher_loss, self._robust.parameters())
         self.teacher_optimizer.step()
         self._teacher_loss = None
 
@@ -219,13 +225,17 @@ class CIARD(AdversarialDefense):
             log_target = (target + self.log_offset).log() if self.log_offset else F.log_softmax(teacher_logits, dim=1)
             elements, per_member = target * (log_target - log_student), target.shape[1]
         members = wrong.to(elements.dtype)
-        # A mask and not an index: selecting J's rows would make the host wait for the device to learn |J|.
-        return (elements.sum(1) * members).sum() / (members.sum().clamp_min(1) * per_member)
+        # A mask and not an index: selecting J's rows would make the host wait for the device to learn |J|. A ratio of
+        # means, the lower one over the whole batch, whichever part of it is here.
+        share = ranks().across(members.mean())
+        share = torch.where(share == 0, torch.ones_like(share), share)
+        return (elements.sum(1) * members).mean() / (share * per_member)
 
     def _lambda(self, adv: Tensor, nat: Tensor, push: Tensor) -> Tensor:
         """lambda: `push_weight`, or 10^(min(mag A, mag N) - mag P); a scalar without graph."""
         if self.push_weight >= 0:
             return torch.full_like(push.detach(), self.push_weight)
+        adv, nat, push = (ranks().across(term) for term in (adv, nat, push))
         exponent = torch.minimum(magnitude(adv), magnitude(nat)) - magnitude(push)
         # P = 0 has no direction to push in; the product with any weight counts as 0.
         return torch.where(push.detach() == 0, torch.zeros_like(exponent), 10.0**exponent)

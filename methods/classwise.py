@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from bench.labels import one_hot
+from bench.ranks import ranks
 
 
 class ClassSums:
@@ -25,8 +27,8 @@ class ClassSums:
             classes: how many there are.
         """
         # A product with one-hot labels and not an indexed sum, whose order, hence rounding, is not fixed on a GPU.
-        members = F.one_hot(y, classes).double()
-        sums, counts = values.detach().double() @ members, members.sum(0)
+        members = one_hot(y, classes, torch.float64)
+        sums, counts = ranks().total(values.detach().double() @ members), ranks().total(members.sum(0))
         if self.sums is not None and self.counts is not None:
             sums, counts = self.sums.to(sums.device) + sums, self.counts.to(counts.device) + counts
         self.sums, self.counts = sums, counts

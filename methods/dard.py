@@ -76,9 +76,8 @@ class DARD(AdversarialDefense):
 
     def _branches(self, batch: Batch, x_adv: Tensor, models: Models) -> Loss:
         with mode(models.robust, training=False):
-            x_adv_teacher = self.inner_attack()(
-                models.robust, batch.x, batch.y, noise=batch.noise, generator=batch.generator
-            )
+            attack = self.inner_attack()
+            x_adv_teacher = attack(models.robust, batch.x, batch.y, noise=self.start_noise(attack, batch))
         with torch.no_grad():
             target_clean = softened(softened(models.robust(batch.x)), self.temperature)
             target_adv = softened(softened(models.robust(x_adv_teacher)), self.temperature)

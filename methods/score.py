@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.defense import Batch, Loss, Models, mode
+from bench.labels import one_hot
 from methods.adversarial import AdversarialDefense
 from methods.losses import softened, squared_distance
 
@@ -44,7 +45,7 @@ class SCORE(AdversarialDefense):
         adv = softened(student(x_adv))
         clean = softened(student(batch.x))
         classes = clean.shape[1]
-        error = squared_distance(clean, F.one_hot(batch.y, classes).to(clean.dtype))
+        error = squared_distance(clean, one_hot(batch.y, classes, clean.dtype))
         change = squared_distance(adv, clean)
         total = F.relu(error + self.beta * change - self.bound(classes)).mean()
         return Loss(total, {"error_clean": error.mean(), "change_adv": change.mean()})

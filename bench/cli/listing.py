@@ -106,6 +106,12 @@ def _tables(home: Home) -> list[Row]:
     return [{"number": spec.number, "title": spec.title} for spec in load_specs(home.specs).values()]
 
 
+def _speedups(home: Home) -> list[Row]:
+    from bench.fast import SPEEDUPS
+
+    return [{"name": name, "what it does": text} for name, text in SPEEDUPS.items()]
+
+
 KINDS: dict[str, Callable[[Home], list[Row]]] = {
     "methods": _methods,
     "attacks": _attacks,
@@ -114,6 +120,7 @@ KINDS: dict[str, Callable[[Home], list[Row]]] = {
     "suites": _suites,
     "recipes": _recipes,
     "tables": _tables,
+    "speedups": _speedups,
 }
 
 
@@ -123,7 +130,7 @@ KINDS: dict[str, Callable[[Home], list[Row]]] = {
 @home_option
 @click.pass_obj
 def command(home: Home, kind: str, as_json: bool) -> None:
-    """List methods, attacks, models, datasets, suites, recipes or tables."""
+    """List methods, attacks, models, datasets, suites, recipes, tables or speed-ups."""
     show(KINDS[kind](home), as_json, f"There are no {kind}.")
 
 

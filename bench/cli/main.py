@@ -23,8 +23,9 @@ COMMANDS = {
     "compare": ("bench.cli.compare", "Test whether trained networks differ, with intervals and p-values."),
     "results": ("bench.cli.results", "Check records, and take in those made elsewhere."),
     "figures": ("bench.cli.figures", "Draw accuracy over the epochs, and the clean-robust trade-off."),
+    "profile": ("bench.cli.profile", "Measure what a training step of each method costs."),
     "teacher": ("bench.cli.teacher", "Train or list teachers."),
-    "list": ("bench.cli.listing", "List methods, attacks, models, datasets, suites, recipes or tables."),
+    "list": ("bench.cli.listing", "List methods, attacks, models, datasets, suites, recipes, tables or speed-ups."),
     "status": ("bench.cli.status", "Show what is trained and evaluated."),
     "demo": ("bench.cli.demo", "Train and attack everything on handwritten digits, in minutes."),
 }

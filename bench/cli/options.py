@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,19 +45,32 @@ limit_option: Decorator = click.option(
 )
 
 
+def speed_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--off` and `--deterministic`."""
+    off = click.option("--off", multiple=True, metavar="NAME", help="Do without a speed-up: `bench list speedups`.")
+    deterministic = click.option(
+        "--deterministic", is_flag=True, help="Only algorithms that give the same result twice on this device; slower."
+    )
+    return off(deterministic(function))
+
+
 @contextmanager
-def session(home: Home, device: str) -> Iterator[Any]:
+def session(home: Home, device: str, off: Collection[str] = (), deterministic: bool = False) -> Iterator[Any]:
     """A session whose work finishes its step when a signal asks it to stop."""
     import torch
 
-    from bench.device import choose_device
+    from bench.device import choose_device, prepare
+    from bench.fast import enabled
     from bench.reporting import Reporter
     from bench.session import Session
     from bench.stopping import stop_on_signals
 
+    speedups = enabled(off)
+    chosen = choose_device(device)
+    prepare(chosen, autotune="autotune" in speedups, deterministic=deterministic)
     with stop_on_signals() as stop:
         try:
-            yield Session(home, choose_device(device), Reporter(), stop)
+            yield Session(home, chosen, Reporter(), stop, speedups)
         except torch.OutOfMemoryError as error:
             raise BenchError(
                 f"The GPU's memory is used up: {str(error).split('. ')[0]}.\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bench.cli.options import device_option, home_option, session
+from bench.cli.options import device_option, home_option, session, speed_options
 from bench.home import Home
 
 
@@ -17,6 +17,7 @@ from bench.home import Home
 @click.option("--batch-size", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**31), default=0, show_default=True)
 @device_option
+@speed_options
 @click.option("--precision", type=click.Choice(["32", "bf16"]), default="32", show_default=True)
 @click.option("--limit-train", type=click.IntRange(min=10), help="Train on the first N images only.")
 @click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
@@ -34,6 +35,8 @@ def command(
     batch_size: int | None,
     seed: int,
     device: str,
+    off: tuple[str, ...],
+    deterministic: bool,
     precision: str,
     limit_train: int | None,
     teachers: tuple[str, ...],
@@ -42,9 +45,12 @@ def command(
 ) -> None:
     """Train a student by a defense; called again after an interruption it continues.
 
-    Teachers are found by role: a file named with --teacher, one trained before, or one trained now.
+    Teachers are found by role: a file named with --teacher, one trained before, or one trained now. Started by
+    torchrun (`torchrun --nproc-per-node N -m bench run ...`), all its processes train one run, on parts of each batch.
     """
     from bench import running
+    from bench.ranks import joined
+    from bench.reporting import Reporter
     from bench.teachers import gather
 
     request = running.Request(
@@ -61,8 +67,12 @@ def command(
         settings=settings,
     )
     running.check(request)
-    with session(home, device) as active:
+    with session(home, device, off, deterministic) as active, joined(active.device) as processes:
+        if not processes.first:
+            active.reporter = Reporter.silent()
         folder = running.train(active, request, gather(active, request), restart)
+        if not processes.first:
+            return
         summary = folder.summary()
         if summary is not None and summary.accuracy is not None:
             found = ", ".join(f"{kind} {value:.1%}" for kind, value in summary.accuracy.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bench.cli.options import device_option, home_option, session
+from bench.cli.options import device_option, home_option, session, speed_options
 from bench.home import Home
 
 
@@ -28,6 +28,7 @@ def command() -> None:
 @click.option("--limit-train", type=click.IntRange(min=10), help="Train on the first N images only.")
 @click.option("--restart", is_flag=True, help="Delete the teacher and train it anew.")
 @device_option
+@speed_options
 @home_option
 @click.pass_obj
 def train(
@@ -40,6 +41,8 @@ def train(
     limit_train: int | None,
     restart: bool,
     device: str,
+    off: tuple[str, ...],
+    deterministic: bool,
 ) -> None:
     """Train the teachers that students of a recipe will find, and evaluate each once."""
     from bench import registry, teachers
@@ -57,7 +60,7 @@ def train(
     if method:
         registry.find("methods", method)
     roles: list[Role] = ["clean", "robust"] if role == "both" else ["clean" if role == "clean" else "robust"]
-    with session(home, device) as active:
+    with session(home, device, off, deterministic) as active:
         for each in roles:
             asked = teachers.teacher_request(request, each, limited(active, request))
             folder = teachers.train_teacher(active, asked, restart)

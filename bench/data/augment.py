@@ -7,7 +7,7 @@ nothing else, so a run gives the same images with any batch size, and half an ep
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +84,12 @@ def augment(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: in
 
 
 def batches(
-    split: Split, plan: EpochPlan, batch_size: int, padding: int, start: int = 0
+    split: Split,
+    plan: EpochPlan,
+    batch_size: int,
+    padding: int,
+    start: int = 0,
+    part: Callable[[int], slice] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """The augmented batches of an epoch, on the device of the split.
 
@@ -94,6 +99,7 @@ def batches(
         batch_size: samples a batch; the last batch holds what is left.
         padding: pixels of padding on each side.
         start: number of the first batch to give, to continue an epoch.
+        part: which samples of a batch of so many to give; None: all.
 
     Yields:
         images: uint8, shape (B, C, H, W).
@@ -109,5 +115,7 @@ def batches(
     order, top, left, flip = (drawn.to(device) for drawn in (plan.order, plan.top, plan.left, plan.flip))
     for first in range(start * batch_size, len(split), batch_size):
         indices = order[first : first + batch_size]
+        if part is not None:
+            indices = indices[part(len(indices))]
         images = augment(split.images[indices], top[indices], left[indices], flip[indices], padding)
         yield images, split.labels[indices], indices

@@ -18,6 +18,8 @@ from bench.tabulate.table import Cell, Column, Group, Row, Section, Table
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from bench.costs import CostTable
+
 _MOST_COLUMNS = 12
 
 
@@ -40,6 +42,16 @@ def to_latex_document(tables: Iterable[tuple[Table, Path]], name: str) -> str:
     """
     files = [(table.number, path.name) for table, path in tables]
     return _latex().get_template("tables.tex.j2").render(name=name, files=files)
+
+
+def costs_to_markdown(tables: Iterable[CostTable]) -> str:
+    """Cost tables for GitHub's Markdown."""
+    return _markdown().get_template("costs.md.j2").render(tables=list(tables))
+
+
+def costs_to_latex(tables: Iterable[CostTable]) -> str:
+    """Cost tables as `table` environments to `\\input`, shrunk where wider than the line."""
+    return _latex().get_template("costs.tex.j2").render(tables=list(tables))
 
 
 def to_csv(table: Table) -> str:

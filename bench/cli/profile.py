@@ -1,0 +1,145 @@
+"""`bench profile`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli.options import device_option, home_option, session
+from bench.errors import BenchError, unknown_name
+from bench.home import Home
+
+if TYPE_CHECKING:
+    from bench.profiles import Profile
+
+
+@click.command("profile")
+@click.option("--methods", default="all", show_default=True, help="Names with commas between them, or all.")
+@click.option("--student", default="resnet18", show_default=True, help="The student's architecture.")
+@click.option("--dataset", default="cifar10", show_default=True, help="cifar10, cifar100 or tiny-imagenet; no images.")
+@click.option("--recipe", default="official", show_default=True, help="Whose variants, teachers and batch size.")
+@click.option("--variant", help="Of the methods, instead of the recipe's.")
+@click.option("--batch-size", type=click.IntRange(min=2), help="Instead of the recipe's.")
+@click.option("--precision", type=click.Choice(["32", "bf16"]), default="32", show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Timed steps a method.")
+@click.option("--off", multiple=True, metavar="NAME", help="Do without a speed-up: `bench list speedups`.")
+@click.option("--worth", is_flag=True, help="Also without each speed-up in turn, and without all of them.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@device_option
+@home_option
+@click.pass_obj
+def command(
+    home: Home,
+    methods: str,
+    student: str,
+    dataset: str,
+    recipe: str,
+    variant: str | None,
+    batch_size: int | None,
+    precision: str,
+    steps: int,
+    off: tuple[str, ...],
+    worth: bool,
+    as_json: bool,
+    device: str,
+) -> None:
+    """Measure training steps on random images and weights: time, where it goes, operations, memory.
+
+    The profiles are kept (`results/profiles`), and the cost table of all that are there is written to
+    `results/tables/costs.md`, `.tex` and `.csv`; those without some speed-up stay out of it.
+    """
+    from bench import profiling
+    from bench.fast import SPEEDUPS, has_effect
+    from bench.meters import matmul_peak
+    from bench.profiles import write_profile
+
+    if dataset not in profiling.IMAGES:
+        raise unknown_name("dataset to profile", dataset, profiling.IMAGES)
+    chosen = _methods(methods, variant)
+    with session(home, device, off) as active:
+        kind: Any = precision
+        choices = [off]
+        if worth:
+            felt = [name for name in SPEEDUPS if name not in off and has_effect(name, active.device, kind)]
+            choices += [(*off, name) for name in felt] + [tuple(SPEEDUPS)]
+        peak = matmul_peak(active.device, kind)
+        found: list[Profile] = []
+        for method in chosen:
+            for without in choices:
+                said = f" without {', '.join(without)}" if without else ""
+                active.reporter.say(f"{method}{said}: {steps} steps.")
+                workload = profiling.Workload(
+                    method, student, profiling.IMAGES[dataset], recipe, variant, batch_size, kind, without
+                )
+                for profile in profiling.profile(workload, active.device, steps, peak):
+                    write_profile(home, profile)
+                    found.append(profile)
+    if as_json:
+        click.echo(json.dumps([profile.model_dump(mode="json") for profile in found], indent=1))
+    else:
+        _show(found)
+    _write_costs(home, active.reporter)
+
+
+def _methods(text: str, variant: str | None) -> list[str]:
+    """The methods asked for: names with commas between them, or all that have the variant."""
+    from bench import registry
+    from bench.hyperparameters import method_class
+
+    if text != "all":
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        for name in names:
+            method_class(name)
+        return names
+    every = [(name, found) for name, found in registry.load_all("methods", method_class)]
+    return [
+        name
+        for name, found in every
+        if not isinstance(found, BenchError) and (variant is None or variant in found.variants)
+    ]
+
+
+def _show(found: list[Profile]) -> None:
+    """The cost tables of this call; with several sets of speed-ups, what each is worth."""
+    from bench.cli.listing import show
+    from bench.costs import cost_tables
+
+    for table in cost_tables(profile for profile in found if profile.off == found[0].off):
+        click.echo(table.title)
+        show([dict(zip(table.headers, row, strict=True)) for row in table.rows], False, "")
+        for note in table.notes:
+            click.echo(f"- {note}")
+        click.echo()
+    rows = []
+    for profile in found:
+        base = next((p for p in found if (p.method, p.phase) == (profile.method, profile.phase)), profile)
+        if profile is not base:
+            without = set(profile.off) - set(base.off)
+            rows.append(
+                {
+                    "method": f"{profile.method} {profile.phase}".strip(),
+                    "without": ", ".join(sorted(without)),
+                    "ms/step": f"{1000 * profile.seconds_per_step:.4g}",
+                    "times as long": f"{profile.seconds_per_step / base.seconds_per_step:.2f}",
+                }
+            )
+    if rows:
+        show(rows, False, "")
+
+
+def _write_costs(home: Home, reporter: Any) -> None:
+    from bench.costs import cost_tables, to_csv
+    from bench.files import write_text_atomically
+    from bench.profiles import load_profiles
+    from bench.tabulate.render import costs_to_latex, costs_to_markdown
+
+    tables = cost_tables(profile for profile in load_profiles(home) if not profile.off)
+    for ending, text in (
+        ("md", costs_to_markdown(tables)),
+        ("tex", costs_to_latex(tables)),
+        ("csv", to_csv(tables)),
+    ):
+        write_text_atomically(home.tables / f"costs.{ending}", text)
+    reporter.say(f"The cost table of all profiles: {home.tables / 'costs.md'}.")

@@ -1,0 +1,121 @@
+"""The cost table: what a training step and a whole run of each method take, from what `bench profile` measured."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from bench.hyperparameters import method_class
+from bench.profiles import Profile
+
+HEADERS = (
+    "Defense",
+    "Phase",
+    "ms/step",
+    "images/s",
+    "GFLOP/image",
+    "attack %",
+    "teachers %",
+    "update %",
+    "memory GB",
+    "of peak %",
+    "hours/run",
+    "x SAT",
+)
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """The profiles that may be compared: one machine, one dataset, one student, one precision, the same speed-ups.
+
+    Attributes:
+        rows: a line of texts a profile, in the order of `HEADERS`.
+    """
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+    headers: tuple[str, ...] = HEADERS
+
+
+def cost_tables(profiles: Iterable[Profile]) -> list[CostTable]:
+    """One table for each set of profiles that may be compared, the defenses in alphabetical order."""
+    ordered = sorted(profiles, key=lambda profile: (_conditions(profile), profile.method, -_begins(profile)))
+    return [_table(list(group)) for _, group in groupby(ordered, key=_conditions)]
+
+
+def _conditions(profile: Profile) -> tuple[str, ...]:
+    return (
+        profile.dataset,
+        profile.student,
+        profile.recipe,
+        profile.precision,
+        profile.device,
+        str(profile.threads),
+        str(profile.batch_size),
+        ", ".join(profile.off),
+    )
+
+
+def _begins(profile: Profile) -> int:
+    """Sorts a method's phases: the frozen one first."""
+    return 0 if profile.phase == "learning" else 1
+
+
+def _table(profiles: Sequence[Profile]) -> CostTable:
+    first = profiles[0]
+    sat = sum(profile.phase_share * profile.seconds_per_step for profile in profiles if profile.method == "sat")
+    rows = [_row(profile, sat) for profile in profiles]
+    teachers = sorted({f"{role} {model}" for profile in profiles for role, model in profile.teachers.items()})
+    packages = first.environment.get("packages")
+    torch_version = packages.get("torch") if isinstance(packages, dict) else None
+    return CostTable(
+        title=f"Cost of training {first.student} on {first.dataset}",
+        rows=tuple(rows),
+        notes=(
+            f"{first.recipe} recipe, batches of {first.batch_size}, precision {first.precision}, images of shape "
+            f"{' x '.join(map(str, first.image_shape))}; teachers: {', '.join(teachers) or 'none'}; random weights.",
+            f"Measured on {first.device}, threads: {first.threads}, torch {torch_version}, by `bench profile`; "
+            f"speed-ups switched off: {', '.join(first.off) or 'none'}.",
+            "ms/step: median of "
+            + _range([profile.steps for profile in profiles])
+            + " steps, with half the distance between the quartiles. hours/run: training steps alone, by the recipe's "
+            "epochs and phases, without teachers' training and evaluation.",
+            f"of peak: share of the best matrix product measured here, {first.peak_flops / 1e12:.2f} TFLOP/s. "
+            "GFLOP: convolutions and matrix products of the definition's passes, a multiply-add as two.",
+            "x SAT: seconds a step as a multiple of SAT's." if sat else "x SAT: SAT was not measured.",
+        ),
+    )
+
+
+def _row(profile: Profile, sat: float) -> tuple[str, ...]:
+    return (
+        f"{method_class(profile.method).label} ({profile.variant})",
+        f"{profile.phase}, {profile.phase_share:.0%} of epochs" if profile.phase else "",
+        f"{1000 * profile.seconds_per_step:.4g} ± {1000 * profile.seconds_spread:.2g}",
+        f"{profile.images_per_second:.4g}",
+        f"{profile.flops_per_image / 1e9:.3g}",
+        *(f"{100 * profile.shares[part]:.0f}" for part in ("attack", "teachers", "update")),
+        f"{profile.peak_memory / 1e9:.2f}",
+        f"{100 * profile.fraction_of_peak:.0f}",
+        f"{profile.seconds_of_phase / 3600:.3g}",
+        f"{profile.seconds_per_step / sat:.2f}" if sat else "–",
+    )
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def to_csv(tables: Iterable[CostTable]) -> str:
+    """All tables' rows, each with its table's title."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("Table", *HEADERS))
+    for table in tables:
+        writer.writerows((table.title, *row) for row in table.rows)
+    return stream.getvalue()

@@ -1,0 +1,256 @@
+"""Measures what a training step of a method costs: time and where it goes, operations, memory."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+
+from bench import environment, recipe
+from bench.attack import Attack
+from bench.config import Precision
+from bench.device import prepare
+from bench.fast import Fast, enabled
+from bench.hyperparameters import method_class
+from bench.meters import Clock, Operations, PeakMemory
+from bench.models import build_model
+from bench.profiles import Profile
+from bench.runs import now
+from bench.seeding import generator
+from bench.stepping import TrainingStep
+
+_WARM_UP = 2
+_TIMED_TOGETHER = {"cpu": 1, "cuda": 10}
+"""Steps between two readings of the clock: to wait for a GPU after each would add the wait to the step."""
+_COUNTED_IMAGES = 2
+"""Batch in which operations are counted; their number an image does not depend on it."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a step's cost knows of a dataset.
+
+    Attributes:
+        shape: (C, H, W). train: how many training images there are.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    classes: int
+    train: int
+
+
+IMAGES = {
+    images.name: images
+    for images in (
+        Images("cifar10", (3, 32, 32), 10, 50_000),
+        Images("cifar100", (3, 32, 32), 100, 50_000),
+        Images("tiny-imagenet", (3, 64, 64), 200, 100_000),
+    )
+}
+"""Datasets whose images need not be here to know what a step on them costs."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is measured: a method as a recipe has it, with random weights, which cost what trained ones do.
+
+    Attributes:
+        variant, batch_size: instead of the recipe's.
+        off: speed-ups to do without.
+    """
+
+    method: str
+    student: str
+    images: Images
+    recipe: str = "official"
+    variant: str | None = None
+    batch_size: int | None = None
+    precision: Precision = "32"
+    off: tuple[str, ...] = ()
+
+    @property
+    def teachers(self) -> dict[str, str]:
+        """The teachers' architectures by role, as the recipe has them."""
+        chosen = recipe.load(self.recipe)
+        roles = method_class(self.method).roles
+        return {role: chosen.teacher(role, self.method, self.images.name).model for role in roles}
+
+    def resolved(self) -> Workload:
+        """The same with the recipe's variant and batch size filled in."""
+        variant, training, _ = recipe.load(self.recipe).resolve(self.method, self.images.name, self.student, "student")
+        return replace(self, variant=self.variant or variant, batch_size=self.batch_size or int(training["batch_size"]))
+
+    def networks(self, device: torch.device, wrap: Callable[[nn.Module], nn.Module]) -> dict[str, nn.Module]:
+        """Student and teachers by role on a device."""
+        specs = {"student": self.student, **self.teachers}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            channels, classes = self.images.shape[0], self.images.classes
+            return {role: wrap(build_model(spec, classes, channels).to(device)) for role, spec in specs.items()}
+
+    def step(self, networks: Mapping[str, nn.Module]) -> TrainingStep:
+        """The method's training step on these networks."""
+        teachers = {role: network for role, network in networks.items() if role != "student"}
+        return TrainingStep.from_recipe(
+            self.method,
+            networks["student"],
+            teachers,
+            recipe_name=self.recipe,
+            variant=self.variant,
+            dataset=self.images.name,
+            model=self.student,
+            fused="fused" not in self.off,
+        )
+
+
+def profile(workload: Workload, device: torch.device, steps: int, peak_flops: float) -> list[Profile]:
+    """Measure a workload, once for each phase of its method.
+
+    Args:
+        steps: timed steps, after a few that are not.
+        peak_flops: see `meters.matmul_peak`.
+    """
+    workload = workload.resolved()
+    assert workload.batch_size is not None
+    speedups = enabled(workload.off)
+    prepare(device, autotune="autotune" in speedups)
+    networks = workload.networks(device, lambda network: Fast(network, workload.precision, speedups))
+    step = workload.step(networks)
+    images = torch.rand(workload.batch_size, *workload.images.shape, device=device)
+    if "channels-last" in speedups:
+        images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(workload.batch_size, device=device) % workload.images.classes
+    found = []
+    for name, (epoch, share) in _phases(step).items():
+        runner = Runner(step, images, labels, epoch, device)
+        memory = PeakMemory(device)
+        seconds = runner.seconds(steps)
+        quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
+        found.append(
+            Profile(
+                method=workload.method,
+                variant=workload.variant or "",
+                student=workload.student,
+                teachers=workload.teachers,
+                dataset=workload.images.name,
+                train_images=workload.images.train,
+                image_shape=workload.images.shape,
+                classes=workload.images.classes,
+                batch_size=workload.batch_size,
+                recipe=workload.recipe,
+                epochs=step.epochs,
+                precision=workload.precision,
+                phase=name,
+                phase_share=share,
+                off=tuple(sorted(workload.off)),
+                device=environment.hardware(device),
+                device_type=device.type,
+                threads=torch.get_num_threads(),
+                steps=steps,
+                seconds_per_step=statistics.median(seconds),
+                seconds_spread=(quartiles[2] - quartiles[0]) / 2,
+                flops_per_image=flops_per_image(workload, epoch),
+                shares=runner.shares(networks),
+                peak_memory=memory.read(),
+                peak_flops=peak_flops,
+                environment=environment.describe(device),
+                created=now(),
+            )
+        )
+    del step, networks
+    gc.collect()
+    return found
+
+
+def _phases(step: TrainingStep) -> dict[str, tuple[int, float]]:
+    """The epoch each phase begins with and its share of the run; phases that this run does not reach are left out."""
+    begins = {name: first for name, first in step.defense.phases().items() if first <= step.epochs}
+    ends = [*list(begins.values())[1:], step.epochs + 1]
+    return {name: (first, (end - first) / step.epochs) for (name, first), end in zip(begins.items(), ends, strict=True)}
+
+
+@dataclass
+class Runner:
+    """Repeats one training step on the same batch."""
+
+    step: TrainingStep
+    x: Tensor
+    y: Tensor
+    epoch: int
+    device: torch.device
+    done: int = 0
+
+    def run(self, steps: int) -> None:
+        """Make so many steps."""
+        for _ in range(steps):
+            noise = generator(0, "attack", self.epoch, self.done, device=self.device)
+            self.step(self.x, self.y, epoch=self.epoch, generator=noise)
+            self.done += 1
+
+    def wait(self) -> None:
+        """Wait until the device has done all it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def seconds(self, steps: int) -> list[float]:
+        """Seconds a step, of several steps or groups of steps."""
+        together = min(_TIMED_TOGETHER[self.device.type], steps)
+        self.run(_WARM_UP)
+        found = []
+        for _ in range(steps // together):
+            self.wait()
+            began = time.perf_counter()
+            self.run(together)
+            self.wait()
+            found.append((time.perf_counter() - began) / together)
+        return found
+
+    def shares(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
+        """Where a step's time goes, in a step of its own: every part waits for the device, which is not free."""
+        clock = Clock(self.wait)
+        hooks = []
+        for role, network in networks.items():
+            if role != "student":
+                hooks.append(network.register_forward_pre_hook(lambda *_: clock.enter("teachers")))
+                hooks.append(network.register_forward_hook(lambda *_: clock.leave()))
+        attack, learn = Attack.__call__, self.step.defense.after_step
+
+        def timed_attack(*given: Any, **options: Any) -> Tensor:
+            with clock.part("attack"):
+                return attack(*given, **options)
+
+        def timed_learning(*given: Any) -> None:
+            with clock.part("teachers" if networks.keys() - {"student"} else "update"):
+                learn(*given)
+
+        with (
+            patch.object(Attack, "__call__", timed_attack),
+            patch.object(self.step.defense, "after_step", timed_learning),
+            clock.part("update"),
+        ):
+            self.run(1)
+        for hook in hooks:
+            hook.remove()
+        whole = sum(clock.seconds.values())
+        return {name: clock.seconds.get(name, 0.0) / whole for name in ("attack", "teachers", "update")}
+
+
+def flops_per_image(workload: Workload, epoch: int) -> float:
+    """Floating-point operations an image of one step of the definition, a multiply-add counted as two.
+
+    Counted by PyTorch on the plain networks, on the CPU: matrix products and convolutions; the rest is not counted.
+    """
+    workload = workload.resolved()
+    step = workload.step(workload.networks(torch.device("cpu"), lambda network: network))
+    x = torch.rand(_COUNTED_IMAGES, *workload.images.shape)
+    with Operations() as counter:
+        step(x, torch.zeros(len(x), dtype=torch.int64), epoch=epoch)
+    return counter.total / len(x)

@@ -1,0 +1,47 @@
+"""Runs benchmarks and prints their table: `python -m benchmarks [NAME ...]`.
+
+A benchmark is a module of this folder with `rows(options) -> list[Row]`; its name in `BENCHMARKS` is all that has to be
+added here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+
+import click
+import torch
+
+from benchmarks.timing import to_markdown
+
+BENCHMARKS = ("training",)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a benchmark is run.
+
+    Attributes:
+        repeats: timed turns. batch_size: 0 for the benchmark's own.
+    """
+
+    repeats: int
+    batch_size: int
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(BENCHMARKS))
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Timed turns.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: PyTorch's.")
+@click.option("--batch-size", type=click.IntRange(min=2), default=0, help="Default: each benchmark's own.")
+def main(names: tuple[str, ...], repeats: int, threads: int | None, batch_size: int) -> None:
+    """Compare the harness with code of others, in turns in one process; all benchmarks unless some are named."""
+    if threads:
+        torch.set_num_threads(threads)
+    rows = []
+    for name in names or BENCHMARKS:
+        rows += import_module(f"benchmarks.{name}").rows(Options(repeats, batch_size))
+    click.echo(to_markdown(rows))
+
+
+main()

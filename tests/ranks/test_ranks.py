@@ -1,0 +1,154 @@
+"""Several processes train as one: the definitions in float64, and whole runs started by torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+SCRIPT = Path(__file__).with_name("script.py")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def results(folder: Path, size: int) -> list[dict[str, dict[str, Any]]]:
+    """What the script came to in each of so many processes."""
+    folder.mkdir()
+    port = str(free_port())
+    processes = []
+    for rank in range(size):
+        variables = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(variables if size > 1 else {})}
+        processes.append(subprocess.Popen([sys.executable, str(SCRIPT), str(folder)], env=environment))
+    assert [process.wait(timeout=300) for process in processes] == [0] * size
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(size)]
+
+
+def test_two_and_three_processes_do_what_one_does_in_every_method(tmp_path: Path) -> None:
+    (alone,) = results(tmp_path / "1", 1)
+    for size in (2, 3):  # 13 images: 6 and 7; 4, 4 and 5
+        for rank, found in enumerate(results(tmp_path / str(size), size)):
+            assert found.keys() == alone.keys()
+            for method, tensors in alone.items():
+                assert found[method].keys() == tensors.keys()
+                for name, expected in tensors.items():
+                    torch.testing.assert_close(
+                        found[method][name], expected, rtol=1e-9, atol=1e-12, msg=f"{method}, {name}, rank {rank}"
+                    )
+
+
+PLAIN = '''
+from torch import nn
+
+
+def build(spec, classes, channels):
+    """A small network without batch normalisation."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, stride=2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(144, classes),
+    )
+'''
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A plug-in with a model that has no batch normalisation."""
+    folder = tmp_path / "plain"
+    metadata = folder / "plain-0.1.dist-info"
+    metadata.mkdir(parents=True)
+    (folder / "plain_model.py").write_text(PLAIN)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: plain\nVersion: 0.1\n")
+    (metadata / "entry_points.txt").write_text("[bench.models]\nplain-cnn = plain_model:build\n")
+    return folder
+
+
+def bench_run(plain: Path, home: Path, processes: int, *options: str) -> subprocess.CompletedProcess[str]:
+    """`bench run` on digits, in so many processes."""
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(free_port())]
+    command = [*(launch if processes > 1 else []), "-m", "bench", "run", "--dataset", "digits", "--recipe", "demo"]
+    return subprocess.run(
+        [sys.executable, *command, *options, "--home", str(home)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(plain)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def metrics(home: Path, method: str) -> list[dict[str, Any]]:
+    (path,) = home.glob(f"results/runs/*_{method}_*/metrics.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def teachers(plain: Path, tmp_path: Path) -> list[str]:
+    """Options that name teachers without batch normalisation."""
+    options = []
+    for role, method in (("robust", "sat"), ("clean", "natural")):
+        home = tmp_path / role
+        result = bench_run(plain, home, 1, "--method", method, "--student", "plain-cnn", "--epochs", "3")
+        assert result.returncode == 0, result.stderr
+        options += ["--teacher", f"{role}=plain-cnn@none:{result.stdout.strip()}/best.safetensors"]
+    return options
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["trades", "ciard"])
+def test_torchrun_gives_the_metrics_of_one_process_without_batch_normalisation(
+    method: str, plain: Path, teachers: list[str], tmp_path: Path
+) -> None:
+    """Over an epoch, to 1e-4; CIARD's robust teacher learns from the first step on."""
+    options = ["--method", method, "--student", "plain-cnn", "--epochs", "1"]
+    if method == "ciard":
+        options += [*teachers, "--set", "freeze_epochs=0", "--set", "teacher_lr_decay=false"]
+    logs, weights = [], []
+    for processes in (1, 2):
+        home = tmp_path / str(processes)
+        result = bench_run(plain, home, processes, *options)
+        assert result.returncode == 0, result.stderr
+        folder = Path(result.stdout.strip())  # one line: the first process speaks for all
+        assert json.loads((folder / "environment.json").read_text())["processes"] == processes
+        assert sorted(path.name for path in (home / "results" / "runs").iterdir()) == [folder.name]
+        logs.append(metrics(home, method))
+        weights.append({path.name: load_file(path) for path in folder.glob("*.safetensors")})
+    assert logs[0][-1]["kind"] == "epoch"
+    for mine, theirs in zip(logs[1], logs[0], strict=True):
+        assert mine["terms"] == pytest.approx(theirs["terms"], abs=1e-4)
+        assert mine.keys() == theirs.keys()
+        assert [mine.get(key) for key in ("kind", "epoch", "step", "lr")] == [
+            theirs.get(key) for key in ("kind", "epoch", "step", "lr")
+        ]
+    seen = [{name: kinds["clean"] for name, kinds in log[-1]["accuracy"].items()} for log in logs]
+    assert seen[1] == pytest.approx(seen[0], abs=0.02)
+    assert weights[0].keys() == weights[1].keys()
+    assert ("robust-teacher.safetensors" in weights[0]) == (method == "ciard")
+    for name, tensors in weights[0].items():
+        for key, value in tensors.items():
+            torch.testing.assert_close(weights[1][name][key], value, rtol=0.05, atol=0.01)
+
+
+def test_with_batch_normalisation_processes_hold_the_same_statistics_and_learn(plain: Path, tmp_path: Path) -> None:
+    result = bench_run(plain, tmp_path, 2, "--method", "sat", "--student", "digits-cnn", "--epochs", "4")
+    assert result.returncode == 0, result.stderr
+    last = metrics(tmp_path, "sat")[-1]
+    assert last["accuracy"]["student"]["clean"] > 0.8
+
+
+def test_more_processes_than_images_in_a_batch_are_refused(plain: Path, tmp_path: Path) -> None:
+    options = ("--method", "sat", "--student", "plain-cnn", "--epochs", "1", "--limit-train", "41", "--batch-size", "4")
+    result = bench_run(plain, tmp_path, 2, *options)  # 33 images are left to train on
+    assert result.returncode != 0
+    assert "The last batch of an epoch has 1 images for 2 processes." in result.stderr

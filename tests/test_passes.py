@@ -1,0 +1,151 @@
+"""What one training step computes, counted: no pass more than its definition asks for, and no wait for the device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench.models import build_model
+from bench.stepping import TrainingStep
+
+K = 3
+"""Attack iterations."""
+
+
+class Passes(NamedTuple):
+    """Passes of one network in one step.
+
+    Attributes:
+        graph: forwards whose graph is kept for a gradient. no_graph: the others.
+        images: backwards that give the images' gradient alone. weights: backwards that give the weights'.
+    """
+
+    graph: int = 0
+    no_graph: int = 0
+    images: int = 0
+    weights: int = 0
+
+
+NEVER = Passes()
+STUDENT = Passes(graph=K + 2, images=K, weights=2)
+"""K iterations of the attack, s(x) and s(x*); the one backward of the loss goes through both."""
+
+EXPECTED = {
+    ("natural", "paper", 1): (Passes(graph=1, weights=1), NEVER, NEVER),
+    ("sat", "paper", 1): (Passes(graph=K + 1, images=K, weights=1), NEVER, NEVER),
+    # The attack's target, p(s(x)) in eval mode, is one pass more.
+    ("trades", "paper", 1): (STUDENT._replace(no_graph=1), NEVER, NEVER),
+    ("trades", "official", 1): (Passes(graph=K + 3, no_graph=1, images=K, weights=3), NEVER, NEVER),
+    ("score", "official", 1): (STUDENT._replace(no_graph=1), NEVER, NEVER),
+    # With alpha = 1 s(x) has no gradient; it moves the running statistics.
+    ("ard", "official", 1): (Passes(graph=K + 1, no_graph=1, images=K, weights=1), Passes(no_graph=1), NEVER),
+    ("fair-ard", "official", 1): (Passes(graph=K + 1, no_graph=1, images=K, weights=1), Passes(no_graph=1), NEVER),
+    ("rslad", "official", 1): (STUDENT, Passes(no_graph=1), NEVER),
+    ("absld", "official", 1): (STUDENT, Passes(no_graph=1), NEVER),
+    ("mtard", "official", 1): (STUDENT, Passes(no_graph=1), Passes(no_graph=1)),
+    ("b-mtard", "official", 1): (STUDENT, Passes(no_graph=1), Passes(no_graph=1)),
+    ("dard", "paper", 1): (Passes(graph=K + 1, images=K, weights=1), Passes(no_graph=2), NEVER),
+    ("pgdard", "paper", 1): (Passes(graph=K + 1, images=K, weights=1), Passes(no_graph=2), NEVER),
+    # The released form attacks the teacher too.
+    ("dard", "released", 1): (STUDENT, Passes(graph=K, no_graph=2, images=K), NEVER),
+    ("ciard", "official", 1): (STUDENT, Passes(no_graph=1), Passes(no_graph=2)),
+    ("ciard", "official", 100): (STUDENT, Passes(graph=1, weights=1), Passes(no_graph=2)),
+    # Its attack goes through the clean teacher as well (Eq. 6).
+    ("ciard", "paper", 1): (STUDENT, Passes(no_graph=1), Passes(graph=K, no_graph=2, images=K)),
+    ("ciard", "paper", 100): (STUDENT, Passes(graph=1, weights=1), Passes(graph=K, no_graph=2, images=K)),
+}
+
+
+class Counting(TorchDispatchMode):
+    """Counts, below autograd, the convolutions of each network, their gradients, and what would wait for a GPU."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "is_nonzero", "bincount", "unique", "item")
+
+    def __init__(self, networks: dict[str, nn.Module]) -> None:
+        super().__init__()
+        # One convolution of each network, told by its weight, stands for a pass of the whole network.
+        self.owner = {}
+        for name, network in networks.items():
+            conv = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+            self.owner[conv.weight.data_ptr()] = name
+        self.passes: Counter[tuple[str, str]] = Counter()
+        self.waits: list[str] = []
+        self.graphs: Counter[str] = Counter()
+        for name, network in networks.items():
+            network.register_forward_hook(lambda _m, _x, logits, name=name: self._note(name, logits))
+
+    def _note(self, name: str, logits: torch.Tensor) -> None:
+        if logits.requires_grad:
+            self.graphs[name] += 1
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in self.WAITS or (name == "index" and any(_is_mask(index) for index in args[1])):
+            self.waits.append(name)
+        if name == "convolution" and args[1].data_ptr() in self.owner:
+            self.passes[self.owner[args[1].data_ptr()], "forward"] += 1
+        if name == "convolution_backward" and args[2].data_ptr() in self.owner:
+            kind = "weights" if args[-1][1] else "images"
+            self.passes[self.owner[args[2].data_ptr()], kind] += 1
+        return func(*args, **(kwargs or {}))
+
+    def of(self, network: str) -> Passes:
+        """The passes of a network; a graph is kept where a gradient went back through it."""
+        forward, images, weights = (self.passes[network, kind] for kind in ("forward", "images", "weights"))
+        return Passes(images + weights, forward - images - weights, images, weights)
+
+
+def _is_mask(index: Any) -> bool:
+    return isinstance(index, torch.Tensor) and index.dtype == torch.bool
+
+
+def _step(method: str, variant: str, epoch: int) -> tuple[TrainingStep, dict[str, nn.Module]]:
+    torch.manual_seed(0)
+    networks = {name: build_model("digits-cnn", 10, 1) for name in ("student", "robust", "clean")}
+    needed = {name: networks[name] for name in ("robust", "clean") if EXPECTED[method, variant, epoch][1:] != NEVER}
+    roles = _roles(method)
+    step = TrainingStep.from_recipe(
+        method,
+        networks["student"],
+        {role: needed[role] for role in roles},
+        variant=variant,
+        settings={} if method == "natural" else {"steps": K},
+    )
+    return step, networks
+
+
+def _roles(method: str) -> tuple[str, ...]:
+    from bench.hyperparameters import method_class
+
+    return method_class(method).roles
+
+
+@pytest.mark.parametrize(("method", "variant", "epoch"), EXPECTED)
+def test_a_step_makes_the_passes_of_its_definition_and_waits_for_nothing(method: str, variant: str, epoch: int) -> None:
+    step, networks = _step(method, variant, epoch)
+    x, y = torch.rand(8, 1, 8, 8), torch.arange(8) % 10
+    step(x, y, epoch=epoch)  # what is set up in the first step is no part of one
+    with Counting(networks) as counting:
+        step(x, y, epoch=epoch)
+    assert counting.waits == []
+    found = tuple(counting.of(name) for name in ("student", "robust", "clean"))
+    assert found == EXPECTED[method, variant, epoch]
+    # A graph that no gradient goes through would have passed for none.
+    assert counting.graphs == {name: each.graph for name, each in zip(networks, found, strict=True) if each.graph}
+
+
+def test_the_count_notices_a_pass_too_many() -> None:
+    step, networks = _step("sat", "paper", 1)
+    x, y = torch.rand(8, 1, 8, 8), torch.arange(8) % 10
+    networks["student"].register_forward_pre_hook(lambda module, inputs: None)
+    with Counting(networks) as counting:
+        step(x, y)
+        networks["student"](x)
+        float(x.sum())
+    assert counting.of("student") == Passes(graph=K + 1, no_graph=1, images=K, weights=1)
+    assert counting.waits == ["_local_scalar_dense"]
