@@ -24,6 +24,7 @@ from bench.files import atomic_path
 from bench.models import build_model, normalises_itself, split_spec, try_out
 from bench.models.match import Misfit, constants, identify, misfit
 from bench.models.normalise import NONE, applicable, normalise, statistics
+from bench.texts import one_line
 
 SPEC_KEY = "model_spec"
 """The metadata key that holds the model's spec, and by which the harness knows its own files."""
@@ -31,6 +32,8 @@ SPEC_KEY = "model_spec"
 REQUIRED_METADATA = (SPEC_KEY, "num_classes", "in_channels")
 
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "student")
+_MOST_NESTS = 10
+_LONGEST_SPEC = 100
 _WRAPPERS = ("module.", "_orig_mod.")  # DataParallel's prefix and torch.compile's
 _OTHER_FILE = "Choose another file or another dataset."
 _SAMPLE = 512
@@ -112,6 +115,7 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         state, metadata = _read_safetensors(path)
     else:
         state, metadata = _unwrap(path, _read_torch(path)), {}
+    _check_plain(path, state)
     return (state if SPEC_KEY in metadata else _clean(state)), metadata
 
 
@@ -212,7 +216,7 @@ def _read_torch(path: Path) -> Any:
     except Exception as error:  # bytes of any origin make the reader raise nearly anything
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused is not None or "TorchScript" in str(error):
-            what = f"Python objects ({refused[1]})" if refused is not None else "a TorchScript program"
+            what = f"Python objects ({one_line(refused[1])})" if refused is not None else "a TorchScript program"
             raise BenchError(
                 f"{path} holds {what}, not only weights; to read it could run foreign code.\n"
                 "Where it was made, save the weights alone: torch.save(model.state_dict(), FILE)."
@@ -224,19 +228,32 @@ def _read_torch(path: Path) -> Any:
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
-    """The state dict in a loaded file, however deep it is nested."""
-    entries = content if isinstance(content, Mapping) else {}
-    if entries and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in entries.items()):
-        return {key: value.detach() for key, value in entries.items()}
-    for name in _NESTS:
-        if isinstance(entries.get(name), Mapping):
-            return _unwrap(path, entries[name])
-    keys = ", ".join(str(key) for key in list(entries)[:6])
+    """The state dict in a loaded file, nested or not."""
+    for _ in range(_MOST_NESTS):
+        entries = content if isinstance(content, Mapping) else {}
+        if entries and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in entries.items()):
+            return {key: value.detach() for key, value in entries.items()}
+        inner = next((name for name in _NESTS if isinstance(entries.get(name), Mapping)), None)
+        if inner is None:
+            break
+        content = entries[inner]
+    keys = one_line(", ".join(str(key)[:40] for key in list(entries)[:6]))
     what = f"the entries {keys}" if keys else f"a {type(content).__name__}"
     raise BenchError(
         f"{path} holds no state dict, but {what}.\n"
         "Save the weights alone: torch.save(model.state_dict(), FILE), or under the key 'state_dict'."
     )
+
+
+def _check_plain(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse what no network's weights are: sparse, quantised, complex or empty-handed tensors, invisible names."""
+    for key, value in state.items():
+        plain = value.layout is torch.strided and not (value.is_quantized or value.is_complex() or value.is_meta)
+        if not plain or key != one_line(key):
+            raise BenchError(
+                f"{path} holds {one_line(key)!r}, which is no layer's weights.\n"
+                "Where it was made, save the weights alone: torch.save(model.state_dict(), FILE)."
+            )
 
 
 def _clean(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -256,6 +273,10 @@ def _load(
     in_channels: int,
 ) -> tuple[nn.Module, str]:
     stored = metadata.get(SPEC_KEY)
+    if stored is not None and stored != one_line(stored)[:_LONGEST_SPEC]:
+        raise BenchError(
+            f"{path} calls its model {one_line(stored)[:_LONGEST_SPEC]!r}, which none is called.\n{_OTHER_FILE}"
+        )
     if spec is not None and stored is not None:
         _check_agreement(path, spec, stored)
     resolved = stored or spec or _infer(path, state, num_classes, in_channels)

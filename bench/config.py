@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.attack import Protocol
 from bench.recipe import Optimizer, Selection
 from bench.schedule import Schedule
+
+SCHEMA_VERSION: Final = 1
 
 Role = Literal["clean", "robust"]
 Precision = Literal["32", "bf16"]
@@ -50,7 +52,7 @@ class RunConfig(_Frozen):
     recipe's name it makes the `setting`, within which results may be compared.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = SCHEMA_VERSION
     method: str
     label: str
     variant: str

@@ -8,6 +8,7 @@ import multiprocessing.context
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from rich.console import Console
 
 from bench import registry, teachers
 from bench.config import Role
+from bench.errors import BenchError
 from bench.evaluating import Evaluation
 from bench.home import Home
 from bench.records import read_records
 from bench.reporting import Reporter
 from bench.running import Request, check, train
 from bench.session import Session
-from bench.stopping import stop_on_signals
+from bench.stopping import Interrupted, stop_on_signals
 from bench.suites import suite_named
 from bench.tabulate import render_tables
 
@@ -100,36 +102,56 @@ def _work_off(session: Session, description: str, jobs: Iterable[Future[list[str
     with session.reporter.task(description, len(pending)) as advance:
         while pending:
             done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            if session.stop:
+                for worker in multiprocessing.active_children():  # who may not have got the signal themselves
+                    worker.terminate()
+                session.stop.check()
             for future in done:
-                for line in future.result():
+                for line in _result(future):
                     session.reporter.say(line)
                 advance(1)
-            if session.stop:
-                raise session.stop.interrupt(
-                    "Stopped; what is finished stays.\nRun the same command again to continue."
-                )
+
+
+def _result(job: Future[list[str]]) -> list[str]:
+    try:
+        return job.result()
+    except BrokenProcessPool as error:
+        raise BenchError(
+            "A worker process was killed, perhaps because the memory is used up.\n"
+            "Run the same command again to continue."
+        ) from error
+
+
+@contextmanager
+def _worker(root: Path, device: str) -> Iterator[tuple[Session, list[str]]]:
+    """A session in a worker process, and the lines it has said; the process ends when a signal stops its job.
+
+    It must not wait for another one: nobody would send it any.
+    """
+    reporter = Lines()
+    with stop_on_signals() as stop:
+        try:
+            yield Session(Home(root), torch.device(device), reporter, stop), reporter.lines
+        except Interrupted as error:
+            os._exit(error.exit_code)
 
 
 def _train_teacher(root: Path, device: str, role: Role) -> list[str]:
     """One teacher from nothing to its record, in a process of its own; what it has to say."""
-    reporter = Lines()
-    with stop_on_signals() as stop:
-        session = Session(Home(root), torch.device(device), reporter, stop)
+    with _worker(root, device) as (session, lines):
         request = Request(method="ciard", student=STUDENTS[0], dataset=DATASET, recipe=RECIPE)
         teachers.evaluate_once(session, request, teachers.find(session, request, role))
-    return reporter.lines
+    return lines
 
 
 def _train_and_attack(root: Path, device: str, request: Request) -> list[str]:
     """One student from nothing to its records, in a process of its own; what it has to say."""
-    reporter = Lines()
-    with stop_on_signals() as stop:
-        session = Session(Home(root), torch.device(device), reporter, stop)
+    with _worker(root, device) as (session, lines):
         folder = train(session, request, teachers.gather(session, request))
         in_table_3 = request.student == STUDENTS[0] and not request.settings
         for name, limit in (*SUITES, AUTOATTACK) if in_table_3 else SUITES:
             Evaluation(session, suite_named(name), "official", limit).run(folder)
-    return reporter.lines
+    return lines
 
 
 class Lines(Reporter):

@@ -8,13 +8,13 @@ from dataclasses import MISSING, fields
 from fractions import Fraction
 from typing import Any, get_args, get_origin, get_type_hints
 
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from bench import registry
 from bench.data.dataset import LINF_EPS
 from bench.defense import Defense
 from bench.errors import BenchError, unknown_name
+from bench.texts import parse_yaml
 
 
 def method_class(name: str) -> type[Defense]:
@@ -88,8 +88,8 @@ def _read(text: str, hint: Any) -> Any:
     if get_origin(hint) is tuple and text.strip().startswith("(") and text.strip().endswith(")"):
         text = f"[{text.strip()[1:-1]}]"
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text)
+    except ValueError:
         return text
 
 

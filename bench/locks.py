@@ -64,11 +64,11 @@ class Busy(BenchError):
 
     def __init__(self, what: str, path: Path, owner: Owner | None) -> None:
         self.path, self.owner = path, owner
+        self._made_of = what, path, owner
         super().__init__(
             f"{what} by {owner or 'another process'}.\n"
             f"Wait until it is finished, or stop it. If it is dead, delete {path}; then run the command again."
         )
-        self._made_of = (what, path, owner)
 
     def __reduce__(self) -> tuple[type[Busy], tuple[str, Path, Owner | None]]:
         # An exception is pickled by its message alone unless told otherwise; other processes of the run get this one.

@@ -11,12 +11,12 @@ from fnmatch import fnmatchcase
 from importlib.resources import files
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.attack import Protocol
 from bench.errors import BenchError, unknown_name
 from bench.schedule import Schedule
+from bench.texts import first_mistake, one_line, parse_yaml
 
 
 class _Frozen(BaseModel):
@@ -146,10 +146,20 @@ def load(name: str) -> Recipe:
     """Read a recipe by its name."""
     if name not in names():
         raise unknown_name("recipe", name, names())
-    text = (files("bench") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    return parse(name, (files("bench") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def parse(name: str, text: str) -> Recipe:
+    """A recipe from its YAML.
+
+    Raises:
+        BenchError: the text is no recipe (says what is wrong and where).
+    """
     try:
-        return Recipe.model_validate({"name": name, **yaml.safe_load(text)})
+        content = parse_yaml(text)
+        return Recipe.model_validate({"name": name, **content} if isinstance(content, dict) else content)
     except ValidationError as error:
-        raise BenchError(
-            f"The recipe {name!r} is not valid: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}"
-        ) from error
+        reason = first_mistake(error)
+    except (ValueError, TypeError) as error:  # no YAML, or keys that are no text
+        reason = one_line(str(error))
+    raise BenchError(f"The recipe {name!r} is not valid: {reason}.\nRepair its YAML file.")

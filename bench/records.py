@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bench.errors import BenchError
 from bench.files import write_text_atomically
 from bench.statistics import wilson_interval
+from bench.texts import first_mistake, newer_version, one_line
 
 SCHEMA_VERSION: Final = 1
 
@@ -239,19 +240,22 @@ def read_record(path: Path) -> Record:
     """
     try:
         text = path.read_text(encoding="utf-8")
+        newer = newer_version(text, SCHEMA_VERSION)
+        if newer is not None:
+            raise BenchError(f"The record {path} was {newer}.\nWithout that, move it to another folder.")
         record = Record.model_validate_json(text)
+        intact = record.digest == content_digest(text)
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(
             f"The record {path} cannot be read: {error}.\nRestore it, or delete it and evaluate again."
         ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "content"
+    except (ValidationError, ValueError, ArithmeticError, RecursionError) as error:
+        reason = first_mistake(error) if isinstance(error, ValidationError) else one_line(str(error))
         raise BenchError(
-            f"The record {path} is not valid: {place}: {first['msg']}.\n"
+            f"The record {path} is not valid: {reason}.\n"
             "Records are never edited: restore it, or delete it and run `bench eval` again."
         ) from error
-    if record.digest != content_digest(text):
+    if not intact:
         raise BenchError(
             f"The record {path} was changed after it was written: its digest does not match its content.\n"
             "Records are never edited: restore it, or delete it and run `bench eval` again."

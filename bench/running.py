@@ -21,6 +21,7 @@ from bench.recipe import Recipe, Training
 from bench.runs import RunFolder, WatchedFolder
 from bench.seeding import derive
 from bench.session import Session, absolute_spec
+from bench.texts import first_mistake
 from bench.training import Trainer
 
 _LOOK_AGAIN = 2.0
@@ -211,5 +212,6 @@ def _training(chosen: Recipe, values: dict[str, Any]) -> Training:
     try:
         return Training.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BenchError(f"The recipe {chosen.name!r} is not valid: {first['loc']}: {first['msg']}.") from error
+        raise BenchError(
+            f"The recipe {chosen.name!r} is not valid: {first_mistake(error)}.\nRepair its YAML file."
+        ) from error

@@ -14,6 +14,7 @@ summary.json       written when the run is finished: what was selected, and how
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,10 +29,11 @@ from torch import nn
 
 from bench import locks, resuming
 from bench.checkpoints import save_weights
-from bench.config import RunConfig
+from bench.config import SCHEMA_VERSION, RunConfig
 from bench.errors import BenchError
 from bench.files import cannot_write, write_text_atomically
 from bench.home import Home
+from bench.texts import first_mistake, newer_version
 
 State = Literal["not run", "running", "interrupted", "trained"]
 
@@ -83,7 +85,7 @@ class RunFolder:
     @classmethod
     def of(cls, home: Home, run_id: str) -> RunFolder:
         """The folder of a run in a home, which may not exist yet."""
-        if Path(run_id).name != run_id or run_id in {"", ".", ".."}:
+        if re.fullmatch(r"[A-Za-z0-9._-]+", run_id) is None or run_id in {".", ".."}:
             raise BenchError(f"{run_id!r} is no run id.\n`bench status` lists the runs there are.")
         return cls(home.runs / run_id)
 
@@ -226,7 +228,7 @@ class RunFolder:
             try:
                 line = json.loads(text)
                 lines.append({**line, "kind": line["kind"], "epoch": int(line["epoch"]), "step": int(line["step"])})
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 continue
         return lines
 
@@ -293,14 +295,16 @@ def now() -> str:
 
 def _read(path: Path, model: type[Any]) -> Any:
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        newer = newer_version(text, SCHEMA_VERSION)
+        if newer is not None:
+            raise BenchError(f"{path} was {newer}.\nOr start the run again with --restart.")
+        return model.model_validate_json(text)
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(
             f"{path} cannot be read: {error}.\nRestore it, or start the run again with --restart."
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "content"
         raise BenchError(
-            f"{path} is not valid: {place}: {first['msg']}.\nRestore it, or start the run again with --restart."
+            f"{path} is not valid: {first_mistake(error)}.\nRestore it, or start the run again with --restart."
         ) from error

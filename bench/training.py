@@ -212,12 +212,12 @@ class Trainer:
         read = dict(zip(self.sums, totals, strict=True))
         bad = sorted(name for name, value in read.items() if not math.isfinite(value))
         weights = [value.isfinite().all() for value in self.student.state_dict().values()]
-        if not torch.stack(weights).all():
+        if self.ranks.agree(not torch.stack(weights).all()):
             bad.append("the student's weights")
         if bad:
             raise BenchError(
-                f"{self.folder.id}: no longer finite: {', '.join(bad)}; it happened after step {self.checked[1]} of "
-                f"epoch {self.checked[0]} and by step {step} of epoch {epoch}.\nWhat was saved before is kept in "
+                f"{self.folder.id}: no longer finite: {', '.join(bad)}; it happened between step {self.checked[1]} of "
+                f"epoch {self.checked[0]} and step {step} of epoch {epoch}.\nThe last good state is kept in "
                 f"{self.folder.path}. Train with a smaller weight of that term (--set) or with --precision 32."
             )
         self.checked = (epoch, step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -71,6 +72,7 @@ def test_one_process_has_it_and_is_named_with_its_age(lock: Path) -> None:
         with pytest.raises(Busy) as caught, held(lock, "it is done"):
             pass
     message = str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == message
     assert re.search(rf"it is done by process {process.pid} on \S+ since 20\S+ \(\d+ s\)\.", message), message
     assert f"delete {lock}" in message
     assert len(message.splitlines()) == 2

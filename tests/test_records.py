@@ -150,7 +150,7 @@ def _set(*keys: str) -> Callable[[dict[str, Any], Any], None]:
         (("results", "pgd-sat", "final"), "?", "base64|padding|Only"),
         (("digest",), "", "digest"),
         (("digest",), "0" * 64, "digest"),
-        (("schema_version",), 2, "schema_version"),
+        (("schema_version",), 2, "newer version"),
         (("surprise",), 1, "surprise"),
     ],
 )

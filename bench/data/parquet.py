@@ -19,6 +19,7 @@ from bench.data.dataset import Dataset
 from bench.data.decode import Encoded, decode_splits
 from bench.data.places import folder_argument
 from bench.errors import BenchError
+from bench.texts import one_line
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label")
@@ -93,9 +94,12 @@ def _opened(file: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(file) as opened:
             yield opened
-    except (pa.ArrowException, OSError) as error:
+    except BenchError:
+        raise
+    except Exception as error:  # the reader lets through nearly anything that a damaged file makes it stumble over
         raise BenchError(
-            f"{file} cannot be read: {error}.\nIt is truncated or no parquet file: delete it and fetch it again."
+            f"{file} cannot be read: {one_line(str(error))}.\n"
+            "It is truncated or no parquet file: delete it and fetch it again."
         ) from error
 
 
@@ -106,9 +110,9 @@ def _read_part(files: list[Path]) -> _Part:
     image_column = _choose(schema, IMAGE_COLUMNS, files[0])
     label_column = _choose(schema, LABEL_COLUMNS, files[0])
     kind = schema.field(image_column).type
-    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+    if not _holds_bytes(kind):
         raise BenchError(
-            f"The column {image_column} of {files[0]} is {kind}, not a struct with the images' bytes.\n"
+            f"The column {image_column} of {files[0]} is {one_line(str(kind))}, not a struct with the images' bytes.\n"
             "Store the dataset with embedded images, as the Hugging Face hub does."
         )
     labels = torch.from_numpy(np.concatenate([_read_labels(file, label_column, schema) for file in files]))
@@ -117,12 +121,18 @@ def _read_part(files: list[Path]) -> _Part:
     return _Part(files, image_column, labels, _names(schema, label_column))
 
 
+def _holds_bytes(kind: pa.DataType) -> bool:
+    """Whether a column's type is a struct with `bytes`; text there could be the path of any file of this machine."""
+    at = kind.get_field_index("bytes") if pa.types.is_struct(kind) else -1
+    return at >= 0 and (pa.types.is_binary(kind.field(at).type) or pa.types.is_large_binary(kind.field(at).type))
+
+
 def _choose(schema: pa.Schema, candidates: Sequence[str], file: Path) -> str:
     for candidate in candidates:
         if candidate in schema.names:
             return candidate
     raise BenchError(
-        f"{file} has no column {' or '.join(candidates)}; it has {', '.join(schema.names) or 'none'}.\n"
+        f"{file} has no column {' or '.join(candidates)}; it has {one_line(', '.join(schema.names)) or 'none'}.\n"
         "Rename the column, or give another dataset."
     )
 
@@ -134,7 +144,8 @@ def _read_labels(file: Path, column: str, schema: pa.Schema) -> np.ndarray:
         labels = opened.read(columns=[column]).column(0)
     if not pa.types.is_integer(labels.type) or labels.null_count:
         raise BenchError(
-            f"The column {column} of {file} is of type {labels.type}, with {labels.null_count} empty rows.\n"
+            f"The column {column} of {file} is of type {one_line(str(labels.type))}, "
+            f"with {labels.null_count} empty rows.\n"
             "Give every row a whole number, the index of its class."
         )
     return np.asarray(labels.to_numpy(), dtype=np.int64)

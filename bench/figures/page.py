@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.files import atomic_path, write_text_atomically
+from bench.tabulate import escape
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +43,8 @@ _STYLE: dict[str, Any] = {
     # TrueType, which journals ask for, and text that stays text.
     "pdf.fonttype": 42,
     "svg.hashsalt": "ard-bench",
+    # Names come from files: a dollar sign in one is no formula.
+    "text.parse_math": False,
 }
 
 
@@ -72,7 +75,8 @@ class Drawing:
         stream = io.StringIO()
         writer = csv.DictWriter(stream, list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self.rows)
+        for row in self.rows:
+            writer.writerow({key: escape.csv(value) if isinstance(value, str) else value for key, value in row.items()})
         write_text_atomically(paths[2], stream.getvalue())
         return paths
 

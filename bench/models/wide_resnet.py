@@ -63,6 +63,9 @@ class WideResNet(nn.Module):
         return self.fc(F.adaptive_avg_pool2d(out, 1).flatten(1))
 
 
+_DEEPEST, _WIDEST = 1000, 64
+
+
 def build_wide_resnet(name: str, num_classes: int, in_channels: int) -> nn.Module:
     """Build `wrn-D-W`: depth D = 6n + 4, W times as wide as a ResNet.
 
@@ -73,6 +76,10 @@ def build_wide_resnet(name: str, num_classes: int, in_channels: int) -> nn.Modul
     if match is None:
         raise BenchError(f"{name!r} is no WideResNet.\nWrite wrn-DEPTH-WIDTH, for example wrn-34-10.")
     depth, widen = int(match[1]), int(match[2])
+    if depth > _DEEPEST or widen > _WIDEST:  # the name may come from a file that means harm
+        raise BenchError(
+            f"{name!r} is larger than any WideResNet.\nDepth and width are at most {_DEEPEST} and {_WIDEST}."
+        )
     if depth < 10 or depth % 6 != 4 or widen < 1:
         nearest = max(10, 6 * round((depth - 4) / 6) + 4)
         raise BenchError(
@@ -87,5 +94,6 @@ def name_from_weights(state: Mapping[str, Tensor]) -> str | None:
     blocks = {match[1] for key in state if (match := re.fullmatch(r"block1\.layer\.(\d+)\.conv1\.weight", key))}
     if not blocks or "block1.layer.0.conv1.weight" not in state:
         return None
-    width = state["block1.layer.0.conv1.weight"].shape[0]
+    shape = state["block1.layer.0.conv1.weight"].shape
+    width = shape[0] if len(shape) == 4 else 0
     return f"wrn-{6 * len(blocks) + 4}-{width // 16}" if width >= 16 else None

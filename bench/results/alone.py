@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from bench.attack import Protocol
 from bench.errors import BenchError
 from bench.records import AttackResult, Record, unpack
-from bench.tabulate.escape import is_visible
+from bench.texts import is_visible
 
 Kind = Literal["error", "warning"]
 

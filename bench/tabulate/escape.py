@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from bench.texts import one_line
+
 _MARKDOWN = {
     **{mark: "\\" + mark for mark in "\\`*_[]~$#"},
     # As entities: a backslash does not help against HTML, nor everywhere against a table's own bar.
@@ -42,6 +44,7 @@ _LATEX = {
     "ł": r"{\l}",
     "Ł": r"{\L}",
 }
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _ACCENTS = {
     "\u0300": "`",
     "\u0301": "'",
@@ -71,14 +74,18 @@ def latex(text: str) -> str:
     return "".join(_latex_mark(mark) for mark in one_line(text)).replace("--", "-{}-")
 
 
-def one_line(text: str) -> str:
-    """Without line breaks, and without invisible marks such as those that turn the reading direction."""
-    visible = (" " if mark.isspace() else mark for mark in text if mark.isspace() or is_visible(mark))
-    return " ".join("".join(visible).split())
+def csv(text: str) -> str:
+    """Text that a spreadsheet shows as it is: what it would take for a formula begins with an apostrophe."""
+    line = one_line(text)
+    return f"'{line}" if line.startswith(_FORMULA) and not _is_number(line) else line
 
 
-def is_visible(mark: str) -> bool:
-    return unicodedata.category(mark) not in ("Cc", "Cf", "Cs")
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _latex_mark(mark: str) -> str:

@@ -61,7 +61,7 @@ def to_csv(table: Table) -> str:
     writer = csv.DictWriter(stream, list(lines[0]) if lines else ["table"], lineterminator="\n")
     writer.writeheader()
     for line in lines:
-        writer.writerow({name: escape.one_line(str(text)) for name, text in line.items() if text is not None})
+        writer.writerow({name: escape.csv(str(text)) for name, text in line.items() if text is not None})
     return stream.getvalue()
 
 

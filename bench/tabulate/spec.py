@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -18,6 +17,7 @@ from pydantic import (
 
 from bench.errors import BenchError
 from bench.tabulate.resources import table_files
+from bench.texts import first_mistake, one_line, parse_yaml
 
 PublishedQuantity = Literal["clean", "robust", "weighted"]
 Quantity = Literal["clean", "robust", "weighted", "worst_class", "cost"]
@@ -138,14 +138,12 @@ def read_spec(path: Path) -> TableSpec:
         BenchError: the file cannot be read, is no YAML or no spec (says what is wrong and where).
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
         return TableSpec.model_validate(content, context={"folder": path.parent})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        reason = f"{place}: {first['msg']}" if place else first["msg"]
+        reason = first_mistake(error)
+    except (OSError, ValueError) as error:
+        reason = one_line(str(error))
     raise BenchError(f"The table spec {path} is not valid: {reason}.\nRepair the file, or take it out of its folder.")
 
 

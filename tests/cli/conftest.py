@@ -7,9 +7,11 @@ each would take minutes. What is about processes (signals, locks, plug-ins, the 
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -110,6 +112,47 @@ def process(start: Start) -> Bench:
         return Result(running.returncode, out, err)
 
     return run
+
+
+Sit = Callable[..., tuple[int, float, str]]
+
+
+@pytest.fixture(scope="session")
+def sit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit]:
+    """sit(*argv, home=..., event="step", count=3, delay=0.01): (exit code, seconds after the signal, what it said).
+
+    The command in a process forked for it, which gets a signal (`number`) at a moment; see sittings.py.
+    """
+    log = tmp_path_factory.mktemp("sittings") / "log"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("sittings.py"))],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+
+        def once(
+            *argv: object,
+            home: Path,
+            event: str = "",
+            count: int = 1,
+            delay: float = 0.0,
+            number: int = signal.SIGKILL,
+            save_seconds: float = 300.0,
+        ) -> tuple[int, float, str]:
+            order = {"argv": [*map(str, argv), "--home", str(home)], "log": str(log), "save_seconds": save_seconds}
+            order |= {"event": event, "count": count, "delay": delay, "signal": int(number)}
+            print(json.dumps(order), file=server.stdin, flush=True)
+            answer = json.loads(server.stdout.readline())
+            return answer["code"], answer["seconds"], log.read_text()
+
+        yield once
+        server.stdin.close()
 
 
 @pytest.fixture(scope="session")

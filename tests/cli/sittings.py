@@ -18,17 +18,19 @@ from typing import Any
 
 import sklearn.datasets  # noqa: F401  (loaded before the fork)
 import torch
+import torch._dynamo  # what an optimizer's first step imports
 import torchattacks  # noqa: F401
 
-from bench import evaluation, monitor, registry, resuming, teachers, training  # noqa: F401
+from bench import evaluating, monitor, resuming, teachers, training  # noqa: F401
 from bench.cli import evaluate, run  # noqa: F401
 from bench.cli.main import main
+from bench.models import resnet
 
 torch.set_num_threads(1)
 
 
 def tell(target: Any, name: str, count: int, pipe: int, stay: bool) -> None:
-    """Have the `count`-th call of a function tell the server; `stay`: and wait there for its end."""
+    """Have the `count`-th call of a function tell the server; `stay`: and wait there for its signal."""
     real: Callable[..., Any] = getattr(target, name)
     left = count
 
@@ -61,8 +63,8 @@ TARGETS: dict[str, tuple[Any, str, bool]] = {
     "step": (training.Trainer, "_step", False),
     "flush": (os, "fsync", True),
     "rename": (os, "replace", True),
-    "look": (monitor.Monitor, "look", False),
-    "attack": (evaluation.Evaluator, "_outcome", False),
+    "look": (monitor.Monitor, "look", True),
+    "pass": (resnet.ResNet, "forward", True),
 }
 
 

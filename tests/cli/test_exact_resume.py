@@ -11,8 +11,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,47 +18,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 KILLS = int(os.environ.get("BENCH_TEST_KILLS", "20"))
 STEPS = 16  # in an epoch: 80 images (of 100, 20 are held out) in batches of 5
 
 Find = Callable[..., list[Path]]
 Sit = Callable[..., tuple[int, float, str]]
-
-
-@pytest.fixture(scope="module")
-def sit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit]:
-    """sit(*argv, home=..., event="step", count=3, delay=0.01): (exit code, seconds after the signal, what it said)."""
-    log = tmp_path_factory.mktemp("sittings") / "log"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
-    with subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("sittings.py")],
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
-
-        def once(
-            *argv: object,
-            home: Path,
-            event: str = "",
-            count: int = 1,
-            delay: float = 0.0,
-            number: int = signal.SIGKILL,
-            save_seconds: float = 300.0,
-        ) -> tuple[int, float, str]:
-            order = {"argv": [*map(str, argv), "--home", str(home)], "log": str(log), "save_seconds": save_seconds}
-            order |= {"event": event, "count": count, "delay": delay, "signal": int(number)}
-            print(json.dumps(order), file=server.stdin, flush=True)
-            answer = json.loads(server.stdout.readline())
-            return answer["code"], answer["seconds"], log.read_text()
-
-        yield once
-        server.stdin.close()
 
 
 def moments(seed: str) -> Iterator[dict[str, Any]]:
@@ -152,7 +116,7 @@ def test_killed_twenty_times_and_continued(method: str, sit: Sit, trained: Path,
     assert weights == sorted(path.name for path in killed.glob("*.safetensors"))
     assert ("robust-teacher.safetensors" in weights) == (method == "ciard")
     for name in weights:
-        assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+        assert_same(load_file(whole / name), load_file(killed / name), name)
     summaries = [json.loads((path / "summary.json").read_text()) for path in (whole, killed)]
     for key in ("checkpoint", "selected_epoch", "accuracy"):
         assert summaries[0][key] == summaries[1][key]

@@ -131,7 +131,7 @@ def test_columns_that_differ_between_shards(
         load(folder)
 
 
-@pytest.mark.parametrize("images", [["a.png"], [{"path": "a.png"}]])
+@pytest.mark.parametrize("images", [["a.png"], [{"path": "a.png"}], [{"bytes": "a.png"}]])
 def test_images_that_are_not_embedded(folder: Path, load: Load, images: list[Any]) -> None:
     write(folder / "test-00000-of-00001.parquet", images, [0])
     with pytest.raises(BenchError, match=r"The column img of .* not a struct with the images' bytes"):

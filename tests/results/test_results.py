@@ -295,6 +295,6 @@ def test_no_id_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 
 def test_a_file_that_no_record_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deep.json").write_text("[" * 100_000)
-    assert lines(tmp_path) == ["error: it is not valid: its JSON is nested too deeply"]
+    assert lines(tmp_path) == ["error: it is not valid: Invalid JSON: recursion limit exceeded at line 1 column 202."]
     monkeypatch.setattr(together, "_MOST_BYTES", 1000)
     assert lines(WHITEBOX)[0].startswith("error: it is larger than")

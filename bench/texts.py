@@ -1,0 +1,49 @@
+"""Texts that come from elsewhere: shown on one line, and read as YAML or JSON so that nonsense is no accident."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+
+def one_line(text: str) -> str:
+    """Without line breaks, and without invisible marks such as those that turn the reading direction."""
+    visible = (" " if mark.isspace() else mark for mark in text if mark.isspace() or is_visible(mark))
+    return " ".join("".join(visible).split())
+
+
+def is_visible(mark: str) -> bool:
+    return unicodedata.category(mark) not in ("Cc", "Cf", "Cs")
+
+
+def parse_yaml(text: str) -> Any:
+    """YAML that makes plain values alone; a ValueError with the reason on one line for anything else."""
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+        # Besides its own errors the library lets through what numbers, dates and keys of mappings raise.
+        raise ValueError(one_line(str(error))) from error
+
+
+def newer_version(text: str, known: int) -> str | None:
+    """That a JSON file's `schema_version` is above the one known here, in words; None where it is not."""
+    try:
+        version = json.loads(text)["schema_version"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    if not isinstance(version, int) or version <= known:
+        return None
+    return f"written by a newer version (schema {str(version)[:9]}, this one reads {known}): update ard-bench"
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Where the first thing is that a check of types found, and what, on one line."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return one_line(f"{place}: {first['msg']}" if place else first["msg"])

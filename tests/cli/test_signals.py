@@ -1,0 +1,100 @@
+"""A signal, whenever it comes: the step in hand is finished, all is saved, and the last line says how to go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+Bench = Callable[..., Any]
+Find = Callable[..., list[Path]]
+Sit = Callable[..., tuple[int, float, str]]
+
+ALLOWED = 10
+"""Seconds that a batch system is sure to leave."""
+RUN = (
+    *("run", "--method", "ciard", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),
+    *("--epochs", "4", "--limit-train", "100", "--batch-size", "5"),
+)
+
+
+def content(record: Path) -> dict[str, Any]:
+    """All of a record but times."""
+    found: dict[str, Any] = json.loads(record.read_text())
+    for result in found["results"].values():
+        del result["seconds"]
+    return {key: value for key, value in found.items() if key not in ("created", "seconds", "digest", "environment")}
+
+
+@pytest.fixture(scope="module")
+def whole(sit: Sit, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the run that nothing stopped."""
+    home = Path(shutil.copytree(trained, tmp_path_factory.mktemp("whole") / "home"))
+    code, _, said = sit(*RUN, home=home)
+    assert code == 0, said
+    return Path(said.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("number", "event", "count", "where"),
+    [
+        (signal.SIGTERM, "step", 21, "epoch 2 of 4, step "),
+        (signal.SIGINT, "step", 1, "epoch 1 of 4, step "),
+        (signal.SIGUSR1, "look", 1, "epoch 2 of 4, step 16 of 16"),
+        (signal.SIGTERM, "look", 2, "epoch 4 of 4, step 16 of 16"),
+        (signal.SIGUSR1, "flush", 8, "step "),
+    ],
+)
+def test_training(
+    sit: Sit, home: Path, whole: Path, number: signal.Signals, event: str, count: int, where: str
+) -> None:
+    code, seconds, said = sit(*RUN, home=home, event=event, count=count, number=number, save_seconds=0.0)
+    assert code == 128 + number, said
+    assert seconds < ALLOWED
+    first, last = said.splitlines()[-2:]
+    assert first.startswith("Stopped digits_digits-cnn_ciard_demo_s0_")
+    assert where in first
+    assert last == "Run the same command again to continue."
+    code, _, said = sit(*RUN, home=home)
+    assert code == 0, said
+    assert "Continuing" in said
+    run = Path(said.splitlines()[-1])
+    for name in ("best.safetensors", "last.safetensors", "robust-teacher.safetensors"):
+        ours, theirs = load_file(run / name), load_file(whole / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    epochs = [
+        {key: value for key, value in json.loads(line).items() if key != "seconds"}
+        for path in (run, whole)
+        for line in (path / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert epochs[: len(epochs) // 2] == epochs[len(epochs) // 2 :]
+
+
+@pytest.mark.parametrize(
+    ("number", "suite", "count"), [(signal.SIGUSR1, "whitebox", 30), (signal.SIGTERM, "autoattack", 150)]
+)
+def test_in_the_midst_of_an_attack(
+    sit: Sit, bench: Bench, home: Path, runs: Find, records: Find, number: signal.Signals, suite: str, count: int
+) -> None:
+    """Not between two batches: there is only one, and it has hundreds of passes through the network."""
+    (sat,) = runs(home, "_sat_")
+    arguments = ("eval", "--suite", suite, "--limit", 20, "--run", sat.name)
+    other = Path(shutil.copytree(home, home.parent / "other"))
+    code, seconds, said = sit(*arguments, home=home, event="pass", count=count, number=number)
+    assert code == 128 + number, said
+    assert seconds < ALLOWED
+    assert "Run the same command again" in said.splitlines()[-1]
+    assert not records(home, f"{suite}-official-n20")
+    for place in (home, other):
+        assert bench(*arguments, home=place).code == 0
+    ours, theirs = (records(place, f"{suite}-official-n20") for place in (home, other))
+    assert [content(record) for record in ours] == [content(record) for record in theirs]
+    assert len(ours) == 1
