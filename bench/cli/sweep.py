@@ -14,6 +14,7 @@ from bench.home import Home
 
 if TYPE_CHECKING:
     from bench.session import Session
+    from bench.sweep.ledger import Ledger
     from bench.sweep.plan import Plan
     from bench.sweep.standing import Source
 
@@ -100,14 +101,19 @@ def _done(active: Session, plan: Plan, source: Source) -> set[int]:
     return Standing(active.home, plan, source).done()
 
 
-def _execute(home: Home, name: str, device: str) -> None:
-    from bench.sweep import local
+def _ledger(active: Session, name: str) -> Ledger:
     from bench.sweep.ledger import Ledger
     from bench.sweep.standing import Actual
 
+    plan = _planned(active, name)
+    return Ledger(plan, _done(active, plan, Actual(active)), active.reporter)
+
+
+def _execute(home: Home, name: str, device: str) -> None:
+    from bench.sweep import local
+
     with session(home, device) as active:
-        plan = _planned(active, name)
-        ledger = Ledger(plan, _done(active, plan, Actual(active)), active.reporter)
+        ledger = _ledger(active, name)
         local.execute(active, ledger)
         ledger.close()
 
@@ -115,7 +121,14 @@ def _execute(home: Home, name: str, device: str) -> None:
 def _execute_on_ray(
     home: Home, name: str, device: str, workers: int | None, address: str | None, gpus_per_task: float | None
 ) -> None:
-    raise NotImplementedError
+    from bench.sweep import on_ray
+
+    with session(home, device) as active:
+        ledger = _ledger(active, name)
+        gpus = float(active.device.type == "cuda") if gpus_per_task is None else gpus_per_task
+        if ledger.ready():
+            on_ray.execute(active, ledger, on_ray.Cluster(workers, address, gpus, device))
+        ledger.close()
 
 
 def _write_scripts(home: Home, name: str, device: str, out: Path, sbatch: tuple[str, ...]) -> None:

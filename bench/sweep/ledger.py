@@ -39,6 +39,10 @@ class Ledger:
         self.under_way.discard(task.number)
         self.done.add(task.number)
 
+    def reopen(self, task: Task) -> None:
+        """A task was stopped and is to be done yet."""
+        self.under_way.discard(task.number)
+
     def fail(self, task: Task, reason: str) -> None:
         """A task cannot be done; what needs nothing of it goes on."""
         self.under_way.discard(task.number)
