@@ -109,6 +109,13 @@ class Defense:
         """Parts of the run in which a step costs differently, by name: the epoch (from 1) that each begins with."""
         return {"": 1}
 
+    def phase_shares(self, epochs: int) -> dict[str, tuple[int, float]]:
+        """Of each phase its first epoch and its share of a run of `epochs`; one that is not reached is left out."""
+        self._epochs = epochs
+        begins = {name: first for name, first in self.phases().items() if first <= epochs}
+        ends = [*list(begins.values())[1:], epochs + 1]
+        return {name: (first, (end - first) / epochs) for (name, first), end in zip(begins.items(), ends, strict=True)}
+
     def loss(self, batch: Batch, models: Models) -> Loss:
         """Make the adversarial batch, run the models, and return the scalar to minimise with its terms."""
         raise NotImplementedError

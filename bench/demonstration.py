@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import multiprocessing.context
 import os
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from bench import registry, teachers
 from bench.config import Role
@@ -21,7 +19,7 @@ from bench.errors import BenchError
 from bench.evaluating import Evaluation
 from bench.home import Home
 from bench.records import read_records
-from bench.reporting import Reporter
+from bench.reporting import Lines
 from bench.running import Request, check, train
 from bench.session import Session
 from bench.stopping import Interrupted, stop_on_signals
@@ -152,14 +150,3 @@ def _train_and_attack(root: Path, device: str, request: Request) -> list[str]:
         for name, limit in (*SUITES, AUTOATTACK) if in_table_3 else SUITES:
             Evaluation(session, suite_named(name), "official", limit).run(folder)
     return lines
-
-
-class Lines(Reporter):
-    """Keeps what is said, for the process that started this one."""
-
-    def __init__(self) -> None:
-        super().__init__(Console(file=io.StringIO()))
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -43,3 +45,15 @@ def prepare(device: torch.device, autotune: bool = True, deterministic: bool = F
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
     torch.use_deterministic_algorithms(deterministic)
+
+
+@contextmanager
+def name_memory_errors() -> Iterator[None]:
+    """Within the block a GPU whose memory is used up is a mistake that the user can correct."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise BenchError(
+            f"The GPU's memory is used up: {str(error).split('. ')[0]}.\n"
+            "Choose a smaller --batch-size or --precision bf16, or --device cpu."
+        ) from error

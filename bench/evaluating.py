@@ -166,9 +166,9 @@ class Evaluation:
             precision=config.precision,
             limit_train=config.requested.get("limit_train"),
         )
-        limited = dataset.limit_train(request.limit_train)
         # No method's own: DARD's teacher, say, may be another one, and all students face the same images.
-        folder = teachers.train_teacher(self.session, teachers.teacher_request(request, "robust", limited, method=""))
+        asked = teachers.teacher_request(request, "robust", dataset.name, method="")
+        folder = teachers.train_teacher(self.session, asked)
         return teachers.from_run(folder, "robust")
 
 

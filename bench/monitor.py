@@ -30,9 +30,13 @@ def split_for(dataset: Dataset, selection: Selection) -> tuple[Split, Split]:
     """(training images, images to look at) as a recipe's selection asks for them."""
     if selection.split == "test":
         return dataset.train, dataset.test.first(selection.limit)
-    n = max(1, min(selection.hold_out, len(dataset.train) // 5))
-    train, held_out = hold_out(dataset.train, n)
+    train, held_out = hold_out(dataset.train, held_out_of(len(dataset.train), selection))
     return train, held_out.first(selection.limit)
+
+
+def held_out_of(n: int, selection: Selection) -> int:
+    """How many of n training images a selection sets aside."""
+    return 0 if selection.split == "test" else max(1, min(selection.hold_out, n // 5))
 
 
 class Monitor:

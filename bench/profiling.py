@@ -129,7 +129,7 @@ def profile(workload: Workload, device: torch.device, steps: int, peak_flops: fl
         images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(workload.batch_size, device=device) % workload.images.classes
     found = []
-    for name, (epoch, share) in _phases(step).items():
+    for name, (epoch, share) in step.defense.phase_shares(step.epochs).items():
         runner = Runner(step, images, labels, epoch, device)
         memory = PeakMemory(device)
         seconds = runner.seconds(steps)
@@ -168,13 +168,6 @@ def profile(workload: Workload, device: torch.device, steps: int, peak_flops: fl
     del step, networks
     gc.collect()
     return found
-
-
-def _phases(step: TrainingStep) -> dict[str, tuple[int, float]]:
-    """The epoch each phase begins with and its share of the run; phases that this run does not reach are left out."""
-    begins = {name: first for name, first in step.defense.phases().items() if first <= step.epochs}
-    ends = [*list(begins.values())[1:], step.epochs + 1]
-    return {name: (first, (end - first) / step.epochs) for (name, first), end in zip(begins.items(), ends, strict=True)}
 
 
 @dataclass

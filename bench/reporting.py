@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -61,6 +62,17 @@ class Reporter:
                 yield progress
             finally:
                 self._progress = None
+
+
+class Lines(Reporter):
+    """Keeps what is said, for the process that started this one."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(file=io.StringIO()))
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def duration(seconds: float) -> str:

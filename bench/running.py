@@ -86,12 +86,28 @@ def limited(session: Session, request: Request) -> Dataset:
     return session.dataset(absolute_spec(request.dataset)).limit_train(request.limit_train)
 
 
+def data_ref(request: Request, dataset: Dataset) -> DataRef:
+    """The dataset of a request, already limited, as a run names it."""
+    return DataRef(
+        name=dataset.name,
+        spec=absolute_spec(request.dataset),
+        fingerprint=dataset.train.fingerprint,
+        n=len(dataset.train),
+        classes=dataset.num_classes,
+        in_channels=dataset.in_channels,
+        eps=dataset.eps,
+    )
+
+
 def resolve(request: Request, dataset: Dataset, teachers: Sequence[Teacher]) -> RunConfig:
     """The configuration a request comes to: recipe, then what the user changed."""
+    return configure(request, data_ref(request, dataset), [teacher.ref for teacher in teachers])
+
+
+def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -> RunConfig:
+    """As `resolve`, without the images and the teachers' networks."""
     chosen = recipe.load(request.recipe)
-    role = request.role or "student"
-    variant, training_values, recipe_settings = chosen.resolve(request.method, dataset.name, request.student, role)
-    training = _training(chosen, training_values)
+    variant, training, recipe_settings = scheduled(request, data.name)
     settings = hyperparameters.parse_settings(request.method, request.settings)
     method = hyperparameters.method_class(request.method)
     schedule = training.schedule.model_copy(update={"horizon": training.schedule.horizon or training.epochs})
@@ -99,19 +115,11 @@ def resolve(request: Request, dataset: Dataset, teachers: Sequence[Teacher]) -> 
         method=request.method,
         label=method.label,
         variant=variant,
-        hyperparameters=hyperparameters.resolve(request.method, variant, recipe_settings, settings, dataset.eps),
+        hyperparameters=hyperparameters.resolve(request.method, variant, recipe_settings, settings, data.eps),
         overrides=settings,
         student=request.student,
         role=request.role,
-        data=DataRef(
-            name=dataset.name,
-            spec=absolute_spec(request.dataset),
-            fingerprint=dataset.train.fingerprint,
-            n=len(dataset.train),
-            classes=dataset.num_classes,
-            in_channels=dataset.in_channels,
-            eps=dataset.eps,
-        ),
+        data=data,
         recipe=request.recipe,
         published=chosen.published,
         protocol=chosen.protocol,
@@ -123,8 +131,15 @@ def resolve(request: Request, dataset: Dataset, teachers: Sequence[Teacher]) -> 
         optimizer=training.optimizer,
         schedule=schedule,
         selection=training.selection,
-        teachers=[teacher.ref for teacher in teachers],
+        teachers=list(teachers),
     )
+
+
+def scheduled(request: Request, dataset: str) -> tuple[str, Training, dict[str, Any]]:
+    """(variant, training, hyper-parameters) by the recipe, for a dataset's name, before the user's changes."""
+    chosen = recipe.load(request.recipe)
+    variant, values, settings = chosen.resolve(request.method, dataset, request.student, request.role or "student")
+    return variant, _training(chosen, values), settings
 
 
 def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), restart: bool = False) -> RunFolder:

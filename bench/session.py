@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
+from bench.device import choose_device, name_memory_errors, prepare
 from bench.fast import enabled
 from bench.home import Home
 from bench.reporting import Reporter
-from bench.stopping import StopRequest
+from bench.stopping import StopRequest, stop_on_signals
 
 
 @dataclass
@@ -36,6 +39,28 @@ class Session:
             with self.stop.at_once():
                 self._datasets[spec] = load_dataset(spec, self.home.data)
         return self._datasets[spec]
+
+
+@contextmanager
+def opened(
+    home: Home,
+    device: str,
+    off: Collection[str] = (),
+    deterministic: bool = False,
+    reporter: Reporter | None = None,
+    tf32: bool = False,
+) -> Iterator[Session]:
+    """A session whose work finishes its step when a signal asks it to stop.
+
+    Args:
+        device: "auto", "cpu" or "cuda". off: speed-ups to do without. reporter: None for the terminal's.
+        deterministic, tf32: see `bench.device.prepare`.
+    """
+    speedups = enabled(off)
+    chosen = choose_device(device)
+    prepare(chosen, autotune="autotune" in speedups, deterministic=deterministic, tf32=tf32)
+    with stop_on_signals() as stop, name_memory_errors():
+        yield Session(home, chosen, reporter or Reporter(), stop, speedups)
 
 
 def absolute_spec(spec: str) -> str:

@@ -41,15 +41,18 @@ def find(session: Session, request: Request, role: Role) -> Teacher:
     """The teacher of a role for a student's run."""
     if role in request.teachers:
         return from_file(session, request.teachers[role], role, limited(session, request))
-    asked = teacher_request(request, role, limited(session, request))
-    folder = train_teacher(session, asked)
-    return from_run(folder, role)
+    asked = teacher_request(request, role, limited(session, request).name)
+    return from_run(train_teacher(session, asked), role)
 
 
-def teacher_request(request: Request, role: Role, dataset: Dataset, method: str | None = None) -> Request:
-    """The run that trains the recipe's teacher of a role; `method`: the student's, where not the request's own."""
+def teacher_request(request: Request, role: Role, dataset: str, method: str | None = None) -> Request:
+    """The run that trains the recipe's teacher of a role.
+
+    Args:
+        dataset: its name. method: the student's, where not the request's own.
+    """
     student_method = request.method if method is None else method
-    rule = recipe.load(request.recipe).teacher(role, student_method, dataset.name)
+    rule = recipe.load(request.recipe).teacher(role, student_method, dataset)
     if hyperparameters.method_class(rule.trained_by).roles:
         raise BenchError(
             f"The recipe {request.recipe!r} trains its {role} teacher by {rule.trained_by}, which needs a teacher "
@@ -68,6 +71,15 @@ def teacher_request(request: Request, role: Role, dataset: Dataset, method: str 
     )
 
 
+def prepare(session: Session, asked: Request, restart: bool = False) -> RunFolder:
+    """Train a teacher, or find it trained, and evaluate it once."""
+    assert asked.role is not None
+    folder = train_teacher(session, asked, restart)
+    teacher = from_run(folder, asked.role)
+    warn_if_not_robust(session, teacher, evaluate_once(session, asked, teacher))
+    return folder
+
+
 def train_teacher(session: Session, asked: Request, restart: bool = False) -> RunFolder:
     """Train a teacher, or find it trained."""
     folder = RunFolder.of(session.home, resolve(asked, limited(session, asked), ()).id)
@@ -79,13 +91,18 @@ def train_teacher(session: Session, asked: Request, restart: bool = False) -> Ru
     return folder
 
 
-def from_run(folder: RunFolder, role: Role) -> Teacher:
-    """A teacher that the harness trained."""
+def run_ref(folder: RunFolder, role: Role) -> TeacherRef:
+    """A finished run as the teacher that students' runs name."""
     config, summary = folder.config(), folder.summary()
     assert summary is not None
-    network, spec = load_model(folder.best, config.student, config.data.classes, config.data.in_channels)
-    ref = TeacherRef(role=role, model=spec, source=folder.id, checkpoint=weights_hash(network), given=False)
-    if ref.checkpoint != summary.checkpoint:
+    return TeacherRef(role=role, model=config.student, source=folder.id, checkpoint=summary.checkpoint, given=False)
+
+
+def from_run(folder: RunFolder, role: Role) -> Teacher:
+    """A teacher that the harness trained."""
+    config, ref = folder.config(), run_ref(folder, role)
+    network, _ = load_model(folder.best, config.student, config.data.classes, config.data.in_channels)
+    if ref.checkpoint != weights_hash(network):
         raise BenchError(
             f"{folder.best} is not what the run {folder.id} selected (its weights were changed).\n"
             "Train it anew with --restart."

@@ -106,6 +106,12 @@ def _tables(home: Home) -> list[Row]:
     return [{"number": spec.number, "title": spec.title} for spec in load_specs(home.specs).values()]
 
 
+def _sweeps(home: Home) -> list[Row]:
+    from bench.sweep.spec import load_sweep, names
+
+    return [{"name": name, "description": load_sweep(name).description} for name in names()]
+
+
 def _speedups(home: Home) -> list[Row]:
     from bench.fast import SPEEDUPS
 
@@ -120,6 +126,7 @@ KINDS: dict[str, Callable[[Home], list[Row]]] = {
     "suites": _suites,
     "recipes": _recipes,
     "tables": _tables,
+    "sweeps": _sweeps,
     "speedups": _speedups,
 }
 
@@ -130,7 +137,7 @@ KINDS: dict[str, Callable[[Home], list[Row]]] = {
 @home_option
 @click.pass_obj
 def command(home: Home, kind: str, as_json: bool) -> None:
-    """List methods, attacks, models, datasets, suites, recipes, tables or speed-ups."""
+    """List methods, attacks, models, datasets, suites, recipes, tables, sweeps or speed-ups."""
     show(KINDS[kind](home), as_json, f"There are no {kind}.")
 
 

@@ -18,6 +18,7 @@ from bench.version import __version__
 
 COMMANDS = {
     "run": ("bench.cli.run", "Train a student by a defense."),
+    "sweep": ("bench.cli.sweep", "Train and evaluate everything that a file names, on one machine or many."),
     "eval": ("bench.cli.evaluate", "Attack trained students, or a checkpoint of your own."),
     "tables": ("bench.cli.tables", "Render the paper's tables from all records."),
     "compare": ("bench.cli.compare", "Test whether trained networks differ, with intervals and p-values."),
@@ -25,7 +26,10 @@ COMMANDS = {
     "figures": ("bench.cli.figures", "Draw accuracy over the epochs, and the clean-robust trade-off."),
     "profile": ("bench.cli.profile", "Measure what a training step of each method costs."),
     "teacher": ("bench.cli.teacher", "Train or list teachers."),
-    "list": ("bench.cli.listing", "List methods, attacks, models, datasets, suites, recipes, tables or speed-ups."),
+    "list": (
+        "bench.cli.listing",
+        "List methods, attacks, models, datasets, suites, recipes, tables, sweeps, speed-ups.",
+    ),
     "status": ("bench.cli.status", "Show what is trained and evaluated."),
     "demo": ("bench.cli.demo", "Train and attack everything on handwritten digits, in minutes."),
 }

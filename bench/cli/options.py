@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from bench.errors import BenchError
 from bench.home import Home
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -59,22 +58,7 @@ def session(
     home: Home, device: str, off: Collection[str] = (), deterministic: bool = False, tf32: bool = False
 ) -> Iterator[Any]:
     """A session whose work finishes its step when a signal asks it to stop."""
-    import torch
+    from bench.session import opened
 
-    from bench.device import choose_device, prepare
-    from bench.fast import enabled
-    from bench.reporting import Reporter
-    from bench.session import Session
-    from bench.stopping import stop_on_signals
-
-    speedups = enabled(off)
-    chosen = choose_device(device)
-    prepare(chosen, autotune="autotune" in speedups, deterministic=deterministic, tf32=tf32)
-    with stop_on_signals() as stop:
-        try:
-            yield Session(home, chosen, Reporter(), stop, speedups)
-        except torch.OutOfMemoryError as error:
-            raise BenchError(
-                f"The GPU's memory is used up: {str(error).split('. ')[0]}.\n"
-                "Choose a smaller --batch-size or --precision bf16, or --device cpu."
-            ) from error
+    with opened(home, device, off, deterministic, tf32=tf32) as active:
+        yield active

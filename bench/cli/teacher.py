@@ -62,11 +62,8 @@ def train(
     roles: list[Role] = ["clean", "robust"] if role == "both" else ["clean" if role == "clean" else "robust"]
     with session(home, device, off, deterministic) as active:
         for each in roles:
-            asked = teachers.teacher_request(request, each, limited(active, request))
-            folder = teachers.train_teacher(active, asked, restart)
-            teacher = teachers.from_run(folder, each)
-            teachers.warn_if_not_robust(active, teacher, teachers.evaluate_once(active, asked, teacher))
-            click.echo(folder.path)
+            asked = teachers.teacher_request(request, each, limited(active, request).name)
+            click.echo(teachers.prepare(active, asked, restart).path)
 
 
 @command.command("list")

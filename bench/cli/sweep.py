@@ -1,0 +1,169 @@
+"""`bench sweep`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench.cli.options import device_option, home_option, session
+from bench.errors import BenchError
+from bench.home import Home
+
+if TYPE_CHECKING:
+    from bench.session import Session
+    from bench.sweep.ledger import Ledger
+    from bench.sweep.plan import Plan
+    from bench.sweep.standing import Source
+
+
+@click.command("sweep")
+@click.argument("spec", metavar="SPEC")
+@click.option("--plan", "only_plan", is_flag=True, help="Show the tasks, their order and what they take; do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="With --plan: as JSON.")
+@click.option("--hardware", metavar="NAME", help="With --plan: estimate for this device (default: this machine's).")
+@click.option("--workers", type=click.IntRange(min=1), help="On Ray: at most so many tasks at a time.")
+@click.option("--address", metavar="HOST:PORT", help="On a Ray cluster that runs already, or `auto`.")
+@click.option("--gpus-per-task", type=click.FloatRange(min=0), help="On Ray: a share of a GPU, 0.25 (default: 1).")
+@click.option("--target", type=click.Choice(["slurm"]), help="Write scripts for a batch system instead.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="With --target: the scripts' folder.")
+@click.option("--sbatch", multiple=True, metavar="OPTION", help='With --target slurm: "--partition=gpu --gres=gpu:1".')
+@device_option
+@home_option
+@click.pass_obj
+def command(
+    home: Home,
+    spec: str,
+    only_plan: bool,
+    as_json: bool,
+    hardware: str | None,
+    workers: int | None,
+    address: str | None,
+    gpus_per_task: float | None,
+    target: str | None,
+    out: Path | None,
+    sbatch: tuple[str, ...],
+    device: str,
+) -> None:
+    """Train and evaluate all that SPEC names: a built-in sweep (`bench list sweeps`) or a YAML file.
+
+    What is done already is skipped; after an interruption the same command continues.
+    """
+    on_ray = workers is not None or address is not None
+    _check_options(only_plan, as_json or hardware is not None, on_ray, gpus_per_task, target, out, sbatch)
+    if only_plan:
+        _show_plan(home, spec, device, hardware, as_json)
+    elif target is not None and out is not None:
+        _write_scripts(home, spec, device, out, sbatch)
+    elif on_ray:
+        _execute_on_ray(home, spec, device, workers, address, gpus_per_task)
+    else:
+        _execute(home, spec, device)
+
+
+def _check_options(
+    only_plan: bool,
+    of_plan: bool,
+    on_ray: bool,
+    gpus_per_task: float | None,
+    target: str | None,
+    out: Path | None,
+    sbatch: tuple[str, ...],
+) -> None:
+    """Refuse options that would have no effect."""
+    if of_plan and not only_plan:
+        raise BenchError("--json and --hardware belong to --plan.\nAdd --plan, or leave them away.")
+    if (target is None) != (out is None):
+        raise BenchError("--target and --out go together.\nWrite --target slurm --out DIR.")
+    if sbatch and target is None:
+        raise BenchError("--sbatch belongs to --target slurm.\nWrite --target slurm --out DIR, or leave it away.")
+    if gpus_per_task is not None and not on_ray:
+        raise BenchError("--gpus-per-task is for Ray.\nAdd --workers N or --address HOST:PORT.")
+    if only_plan + on_ray + (target is not None) > 1:
+        raise BenchError("--plan, --target and --workers or --address exclude each other.\nGive one of them.")
+
+
+def _planned(active: Session, name: str) -> Plan:
+    """The plan of a sweep; images are read only where a dataset's name is not known otherwise."""
+    from bench.sweep.plan import dataset_name, expand
+    from bench.sweep.spec import load_sweep
+    from bench.sweep.standing import Known
+
+    known = Known(active.home)
+    return expand(load_sweep(name), dataset_name(lambda spec: known.name(spec) or active.dataset(spec).name))
+
+
+def _done(active: Session, plan: Plan, source: Source) -> set[int]:
+    from bench.sweep.standing import Standing
+
+    return Standing(active.home, plan, source).done()
+
+
+def _ledger(active: Session, name: str) -> Ledger:
+    from bench.sweep.ledger import Ledger
+    from bench.sweep.standing import Actual
+
+    plan = _planned(active, name)
+    return Ledger(plan, _done(active, plan, Actual(active)), active.reporter)
+
+
+def _execute(home: Home, name: str, device: str) -> None:
+    from bench.sweep import local
+
+    with session(home, device) as active:
+        ledger = _ledger(active, name)
+        local.execute(active, ledger)
+        ledger.close()
+
+
+def _execute_on_ray(
+    home: Home, name: str, device: str, workers: int | None, address: str | None, gpus_per_task: float | None
+) -> None:
+    from bench.sweep import on_ray
+
+    with session(home, device) as active:
+        ledger = _ledger(active, name)
+        gpus = float(active.device.type == "cuda") if gpus_per_task is None else gpus_per_task
+        if ledger.ready():
+            on_ray.execute(active, ledger, on_ray.Cluster(workers, address, gpus, device))
+        ledger.close()
+
+
+def _write_scripts(home: Home, name: str, device: str, out: Path, sbatch: tuple[str, ...]) -> None:
+    raise NotImplementedError
+
+
+def _show_plan(home: Home, name: str, device: str, hardware: str | None, as_json: bool) -> None:
+    from bench import environment
+    from bench.sweep.estimate import Estimator
+    from bench.sweep.standing import Known
+
+    with session(home, device) as active:
+        plan = _planned(active, name)
+        done = _done(active, plan, Known(home))
+        estimator = Estimator(home, hardware or environment.hardware(active.device))
+        if hardware is not None:
+            estimator.check_hardware()
+        estimates = {task.number: estimator.estimate(task) for task in plan}
+    if as_json:
+        click.echo(json.dumps([_as_json(task, done, estimates[task.number]) for task in plan], indent=1))
+        return
+    from bench.sweep.text import lines
+
+    for line in lines(plan, done, estimates, estimator.hardware):
+        click.echo(line)
+
+
+def _as_json(task: Any, done: set[int], estimate: Any) -> dict[str, Any]:
+    return {
+        "number": task.number,
+        "kind": task.kind,
+        "command": task.command,
+        "needs": list(task.needs),
+        "done": task.number in done,
+        "hours": None if estimate.seconds is None else estimate.seconds / 3600,
+        "memory_bytes": estimate.memory,
+        "basis": estimate.basis,
+    }

@@ -1,0 +1,173 @@
+"""How long a plan's tasks take and what memory they need, from what was measured on the same device, or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench import hyperparameters, recipe, running
+from bench.data.dataset import LINF_EPS
+from bench.errors import unknown_name
+from bench.home import Home
+from bench.monitor import held_out_of
+from bench.profiles import Profile, load_profiles
+from bench.profiling import IMAGES
+from bench.records import Record, read_records
+from bench.runs import RunFolder, all_runs
+from bench.sweep.plan import Task
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a task takes.
+
+    Attributes:
+        seconds, memory: None where nothing tells; memory in bytes, at most.
+        basis: what they follow from, or how to find out.
+    """
+
+    seconds: float | None
+    memory: int | None
+    basis: str
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A finished run: what it was, its training images, and its training time in seconds."""
+
+    id: str
+    what: tuple[object, ...]
+    seconds: float
+
+
+class Estimator:
+    """Estimates tasks from the profiles, runs and records of a home.
+
+    Args:
+        hardware: the device's name, as `bench profile` writes it.
+    """
+
+    def __init__(self, home: Home, hardware: str) -> None:
+        self.hardware = hardware
+        every, known = load_profiles(home), list(read_records(home.records))
+        finished = [run for folder in all_runs(home) if (run := _finished(folder)) is not None]
+        devices = {profile.device for profile in every} | {_device(record) for record in known}
+        self.others = sorted((devices | {device for device, _ in finished}) - {hardware, ""})
+        self._profiles = [profile for profile in every if profile.device == hardware and not profile.off]
+        self._runs = [run for device, run in finished if device == hardware]
+        self._rates: dict[tuple[object, ...], list[float]] = defaultdict(list)
+        self._totals: dict[str, int] = {}
+        for record in known:
+            self._totals[record.data.name] = record.data.total
+            if _device(record) == hardware:
+                what = (record.suite, record.protocol, record.subject.model, record.data.name)
+                self._rates[what].append(record.seconds / record.data.n)
+
+    def check_hardware(self) -> None:
+        """Raise `BenchError` where nothing was ever measured on such a device, but on others."""
+        if self.others and not (self._profiles or self._runs or self._rates):
+            raise unknown_name("device (nothing was measured on it)", self.hardware, self.others)
+
+    def estimate(self, task: Task) -> Estimate:
+        """What a task takes."""
+        if task.evaluation is not None:
+            return self._evaluation(task)
+        return self._from_profiles(task) or self._from_runs(task) or Estimate(None, None, _how_to_find_out(task))
+
+    def _from_profiles(self, task: Task) -> Estimate | None:
+        """The steps of all phases; what a setting of `--set` changes of a step's own cost is not in a profile."""
+        request = task.request
+        _, training, _ = running.scheduled(request, task.dataset)
+        epochs = request.epochs or training.epochs
+        fitting = {profile.phase: profile for profile in sorted(self._fitting(task), key=lambda each: each.created)}
+        shares = self._phase_shares(task, epochs)
+        if not fitting or not shares.keys() <= fitting.keys():
+            return None
+        used = [fitting[phase] for phase in shares]
+        n = min(request.limit_train or used[0].train_images, used[0].train_images)
+        steps = math.ceil((n - held_out_of(n, training.selection)) / used[0].batch_size)
+        seconds = sum(epochs * shares[each.phase] * steps * each.seconds_per_step for each in used)
+        return Estimate(seconds, max(each.peak_memory for each in used), f"profile of {used[0].created[:10]}")
+
+    def _fitting(self, task: Task) -> Iterable[Profile]:
+        request = task.request
+        variant, training, _ = running.scheduled(request, task.dataset)
+        chosen, roles = recipe.load(request.recipe), hyperparameters.method_class(request.method).roles
+        what = {
+            "method": request.method,
+            "variant": variant,
+            "student": request.student,
+            "teachers": {role: chosen.teacher(role, request.method, task.dataset).model for role in roles},
+            "dataset": task.dataset,
+            "batch_size": request.batch_size or training.batch_size,
+            "precision": request.precision,
+        }
+        return (each for each in self._profiles if all(getattr(each, name) == value for name, value in what.items()))
+
+    def _phase_shares(self, task: Task, epochs: int) -> dict[str, float]:
+        request = task.request
+        variant, _, own = running.scheduled(request, task.dataset)
+        settings = hyperparameters.parse_settings(request.method, request.settings)
+        values = hyperparameters.resolve(request.method, variant, own, settings, LINF_EPS)
+        defense = hyperparameters.make(request.method, values)
+        return {name: share for name, (_, share) in defense.phase_shares(epochs).items()}
+
+    def _from_runs(self, task: Task) -> Estimate | None:
+        """A finished run of the same length, of any seed and setting of `--set`."""
+        request = task.request
+        _, training, _ = running.scheduled(request, task.dataset)
+        wanted = (
+            *(request.method, request.student, task.dataset, request.recipe, request.precision, request.role),
+            *(request.limit_train, request.epochs or training.epochs, request.batch_size or training.batch_size),
+        )
+        same = [run for run in self._runs if run.what == wanted]
+        if not same:
+            return None
+        basis = f"run {same[0].id}" if len(same) == 1 else f"{len(same)} finished runs"
+        return Estimate(statistics.median(run.seconds for run in same), None, basis)
+
+    def _evaluation(self, task: Task) -> Estimate:
+        evaluation, request = task.evaluation, task.request
+        assert evaluation is not None
+        rates = self._rates.get((evaluation.suite, evaluation.protocol, request.student, task.dataset))
+        if not rates:
+            return Estimate(
+                None, None, f"no record of {evaluation.suite} with {request.student} on {task.dataset} on this device"
+            )
+        total = self._totals[task.dataset]
+        n = min(evaluation.limit or total, total)
+        return Estimate(n * statistics.median(rates), None, f"{len(rates)} records, {n} images")
+
+
+def _how_to_find_out(task: Task) -> str:
+    request = task.request
+    command = f"bench profile --methods {request.method} --student {request.student} --dataset {task.dataset}"
+    if task.dataset not in IMAGES or request.teachers:
+        return "no profile, and no finished run like it"
+    return f"no profile: {command} --recipe {request.recipe}"
+
+
+def _finished(folder: RunFolder) -> tuple[str, _Finished] | None:
+    """(device, run) of a finished run; None where it is not finished, or nothing tells where it ran."""
+    summary = folder.summary()
+    try:
+        device = json.loads((folder.path / "environment.json").read_text(encoding="utf-8"))["hardware"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if summary is None or not isinstance(device, str):
+        return None
+    config = folder.config()
+    what = (
+        *(config.method, config.student, config.data.name, config.recipe, config.precision, config.role),
+        *(config.requested.get("limit_train"), config.epochs, config.batch_size),
+    )
+    return device, _Finished(folder.id, what, summary.seconds)
+
+
+def _device(record: Record) -> str:
+    device = record.environment.get("hardware")
+    return device if isinstance(device, str) else ""

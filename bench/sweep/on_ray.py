@@ -1,0 +1,178 @@
+"""Executes a plan on Ray: several tasks at a time, on this machine or on a cluster that shares the home's folder.
+
+A task whose worker died is begun again by Ray and continues from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.errors import BenchError
+from bench.home import Home
+from bench.reporting import Lines
+from bench.session import Session, opened
+from bench.stopping import Interrupted, stop_on_signals
+from bench.sweep.ledger import Ledger
+from bench.sweep.perform import Failure, perform
+from bench.sweep.plan import Task
+
+_RETRIES = 3
+"""How often a task is begun again after its worker died."""
+_OBJECT_STORE = 80 * 2**20
+"""Bytes for what tasks send each other, which is nothing but lines of text; about Ray's least."""
+_ANSWER_SECONDS = 10.0
+_LOOK_EVERY = 0.5
+"""Seconds between two looks at whether a signal came."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where Ray runs.
+
+    Attributes:
+        workers: tasks at a time; None: as many as there are processors, or room on the cluster.
+        address: of a cluster that runs already; None: a Ray of our own on this machine.
+        gpus_per_task: a share of a GPU, or several. device: for the workers: "auto", "cpu" or "cuda".
+    """
+
+    workers: int | None
+    address: str | None
+    gpus_per_task: float
+    device: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a worker sends home of a task.
+
+    Attributes:
+        lines: what was said. failure: why it could not be done. stopped: whether a signal ended it.
+    """
+
+    lines: list[str]
+    failure: str | None = None
+    stopped: bool = False
+
+
+def execute(session: Session, ledger: Ledger, cluster: Cluster) -> None:
+    """Do all that is not done yet.
+
+    Raises:
+        Interrupted: a signal asked to stop; all workers have saved what they had.
+        BenchError: Ray is not installed, or cannot be reached.
+    """
+    with _ray(cluster) as ray, stop_on_signals() as stop:  # Ray's start puts a handler of its own in place of ours
+        work = ray.remote(max_retries=_RETRIES, num_cpus=1, num_gpus=cluster.gpus_per_task)(_work)
+        surroundings = (session.home.root.resolve(), Path.cwd(), cluster.device)
+        pending: dict[Any, Task] = {}
+        while not (stop or session.stop):
+            for task in ledger.ready()[: cluster.workers and max(0, cluster.workers - len(pending))]:
+                ledger.begin(task)
+                pending[work.remote(*surroundings, task)] = task
+            if not pending:
+                return
+            for ref in ray.wait(list(pending), timeout=_LOOK_EVERY)[0]:
+                _take(ray, ledger, pending.pop(ref), ref)
+        for ref in pending:
+            ray.cancel(ref)  # comes as a SIGINT: the worker finishes its step and saves
+        for ref, task in pending.items():
+            _take(ray, ledger, task, ref)
+    (stop if stop else session.stop).check()
+
+
+def _take(ray: Any, ledger: Ledger, task: Task, ref: Any) -> None:
+    """Enter a task that has ended into the account; one that was stopped is open again."""
+    try:
+        report: Report = ray.get(ref)
+    except ray.exceptions.TaskCancelledError:
+        ledger.reopen(task)
+        return
+    except ray.exceptions.RayError as error:
+        reason = " ".join(str(error).split())
+        ledger.fail(task, f"Its worker died {_RETRIES + 1} times: {reason}")
+        return
+    for line in report.lines:
+        ledger.reporter.say(line)
+    if report.stopped:
+        ledger.reopen(task)
+    elif report.failure is not None:
+        ledger.fail(task, report.failure)
+    else:
+        ledger.finish(task)
+
+
+def _work(root: Path, cwd: Path, device: str, task: Task) -> Report:
+    """One task, in a process of Ray's."""
+    os.chdir(cwd)
+    torch.set_num_threads(1)
+    reporter = Lines()
+    try:
+        with opened(Home(root), device, reporter=reporter) as session:
+            perform(session, task)
+    except Interrupted as stop:
+        return Report([*reporter.lines, str(stop).splitlines()[0]], stopped=True)
+    except (Failure, BenchError, OSError) as error:
+        return Report(reporter.lines, failure=str(error))
+    return Report(reporter.lines)
+
+
+@contextmanager
+def _ray(cluster: Cluster) -> Iterator[Any]:
+    """Ray, connected; what was started for it ends with the block."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise BenchError(
+            "--workers and --address need Ray, which is not installed.\n"
+            "Install it: pip install 'ard-bench[ray]'; without both options the tasks are done one after the other."
+        ) from error
+    if cluster.address is not None:
+        _check_address(cluster.address)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "address": cluster.address or "local"}
+    if cluster.address is None:
+        options |= {"num_cpus": cluster.workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
+    try:
+        ray.init(**options)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise _unreachable(cluster.address, error) from error
+    try:
+        _check_gpus(ray, cluster)
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address where nothing listens: Ray would try it for ever."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon and address in ("auto", "local"):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str | None, error: Exception) -> BenchError:
+    where = f"reach Ray at {address}" if address else "start Ray"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return BenchError(f"Cannot {where}: {reason}.\nStart it with `ray start`, or give --workers N without --address.")
+
+
+def _check_gpus(ray: Any, cluster: Cluster) -> None:
+    """Refuse what would wait for ever; a cluster may still grow the GPUs it lacks."""
+    there = ray.cluster_resources().get("GPU", 0)
+    if cluster.address is None and there < cluster.gpus_per_task:
+        raise BenchError(
+            f"--gpus-per-task {cluster.gpus_per_task:g}: Ray sees {there:g} GPUs here.\n"
+            "Give a smaller share, 0 for none, or the --address of a cluster that has some."
+        )

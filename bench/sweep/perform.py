@@ -1,0 +1,52 @@
+"""Does one task, as the command would that the plan shows for it."""
+
+from __future__ import annotations
+
+from bench import running, teachers
+from bench.device import name_memory_errors
+from bench.errors import BenchError
+from bench.evaluating import Evaluation
+from bench.runs import RunFolder
+from bench.session import Session
+from bench.stopping import Interrupted
+from bench.suites import suite_named
+from bench.sweep.plan import Task
+
+
+class Failure(Exception):
+    """A task that could not be done; its text says why."""
+
+
+def perform(session: Session, task: Task) -> None:
+    """Do a task; what is done already is left as it is.
+
+    Raises:
+        Interrupted: a signal asked to stop; all is saved.
+        Failure: anything else that was wrong, so that the tasks that need nothing of it can go on.
+    """
+    try:
+        with name_memory_errors():
+            _perform(session, task)
+    except Interrupted:
+        raise
+    except BenchError as error:
+        raise Failure(str(error)) from error
+    except Exception as error:  # a plug-in's code, or a library's, may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise Failure(f"{reason}\nTo see where, run the command alone: {task.command}") from error
+
+
+def _perform(session: Session, task: Task) -> None:
+    if task.kind == "teacher":
+        teachers.prepare(session, task.request)
+        return
+    evaluation = task.evaluation
+    if evaluation is None:
+        running.train(session, task.request, teachers.gather(session, task.request))
+        return
+    gathered = teachers.gather(session, task.request)
+    config = running.resolve(task.request, running.limited(session, task.request), gathered)
+    measured_by = Evaluation(
+        session, suite_named(evaluation.suite), evaluation.protocol, evaluation.limit, evaluation.surrogate
+    )
+    measured_by.run(RunFolder.of(session.home, config.id))

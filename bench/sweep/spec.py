@@ -1,0 +1,98 @@
+"""What a sweep is: a YAML file, checked here. The built-in ones are in `specs/`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.attack import Protocol
+from bench.config import Precision, Role
+from bench.errors import BenchError, unknown_name
+
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[list[Name], Field(min_length=1)]
+Value = bool | int | float | str | list[int | float | str]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class EvaluationSpec(_Strict):
+    """An evaluation of every run of a grid, as `bench eval` takes it."""
+
+    suite: Name
+    limit: int | None = Field(default=None, ge=1, description="first test images; None: all")
+    protocol: Protocol = "official"
+    surrogate: str | None = Field(
+        default=None, description="[MODEL:]FILE that attacks are transferred from; None: the recipe's robust teacher"
+    )
+
+
+class Grid(_Strict):
+    """Runs: every method with every student on every dataset by every recipe with every seed in every ablation."""
+
+    methods: Names
+    students: Names
+    datasets: Names
+    recipes: Names = ["official"]
+    seeds: list[Annotated[int, Field(ge=0, le=2**31)]] = Field(default=[0], min_length=1)
+    ablations: list[dict[Name, Value]] = Field(
+        default=[{}], min_length=1, description="hyper-parameters as `--set` takes them; {} is the method as it is"
+    )
+    epochs: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+    limit_train: int | None = Field(default=None, ge=10)
+    precision: Precision = "32"
+    teachers: dict[Role, Name] = Field(default={}, description="[MODEL:]FILE by role; else the recipe's are trained")
+    evaluations: list[EvaluationSpec] = []
+
+
+class SweepSpec(_Strict):
+    """One sweep; a run that several grids name is trained once."""
+
+    description: Name
+    runs: list[Grid] = Field(min_length=1)
+
+
+def names() -> list[str]:
+    """The built-in sweeps."""
+    return sorted(path.name[: -len(".yaml")] for path in (files("bench.sweep") / "specs").iterdir())
+
+
+def load_sweep(name: str) -> SweepSpec:
+    """A built-in sweep by its name, or one of the user's by the path of its file.
+
+    Raises:
+        BenchError: there is none, or it is not valid (says what is wrong and where).
+    """
+    if name in names():
+        return _parsed((files("bench.sweep") / "specs" / f"{name}.yaml").read_text(encoding="utf-8"), name)
+    path = Path(name).expanduser()
+    if not path.exists():
+        if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+            raise BenchError(f"There is no file {name}.\nName a built-in sweep (bench list sweeps) or a YAML file.")
+        raise unknown_name("sweep", name, names())
+    try:
+        return _parsed(path.read_text(encoding="utf-8"), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _invalid(name, " ".join(str(error).split())) from error
+
+
+def _parsed(text: str, name: str) -> SweepSpec:
+    try:
+        return SweepSpec.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise _invalid(name, " ".join(str(error).split())) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise _invalid(name, f"{place}: {first['msg']}" if place else first["msg"]) from error
+
+
+def _invalid(name: str, reason: str) -> BenchError:
+    return BenchError(f"The sweep {name} is not valid: {reason}.\nRepair the file; docs/sweeps.md shows what it holds.")

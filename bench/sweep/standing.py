@@ -1,0 +1,162 @@
+"""Which tasks of a plan are done: told by the runs and records that are there, without doing anything."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from bench import hyperparameters, recipe, running, teachers
+from bench.config import DataRef, Role, RunConfig, TeacherRef
+from bench.errors import BenchError
+from bench.foreign import split_model_file
+from bench.home import Home
+from bench.records import read_record
+from bench.running import Request
+from bench.runs import RunFolder, all_runs
+from bench.session import Session
+from bench.subjects import record_id, run_subject
+from bench.suites import suite_named
+from bench.sweep.plan import Plan, Task
+from bench.sweep.spec import EvaluationSpec
+
+
+class Source(Protocol):
+    """What a run's id depends on besides its request."""
+
+    def data(self, request: Request) -> DataRef | None:
+        """The request's dataset; None where nothing is known of it, and so nothing was trained on it."""
+
+    def given(self, request: Request, role: Role, file: str) -> TeacherRef | None:
+        """A teacher from a file; None where nothing is known of it."""
+
+
+@dataclass
+class Known:
+    """What the runs of a home tell of datasets and files, so that none has to be read."""
+
+    home: Home
+
+    @cached_property
+    def configs(self) -> list[RunConfig]:
+        """Of all runs."""
+        return [folder.config() for folder in all_runs(self.home)]
+
+    @cached_property
+    def _data(self) -> dict[tuple[str, int | None], DataRef]:
+        return {(config.data.spec, config.requested.get("limit_train")): config.data for config in self.configs}
+
+    @cached_property
+    def _given(self) -> dict[tuple[str, Role], TeacherRef]:
+        refs = (ref for config in self.configs for ref in config.teachers if ref.given)
+        return {(ref.source, ref.role): ref for ref in refs}
+
+    def data(self, request: Request) -> DataRef | None:
+        return self._data.get((request.dataset, request.limit_train))
+
+    def given(self, request: Request, role: Role, file: str) -> TeacherRef | None:
+        return self._given.get((str(split_model_file(file)[1].resolve()), role))
+
+    def name(self, spec: str) -> str | None:
+        """The name of a dataset that something was trained on."""
+        return next((data.name for (known, _), data in self._data.items() if known == spec), None)
+
+
+@dataclass
+class Actual:
+    """Datasets and files as they are now."""
+
+    session: Session
+    _given: dict[tuple[str, str, int | None, Role], TeacherRef] = field(default_factory=dict)
+
+    def data(self, request: Request) -> DataRef:
+        return running.data_ref(request, running.limited(self.session, request))
+
+    def given(self, request: Request, role: Role, file: str) -> TeacherRef:
+        key = (file, request.dataset, request.limit_train, role)
+        if key not in self._given:
+            dataset = running.limited(self.session, request)
+            self._given[key] = teachers.from_file(self.session, file, role, dataset).ref
+        return self._given[key]
+
+
+class Standing:
+    """Tells of each task of a plan whether it is done."""
+
+    def __init__(self, home: Home, plan: Plan, source: Source) -> None:
+        self.home, self.plan, self.source = home, plan, source
+        records = os.listdir(home.records) if home.records.is_dir() else []
+        self._records: dict[str, list[str]] = {}
+        for name in records:
+            self._records.setdefault(name.partition("__")[0], []).append(name)
+
+    def done(self) -> set[int]:
+        """The numbers of all tasks that are done."""
+        return {task.number for task in self.plan if self.is_done(task)}
+
+    def is_done(self, task: Task) -> bool:
+        """Whether a task is done; what cannot be read is not, and says so when the task is tried."""
+        try:
+            folder = self.folder(task)
+            if folder is None or not folder.finished:
+                return False
+            evaluation = _evaluation(task)
+            return evaluation is None or self._evaluated(task, folder, evaluation)
+        except BenchError:
+            return False
+
+    def folder(self, task: Task) -> RunFolder | None:
+        """The folder of a task's run, which may not exist yet; None where its teachers are not trained."""
+        data = self.source.data(task.request)
+        refs = [] if task.kind == "teacher" else self._teachers(task)
+        if data is None or refs is None:
+            return None
+        return RunFolder.of(self.home, running.configure(task.request, data, refs).id)
+
+    def _teachers(self, task: Task) -> list[TeacherRef] | None:
+        found = []
+        for name in hyperparameters.method_class(task.request.method).roles:
+            role: Role = "clean" if name == "clean" else "robust"
+            ref = self._teacher(task, role)
+            if ref is None:
+                return None
+            found.append(ref)
+        return found
+
+    def _teacher(self, task: Task, role: Role) -> TeacherRef | None:
+        request = task.request
+        if role in request.teachers:
+            return self.source.given(request, role, request.teachers[role])
+        data = self.source.data(request)
+        if data is None:
+            return None
+        asked = teachers.teacher_request(request, role, data.name)
+        folder = RunFolder.of(self.home, running.configure(asked, data, ()).id)
+        return teachers.run_ref(folder, role) if folder.finished else None
+
+    def _evaluated(self, task: Task, folder: RunFolder, evaluation: EvaluationSpec) -> bool:
+        """Whether the record is there; its name ends in the number of images, which only it knows."""
+        subject, suite = run_subject(folder), suite_named(evaluation.suite)
+        start = record_id(subject, task.dataset, suite, evaluation.protocol, 0).removesuffix("0")
+        surrogate = None
+        if suite.needs_surrogate and evaluation.surrogate is not None:
+            surrogate = self.source.given(task.request, "robust", evaluation.surrogate)
+        for name in self._records.get(folder.id, ()):
+            if name.startswith(start):
+                record = read_record(Path(self.home.records, name))
+                whole = record.data.n == min(evaluation.limit or record.data.total, record.data.total)
+                crafted_on = {result.surrogate for result in record.results.values() if result.surrogate is not None}
+                fits = surrogate is None or crafted_on <= {surrogate.checkpoint}
+                if whole and fits and record.subject.checkpoint == subject.checkpoint:
+                    return True
+        return False
+
+
+def _evaluation(task: Task) -> EvaluationSpec | None:
+    """The evaluation that belongs to a task: its own, or the one that every teacher gets."""
+    if task.kind != "teacher":
+        return task.evaluation
+    chosen = recipe.load(task.request.recipe)
+    return EvaluationSpec(suite="whitebox", limit=chosen.teacher_limit, protocol=chosen.protocol)
