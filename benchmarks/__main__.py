@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 import click
 import torch
 
 from benchmarks.timing import to_markdown
 
-BENCHMARKS = ("training",)
+BENCHMARKS = ("training", "evaluation", "data")
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,13 @@ class Options:
 
     Attributes:
         repeats: timed turns. batch_size: 0 for the benchmark's own.
+        model, dataset: a resnet18's checkpoint and the images it was trained for, for what needs a real one; or None.
     """
 
     repeats: int
     batch_size: int
+    model: Path | None = None
+    dataset: str | None = None
 
 
 @click.command()
@@ -34,13 +38,17 @@ class Options:
 @click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Timed turns.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: PyTorch's.")
 @click.option("--batch-size", type=click.IntRange(min=2), default=0, help="Default: each benchmark's own.")
-def main(names: tuple[str, ...], repeats: int, threads: int | None, batch_size: int) -> None:
+@click.option("--model", type=click.Path(path_type=Path, exists=True), help="A resnet18's checkpoint.")
+@click.option("--dataset", help="The images it was trained for: parquet:DIR.")
+def main(
+    names: tuple[str, ...], repeats: int, threads: int | None, batch_size: int, model: Path | None, dataset: str | None
+) -> None:
     """Compare the harness with code of others, in turns in one process; all benchmarks unless some are named."""
     if threads:
         torch.set_num_threads(threads)
     rows = []
     for name in names or BENCHMARKS:
-        rows += import_module(f"benchmarks.{name}").rows(Options(repeats, batch_size))
+        rows += import_module(f"benchmarks.{name}").rows(Options(repeats, batch_size, model, dataset))
     click.echo(to_markdown(rows))
 
 

@@ -1,0 +1,139 @@
+"""The evaluator's attacks, float32, beside torchattacks' and a plain loop: same images, same start, same outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+import torchattacks
+from torch import Tensor, nn
+
+from attacks.cw_inf import CWInf
+from attacks.fgsm import FGSM
+from attacks.loop import GradientAttack
+from attacks.pgd import PGD
+from bench.checkpoints import load_model
+from bench.data import load_dataset
+from bench.data.dataset import LINF_EPS, to_float
+from bench.evaluation import FASTEST
+from bench.fast import enabled
+from bench.job import ready, view_of
+from bench.models import build_model
+from benchmarks.timing import Row, by_turns
+
+if TYPE_CHECKING:
+    from benchmarks.__main__ import Options
+
+N = 128
+BASELINE_BATCH = 128
+"""Samples at once in the baselines: what the released evaluation scripts use."""
+Side = Callable[[nn.Module, GradientAttack, Tensor, Tensor], Tensor]
+"""(network, attack, images, labels) -> who is right after the attack, bool, shape (n,)."""
+
+
+def rows(options: Options) -> list[Row]:
+    """One row an attack on random weights; the worst case on the model and images that are named, if any."""
+    torch.manual_seed(0)
+    network = build_model("resnet18", 10, 3).eval()
+    x = torch.rand(N, 3, 32, 32)
+    with torch.no_grad():
+        y = network(x).argmax(1)
+    compared: list[tuple[str, Side, GradientAttack]] = [
+        ("torchattacks", library(lambda net, a: torchattacks.FGSM(net, a.eps)), FGSM()),
+        ("torchattacks", library(pgd), PGD(steps=20, start="none")),
+        ("plain loop", plain_cw, CWInf.for_protocol("official", LINF_EPS)),
+    ]
+    found = [compare(shown, side, attack, network, x, y, options) for shown, side, attack in compared]
+    if options.model is not None and options.dataset is not None:
+        found.append(worst_case(options, options.model, options.dataset))
+    return found
+
+
+def compare(
+    shown: str, side: Side, attack: GradientAttack, network: nn.Module, x: Tensor, y: Tensor, options: Options
+) -> Row:
+    """One attack, theirs and ours."""
+    same = (side(network, attack, x, y) == ours(network, attack, x, y)).float().mean()
+    times = by_turns(lambda: side(network, attack, x, y), lambda: ours(network, attack, x, y), options.repeats)
+    what = f"{attack.label}, {attack.steps} steps, resnet18, {len(x)} images, outcomes equal on {same:.1%}"
+    return Row(what, f"{shown}, batch {BASELINE_BATCH}", f"evaluator, batch {FASTEST['cpu']}", *times, target=1.2)
+
+
+def worst_case(options: Options, model: Path, dataset: str) -> Row:
+    """PGD-20 in the worst case beside torchattacks' pass to the end, where about half of the images survive.
+
+    How much is saved is a matter of how many images survive and how soon the others are lost. An undefended network
+    has such a share under a small eps; it is searched for.
+    """
+    data = load_dataset(dataset, Path("data"))
+    network, _ = load_model(model, None, data.num_classes, data.in_channels)
+    x, y = to_float(data.test.images[: 4 * N]), data.test.labels[: 4 * N]
+    with ready(network):
+        view = view_of(network, enabled()) or network
+        for levels in (4, 2, 1, 0.5, 0.25, 0.125):
+            attack = PGD(steps=20, start="none").scaled_to(levels / 255)
+            assert isinstance(attack, GradientAttack)
+            survivors = attack.survivors(view, x, y, batch_size=FASTEST["cpu"])
+            share = float(survivors.float().mean())  # type: ignore[union-attr]
+            if share > 0.45:
+                break
+        side = library(pgd)
+        times = by_turns(
+            lambda: side(network, attack, x, y),
+            lambda: attack.survivors(view, x, y, batch_size=FASTEST["cpu"]),
+            options.repeats,
+        )
+    what = f"PGD, 20 steps, --worst-case, {model.stem}, eps {levels}/255, {len(x)} images, {share:.0%} survive"
+    return Row(what, f"torchattacks to the end, batch {BASELINE_BATCH}", "evaluator, --worst-case", *times, target=2.5)
+
+
+def ours(network: nn.Module, attack: GradientAttack, x: Tensor, y: Tensor) -> Tensor:
+    """As the evaluator does it: a folded copy, small batches; who is right at the end, bool, shape (n,)."""
+    right = []
+    with ready(network):
+        view = view_of(network, enabled()) or network
+        for images, labels in zip(x.split(FASTEST["cpu"]), y.split(FASTEST["cpu"]), strict=True):
+            outcome = attack.run(view, images, labels, track=True)
+            with torch.no_grad():
+                right.append(network(outcome.x_adv).argmax(1) == labels)
+    return torch.cat(right)
+
+
+def library(make: Callable[[nn.Module, GradientAttack], Any]) -> Side:
+    """An attack of torchattacks' with the parameters of ours, and the prediction after it."""
+
+    def run(network: nn.Module, attack: GradientAttack, x: Tensor, y: Tensor) -> Tensor:
+        theirs, right = make(network, attack), []
+        for images, labels in zip(x.split(BASELINE_BATCH), y.split(BASELINE_BATCH), strict=True):
+            x_adv = theirs(images, labels)
+            with torch.no_grad():
+                right.append(network(x_adv).argmax(1) == labels)
+        return torch.cat(right)
+
+    return run
+
+
+def pgd(network: nn.Module, attack: GradientAttack) -> Any:
+    """torchattacks' PGD from the image itself, so that both sides start alike."""
+    return torchattacks.PGD(network, attack.eps, attack.step_size, attack.steps, random_start=False)
+
+
+def plain_cw(network: nn.Module, attack: GradientAttack, x: Tensor, y: Tensor) -> Tensor:
+    """The margin attack as an evaluation script writes it: whole batches, one-hot products, the image clamped last."""
+    right, confidence = [], attack.parameters()["confidence"]
+    for images, labels in zip(x.split(BASELINE_BATCH), y.split(BASELINE_BATCH), strict=True):
+        delta, onehot = torch.zeros_like(images), F.one_hot(labels, 10).float()
+        for _ in range(attack.steps):
+            delta.requires_grad_()
+            logits = network(images + delta)
+            own = (onehot * logits).sum(1)
+            other = ((1 - onehot) * logits - 1e4 * onehot).max(1)[0]
+            loss = -torch.clamp(own - other + confidence, min=0).mean()
+            gradient = torch.autograd.grad(loss, [delta])[0]
+            delta = (delta.detach() + attack.step_size * gradient.sign()).clamp(-attack.eps, attack.eps)
+        with torch.no_grad():
+            right.append(network((images + delta).clamp(0, 1)).argmax(1) == labels)
+    return torch.cat(right)
