@@ -28,8 +28,9 @@ def test_every_package_is_listed(setup: ConfigParser) -> None:
 
 
 def test_every_data_file_is_shipped(setup: ConfigParser) -> None:
-    folders = {"bench": ROOT / "bench", "bench.table_files": ROOT / "tables"}
+    folders = {"bench": ROOT / "bench", "bench.sweep": ROOT / "bench" / "sweep", "bench.table_files": ROOT / "tables"}
     data = setup["options.package_data"]
+    assert folders.keys() == set(data)
     shipped = {
         path
         for package, folder in folders.items()

@@ -153,8 +153,8 @@ def _ray(cluster: Cluster) -> Iterator[Any]:
 
 def _check_address(address: str) -> None:
     """Refuse an address where nothing listens: Ray would try it for ever."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon and address in ("auto", "local"):
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
         return
     try:
         socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
@@ -164,7 +164,7 @@ def _check_address(address: str) -> None:
 
 def _unreachable(address: str | None, error: Exception) -> BenchError:
     where = f"reach Ray at {address}" if address else "start Ray"
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return BenchError(f"Cannot {where}: {reason}.\nStart it with `ray start`, or give --workers N without --address.")
 
 

@@ -1,0 +1,161 @@
+"""`bench sweep` on a real Ray of two workers, one of which is killed in the middle of a training."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+Bench = Callable[..., Any]
+Find = Callable[..., list[Path]]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+pytest.importorskip("ray", reason="ray is not installed (extra `ray`)")
+
+SPEC = """
+description: two students with a teacher each, long enough to be killed
+runs:
+  - methods: [ciard, rslad]
+    students: [digits-cnn]
+    datasets: [digits]
+    recipes: [demo]
+    limit_train: 100
+    batch_size: 4
+    epochs: 6
+    evaluations: [{suite: whitebox, limit: 20}, {suite: blackbox, limit: 20}]
+"""
+TASKS = 8
+TIMES = {"created", "digest", "seconds", "training"}
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "killed.yaml"
+    path.write_text(SPEC, encoding="utf-8")
+    return path
+
+
+def raylets() -> set[int]:
+    """Processes of any Ray on this machine."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (folder / "comm").read_text().strip()
+        except OSError:
+            continue
+        if name in ("raylet", "gcs_server") or name.startswith("ray::"):
+            found.add(int(folder.name))
+    return found
+
+
+@contextmanager
+def sweeping(start: Start, *arguments: object, home: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command, which takes its workers with it when the test fails."""
+    running = start(*arguments, home=home, start_new_session=True)
+    try:
+        yield running
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+
+
+def worker_in_the_middle(home: Path, running: subprocess.Popen[str]) -> tuple[Path, int]:
+    """(run folder, process) of a student that was trained for two epochs and is being trained."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        assert running.poll() is None, running.communicate()
+        for lock in (home / "results" / "runs").glob("*_s0_*/lock"):
+            metrics = lock.with_name("metrics.jsonl")
+            if (
+                "teacher" not in lock.parent.name
+                and metrics.exists()
+                and metrics.read_text().count('"epoch", "ep') >= 2
+            ):
+                return lock.parent, int(json.loads(lock.read_text())["process"])
+        time.sleep(0.02)
+    raise AssertionError("no student was trained for two epochs in two minutes")
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in found]
+
+
+def without_times(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: without_times(value) for key, value in content.items() if key not in TIMES}
+    return content
+
+
+def assert_same_results(one: Path, other: Path, runs: Find, records: Find) -> None:
+    """Bit by bit: weights, what was logged, and records but for their times."""
+    assert [path.name for path in runs(one)] == [path.name for path in runs(other)]
+    for mine, theirs in zip(runs(one), runs(other), strict=True):
+        assert {path.name for path in mine.iterdir()} == {path.name for path in theirs.iterdir()}
+        assert logged(mine) == logged(theirs)
+        for weights in mine.glob("*.safetensors"):
+            ours, expected = load_file(weights), load_file(theirs / weights.name)
+            assert ours.keys() == expected.keys()
+            assert all(torch.equal(ours[key], expected[key]) for key in ours), weights
+    assert [path.name for path in records(one)] == [path.name for path in records(other)]
+    for mine, theirs in zip(records(one), records(other), strict=True):
+        contents = [without_times(json.loads(path.read_text())) for path in (mine, theirs)]
+        assert contents[0] == contents[1]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_s_task_is_begun_again_and_the_results_are_those_of_an_undisturbed_sweep(
+    bench: Bench, start: Start, spec: Path, tmp_path: Path, runs: Find, records: Find
+) -> None:
+    before, disturbed, whole = raylets(), tmp_path / "disturbed", tmp_path / "whole"
+    with sweeping(start, "sweep", spec, "--workers", "2", home=disturbed) as running:
+        folder, worker = worker_in_the_middle(disturbed, running)
+        os.kill(worker, signal.SIGKILL)
+        _, said = running.communicate(timeout=180)
+    assert running.returncode == 0, said
+    assert f"All {TASKS} tasks are done." in said
+    assert f"Continuing {folder.name} at epoch" in said
+    assert "Traceback" not in said
+    assert raylets() <= before
+
+    assert bench("sweep", spec, home=whole).code == 0
+    assert_same_results(disturbed, whole, runs, records)
+    assert len(runs(whole)) == 4
+    assert len(records(whole)) == 2 + 4
+
+
+@pytest.mark.slow
+def test_ctrl_c_has_all_workers_save(
+    bench: Bench, start: Start, spec: Path, tmp_path: Path
+) -> None:
+    before = raylets()
+    with sweeping(start, "sweep", spec, "--workers", "2", home=tmp_path) as running:
+        folder, _ = worker_in_the_middle(tmp_path, running)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        _, said = running.communicate(timeout=30)
+    assert running.returncode == 128 + signal.SIGINT, said
+    assert f"Stopped {folder.name} at epoch" in said
+    assert "Run the same command again to continue" in said
+    assert "Traceback" not in said
+    assert raylets() <= before
+
+    states = {run["id"]: run["state"] for run in json.loads(bench("status", "--json", home=tmp_path).out)}
+    assert states[folder.name] == "interrupted"
+
+
+def test_gpus_that_are_not_there_are_named(bench: Bench, spec: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    result = bench("sweep", spec, "--workers", "1", "--gpus-per-task", "0.25", home=tmp_path)
+    assert "Ray sees 0 GPUs here" in result.mistake

@@ -1,0 +1,129 @@
+"""From a spec to tasks: what is there, once, in which order, and as which commands."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bench.errors import BenchError
+from bench.sweep.plan import Plan, Task, expand
+from bench.sweep.spec import SweepSpec
+
+
+def plan_of(*grids: dict[str, Any], name_of: Callable[[str], str] = lambda spec: spec) -> Plan:
+    base = {"methods": ["sat"], "students": ["digits-cnn"], "datasets": ["digits"], "recipes": ["demo"]}
+    spec = SweepSpec.model_validate({"description": "a test", "runs": [base | grid for grid in grids]})
+    return expand(spec, name_of)
+
+
+def commands(plan: Plan, kind: str) -> list[str]:
+    return [task.command for task in plan if task.kind == kind]
+
+
+def test_every_combination_is_a_run_and_each_has_all_evaluations() -> None:
+    plan = plan_of(
+        {
+            "methods": ["sat", "ciard"],
+            "students": ["digits-cnn", "digits-mobile"],
+            "seeds": [0, 1],
+            "ablations": [{}, {"steps": 3}, {"eps": "8/255"}],
+            "evaluations": [{"suite": "whitebox", "limit": 10}, {"suite": "pgd-sat"}],
+        }
+    )
+    students = [task for task in plan if task.kind == "student"]
+    assert len(students) == 2 * 2 * 2 * 3
+    assert len(set(commands(plan, "student"))) == len(students)
+    for student in students:
+        evaluations = [task for task in plan if student.number in task.needs]
+        assert [task.evaluation and task.evaluation.suite for task in evaluations] == ["whitebox", "pgd-sat"]
+    assert len(plan) == len(students) * 3 + 2
+
+
+def test_teachers_come_once_and_before_the_students_that_need_them() -> None:
+    plan = plan_of({"methods": ["ciard", "rslad", "sat"], "seeds": [0, 1, 2]})
+    assert [task.number for task in plan] == list(range(1, len(plan) + 1))
+    by_number: dict[int, Task] = {task.number: task for task in plan}
+    for task in plan:
+        assert all(need < task.number for need in task.needs)
+        roles = {by_number[need].request.role for need in task.needs}
+        assert roles == {"ciard": {"robust", "clean"}, "rslad": {"robust"}}.get(task.request.method, set())
+    assert commands(plan, "teacher") == [
+        f"bench teacher train --role {role} --dataset digits --recipe demo" for role in ("robust", "clean")
+    ]
+
+
+def test_a_method_s_own_teacher_is_a_task_of_its_own_and_transfers_use_the_usual_one() -> None:
+    plan = plan_of(
+        {
+            "methods": ["dard"],
+            "students": ["resnet18"],
+            "datasets": ["cifar10"],
+            "recipes": ["official"],
+            "evaluations": [{"suite": "blackbox"}],
+        }
+    )
+    own, student, usual, evaluation = plan
+    assert own.command == "bench teacher train --role robust --method dard --dataset cifar10 --recipe official"
+    assert (own.request.student, own.request.method) == ("resnet56", "sat")
+    assert usual.command == "bench teacher train --role robust --dataset cifar10 --recipe official"
+    assert student.needs == (own.number,)
+    assert evaluation.needs == (student.number, usual.number)
+
+
+def test_the_same_run_of_two_grids_is_one_task() -> None:
+    twice = plan_of(
+        {"methods": ["sat", "ciard"], "evaluations": [{"suite": "whitebox"}]},
+        {"methods": ["ciard"], "ablations": [{}, {"push": False}], "evaluations": [{"suite": "whitebox"}]},
+    )
+    assert len(commands(twice, "student")) == 3
+    assert len({task.command for task in twice}) == len(twice)
+
+
+def test_a_command_says_all_that_was_asked_for_and_nothing_else() -> None:
+    changed = {"epochs": 3, "batch_size": 8, "limit_train": 100, "precision": "bf16", "seeds": [7]}
+    ablation = {"push": False, "teacher_lr": 1e-05, "clean_temperatures": [4, 1.5], "push_form": "released"}
+    files = {"robust": "digits-teacher:my file.pt", "clean": "c.pt"}
+    evaluations = [{"suite": "blackbox", "limit": 5, "protocol": "paper", "surrogate": "r.pt"}]
+    student, evaluation = plan_of(
+        {"methods": ["ciard"], "ablations": [ablation], "teachers": files, "evaluations": evaluations} | changed
+    )
+    assert shlex.split(student.command) == [
+        *("bench", "run", "--method", "ciard", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),
+        *("--precision", "bf16", "--limit-train", "100", "--epochs", "3", "--batch-size", "8", "--seed", "7"),
+        *("--teacher", "robust=digits-teacher:my file.pt", "--teacher", "clean=c.pt"),
+        *("--set", "push=false", "--set", "teacher_lr=1e-05", "--set", "clean_temperatures=[4, 1.5]"),
+        *("--set", "push_form=released"),
+    ]
+    assert evaluation.command == (
+        f"bench eval --suite blackbox --limit 5 --protocol paper --teacher robust=r.pt "
+        f'--run "$(basename "$({student.command})")"'
+    )
+    (plain,) = plan_of({})
+    assert plain.command == "bench run --method sat --student digits-cnn --dataset digits --recipe demo"
+
+
+def test_teachers_depend_on_the_dataset_s_name_and_not_on_where_it_lies() -> None:
+    grid = {"methods": ["rslad"], "datasets": ["parquet:/nowhere"], "recipes": ["official"]}
+    cifar100 = plan_of(grid, name_of=lambda spec: "cifar100")
+    assert cifar100[0].request.student == "wrn-70-16"
+    assert plan_of(grid, name_of=lambda spec: "other")[0].request.student == "wrn-34-10"
+
+
+@pytest.mark.parametrize(
+    ("grid", "says"),
+    [
+        ({"methods": ["cairds"]}, "Did you mean 'ciard'"),
+        ({"students": ["digits-cn"]}, "Did you mean 'digits-cnn'"),
+        ({"datasets": ["digit"]}, "Did you mean 'digits'"),
+        ({"recipes": ["dem"]}, "Did you mean 'demo'"),
+        ({"ablations": [{"epss": 1.0}]}, "Did you mean 'eps'"),
+        ({"ablations": [{"steps": "many"}]}, "takes int"),
+        ({"evaluations": [{"suite": "whitebx"}]}, "Did you mean 'whitebox'"),
+    ],
+)
+def test_mistakes_are_found_before_anything_begins(grid: dict[str, Any], says: str) -> None:
+    with pytest.raises(BenchError, match=says):
+        plan_of(grid)
