@@ -1,0 +1,204 @@
+"""How long `bench status` and `bench tables` take in a home that has grown: `python -m benchmarks.growth`.
+
+The home is made up: valid runs and records of no real network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from bench import environment
+from bench.config import DataRef, RunConfig, TeacherRef
+from bench.home import Home
+from bench.records import AttackResult, Data, Record, content_digest, pack
+from bench.running import Request, configure
+from bench.runs import RunFolder, Summary
+from bench.statistics import wilson_interval
+from bench.subjects import record_id, run_subject
+from bench.suites import SUITES, Suite
+
+COMMANDS = ("status", "tables")
+METHODS = ("sat", "trades", "ard", "rslad", "score", "fair-ard", "absld", "mtard", "b-mtard", "ciard")
+STUDENTS = ("resnet18", "mobilenet_v2")
+DATASETS = {"cifar10": 10, "cifar100": 100}
+PROTOCOLS = ("official", "paper")
+_CREATED = "2026-01-01T00:00:00+00:00"
+_SURROGATE = "ab" * 32
+_TEACHER = TeacherRef(role="robust", model="wrn-34-10", source="teacher", checkpoint=_SURROGATE, given=False)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The first n test images of a dataset: labels, and how hard each is to get right, 0 to 1."""
+
+    labels: np.ndarray
+    hardness: np.ndarray
+
+    @classmethod
+    def of(cls, n: int, classes: int) -> _Samples:
+        draw = np.random.default_rng(classes)
+        return cls(draw.integers(0, classes, n), draw.random(n))
+
+
+def make_home(root: Path, runs: int, records: int, n: int) -> None:
+    """Fill a home with finished runs, evenly over methods, students, datasets and then seeds, and their records.
+
+    Args:
+        records: of all runs together; each has those of a suite and a protocol, at most ten a run.
+        n: images in each record.
+    """
+    home = Home(root)
+    home.records.mkdir(parents=True)
+    suites = list(itertools.product(SUITES.values(), PROTOCOLS))
+    samples = {name: _Samples.of(n, classes) for name, classes in DATASETS.items()}
+    left = records
+    for number, config in enumerate(itertools.islice(_configs(), runs)):
+        folder = RunFolder.of(home, config.id)
+        _write_run(folder, config)
+        for suite, protocol in suites[: -(-left // (runs - number))]:
+            record = _record(folder, suite, protocol, samples[config.data.name], number)
+            sealed = record.model_copy(update={"digest": content_digest(record.model_dump_json())})
+            (home.records / f"{record.id}.json").write_text(sealed.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            left -= 1
+
+
+def _configs() -> Iterator[RunConfig]:
+    for seed in itertools.count():
+        for dataset, student, method in itertools.product(DATASETS, STUDENTS, METHODS):
+            data = DataRef(
+                name=dataset,
+                spec=dataset,
+                fingerprint="f" * 64,
+                n=50_000,
+                classes=DATASETS[dataset],
+                in_channels=3,
+                eps=8 / 255,
+            )
+            yield configure(Request(method=method, student=student, dataset=dataset, seed=seed), data, [_TEACHER])
+
+
+def _write_run(folder: RunFolder, config: RunConfig) -> None:
+    folder.path.mkdir(parents=True)
+    summary = Summary(
+        checkpoint=hashlib.sha256(config.id.encode()).hexdigest(),
+        selected_epoch=1,
+        selected_on="test",
+        accuracy={"clean": 0.8, "robust": 0.5, "n": 10_000},
+        seconds=36_000.0,
+        finished=_CREATED,
+    )
+    (folder.path / "config.json").write_text(config.model_dump_json(indent=1), encoding="utf-8")
+    (folder.path / "environment.json").write_text(json.dumps({"hardware": "a made-up GPU"}), encoding="utf-8")
+    (folder.path / "summary.json").write_text(summary.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _record(folder: RunFolder, suite: Suite, protocol: str, samples: _Samples, number: int) -> Record:
+    subject, config, n = run_subject(folder), folder.config(), len(samples.labels)
+    data = Data(
+        name=config.data.name,
+        split="test",
+        n=n,
+        total=10_000,
+        classes=config.data.classes,
+        eps=config.data.eps,
+        fingerprint="e" * 64,
+        class_counts=np.bincount(samples.labels, minlength=config.data.classes).tolist(),
+    )
+    results = {"clean": _result("clean", 0.85, samples, number)}
+    for position, entry in enumerate(suite.entries):
+        results[entry.result] = _result(entry.result, 0.6 - 0.02 * position, samples, number)
+    return Record(
+        id=record_id(subject, config.data.name, suite, "paper" if protocol == "paper" else "official", n),
+        subject=subject,
+        suite=suite.name,
+        protocol="paper" if protocol == "paper" else "official",
+        data=data,
+        seed=0,
+        results=results,
+        flags=["transfer:pgd-trades breaks more than pgd-trades"] if number % 50 == 0 else [],
+        environment=environment.describe(torch.device("cpu")) | {"git": None},
+        created=_CREATED,
+        seconds=60.0,
+    )
+
+
+def _result(name: str, strength: float, samples: _Samples, number: int) -> AttackResult:
+    """A model that gets right what is easy: the defense decides where that ends, chance by how much."""
+    n, classes = len(samples.labels), len(np.bincount(samples.labels))
+    noise = np.random.default_rng((number, len(name))).normal(0, 0.05, n)
+    right = samples.hardness + noise < strength + 0.003 * (number % len(METHODS))
+    worst = None if name in ("clean", "square", "autoattack") else right & (noise < 0.1)
+    of_class = [right[samples.labels == label] for label in range(classes)]
+    correct = int(right.sum())
+    return AttackResult(
+        parameters={} if name == "clean" else {"eps": 8 / 255, "steps": 20},
+        surrogate=_SURROGATE if name.startswith("transfer:") else None,
+        final=pack(right),
+        worst=None if worst is None else pack(worst),
+        correct=correct,
+        accuracy=correct / n,
+        interval=wilson_interval(correct, n),
+        worst_accuracy=None if worst is None else float(worst.mean()),
+        class_accuracy=[float(each.mean()) if len(each) else None for each in of_class],
+        batch_size=250,
+        seconds=10.0,
+    )
+
+
+def seconds_of(command: str, home: Path) -> float:
+    """Wall time of a command in a process of its own, from its start to its end."""
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "bench", command, "--home", str(home)], check=True, stdout=subprocess.DEVNULL
+    )
+    return time.perf_counter() - began
+
+
+@click.command()
+@click.option("--runs", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option("--records", type=click.IntRange(min=1), default=10_000, show_default=True, help="At most ten a run.")
+@click.option("--images", type=click.IntRange(min=100), default=1000, show_default=True, help="In each record.")
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="As JSON: seconds of the first call and of the later ones.")
+def main(runs: int, records: int, images: int, repeats: int, as_json: bool) -> None:
+    """Make up a home and time the commands that read all of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        home, empty = Path(folder, "grown"), Path(folder, "empty")
+        empty.mkdir()
+        make_home(home, runs, records, images)
+        there = len(list((home / "results" / "records").iterdir()))
+        found = {
+            command: {
+                "empty": seconds_of(command, empty),
+                "first": seconds_of(command, home),
+                "later": [seconds_of(command, home) for _ in range(repeats)],
+            }
+            for command in COMMANDS
+        }
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{runs} runs, {there} records of {images} images; {environment.hardware(torch.device('cpu'))}.")
+    for command, seconds in found.items():
+        click.echo(
+            f"bench {command}: first {seconds['first']:.2f} s, later {statistics.median(seconds['later']):.2f} s "
+            f"(median of {repeats}); in an empty home {seconds['empty']:.2f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()
