@@ -37,7 +37,7 @@ class Options:
 @click.argument("names", nargs=-1, type=click.Choice(BENCHMARKS))
 @click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Timed turns.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: PyTorch's.")
-@click.option("--batch-size", type=click.IntRange(min=2), default=0, help="Default: each benchmark's own.")
+@click.option("--batch-size", type=click.IntRange(min=0), default=0, help="Default: each benchmark's own.")
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="A resnet18's checkpoint.")
 @click.option("--dataset", help="The images it was trained for: parquet:DIR.")
 def main(
