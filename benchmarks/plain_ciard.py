@@ -81,9 +81,9 @@ class PlainCIARD:
         target_adv = F.softmax(robust_adv / self.t_adv, dim=1)
         target_nat = F.softmax(clean_nat / self.t_nat, dim=1)
         adv, nat = mean_kl(target_adv, student_adv), mean_kl(target_nat, student_nat)
-        ratio = mean_entropy(target_adv) / mean_entropy(target_nat)
-        self.t_adv = min(max(self.t_adv - 0.001 * math.copysign(1, ratio - 1), 1.0), 10.0)
-        self.t_nat = min(max(self.t_nat - 0.001 * math.copysign(1, 1 / ratio - 1), 1.0), 10.0)
+        surer = math.copysign(1, mean_entropy(target_adv) - mean_entropy(target_nat))
+        self.t_adv = min(max(self.t_adv - 0.001 * surer, 1.0), 10.0)
+        self.t_nat = min(max(self.t_nat + 0.001 * surer, 1.0), 10.0)
         total = adv + nat
         wrong = (clean_adv.argmax(1) != y).nonzero(as_tuple=True)[0]
         if len(wrong):
@@ -99,7 +99,7 @@ def mean_kl(target: Tensor, logits: Tensor) -> Tensor:
 
 
 def mean_entropy(target: Tensor) -> float:
-    """Nats, averaged over all elements; only a ratio of two is used."""
+    """Nats, averaged over all elements; two of them are compared."""
     return -(target * target.clamp_min(1e-30).log()).mean().item()
 
 
