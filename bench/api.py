@@ -11,6 +11,7 @@ from bench.attack import Protocol
 from bench.checkpoints import weights_hash
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
+from bench.errors import BenchError
 from bench.evaluation import Evaluator
 from bench.home import Home
 from bench.models import try_out
@@ -58,6 +59,7 @@ def evaluate(
         BenchError: an unknown name, images that the model cannot take, a surrogate that is missing, a record that
             exists already.
     """
+    _check_arguments(limit, protocol, seed)
     place = Home.at(Path(home))
     chosen = suite_named(suite)
     data = load_dataset(dataset, place.data) if isinstance(dataset, str) else dataset
@@ -78,13 +80,28 @@ def evaluate(
         checkpoint=weights_hash(model),
     )
     crafted_on = None if surrogate is None else Surrogate(surrogate, weights_hash(surrogate), type(surrogate).__name__)
-    identity = record_id(subject, data.name, chosen, protocol, len(data.test.first(limit)))
+    how = protocol if not seed else f"{protocol}, s{seed}"
+    identity = record_id(subject, data.name, chosen, how, len(data.test.first(limit)))
+    if save and (place.records / f"{identity}.json").exists():
+        raise BenchError(f"The record {identity} exists already in {place.records}.\nDelete it, or choose a name=.")
     # Nothing is kept on disk for a resume: two models may share their weights and yet not compute the same.
     evaluator = Evaluator(_device(model), protocol, Reporter(), StopRequest(), seed)
     record = evaluator.evaluate(model, data, subject, chosen, limit, identity, crafted_on)
     if save:
         write_record(record, place.records)
     return record
+
+
+def _check_arguments(limit: int | None, protocol: str, seed: int) -> None:
+    """Find mistakes before anything long begins."""
+    if limit is not None and limit < 1:
+        raise BenchError(f"limit={limit}: give the number of test images to attack, 1 or more, or None for all.")
+    if protocol not in ("official", "paper"):
+        raise BenchError(f"protocol={protocol!r}: there are 'official' and 'paper'.")
+    if seed < 0:
+        raise BenchError(f"seed={seed}: a seed is 0 or more.")
+    if torch.is_inference_mode_enabled():
+        raise BenchError("Attacks need gradients, and inference mode has none.\nCall outside torch.inference_mode().")
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -99,12 +99,16 @@ class Evaluation:
         n = min(self.limit or len(dataset.test), len(dataset.test))
         return record_id(subject, dataset.name, self.suite, conduct(self.protocol, self.worst_case, self.precision), n)
 
+    def _fingerprint(self, dataset: Dataset) -> str:
+        """Of the samples to evaluate."""
+        return dataset.test.first(self.limit).fingerprint
+
     def _found(self, identity: str, subject: Subject, dataset: Dataset) -> Path | None:
         """The record's file, if the same was measured before."""
         named = self.suite.needs_surrogate and self.surrogate_file is not None
         surrogate = self._surrogate(dataset, None).checkpoint if named else None
         records = self.session.home.records
-        found = find_record(records, identity, subject.checkpoint, surrogate)
+        found = find_record(records, identity, subject.checkpoint, self._fingerprint(dataset), surrogate)
         return None if found is None else records / f"{identity}.json"
 
     def _evaluate(
@@ -118,7 +122,8 @@ class Evaluation:
         records, lock = self.session.home.records, self.session.home.kept / "unfinished" / f"{identity}.lock"
         path = records / f"{identity}.json"
         with locks.held(lock, f"{identity} is being evaluated", self.session.stop.pause):
-            if find_record(records, identity, subject.checkpoint) is not None:  # of another process, since we looked
+            images = self._fingerprint(dataset)
+            if find_record(records, identity, subject.checkpoint, images) is not None:  # of another, since we looked
                 return path
             network = network.to(self.session.device)
             record = self.evaluator.evaluate(network, dataset, subject, self.suite, self.limit, identity, surrogate)
@@ -132,7 +137,7 @@ class Evaluation:
         """Count the outcomes that differ from those in float32, if those were measured."""
         how = conduct(self.protocol, self.worst_case)
         identity = record_id(record.subject, record.data.name, self.suite, how, record.data.n)
-        exact = find_record(self.session.home.records, identity, record.subject.checkpoint)
+        exact = find_record(self.session.home.records, identity, record.subject.checkpoint, record.data.fingerprint)
         if exact is None:
             self.session.reporter.say("There is no float32 record to compare it with: run it without --precision.")
             return

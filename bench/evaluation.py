@@ -22,7 +22,7 @@ from bench.kept import Slot, forget_folder
 from bench.records import AttackResult, Data, Record, Subject, pack
 from bench.reporting import Reporter
 from bench.runs import now
-from bench.seeding import generator
+from bench.seeding import generator, seeded
 from bench.statistics import wilson_interval
 from bench.stopping import StopRequest, interruptible
 from bench.suites import Entry, Suite, attack_class
@@ -161,7 +161,9 @@ class Evaluator:
             for start in range(progress.done, job.data.n, batch_size):
                 self._check_stop()
                 x, y = job.batch(start, start + batch_size)
-                progress.add(*self._judged(job, entry, attack, x, y, start, slot))
+                with seeded(self.device, self.seed, entry.result, start):
+                    judged = self._judged(job, entry, attack, x, y, start, slot)
+                progress.add(*judged)
                 advance(len(y))
         finally:
             progress.save()
@@ -227,7 +229,8 @@ class Evaluator:
         x, y = job.batch(0, sanity.PROBED)
         attack = self.attack_named(sanity.PROBE, job.data.eps)
         probe = sanity.measure if white_box else sanity.reference
-        found = probe(job.network, x, y, attack, self._noise(attack, x, 0, sanity.PROBE))
+        with seeded(self.device, self.seed, "probes"):
+            found = probe(job.network, x, y, attack, self._noise(attack, x, 0, sanity.PROBE))
         return {name: value.cpu().numpy() for name, value in found.items()}
 
     def attack_named(self, name: str, eps: float) -> Attack:
@@ -251,7 +254,7 @@ class Evaluator:
         def craft(first: int, end: int) -> Tensor:
             made[:] = made or [job.on(surrogate, self.speedups)]
             (crafting,) = made
-            x, y = job.batch(first, end)
+            x, y = crafting.batch(first, end)
             with ready(surrogate), interruptible(crafting.module, self._check_stop):
                 noise = self._noise(attack, x, first, f"transfer:{name}")
                 return attack(crafting.model_for(attack), x, y, noise=noise)

@@ -80,7 +80,17 @@ def view_of(network: nn.Module, speedups: Collection[str]) -> View | None:
 
 
 def check_device(network: nn.Module, device: torch.device) -> None:
-    """A BenchError where some of the network's weights are elsewhere: it would run on the wrong device, or crash."""
+    """A BenchError where the network cannot be attacked as it is.
+
+    Weights that are elsewhere would run on the wrong device, or crash. Images of 8 bits, and steps of 2/255, are not to
+    be told in half precision.
+    """
+    for parameter in network.parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            raise BenchError(
+                f"The model's weights are {str(parameter.dtype).removeprefix('torch.')}; attacks need float32 or "
+                "float64.\nConvert the model with .float() first."
+            )
     for value in (*network.parameters(), *network.buffers()):
         if value.device.type != device.type:
             raise BenchError(

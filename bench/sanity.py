@@ -32,6 +32,8 @@ _LADDER = (0.5, 2.0, 4.0)
 """Radii besides the dataset's, in multiples of it, over which accuracy must fall; the last rung is a radius of 1."""
 _LEVEL = 0.01
 _VANISHED = 0.05
+_SIBLINGS = 0.1
+"""Share of the samples by which two lengths of step may differ."""
 _SQUARE_SHARE = 0.002
 """What AutoAttack's authors let Square break after the white-box attacks before they doubt the evaluation."""
 _SQUARE_LEAST = 8
@@ -46,8 +48,9 @@ def reference(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: T
 def measure(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: Tensor | None) -> dict[str, Tensor]:
     """Outcomes of the reference attack and its variations, each bool, shape (B,): whether the model is right.
 
-    `reference`: the attack itself; `longer`: with twice the steps; `noise`: random corners of the ball; `eps=...`: the
-    attack at each rung of the ladder; and `vanished`: whether the gradient at the image is zero or no number.
+    `reference`: the attack itself; `longer`: with twice the steps; `noise`: random corners of the ball; `square`:
+    Square, which needs no gradient; `eps=...`: the attack at each rung of the ladder; `clean` and `again`: no attack,
+    twice; and `vanished`: whether the gradient at the image is zero or no number.
 
     Args:
         network: in eval mode.
@@ -66,8 +69,12 @@ def measure(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: Ten
         gradient = input_gradient(F.cross_entropy(network(images), y, reduction="sum"), images)
     radii = [*(factor * attack.eps for factor in _LADDER if factor * attack.eps < 1), 1.0]
     found = reference(network, x, y, attack, noise)
+    square = attack_class("square").for_protocol("official", attack.eps)
     return {
         **found,
+        "clean": _right(network, x, y),
+        "again": _right(network, x, y),
+        "square": _right(network, square(network, x, y), y),
         "vanished": ((gradient == 0) | ~gradient.isfinite()).flatten(1).all(1),
         "noise": _right(network, (x + attack.eps * signs).clamp(0, 1), y),
         "longer": under(replace(attack, steps=2 * attack.parameters()["steps"])),  # type: ignore[call-arg]
@@ -90,7 +97,7 @@ def flags(results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.n
         probes: what `measure` or `reference` gave.
     """
     outcomes = {name: unpack(result.final, n) for name, result in results.items()}
-    failed = [*_ranked(outcomes, probes.get("reference"))]
+    failed = [*_ranked(outcomes, probes.get("reference")), *_siblings(outcomes)]
     if "autoattack" in results:
         failed += _ensemble(results["autoattack"].components, n)
     if "longer" in probes:
@@ -122,6 +129,17 @@ def _ranked(outcomes: Mapping[str, np.ndarray], probed: np.ndarray | None) -> It
             yield from _compared(strong, seen, f"{_label(name)} breaks more than {said}: gradients may be masked")
 
 
+def _siblings(outcomes: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """PGD-SAT and PGD-TRADES differ in the length of a step alone; where that matters much, gradients tell little."""
+    if not {"pgd-sat", "pgd-trades"} <= outcomes.keys():
+        return
+    one, other = outcomes["pgd-sat"], outcomes["pgd-trades"]
+    only_one, only_other = int((one & ~other).sum()), int((other & ~one).sum())
+    far = abs(only_one - only_other) > _SIBLINGS * len(one)
+    if far and mcnemar_exact(only_one, only_other) < _LEVEL:
+        yield f"PGD-SAT leaves {one.mean():.1%} standing and PGD-TRADES {other.mean():.1%}: the step's length decides"
+
+
 def _label(name: str) -> str:
     return attack_class(name).label
 
@@ -140,6 +158,10 @@ def _variations(probes: Mapping[str, np.ndarray], label: str) -> Iterator[str]:
     """More steps must not help the model, noise must hurt it less, a larger ball more, and gradients must be there."""
     reference = probes["reference"]
     yield from _compared(probes["longer"], reference, f"{label} breaks less with twice the steps")
+    yield from _compared(reference, probes["square"], f"Square breaks more than {label}: gradients may be masked")
+    changed = int((probes["clean"] ^ probes["again"]).sum())
+    if changed:
+        yield f"predictions change from one pass to the next on {changed} of {len(reference)} samples: a random model"
     yield from _compared(reference, probes["noise"], f"random noise breaks more than {label}")
     rungs = sorted((float(name.removeprefix("eps=")), name) for name in probes if name.startswith("eps="))
     for (small, smaller), (large, larger) in pairwise(rungs):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
@@ -17,3 +20,12 @@ def derive(seed: int, *place: int | str) -> int:
 def generator(seed: int, *place: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator on a device, seeded by `derive`."""
     return torch.Generator(device=device).manual_seed(derive(seed, *place))
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int, *place: int | str) -> Iterator[None]:
+    """PyTorch's global generators seeded inside the block, for models that draw; after it they go on as they were."""
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive(seed, *place))
+        yield

@@ -212,7 +212,10 @@ def _two_sided(difference: float, error: float) -> float:
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """Difference of two means by Welch's t-test (Welch 1947), with its interval.
+    """Difference of two means of accuracies by Welch's t-test (Welch 1947), with its interval.
+
+    Where no seed differs from the others of its side there is no spread to test against: that tells nothing (p = 1, the
+    interval is all there is), for each number is still one of so many samples.
 
     Args:
         first, second: a number for each seed, at least two each.
@@ -223,7 +226,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> Difference:
     parts = [float(np.var(each, ddof=1)) / len(each) for each in (first, second)]
     error = sqrt(sum(parts))
     if error <= _ROUNDING:  # no spread to test against
-        return Difference(value, value, value, 1.0 if abs(value) <= _ROUNDING else 0.0)
+        return Difference(value, -1.0, 1.0, 1.0)
     freedom = error**4 / sum(part**2 / (len(each) - 1) for part, each in zip(parts, (first, second), strict=True))
     half = float(stdtrit(freedom, 0.975)) * error
     return Difference(value, value - half, value + half, 2 * float(stdtr(freedom, -abs(value) / error)))

@@ -125,13 +125,14 @@ def evaluate_once(session: Session, request: Request, teacher: Teacher) -> Recor
     subject = teacher_subject(session, teacher, dataset)
     identity = record_id(subject, dataset.name, suite, chosen.protocol, n)
     records = session.home.records
-    found = find_record(records, identity, subject.checkpoint)
+    images = dataset.test.first(n).fingerprint
+    found = find_record(records, identity, subject.checkpoint, images)
     if found is not None:
         return found
     evaluator = Evaluator(session.device, chosen.protocol, session.reporter, session.stop)
     network = teacher.network.to(session.device)
     record = evaluator.evaluate(network, dataset, subject, suite, n, identity)
-    found = find_record(records, identity, subject.checkpoint)
+    found = find_record(records, identity, subject.checkpoint, images)
     if found is not None:  # by another process, for another student
         return found
     write_record(record, records)

@@ -70,7 +70,7 @@ def worst_case(options: Options, model: Path, dataset: str) -> Row:
     """
     data = load_dataset(dataset, Path("data"))
     network, _ = load_model(model, None, data.num_classes, data.in_channels)
-    x, y = to_float(data.test.images[: 4 * N]), data.test.labels[: 4 * N]
+    x, y = to_float(data.test.images[:N]), data.test.labels[:N]
     with ready(network):
         view = view_of(network, enabled()) or network
         for levels in (4, 2, 1, 0.5, 0.25, 0.125):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import subprocess
 import sys
@@ -136,3 +137,43 @@ def test_autoattack_of_a_model_without_a_gradient_is_refused_in_words(natural: n
     with pytest.raises(BenchError, match=r"AutoAttack needs a gradient.*\n.*--suite square"):
         bench.evaluate(Cut(natural), digits, "autoattack", limit=5)
     assert "clean" in bench.evaluate(Cut(natural), digits, "square", limit=5).results
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": 0}, "limit=0"),
+        ({"limit": -3}, "limit=-3"),
+        ({"seed": -1}, "seed=-1"),
+        ({"protocol": "nonsense"}, "'official' and 'paper'"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_computed(
+    natural: nn.Module, digits: Dataset, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BenchError, match=message):
+        bench.evaluate(natural, digits, "fgsm", **options)
+
+
+def test_half_precision_and_inference_mode_are_refused_in_words(natural: nn.Module, digits: Dataset) -> None:
+    with torch.inference_mode(), pytest.raises(BenchError, match="inference mode"):
+        bench.evaluate(natural, digits, "fgsm", limit=10)
+    with pytest.raises(BenchError, match=r"bfloat16.*\n.*\.float\(\)"):
+        bench.evaluate(copy.deepcopy(natural).bfloat16(), digits, "fgsm", limit=10)
+
+
+def test_a_surrogate_of_another_precision_crafts_in_its_own(natural: nn.Module, digits: Dataset) -> None:
+    surrogate = copy.deepcopy(natural).double()
+    record = bench.evaluate(natural, digits, "blackbox", limit=20, surrogate=surrogate)
+    same = bench.evaluate(natural, digits, "blackbox", limit=20, surrogate=copy.deepcopy(natural))
+    assert record.results["transfer:cw-inf"].final == same.results["transfer:cw-inf"].final
+
+
+def test_another_seed_is_another_record_and_the_same_one_is_refused_at_once(
+    natural: nn.Module, digits: Dataset, tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        bench.evaluate(natural, digits, "fgsm", limit=10, seed=seed, home=tmp_path, save=True)
+    assert len(list((tmp_path / "results" / "records").iterdir())) == 2
+    with pytest.raises(BenchError, match="exists already"):
+        bench.evaluate(natural, digits, "fgsm", limit=10, seed=1, home=tmp_path, save=True)

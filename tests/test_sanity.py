@@ -54,6 +54,20 @@ class Saturated(nn.Module):
         return 1e4 * self.network(x)
 
 
+class Wavy(Saturated):
+    """A ripple in front, smaller than the ball: its gradient points anywhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x + 0.02 * torch.sin(400 * x))
+
+
+class Drawing(Saturated):
+    """Noise in front, drawn anew at every pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x + 0.3 * torch.randn_like(x))
+
+
 class Rounded(Saturated):
     """A quantiser in front, whose gradient is zero."""
 
@@ -183,7 +197,8 @@ def test_probes(attack: Attack, noise: float, expected: list[str]) -> None:
 
 @pytest.mark.parametrize(("vanished", "flagged"), [(1, 0), (2, 1)])
 def test_one_vanished_gradient_in_thirty_is_no_flag(vanished: int, flagged: int) -> None:
-    probes = {name: np.zeros(30, dtype=bool) for name in ("reference", "longer", "noise", "eps=1.0", "vanished")}
+    names = ("reference", "longer", "noise", "square", "clean", "again", "eps=1.0", "vanished")
+    probes = {name: np.zeros(30, dtype=bool) for name in names}
     probes["vanished"][:vanished] = True
     assert len(sanity.flags({}, 30, probes)) == flagged
 
@@ -242,3 +257,17 @@ def test_square_may_find_little_after_the_white_box_attacks(n: int, found: int, 
     shares = {"clean": 0.9, "apgd-ce": 0.6, "fab-t": 0.5, "square": 0.5 - found / n}
     results = {"autoattack": result(np.arange(n) < n // 2 - found, components=shares)}
     assert bool(sanity.flags(results, n, {})) == flagged
+
+
+def test_a_ripple_that_hides_the_gradient_is_flagged(digits_model: Trained, digits: Dataset) -> None:
+    record = evaluate(Wavy(digits_model("natural")).eval(), digits, "whitebox", limit=200)
+    assert any("Square breaks more than PGD" in flag or "the step's length decides" in flag for flag in record.flags)
+
+
+def test_a_model_that_draws_is_flagged_and_its_record_repeats(digits_model: Trained, digits: Dataset) -> None:
+    first, second = (evaluate(Drawing(digits_model("natural")).eval(), digits, "whitebox") for _ in range(2))
+    assert any("predictions change from one pass to the next" in flag for flag in first.flags)
+    assert first.flags == second.flags
+    assert {name: each.final for name, each in first.results.items()} == {
+        name: each.final for name, each in second.results.items()
+    }

@@ -106,6 +106,8 @@ def _read(path: Path) -> Found:
 def _refused(path: Path) -> str:
     """Why a file is not even read as a record; empty for one that is."""
     with suppress(OSError):  # reading it as a record says what is wrong
+        if not path.is_file():
+            return "it is no regular file"
         if path.stat().st_size > _MOST_BYTES:
             return f"it is larger than {_MOST_BYTES // 10**6} MB, which no record is"
     return ""

@@ -299,3 +299,10 @@ def test_a_file_that_no_record_can_be(tmp_path: Path, monkeypatch: pytest.Monkey
     assert lines(tmp_path) == ["error: it is not valid: Invalid JSON: recursion limit exceeded at line 1 column 202."]
     monkeypatch.setattr(together, "_MOST_BYTES", 1000)
     assert lines(WHITEBOX)[0].startswith("error: it is larger than")
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        assert any("no regular file" in line for line in lines(path))
