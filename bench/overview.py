@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bench.config import RunConfig
 from bench.home import Home
-from bench.records import read_records
+from bench.known_records import home_records
 from bench.reporting import duration
 from bench.runs import RunFolder, all_runs
 
@@ -38,7 +38,7 @@ class Standing:
 def standings(home: Home) -> list[Standing]:
     """Every student's run of a home."""
     suites, flags = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
-    for record in read_records(home.records):
+    for record in home_records(home):
         if record.subject.run is not None:
             part = "" if record.data.n == record.data.total else f" (n={record.data.n})"
             suites[record.subject.run].append(record.suite + part)
@@ -53,7 +53,7 @@ def standings(home: Home) -> list[Standing]:
 
 def failed_checks(home: Home) -> list[tuple[str, str]]:
     """(run, or record of a file from elsewhere; flag) for every failed check of an evaluation, each once."""
-    found = ((record.subject.run or record.id, flag) for record in read_records(home.records) for flag in record.flags)
+    found = ((record.subject.run or record.id, flag) for record in home_records(home) for flag in record.flags)
     return sorted(dict.fromkeys(found))
 
 

@@ -162,9 +162,7 @@ def _result(name: str, strength: float, samples: _Samples, number: int) -> Attac
 def seconds_of(command: str, home: Path) -> float:
     """Wall time of a command in a process of its own, from its start to its end."""
     began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "bench", command, "--home", str(home)], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, "-m", "bench", command, "--home", str(home)], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 

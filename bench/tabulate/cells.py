@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
 
 from bench.records import AttackResult, Record, Subject, unpack
 from bench.statistics import weighted_interval, wilson_interval
@@ -24,11 +27,14 @@ COLUMNS = [
     *("surrogate", "teachers", "parameters", "selection", "flags", "environment", "created", "record"),
 ]
 """Columns of a tidy frame. Accuracies are in [0, 1], costs in hours; `row` is a row's label, `position` its place.
+W-R's interval is left out: few cells show it, and it takes its time.
 
 `clean_right` and `robust_right` are packed outcomes; `worst_class_right` and `worst_class_n` the samples that are right
 and all samples of the class with the lowest robust accuracy.
 """
 
+Line = Mapping[Any, Any]
+"""A line of a tidy frame, by column."""
 Cells = dict[tuple[Group, str, str, Quantity], Cell]
 """Cells by group, attack, row and quantity; what is missing has no entry."""
 
@@ -54,10 +60,14 @@ def newest(frame: DataFrame) -> DataFrame:
 
 def measure(frame: DataFrame) -> Cells:
     """The cells of a frame without duplicates, seeds averaged."""
+    places: defaultdict[tuple[Any, ...], list[Line]] = defaultdict(list)
+    for line in frame.sort_values(["seed", "record"]).to_dict("records"):
+        places[tuple(line[name] for name in (*GROUP, "attack", "row"))].append(line)
     cells: Cells = {}
-    for group, (attack, row), part in grouped(frame, "attack", "row"):
+    for (*key, attack, row), lines in sorted(places.items()):
+        group = Group(*key)
         for quantity in QUANTITIES:
-            cell = _cell(group, part[part[quantity].notna()], quantity)
+            cell = _cell(group, [line for line in lines if _is_known(line[quantity])], quantity)
             if cell is not None:
                 cells[group, attack, row, quantity] = cell
     return cells
@@ -91,10 +101,10 @@ def _lines(record: Record, spec: TableSpec) -> Iterator[dict[str, Any]]:
         "setting": subject.setting if spec.compared else "",
         "schedule": subject.setting,
         "record": record.id,
-        **subject.model_dump(include={"method", "label", "model", "seed", "teachers", "selection"}),
+        **{name: getattr(subject, name) for name in ("method", "label", "model", "seed", "teachers", "selection")},
         **_cost(subject),
-        **data.model_dump(include={"n", "total", "eps", "fingerprint"}),
-        **record.model_dump(include={"protocol", "flags", "environment", "created"}),
+        **{name: getattr(data, name) for name in ("n", "total", "eps", "fingerprint")},
+        **{name: getattr(record, name) for name in ("protocol", "flags", "environment", "created")},
     }
     for attack in spec.attacks:
         if attack.result in record.results:
@@ -155,16 +165,12 @@ def _numbers(record: Record, result: AttackResult) -> dict[str, Any]:
     }
     if clean is None:
         return numbers
-    n = record.data.n
-    low, high = weighted_interval(unpack(clean.final, n), unpack(result.final, n))
     return numbers | {
         "clean": clean.accuracy,
         "clean_low": clean.interval[0],
         "clean_high": clean.interval[1],
         "clean_right": clean.final,
         "weighted": (clean.accuracy + result.accuracy) / 2,
-        "weighted_low": low,
-        "weighted_high": high,
     }
 
 
@@ -199,40 +205,54 @@ def _name_rows(frame: DataFrame, spec: TableSpec) -> DataFrame:
     return frame
 
 
-def _cell(group: Group, part: DataFrame, quantity: Quantity) -> Cell | None:
+def _cell(group: Group, lines: Sequence[Line], quantity: Quantity) -> Cell | None:
     """One number from one line for each seed; None without lines."""
-    if part.empty:
+    if not lines:
         return None
-    single, scale = len(part) == 1, 1 if quantity == "cost" else 100
-    low, high = (scale * float(part[f"{quantity}_{end}"].iloc[0]) for end in ("low", "high"))
-    known = single and low == low  # NaN: the paper gives no outcomes to work W-R's interval out from
+    single, scale = len(lines) == 1, 1 if quantity == "cost" else 100
+    values = np.array([line[quantity] for line in lines])
+    interval = _interval(lines[0], group.n, quantity) if single else None
     cost = quantity == "cost"  # what it takes does not depend on what was selected, or how it was attacked
     return Cell(
-        value=scale * float(part[quantity].mean()),
+        value=scale * float(values.mean()),
         group=group,
-        std=None if single else scale * float(part[quantity].std(ddof=1)),
-        interval=(low, high) if known else None,
-        seeds=len(part),
-        selection=() if cost else tuple(sorted(set(part["selection"]))),
-        flags=() if cost else tuple(sorted({flag for flags in part["flags"] for flag in flags})),
-        records=tuple(sorted(part["record"])),
+        std=None if single else scale * float(values.std(ddof=1)),
+        interval=None if interval is None else (scale * interval[0], scale * interval[1]),
+        seeds=len(lines),
+        selection=() if cost else tuple(sorted({line["selection"] for line in lines})),
+        flags=() if cost else tuple(sorted({flag for line in lines for flag in line["flags"]})),
+        records=tuple(sorted(line["record"] for line in lines)),
         unit="h" if cost else "%",
-        evidence=_evidence(group.n, part),
+        evidence=_evidence(group.n, lines),
     )
 
 
-def _evidence(n: int, part: DataFrame) -> Evidence:
-    """What the tests of a number need."""
-    if not part["record"].iloc[0]:  # published
-        clean, robust = (None if part[name].isna().any() else float(part[name].iloc[0]) for name in ("clean", "robust"))
+def _interval(line: Line, n: int, quantity: Quantity) -> tuple[float, float] | None:
+    """A number's interval; W-R's is worked out here, for the few cells that show it."""
+    if quantity == "weighted" and _is_known(line["clean_right"]):
+        return weighted_interval(unpack(line["clean_right"], n), unpack(line["robust_right"], n))
+    low, high = line[f"{quantity}_low"], line[f"{quantity}_high"]
+    # The paper gives no outcomes to work W-R's interval out from.
+    return (float(low), float(high)) if _is_known(low) else None
+
+
+def _evidence(n: int, lines: Sequence[Line]) -> Evidence:
+    """What the tests of a number need, from lines in the order of seeds."""
+    first = lines[0]
+    if not first["record"]:  # published
+        clean, robust = (float(first[name]) if _is_known(first[name]) else None for name in ("clean", "robust"))
         return Evidence(n, published=(clean, robust))
-    ordered = part.sort_values(["seed", "record"])
-    worst = ordered[ordered["worst_class_n"].notna()]
+    worst = [line for line in lines if _is_known(line["worst_class_n"])]
     return Evidence(
         n,
-        clean=tuple(ordered["clean_right"].dropna()),
-        robust=tuple(ordered["robust_right"].dropna()),
-        attacks=frozenset(f"{a} {b}" for a, b in zip(part["parameters"], part["surrogate"], strict=True)),
-        worst=tuple((int(a), int(b)) for a, b in zip(worst["worst_class_right"], worst["worst_class_n"], strict=True)),
-        devices=frozenset(part["device"].dropna()),
+        clean=tuple(line["clean_right"] for line in lines if _is_known(line["clean_right"])),
+        robust=tuple(line["robust_right"] for line in lines if _is_known(line["robust_right"])),
+        attacks=frozenset(f"{line['parameters']} {line['surrogate']}" for line in lines),
+        worst=tuple((int(line["worst_class_right"]), int(line["worst_class_n"])) for line in worst),
+        devices=frozenset(line["device"] for line in lines if _is_known(line["device"])),
     )
+
+
+def _is_known(value: Any) -> bool:
+    """Whether a frame has something there: neither None nor NaN."""
+    return value is not None and value == value

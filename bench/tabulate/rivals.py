@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -76,11 +77,15 @@ def tested(first: Evidence | None, second: Evidence | None, quantity: Quantity) 
 
 def scores(evidence: Evidence, quantity: Quantity) -> list[np.ndarray]:
     """Of each seed, every sample's part in an accuracy or in W-R: shape (n,); none where outcomes are not known."""
-    clean = [unpack(text, evidence.n) for text in evidence.clean]
-    robust = [unpack(text, evidence.n) for text in evidence.robust]
     if quantity == "weighted":
-        return [weighted_scores(*each) for each in zip(clean, robust, strict=True)]
-    return clean if quantity == "clean" else robust
+        pairs = zip(_unpacked(evidence.clean, evidence.n), _unpacked(evidence.robust, evidence.n), strict=True)
+        return [weighted_scores(*each) for each in pairs]
+    return _unpacked(evidence.clean if quantity == "clean" else evidence.robust, evidence.n)
+
+
+@lru_cache(maxsize=64)  # the best number of a column meets every other one
+def _unpacked(texts: tuple[str, ...], n: int) -> list[np.ndarray]:
+    return [unpack(text, n) for text in texts]
 
 
 def _worst_class(first: Evidence, second: Evidence) -> tuple[float, Test] | None:

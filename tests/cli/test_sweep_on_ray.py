@@ -136,9 +136,7 @@ def test_a_killed_worker_s_task_is_begun_again_and_the_results_are_those_of_an_u
 
 
 @pytest.mark.slow
-def test_ctrl_c_has_all_workers_save(
-    bench: Bench, start: Start, spec: Path, tmp_path: Path
-) -> None:
+def test_ctrl_c_has_all_workers_save(bench: Bench, start: Start, spec: Path, tmp_path: Path) -> None:
     before = raylets()
     with sweeping(start, "sweep", spec, "--workers", "2", home=tmp_path) as running:
         folder, _ = worker_in_the_middle(tmp_path, running)
