@@ -6,11 +6,13 @@ of the file, and differ in every copy. It belongs to one version of the checks, 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,31 +32,49 @@ Stamp = list[int]
 """Size, time of change, time of the inode's change (both in ns, the latter the system's alone to set), inode."""
 
 
-def home_records(home: Home) -> Iterator[Record]:
+def home_records(home: Home) -> list[Record]:
     """All records of a home, in the order of their names; the same as `read_records` gives.
 
     Raises:
         BenchError: one cannot be read or is not right.
     """
     if not home.records.is_dir():
-        return
+        return []
     index = home.kept / "checked-records.json"
-    known, now = _load(index), time.time_ns()
-    checked: dict[str, Stamp] = {}
+    known, checked = _load(index), dict[str, Stamp]()
     try:
-        for name, stamp in _stamps(home.records):
-            path = home.records / name
-            if known.get(name) == stamp:
-                checked[name] = stamp
-                yield _rebuilt(path.read_bytes())
-                continue
-            record = read_record(path)
-            if now - max(stamp[1:3]) > _SETTLED_NS and repr(_rebuilt(path.read_bytes())) == repr(record):
-                checked[name] = stamp
-            yield record
+        with _no_collection():
+            return list(_read(home.records, known, checked))
     finally:
-        if checked.keys() - known.keys() or any(known[name] != stamp for name, stamp in checked.items()):
+        if any(known.get(name) != stamp for name, stamp in checked.items()):
             _save(index, known | checked)
+
+
+def _read(folder: Path, known: dict[str, Stamp], checked: dict[str, Stamp]) -> Iterator[Record]:
+    """All records of a folder; the stamps of those that are right are added to `checked`."""
+    now = time.time_ns()
+    for name, stamp in _stamps(folder):
+        path = f"{folder}/{name}"
+        if known.get(name) == stamp:
+            with open(path, "rb") as stream:
+                yield _rebuilt(stream.read())
+            continue
+        record = read_record(Path(path))
+        if now - max(stamp[1:3]) > _SETTLED_NS and repr(_rebuilt(Path(path).read_bytes())) == repr(record):
+            checked[name] = stamp
+        yield record
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Within the block Python looks for no cycles: among a million new objects that all stay, it takes its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _stamps(folder: Path) -> list[tuple[str, Stamp]]:

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.attack import Protocol
 from bench.errors import BenchError, unknown_name
+from bench.protocol import Protocol
 from bench.schedule import Schedule
 
 

@@ -48,7 +48,7 @@ def tidy(records: Iterable[Record], spec: TableSpec) -> DataFrame:
 
     unique = {record.id: record for record in records}
     lines = [line for record in unique.values() for line in _lines(record, spec)]
-    frame = pd.DataFrame(lines, columns=pd.Index(COLUMNS)).astype({"seed": "Int64"})
+    frame = pd.DataFrame(lines, columns=pd.Index(COLUMNS), dtype=object).astype({"seed": "Int64"})
     return _name_rows(frame, spec)
 
 
@@ -87,6 +87,8 @@ def groups(frame: DataFrame) -> list[Group]:
 
 
 def _lines(record: Record, spec: TableSpec) -> Iterator[dict[str, Any]]:
+    if not any(attack.result in record.results for attack in spec.attacks):
+        return
     place = _place(record.subject, spec)
     if place is None or record.data.split != "test" or not _has_model(record, spec):
         return
