@@ -6,13 +6,11 @@ of the file, and differ in every copy. It belongs to one version of the checks, 
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from pydantic_core import from_json
 from bench import records as checks
 from bench.errors import BenchError
 from bench.files import write_text_atomically
+from bench.garbage import no_collection
 from bench.home import Home
 from bench.records import AttackResult, Data, Record, Subject, TrainingCost, read_record
 
@@ -43,7 +42,7 @@ def home_records(home: Home) -> list[Record]:
     index = home.kept / "checked-records.json"
     known, checked = _load(index), dict[str, Stamp]()
     try:
-        with _no_collection():
+        with no_collection():
             return list(_read(home.records, known, checked))
     finally:
         if any(known.get(name) != stamp for name, stamp in checked.items()):
@@ -63,18 +62,6 @@ def _read(folder: Path, known: dict[str, Stamp], checked: dict[str, Stamp]) -> I
         if now - max(stamp[1:3]) > _SETTLED_NS and repr(_rebuilt(Path(path).read_bytes())) == repr(record):
             checked[name] = stamp
         yield record
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Within the block Python looks for no cycles: among a million new objects that all stay, it takes its time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _stamps(folder: Path) -> list[tuple[str, Stamp]]:

@@ -45,6 +45,7 @@ def command(
     audit: bool,
 ) -> None:
     """Render tables from all records; a cell that was not measured is a dash."""
+    from bench.garbage import no_collection
     from bench.known_records import home_records
     from bench.tabulate import render_tables
 
@@ -56,15 +57,16 @@ def command(
         return
     if "json" in formats:
         raise BenchError("--format json is an audit's.\nTables for machines come as --format csv; or add --audit.")
-    paths = render_tables(
-        home_records(home),
-        numbers=numbers or None,
-        values=values,
-        formats=formats or ("markdown", "latex"),
-        datasets=wanted,
-        out=out or home.tables,
-        extra_specs=home.specs,
-    )
+    with no_collection():
+        paths = render_tables(
+            home_records(home),
+            numbers=numbers or None,
+            values=values,
+            formats=formats or ("markdown", "latex"),
+            datasets=wanted,
+            out=out or home.tables,
+            extra_specs=home.specs,
+        )
     for path in paths:
         click.echo(path)
 

@@ -35,6 +35,7 @@ and all samples of the class with the lowest robust accuracy.
 
 Line = Mapping[Any, Any]
 """A line of a tidy frame, by column."""
+_to_json = json.JSONEncoder(sort_keys=True, default=str).encode
 Cells = dict[tuple[Group, str, str, Quantity], Cell]
 """Cells by group, attack, row and quantity; what is missing has no entry."""
 
@@ -61,7 +62,7 @@ def newest(frame: DataFrame) -> DataFrame:
 def measure(frame: DataFrame) -> Cells:
     """The cells of a frame without duplicates, seeds averaged."""
     places: defaultdict[tuple[Any, ...], list[Line]] = defaultdict(list)
-    for line in frame.sort_values(["seed", "record"]).to_dict("records"):
+    for line in _as_lines(frame.sort_values(["seed", "record"])):
         places[tuple(line[name] for name in (*GROUP, "attack", "row"))].append(line)
     cells: Cells = {}
     for (*key, attack, row), lines in sorted(places.items()):
@@ -71,6 +72,13 @@ def measure(frame: DataFrame) -> Cells:
             if cell is not None:
                 cells[group, attack, row, quantity] = cell
     return cells
+
+
+def _as_lines(frame: DataFrame) -> Iterator[Line]:
+    """The lines of a frame; as `to_dict("records")` gives them, in a fraction of its time."""
+    names = frame.columns.tolist()
+    for content in zip(*(frame[name].tolist() for name in names), strict=True):
+        yield dict(zip(names, content, strict=True))
 
 
 def grouped(frame: DataFrame, *further: str) -> Iterator[tuple[Group, tuple[Any, ...], DataFrame]]:
@@ -98,7 +106,7 @@ def _lines(record: Record, spec: TableSpec) -> Iterator[dict[str, Any]]:
         "row": place[1],
         "identity": _identity(subject),
         "tag": subject.checkpoint[:8] if subject.kind == "checkpoint" else subject.method,
-        "overrides": json.dumps(subject.overrides, sort_keys=True),
+        "overrides": _to_json(subject.overrides),
         "dataset": data.name,
         "setting": subject.setting if spec.compared else "",
         "schedule": subject.setting,
@@ -110,7 +118,9 @@ def _lines(record: Record, spec: TableSpec) -> Iterator[dict[str, Any]]:
     }
     for attack in spec.attacks:
         if attack.result in record.results:
-            yield {**shared, "attack": attack.result, **_numbers(record, record.results[attack.result])}
+            result = record.results[attack.result]
+            worst = _worst_class(result, data.class_counts) if "worst_class" in spec.columns else {}
+            yield {**shared, "attack": attack.result, **_numbers(record, result), **worst}
 
 
 def _has_model(record: Record, spec: TableSpec) -> bool:
@@ -138,7 +148,7 @@ def _place(subject: Subject, spec: TableSpec) -> tuple[int, str] | None:
 def _identity(subject: Subject) -> str:
     """What must be the same for two records to be seeds of one row."""
     own = subject.checkpoint if subject.kind == "checkpoint" else subject.overrides
-    return json.dumps([subject.kind, subject.role, subject.method, own], sort_keys=True)
+    return _to_json([subject.kind, subject.role, subject.method, own])
 
 
 def _in_brackets(overrides: dict[str, Any]) -> str:
@@ -162,8 +172,7 @@ def _numbers(record: Record, result: AttackResult) -> dict[str, Any]:
         "robust_high": result.interval[1],
         "robust_right": result.final,
         "surrogate": result.surrogate,
-        "parameters": json.dumps(result.parameters, sort_keys=True, default=str),
-        **_worst_class(result, record.data.class_counts),
+        "parameters": _to_json(result.parameters),
     }
     if clean is None:
         return numbers

@@ -75,17 +75,14 @@ def tested(first: Evidence | None, second: Evidence | None, quantity: Quantity) 
     return difference.p, test
 
 
+@lru_cache(maxsize=64)  # the best number of a column meets every other one
 def scores(evidence: Evidence, quantity: Quantity) -> list[np.ndarray]:
     """Of each seed, every sample's part in an accuracy or in W-R: shape (n,); none where outcomes are not known."""
+    clean = [unpack(text, evidence.n) for text in evidence.clean] if quantity != "robust" else []
+    robust = [unpack(text, evidence.n) for text in evidence.robust] if quantity != "clean" else []
     if quantity == "weighted":
-        pairs = zip(_unpacked(evidence.clean, evidence.n), _unpacked(evidence.robust, evidence.n), strict=True)
-        return [weighted_scores(*each) for each in pairs]
-    return _unpacked(evidence.clean if quantity == "clean" else evidence.robust, evidence.n)
-
-
-@lru_cache(maxsize=64)  # the best number of a column meets every other one
-def _unpacked(texts: tuple[str, ...], n: int) -> list[np.ndarray]:
-    return [unpack(text, n) for text in texts]
+        return [weighted_scores(*each) for each in zip(clean, robust, strict=True)]
+    return clean if quantity == "clean" else robust
 
 
 def _worst_class(first: Evidence, second: Evidence) -> tuple[float, Test] | None:
