@@ -1,4 +1,4 @@
-"""The scripts for Slurm, run by bash as Slurm would; its commands are two scripts that write down how they are called."""
+"""The scripts for Slurm, run by bash as Slurm would; two scripts that note their call stand for its own commands."""
 
 from __future__ import annotations
 
