@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from bench.protocol import Protocol as Protocol
+
 Model = Callable[[Tensor], Tensor]
 """Maps images in [0, 1], shape (B, C, H, W), to logits, shape (B, classes)."""
 
@@ -21,9 +23,6 @@ Start = Literal["none", "uniform", "gaussian", "uniform-unclamped", "gaussian-cl
 
 The other two are what some released code does: the uniform start not clamped (ARD), the gaussian one clamped (SCORE).
 """
-
-Protocol = Literal["official", "paper"]
-"""`official`: what the authors' evaluation code computes; `paper`: what their text says."""
 
 
 class Keep(typing.Protocol):

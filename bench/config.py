@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.attack import Protocol
+from bench.protocol import Protocol
 from bench.recipe import Optimizer, Selection
 from bench.schedule import Schedule
 

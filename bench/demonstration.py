@@ -18,7 +18,7 @@ from bench.config import Role
 from bench.errors import BenchError
 from bench.evaluating import Evaluation
 from bench.home import Home
-from bench.records import read_records
+from bench.known_records import home_records
 from bench.reporting import Lines
 from bench.running import Request, check, train
 from bench.session import Session
@@ -67,7 +67,7 @@ def run_demo(session: Session) -> list[Path]:
         jobs = [pool.submit(_train_and_attack, *place, request) for request in todo]
         _work_off(session, "Students trained and attacked", jobs)
     return render_tables(
-        read_records(session.home.records),
+        home_records(session.home),
         numbers=None,
         values="measured",
         formats=["markdown", "latex"],

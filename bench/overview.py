@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bench.config import RunConfig
 from bench.home import Home
-from bench.records import read_records
+from bench.records import Record
 from bench.reporting import duration
 from bench.runs import RunFolder, all_runs
 
@@ -35,10 +35,10 @@ class Standing:
         return words + (f" ({len(self.flags)} flags)" if self.flags else "")
 
 
-def standings(home: Home) -> list[Standing]:
-    """Every student's run of a home."""
+def standings(home: Home, records: Iterable[Record]) -> list[Standing]:
+    """Every student's run of a home, and what its records tell of it."""
     suites, flags = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
-    for record in read_records(home.records):
+    for record in records:
         if record.subject.run is not None:
             part = "" if record.data.n == record.data.total else f" (n={record.data.n})"
             suites[record.subject.run].append(record.suite + part)
@@ -51,9 +51,9 @@ def standings(home: Home) -> list[Standing]:
     return found
 
 
-def failed_checks(home: Home) -> list[tuple[str, str]]:
+def failed_checks(records: Iterable[Record]) -> list[tuple[str, str]]:
     """(run, or record of a file from elsewhere; flag) for every failed check of an evaluation, each once."""
-    found = ((record.subject.run or record.id, flag) for record in read_records(home.records) for flag in record.flags)
+    found = ((record.subject.run or record.id, flag) for record in records for flag in record.flags)
     return sorted(dict.fromkeys(found))
 
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.attack import Protocol
 from bench.errors import BenchError, unknown_name
+from bench.protocol import Protocol
 from bench.schedule import Schedule
 from bench.texts import first_mistake, one_line, parse_yaml
 

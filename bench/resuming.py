@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench.errors import BenchError
 from bench.files import atomic_path
 
@@ -36,6 +34,8 @@ def save(folder: Path, state: Mapping[str, Any]) -> None:
     Raises:
         BenchError: the file cannot be written; both states that were there still are.
     """
+    import torch
+
     content = io.BytesIO()
     torch.save(dict(state), content)
     last, before = folder / LAST, folder / BEFORE
@@ -102,6 +102,8 @@ def _read(path: Path) -> dict[str, Any]:
         )
     if int(head[1]) < VERSION or _digest(content) != head[2].decode():
         raise _Damaged("its checksum is wrong")
+    import torch
+
     try:
         state = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # sealed, but not by us: torch raises a dozen types for what it refuses

@@ -29,7 +29,7 @@ def command(
     """Draw accuracy over the epochs (the paper's Figure 3) and the clean-robust trade-off, as PDF, PNG and CSV."""
     from bench.figures import curves, tradeoff
     from bench.figures.page import Drawing
-    from bench.records import read_records
+    from bench.known_records import home_records
 
     wanted = [name.strip() for name in datasets.split(",") if name.strip()] if datasets else None
     if run_ids and figure is None:
@@ -45,7 +45,7 @@ def command(
             missing.append(error)
     if figure in (None, "tradeoff"):
         try:
-            drawings += tradeoff.draw(read_records(home.records), attack, wanted)
+            drawings += tradeoff.draw(home_records(home), attack, wanted)
         except BenchError as error:
             missing.append(error)
     if missing and (figure is not None or not drawings):

@@ -18,8 +18,10 @@ from bench.home import Home
 def command(home: Home, as_json: bool) -> None:
     """Show method x student x dataset: not run, running (epoch, time left), interrupted, trained, evaluated."""
     from bench import overview, registry
+    from bench.known_records import home_records
 
-    found = overview.standings(home)
+    records = home_records(home)
+    found = overview.standings(home, records)
     if as_json:
         click.echo(json.dumps([asdict(run) for run in found], indent=1))
         return
@@ -35,5 +37,5 @@ def command(home: Home, as_json: bool) -> None:
         table.add_row(*(escape(cell) for cell in row))
     terminal = Console()
     (terminal if terminal.is_terminal else Console(width=200)).print(table)
-    for name, flag in overview.failed_checks(home):
+    for name, flag in overview.failed_checks(records):
         click.echo(f"Flag: {name}: {flag}")

@@ -132,7 +132,18 @@ def _execute_on_ray(
 
 
 def _write_scripts(home: Home, name: str, device: str, out: Path, sbatch: tuple[str, ...]) -> None:
-    raise NotImplementedError
+    from bench.sweep.slurm import write_scripts
+    from bench.sweep.standing import Known
+
+    with session(home, device) as active:
+        plan = _planned(active, name)
+        done = _done(active, plan, Known(home))
+    if len(done) == len(plan):
+        active.reporter.say(f"All {len(plan)} tasks are done; there is nothing to write.")
+        return
+    for path in write_scripts(plan, done, home, out, sbatch):
+        click.echo(path)
+    active.reporter.say(f"Submit them all: bash {out / 'submit.sh'}")
 
 
 def _show_plan(home: Home, name: str, device: str, hardware: str | None, as_json: bool) -> None:

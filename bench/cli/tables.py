@@ -45,7 +45,8 @@ def command(
     audit: bool,
 ) -> None:
     """Render tables from all records; a cell that was not measured is a dash."""
-    from bench.records import read_records
+    from bench.garbage import no_collection
+    from bench.known_records import home_records
     from bench.tabulate import render_tables
 
     wanted = [name.strip() for name in datasets.split(",") if name.strip()] if datasets else None
@@ -56,15 +57,16 @@ def command(
         return
     if "json" in formats:
         raise BenchError("--format json is an audit's.\nTables for machines come as --format csv; or add --audit.")
-    paths = render_tables(
-        read_records(home.records),
-        numbers=numbers or None,
-        values=values,
-        formats=formats or ("markdown", "latex"),
-        datasets=wanted,
-        out=out or home.tables,
-        extra_specs=home.specs,
-    )
+    with no_collection():
+        paths = render_tables(
+            home_records(home),
+            numbers=numbers or None,
+            values=values,
+            formats=formats or ("markdown", "latex"),
+            datasets=wanted,
+            out=out or home.tables,
+            extra_specs=home.specs,
+        )
     for path in paths:
         click.echo(path)
 
@@ -73,7 +75,7 @@ def _audit(
     home: Home, numbers: tuple[int, ...], values: str, datasets: list[str] | None, formats: tuple[str, ...]
 ) -> None:
     """Print an audit, as text or as JSON."""
-    from bench.records import read_records
+    from bench.known_records import home_records
     from bench.tabulate.audit import audit_tables
     from bench.tabulate.audit_text import to_json, to_text
 
@@ -82,7 +84,7 @@ def _audit(
     if formats not in ((), ("json",)):
         raise BenchError("An audit comes as text, or with --format json as JSON.\nLeave the other formats away.")
     found = audit_tables(
-        read_records(home.records),
+        home_records(home),
         numbers or None,
         "paper" if values == "paper" else "measured",
         datasets,

@@ -73,10 +73,10 @@ def train(
 def list_teachers(home: Home, as_json: bool) -> None:
     """Show the teachers that were trained here or named in a run, with their accuracies as in Table 2."""
     from bench.cli.listing import show
-    from bench.records import read_records
+    from bench.known_records import home_records
 
     rows = []
-    for record in read_records(home.records):
+    for record in home_records(home):
         if record.subject.kind == "teacher":
             accuracies = {name: f"{result.accuracy:.2%}" for name, result in record.results.items()}
             rows.append(

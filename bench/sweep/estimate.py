@@ -13,10 +13,11 @@ from bench import hyperparameters, recipe, running
 from bench.data.dataset import LINF_EPS
 from bench.errors import unknown_name
 from bench.home import Home
+from bench.known_records import home_records
 from bench.monitor import held_out_of
 from bench.profiles import Profile, load_profiles
 from bench.profiling import IMAGES
-from bench.records import Record, read_records
+from bench.records import Record
 from bench.runs import RunFolder, all_runs
 from bench.sweep.plan import Task
 
@@ -53,7 +54,7 @@ class Estimator:
 
     def __init__(self, home: Home, hardware: str) -> None:
         self.hardware = hardware
-        every, known = load_profiles(home), list(read_records(home.records))
+        every, known = load_profiles(home), list(home_records(home))
         finished = [run for folder in all_runs(home) if (run := _finished(folder)) is not None]
         devices = {profile.device for profile in every} | {_device(record) for record in known}
         self.others = sorted((devices | {device for device, _ in finished}) - {hardware, ""})

@@ -133,7 +133,7 @@ def _ray(cluster: Cluster) -> Iterator[Any]:
     except ImportError as error:
         raise BenchError(
             "--workers and --address need Ray, which is not installed.\n"
-            "Install it: pip install 'ard-bench[ray]'; without both options the tasks are done one after the other."
+            "Install it (pip install ray); without both options the tasks are done one after the other."
         ) from error
     if cluster.address is not None:
         _check_address(cluster.address)

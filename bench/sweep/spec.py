@@ -9,9 +9,9 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.attack import Protocol
 from bench.config import Precision, Role
 from bench.errors import BenchError, unknown_name
+from bench.protocol import Protocol
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1)]

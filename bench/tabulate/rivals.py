@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -74,10 +75,11 @@ def tested(first: Evidence | None, second: Evidence | None, quantity: Quantity) 
     return difference.p, test
 
 
+@lru_cache(maxsize=64)  # the best number of a column meets every other one
 def scores(evidence: Evidence, quantity: Quantity) -> list[np.ndarray]:
     """Of each seed, every sample's part in an accuracy or in W-R: shape (n,); none where outcomes are not known."""
-    clean = [unpack(text, evidence.n) for text in evidence.clean]
-    robust = [unpack(text, evidence.n) for text in evidence.robust]
+    clean = [unpack(text, evidence.n) for text in evidence.clean] if quantity != "robust" else []
+    robust = [unpack(text, evidence.n) for text in evidence.robust] if quantity != "clean" else []
     if quantity == "weighted":
         return [weighted_scores(*each) for each in zip(clean, robust, strict=True)]
     return clean if quantity == "clean" else robust

@@ -67,6 +67,13 @@ def test_a_sensitivity_varies_its_setting(name: str, key: str, values: set[float
     assert all(each["step_size"] / each["eps"] == pytest.approx(1 / 4) for each in seen)
 
 
+def test_the_sweep_that_the_docs_show_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    kinds = [task.kind for task in planned(str(tmp_path / "mine.yaml"))]
+    assert [kinds.count(kind) for kind in ("teacher", "student", "evaluation")] == [2, 9, 15]
+
+
 def test_every_built_in_sweep_can_be_planned() -> None:
     assert {"tables", "table7", "lambda", "freeze", "eps", "demo-digits"} <= set(names())
     assert all(planned(name) for name in names())
