@@ -26,6 +26,8 @@ from bench.records import AttackResult, Data, Record, Subject, TrainingCost, rea
 
 _SETTLED_NS = 2 * 10**9
 """Age of a file below which a further change might leave its times as they are."""
+_WORTH_KEEPING = 50
+"""Newly checked records from which on the index is written; fewer take no time to check again."""
 
 Stamp = list[int]
 """Size, time of change, time of the inode's change (both in ns, the latter the system's alone to set), inode."""
@@ -45,7 +47,7 @@ def home_records(home: Home) -> list[Record]:
         with no_collection():
             return list(_read(home.records, known, checked))
     finally:
-        if any(known.get(name) != stamp for name, stamp in checked.items()):
+        if len(checked) >= _WORTH_KEEPING:
             _save(index, known | checked)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -22,24 +21,18 @@ RecordMaker = Callable[..., Record]
 
 @pytest.fixture
 def home(make_record: RecordMaker, tmp_path: Path) -> Home:
-    """A home with ten records, whose files are old enough to be indexed."""
+    """A home with ten records."""
     home = Home(tmp_path)
     for seed in range(10):
         write_record(make_record(seed=seed, hours=1.5 if seed % 2 else None, flags=["odd"] * (seed == 3)), home.records)
-    settle(home)
     return home
 
 
-def settle(home: Home) -> None:
-    """Have every file's last change lie back far enough."""
-    time.sleep(0.01)
-    known_records._SETTLED_NS = 0
-
-
 @pytest.fixture(autouse=True)
-def _unsettled() -> object:
-    with patch.object(known_records, "_SETTLED_NS", known_records._SETTLED_NS):
-        yield
+def _small_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few records are worth an index, however young they are."""
+    monkeypatch.setattr(known_records, "_SETTLED_NS", 0)
+    monkeypatch.setattr(known_records, "_WORTH_KEEPING", 1)
 
 
 def read_in_full(home: Home) -> list[str]:
@@ -96,10 +89,16 @@ def test_a_record_edited_behind_its_times_is_refused(home: Home) -> None:
         home_records(home)
 
 
-def test_a_file_that_changed_just_now_is_not_indexed(home: Home) -> None:
-    known_records._SETTLED_NS = 10**12
+def test_a_file_that_changed_just_now_is_not_indexed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_records, "_SETTLED_NS", 10**12)
     home_records(home)
     assert len(read_in_full(home)) == 10
+
+
+def test_a_small_home_gets_no_index(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_records, "_WORTH_KEEPING", 11)
+    home_records(home)
+    assert not home.kept.exists()
 
 
 def test_copies_of_a_home_are_checked_anew(home: Home, tmp_path: Path) -> None:
