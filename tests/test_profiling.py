@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,19 @@ Bench = Callable[..., Any]
 
 def test_the_command_writes_profiles_and_cost_tables(tmp_path: Path) -> None:
     options = ["--methods", "natural,ciard", "--student", "resnet20", "--recipe", "short", "--batch-size", "4"]
-    command = ["bench", "profile", *options, "--steps", "1", "--worth", "--json", "--home", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "profile",
+        *options,
+        "--steps",
+        "1",
+        "--worth",
+        "--json",
+        "--home",
+        str(tmp_path),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(result.stdout)
     assert {(each["method"], each["phase"]) for each in found} == {
@@ -201,7 +214,10 @@ def test_the_command_writes_profiles_and_cost_tables(tmp_path: Path) -> None:
 )
 def test_mistakes_are_named(option: tuple[str, str], hint: str, tmp_path: Path) -> None:
     result = subprocess.run(
-        ["bench", "profile", *option, "--home", str(tmp_path)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "bench", "profile", *option, "--home", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 2
     assert hint in result.stderr
