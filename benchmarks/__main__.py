@@ -1,6 +1,6 @@
 """Runs benchmarks and prints their table: `python -m benchmarks [NAME ...]`.
 
-A benchmark is a module of this folder with `rows(options) -> list[Row]`; its name in `BENCHMARKS` is all that has to be
+A benchmark is a module of this folder with `rows(options)`, which yields `Row`s; its name in `BENCHMARKS` is all that has to be
 added here.
 """
 
@@ -48,7 +48,9 @@ def main(
         torch.set_num_threads(threads)
     rows = []
     for name in names or BENCHMARKS:
-        rows += import_module(f"benchmarks.{name}").rows(Options(repeats, batch_size, model, dataset))
+        for row in import_module(f"benchmarks.{name}").rows(Options(repeats, batch_size, model, dataset)):
+            click.echo(f"{row.what}: {row.ratio:.2f} times as fast", err=True)
+            rows.append(row)
     click.echo(to_markdown(rows))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 IMAGES, BATCH_SIZE = 6400, 128
 
 
-def rows(options: Options) -> list[Row]:
+def rows(options: Options) -> Iterator[Row]:
     """Augmented batches against SAT's steps on them (a ratio of 50 is 2 %); `bench --help` against `import torch`."""
     torch.manual_seed(0)
     split = Split(torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8), torch.randint(10, (IMAGES,)))
@@ -37,11 +38,10 @@ def rows(options: Options) -> list[Row]:
     steps, loads = by_turns(lambda: step(x, y), load, options.repeats)
     each = tuple(seconds * BATCH_SIZE / IMAGES for seconds in loads)
     what = f"data of a step: a batch of {BATCH_SIZE} of {IMAGES} images of 32x32, shuffled, cropped, mirrored"
-    found = [Row(what, "SAT's step on it, resnet18, bf16", "the batch", steps, each, target=50)]
+    yield Row(what, "SAT's step on it, resnet18, bf16", "the batch", steps, each, target=50)
     for command in (["-m", "bench", "--help"], ["-c", "import bench"]):
         times = by_turns(lambda: start("-c", "import torch"), lambda command=command: start(*command), options.repeats)  # type: ignore[misc]
-        found.append(Row(f"a process with {' '.join(command)}", "import torch", " ".join(command), *times))
-    return found
+        yield Row(f"a process with {' '.join(command)}", "import torch", " ".join(command), *times)
 
 
 def start(*arguments: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ Side = Callable[[nn.Module, GradientAttack, Tensor, Tensor], Tensor]
 """(network, attack, images, labels) -> who is right after the attack, bool, shape (n,)."""
 
 
-def rows(options: Options) -> list[Row]:
+def rows(options: Options) -> Iterator[Row]:
     """One row an attack on random weights; the worst case on the model and images that are named, if any."""
     torch.manual_seed(0)
     network = build_model("resnet18", 10, 3).eval()
@@ -46,10 +46,10 @@ def rows(options: Options) -> list[Row]:
         ("torchattacks", library(pgd), PGD(steps=20, start="none")),
         ("plain loop", plain_cw, CWInf.for_protocol("official", LINF_EPS)),
     ]
-    found = [compare(shown, side, attack, network, x, y, options) for shown, side, attack in compared]
+    for shown, side, attack in compared:
+        yield compare(shown, side, attack, network, x, y, options)
     if options.model is not None and options.dataset is not None:
-        found.append(worst_case(options, options.model, options.dataset))
-    return found
+        yield worst_case(options, options.model, options.dataset)
 
 
 def compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +21,7 @@ BATCH_SIZE = 64
 EPOCHS = {"frozen": 1, "learning": 100}
 
 
-def rows(options: Options) -> list[Row]:
+def rows(options: Options) -> Iterator[Row]:
     """One row while the robust teacher is frozen, one once it learns."""
     torch.manual_seed(0)
     networks = [build_model(name, 10, 3) for name in ("resnet18", "wrn-34-10", "resnet56")]
@@ -30,7 +31,6 @@ def rows(options: Options) -> list[Row]:
     n = options.batch_size or BATCH_SIZE
     x, y, noise = torch.rand(n, 3, 32, 32), torch.arange(n) % 10, torch.randn(n, 3, 32, 32)
     x_fast = x.contiguous(memory_format=torch.channels_last)
-    found = []
     for (phase, epoch), target in zip(EPOCHS.items(), (2.8, 2.5), strict=True):
         times = by_turns(
             lambda learns=phase == "learning": plain(x, y, noise, learns),  # type: ignore[misc]
@@ -38,5 +38,4 @@ def rows(options: Options) -> list[Row]:
             options.repeats,
         )
         what = f"CIARD official step, batch {n}, teacher {phase}"
-        found.append(Row(what, "plain float32, order of the released script", "trainer, bf16", *times, target=target))
-    return found
+        yield Row(what, "plain float32, order of the released script", "trainer, bf16", *times, target=target)
