@@ -1,7 +1,7 @@
 """Runs benchmarks and prints their table: `python -m benchmarks [NAME ...]`.
 
-A benchmark is a module of this folder with `rows(options)`, which yields `Row`s; its name in `BENCHMARKS` is all that has to be
-added here.
+A benchmark is a module of this folder with `rows(options)`, which yields `Row`s; its name in `BENCHMARKS` is all that
+has to be added here.
 """
 
 from __future__ import annotations
