@@ -151,10 +151,14 @@ def joined(device: torch.device) -> Any:
             f"The {size} processes of this run do not find each other ({str(error).splitlines()[0]}).\n"
             "Start all of them by torchrun, or unset WORLD_SIZE to train in one process."
         ) from error
-    _current = Ranks(dist.get_rank(), size, 1 / size, control)
+    _current = joint = Ranks(dist.get_rank(), size, 1 / size, control)
+    del control
     try:
-        yield _current
+        yield joint
     finally:
         _current = Ranks()
+        # A group that is still referred to outlives its destruction; its threads then meet a Python that is shutting
+        # down, and the process aborts after all its work is done.
+        joint.control = None
         with suppress(RuntimeError):
             dist.destroy_process_group()
