@@ -116,7 +116,7 @@ class TestWithoutFlock:
         with pytest.raises(Busy, match=f"process {os.getppid()} on"), held(lock, "it is done"):
             pass
 
-    @pytest.mark.parametrize("process", [DEAD, os.getpid()])
+    @pytest.mark.parametrize("process", [DEAD, os.getpid()], ids=["no-such", "own"])
     def test_a_dead_process_has_not(self, lock: Path, process: int) -> None:
         """Nor has one of this process's own number: in a container the one that died had the same."""
         left_by(lock, process, locks.socket.gethostname())
