@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +58,35 @@ class SweepSpec(_Strict):
 
     description: Name
     runs: list[Grid] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a command changes in every grid of a sweep; None leaves the spec's own.
+
+    Attributes:
+        dataset: in place of the spec's datasets.
+        epochs, limit_train: of every run.
+        limit: test images of every evaluation, at most.
+    """
+
+    dataset: str | None = None
+    epochs: int | None = None
+    limit_train: int | None = None
+    limit: int | None = None
+
+    def of(self, spec: SweepSpec) -> SweepSpec:
+        """The sweep as changed."""
+        return spec.model_copy(update={"runs": [self._grid(grid) for grid in spec.runs]})
+
+    def _grid(self, grid: Grid) -> Grid:
+        runs = {"epochs": self.epochs, "limit_train": self.limit_train, "datasets": self.dataset and [self.dataset]}
+        evaluations = [
+            each.model_copy(update={"limit": min(self.limit, each.limit or self.limit)}) if self.limit else each
+            for each in grid.evaluations
+        ]
+        given = {key: value for key, value in runs.items() if value is not None}
+        return grid.model_copy(update={**given, "evaluations": evaluations})
 
 
 def names() -> list[str]:
