@@ -92,7 +92,7 @@ def audit_tables(
     """Audit tables of measured or of published numbers.
 
     Args:
-        records, numbers, datasets, extra_specs, student: as for `build_tables`; without numbers, all tables that have any.
+        records, numbers, datasets, extra_specs, student: as for `build_tables`; without numbers, all that have any.
 
     Raises:
         BenchError: as `build_tables`; a file of claims that is not right.
