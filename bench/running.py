@@ -162,7 +162,7 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
             folder.clear()
         elif ranks().from_first(folder.finished):  # by another process, since we looked
             return _found_finished(session, folder)
-        how = {"speedups": sorted(session.speedups), "processes": ranks().size}
+        how = {"speedups": sorted(session.speedups), "processes": ranks().size, "sync_bn": ranks().sync_bn}
         folder.create(config, environment.describe(session.device) | how)
         trainer.run()
     ranks().wait()  # what the first one has written is there for all

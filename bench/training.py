@@ -26,6 +26,7 @@ from bench.runs import RunFolder, Summary, now
 from bench.seeding import generator
 from bench.stepping import TrainingStep
 from bench.stopping import Interrupted, StopRequest
+from bench.sync_bn import synchronised
 
 _LOG_EVERY = 50
 """Steps between two looks at the loss terms; each look waits for the device."""
@@ -66,6 +67,11 @@ class Trainer:
         self.steps = math.ceil(len(train) / config.batch_size)
         self.student = student.to(device)
         self._check_last_batch(len(train) - (self.steps - 1) * config.batch_size)
+        if self.ranks.sync_bn:
+            # A captured graph would replay its messages to the other processes; they are left out of graphs.
+            speedups = set(speedups) - {"graphs"}
+            for network in (student, *teachers.values()):
+                synchronised(network)
         self.models = Models(
             Fast(self.student, config.precision, speedups),
             {role: Fast(network.to(device), config.precision, speedups) for role, network in teachers.items()},

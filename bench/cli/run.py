@@ -22,6 +22,9 @@ from bench.home import Home
 @click.option("--limit-train", type=click.IntRange(min=10), help="Train on the first N images only.")
 @click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method.")
+@click.option(
+    "--sync-bn", is_flag=True, help="With torchrun: batch statistics over all processes, not each one's part."
+)
 @click.option("--restart", is_flag=True, help="Delete the run and train it anew.")
 @home_option
 @click.pass_obj
@@ -41,6 +44,7 @@ def command(
     limit_train: int | None,
     teachers: tuple[str, ...],
     settings: tuple[str, ...],
+    sync_bn: bool,
     restart: bool,
 ) -> None:
     """Train a student by a defense; called again after an interruption it continues.
@@ -67,7 +71,7 @@ def command(
         settings=settings,
     )
     running.check(request)
-    with session(home, device, off, deterministic) as active, joined(active.device) as processes:
+    with session(home, device, off, deterministic) as active, joined(active.device, sync_bn) as processes:
         if not processes.first:
             active.reporter = Reporter.silent()
         folder = running.train(active, request, gather(active, request), restart)
