@@ -177,6 +177,6 @@ def _extended(content: dict[str, Any]) -> dict[str, Any]:
     own = dict(content)
     base = parse_yaml(_text(str(own.pop("extends"))))
     if "extends" in base:
-        raise ValueError("extends: a recipe that itself extends another")
+        base = _extended(base)
     joined = {key: [*base[key], *own[key]] for key in ("rules", "teachers") if isinstance(own.get(key), list)}
     return {**merged(base, own), **joined}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command("sweep")
 @click.argument("spec", metavar="SPEC")
 @click.option("--dataset", metavar="SPEC", help="Instead of the spec's datasets: cifar10, parquet:DIR, ...")
-@click.option("--epochs", type=click.IntRange(min=1), help="Of every run, instead of the spec's.")
+@click.option("--recipe", help="Instead of the spec's: `bench list recipes`.")
 @click.option("--limit-train", type=click.IntRange(min=10), help="Training images of every run.")
 @click.option("--limit", type=click.IntRange(min=1), help="Test images of every evaluation, at most.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show the tasks, their order and what they take; do nothing.")
@@ -42,7 +42,7 @@ def command(
     home: Home,
     spec: str,
     dataset: str | None,
-    epochs: int | None,
+    recipe: str | None,
     limit_train: int | None,
     limit: int | None,
     only_plan: bool,
@@ -64,7 +64,7 @@ def command(
 
     on_ray = workers is not None or address is not None
     _check_options(only_plan, as_json or hardware is not None, on_ray, gpus_per_task, target, out, sbatch)
-    sweep = Changes(dataset, epochs, limit_train, limit).of(load_sweep(spec))
+    sweep = Changes(dataset, recipe, limit_train, limit).of(load_sweep(spec))
     if only_plan:
         _show_plan(home, sweep, device, hardware, as_json)
     elif target is not None and out is not None:

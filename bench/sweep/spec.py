@@ -65,13 +65,13 @@ class Changes:
     """What a command changes in every grid of a sweep; None leaves the spec's own.
 
     Attributes:
-        dataset: in place of the spec's datasets.
-        epochs, limit_train: of every run.
+        dataset, recipe: in place of the spec's datasets and recipes.
+        limit_train: training images of every run.
         limit: test images of every evaluation, at most.
     """
 
     dataset: str | None = None
-    epochs: int | None = None
+    recipe: str | None = None
     limit_train: int | None = None
     limit: int | None = None
 
@@ -80,12 +80,13 @@ class Changes:
         return spec.model_copy(update={"runs": [self._grid(grid) for grid in spec.runs]})
 
     def _grid(self, grid: Grid) -> Grid:
-        runs = {"epochs": self.epochs, "limit_train": self.limit_train, "datasets": self.dataset and [self.dataset]}
+        lists = {"datasets": self.dataset and [self.dataset], "recipes": self.recipe and [self.recipe]}
         evaluations = [
             each.model_copy(update={"limit": min(self.limit, each.limit or self.limit)}) if self.limit else each
             for each in grid.evaluations
         ]
-        given = {key: value for key, value in runs.items() if value is not None}
+        changed = {**lists, "limit_train": self.limit_train}
+        given = {key: value for key, value in changed.items() if value is not None}
         return grid.model_copy(update={**given, "evaluations": evaluations})
 
 
