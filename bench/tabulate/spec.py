@@ -133,7 +133,10 @@ class TableSpec(_Strict):
 
     def for_student(self, model: str) -> TableSpec:
         """The table with students of another architecture; a table of teachers is as it was."""
-        return self.model_copy(update={"models": {**self.models, "*": model}}) if self.models else self
+        if not self.models or model == self.models.get("default"):
+            return self
+        title = f"{self.title} (here: {model})"
+        return self.model_copy(update={"models": {**self.models, "*": model}, "title": title})
 
 
 def read_spec(path: Path) -> TableSpec:
