@@ -30,6 +30,7 @@ COMMANDS = {
         "bench.cli.listing",
         "List methods, attacks, models, datasets, suites, recipes, tables, sweeps, speed-ups.",
     ),
+    "explain": ("bench.cli.explain", "Say what a defense is: equation, hyper-parameters, paper against code."),
     "status": ("bench.cli.status", "Show what is trained and evaluated."),
     "demo": ("bench.cli.demo", "Train and attack everything on handwritten digits, in minutes."),
 }
