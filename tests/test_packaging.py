@@ -28,7 +28,9 @@ def test_every_package_is_listed(setup: ConfigParser) -> None:
 
 
 def test_every_data_file_is_shipped(setup: ConfigParser) -> None:
-    folders = {"bench": ROOT / "bench", "bench.sweep": ROOT / "bench" / "sweep", "bench.table_files": ROOT / "tables"}
+    bench = ROOT / "bench"
+    folders = {"bench": bench, "bench.exporting": bench / "exporting", "bench.sweep": bench / "sweep"}
+    folders["bench.table_files"] = ROOT / "tables"
     data = setup["options.package_data"]
     assert folders.keys() | {"bench.pages"} == set(data)
     assert (ROOT / "docs" / data["bench.pages"]).is_file()  # one page of several
