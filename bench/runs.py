@@ -3,6 +3,7 @@
 config.json        the resolved configuration
 environment.json   versions, git commit, device
 metrics.jsonl      a line per logging step (kind "steps") and per epoch (kind "epoch")
+loggers.json       how many of those lines each logger has had (`bench.loggers`); tensorboard/, wandb/: files of theirs
 progress.json      where the run stands, refreshed while it runs
 resume.pt          all state needed to go on, removed when the run is finished; resume-before.pt the one before it
 lock               held by the process that trains; names it

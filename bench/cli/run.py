@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bench.cli.options import device_option, home_option, session, speed_options
+from bench.cli.options import device_option, home_option, logger_option, session, speed_options
 from bench.home import Home
 
 
@@ -22,6 +22,7 @@ from bench.home import Home
 @click.option("--limit-train", type=click.IntRange(min=10), help="Train on the first N images only.")
 @click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method.")
+@logger_option
 @click.option("--restart", is_flag=True, help="Delete the run and train it anew.")
 @home_option
 @click.pass_obj
@@ -41,6 +42,7 @@ def command(
     limit_train: int | None,
     teachers: tuple[str, ...],
     settings: tuple[str, ...],
+    loggers: tuple[str, ...],
     restart: bool,
 ) -> None:
     """Train a student by a defense; called again after an interruption it continues.
@@ -67,7 +69,7 @@ def command(
         settings=settings,
     )
     running.check(request)
-    with session(home, device, off, deterministic) as active, joined(active.device) as processes:
+    with session(home, device, off, deterministic, loggers=loggers) as active, joined(active.device) as processes:
         if not processes.first:
             active.reporter = Reporter.silent()
         folder = running.train(active, request, gather(active, request), restart)
