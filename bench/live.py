@@ -23,7 +23,7 @@ class LiveView:
     """What is shown of a run; drawn by `Reporter.live`, on terminals alone.
 
     Attributes:
-        title: of the run. epochs: of the run. steps: in an epoch. batch_size: images in a step.
+        title: of the run. epochs: of the run. steps: in an epoch.
         done: steps done so far, over all sittings.
         seconds_left: gives the time to the end; None before there is an estimate.
     """
@@ -31,18 +31,17 @@ class LiveView:
     title: str
     epochs: int
     steps: int
-    batch_size: int
     done: int
     seconds_left: Callable[[], float | None]
-    _ends: deque[float] = field(default_factory=lambda: deque(maxlen=_SPEED_STEPS + 1))
+    _steps: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_SPEED_STEPS + 1))
     _terms: Mapping[str, float] = field(default_factory=dict)
     _accuracy: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     _looked: int = 0
 
-    def step(self) -> None:
-        """A step is done."""
+    def step(self, images: int) -> None:
+        """A step is done, on so many images."""
         self.done += 1
-        self._ends.append(time.monotonic())
+        self._steps.append((time.monotonic(), images))
 
     def line(self, line: Mapping[str, Any]) -> None:
         """A line was added to metrics.jsonl."""
@@ -53,9 +52,10 @@ class LiveView:
     @property
     def speed(self) -> float | None:
         """Images a second over the last steps; None before there are two."""
-        if len(self._ends) < 2 or self._ends[-1] == self._ends[0]:
+        (first, _), *others = list(self._steps) or [(0.0, 0)]
+        if not others or others[-1][0] == first:
             return None
-        return (len(self._ends) - 1) * self.batch_size / (self._ends[-1] - self._ends[0])
+        return sum(images for _, images in others) / (others[-1][0] - first)
 
     def where(self) -> str:
         """`epoch 3 of 12, step 7 of 20, 1,240 images/s, 4 min left`."""
@@ -81,7 +81,7 @@ class LiveView:
     def _accuracies(self) -> Table:
         from rich.table import Table
 
-        table = Table(box=None, padding=(0, 2, 0, 0), title=f"epoch {self._looked}", title_justify="left")
+        table = Table(box=None, padding=(0, 2, 0, 0), title=f"accuracy, epoch {self._looked}", title_justify="left")
         for column in ("", *next(iter(self._accuracy.values()))):
             table.add_column(column, justify="right" if column else "left")
         for network, found in self._accuracy.items():

@@ -104,7 +104,7 @@ class Trainer:
         before = (first_epoch - 1) * self.steps + first_step
         self.left = total - before
         title = f"{self.config.label} on {self.config.data.name}"
-        self.view = LiveView(title, self.config.epochs, self.steps, self.config.batch_size, before, self.seconds_left)
+        self.view = LiveView(title, self.config.epochs, self.steps, before, self.seconds_left)
         try:
             with self.reporter.live(self.view):
                 for epoch in range(first_epoch, self.config.epochs + 1):
@@ -184,7 +184,7 @@ class Trainer:
             self.done += 1
             if self.done == _TIMED_STEPS:
                 self._say_expected_time()
-            self.view.step()
+            self.view.step(self._images(step))
             if (step + 1) % _LOG_EVERY == 0:
                 self._log_steps(epoch, step + 1)
             if time.monotonic() - shown > _PROGRESS_SECONDS:
@@ -196,6 +196,10 @@ class Trainer:
                 if self.ranks.agree(bool(self.stop)):
                     raise self._interrupted(epoch, step + 1)
 
+    def _images(self, step: int) -> int:
+        """Of the whole batch of a step, of which this process may train on a part."""
+        return min(self.config.batch_size, len(self.train) - step * self.config.batch_size)
+
     def _interrupted(self, epoch: int, step: int) -> Interrupted:
         return self.stop.interrupt(
             f"Stopped {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step} of {self.steps}; "
@@ -206,7 +210,7 @@ class Trainer:
         noise = generator(self.config.seed, "attack", epoch, step, device=self.device)
         if "channels-last" in self.speedups:
             x = x.contiguous(memory_format=torch.channels_last)
-        whole = min(self.config.batch_size, len(self.train) - step * self.config.batch_size)
+        whole = self._images(step)
         first = self.ranks.part(whole).start
         options: dict[str, Any] = {"generator": noise, "whole": whole, "first": first}
         loss = self.training_step(x, y, epoch=epoch, step=step, steps=self.steps, **options)
