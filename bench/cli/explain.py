@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli import completing
+
 if TYPE_CHECKING:
     from bench.explaining import Explanation, Hyperparameter
 
 
 @click.command("explain")
-@click.argument("method")
+@click.argument("method", shell_complete=completing.plugins("methods"))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(method: str, as_json: bool) -> None:
     """Say what a defense is: equation, source, teachers, hyper-parameters, what its paper and its code differ in."""

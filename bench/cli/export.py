@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import home_option, session
 from bench.home import Home
 
 
 @click.command("export")
-@click.argument("run")
+@click.argument("run", shell_complete=completing.runs)
 @click.option(
     "--format", "formats", default="safetensors,onnx", show_default=True, help="Names with commas between them."
 )

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from bench.errors import BenchError, unknown_name
 from bench.home import Home
@@ -32,6 +33,7 @@ COMMANDS = {
         "List methods, attacks, models, datasets, suites, recipes, tables, sweeps, speed-ups.",
     ),
     "explain": ("bench.cli.explain", "Say what a defense is: equation, hyper-parameters, paper against code."),
+    "completion": ("bench.cli.completion", "Print the script that makes a shell complete what you type."),
     "status": ("bench.cli.status", "Show what is trained and evaluated."),
     "demo": ("bench.cli.demo", "Train and attack everything on handwritten digits, in minutes."),
 }
@@ -45,10 +47,16 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
+            if ctx.resilient_parsing:  # the shell asks what could come; a mistake is not its business
+                return None
             raise unknown_name("command", cmd_name, COMMANDS)
         command = import_module(COMMANDS[cmd_name][0]).command
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bench.cli import completing
 from bench.home import Home
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -50,6 +51,7 @@ logger_option: Decorator = click.option(
     multiple=True,
     metavar="NAME",
     help="Log there too: `bench list loggers` (tensorboard, wandb, mlflow); may be repeated.",
+    shell_complete=completing.plugins("loggers"),
 )
 
 

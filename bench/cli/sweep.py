@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import device_option, home_option, session
 from bench.errors import BenchError
 from bench.home import Home
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("sweep")
-@click.argument("spec", metavar="SPEC")
+@click.argument("spec", metavar="SPEC", shell_complete=completing.sweeps)
 @click.option("--plan", "only_plan", is_flag=True, help="Show the tasks, their order and what they take; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --plan: as JSON.")
 @click.option("--hardware", metavar="NAME", help="With --plan: estimate for this device (default: this machine's).")

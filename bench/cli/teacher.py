@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import device_option, home_option, logger_option, session, speed_options
 from bench.home import Home
 
@@ -21,9 +22,26 @@ def command() -> None:
     show_default=True,
     help="Which teacher.",
 )
-@click.option("--dataset", default="cifar10", show_default=True, help="`bench list datasets`.")
-@click.option("--recipe", default="official", show_default=True, help="Names the architectures and the schedule.")
-@click.option("--method", default="", help="The student's method, for those with a teacher of their own (DARD).")
+@click.option(
+    "--dataset",
+    default="cifar10",
+    show_default=True,
+    help="`bench list datasets`.",
+    shell_complete=completing.plugins("datasets"),
+)
+@click.option(
+    "--recipe",
+    default="official",
+    show_default=True,
+    help="Names the architectures and the schedule.",
+    shell_complete=completing.recipes,
+)
+@click.option(
+    "--method",
+    default="",
+    help="The student's method, for those with a teacher of their own (DARD).",
+    shell_complete=completing.plugins("methods"),
+)
 @click.option("--precision", type=click.Choice(["32", "bf16"]), default="32", show_default=True)
 @click.option("--limit-train", type=click.IntRange(min=10), help="Train on the first N images only.")
 @logger_option
