@@ -115,9 +115,11 @@ def _teachers(source: Source) -> Iterator[str]:
 def _limits(source: Source) -> Iterator[str]:
     """What a reader must not conclude."""
     config, attacks = source.config, {name for record in source.records for name in record.results}
+    if not attacks:
+        yield "Neither its accuracy nor its robustness was measured on the test set."
     yield (
-        f"Robustness was looked at for L-infinity perturbations up to eps = {eps_text(config.data.eps)} alone, and by "
-        "attacks: it is an estimate from above and no certificate."
+        f"The threat model is L-infinity alone, eps = {eps_text(config.data.eps)}. Robust accuracy is measured by "
+        "attacks: an estimate from above, and no certificate."
     )
     if "autoattack" not in attacks:
         yield "AutoAttack was not run on it; accuracies under weaker attacks are higher."

@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import time
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bench.loggers import LoggedRun, Logger
 
+_FORMAT = "brain.Event:2"
+"""The version of event files that TensorBoard reads; their first event says it."""
+
 
 class TensorBoard(Logger):
-    """Scalars and the configuration, read by `tensorboard --logdir results/runs`."""
+    """Scalars and the configuration, read by `tensorboard --logdir results/runs`.
+
+    Written in place, and not by a `SummaryWriter`: its thread would hold lines back that a kill then loses, and answer
+    a full disk with a traceback of its own.
+    """
 
     needs: ClassVar[tuple[str, ...]] = ("tensorboard",)
 
     def begin(self, run: LoggedRun) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
+        from torch.utils.tensorboard.summary import text
 
-        self._writer = SummaryWriter(str(run.folder / "tensorboard"))
+        folder = run.folder / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time_ns()}.{platform.node()}.{os.getpid()}"
+        self._writer = RecordWriter((folder / name).open("xb"))
+        self._write(file_version=_FORMAT)
         if "config" not in run.memory:
             run.memory["config"] = "written"
-            self._writer.add_text("config", f"```\n{json.dumps(run.config, indent=1)}\n```")
+            self._write(summary=text("config", f"```\n{json.dumps(run.config, indent=1)}\n```"))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._write(step=step, summary=Summary(value=points))
 
     def end(self, finished: bool) -> None:
         self._writer.close()
+
+    def _write(self, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._writer.write(Event(wall_time=time.time(), **content).SerializeToString())
+        self._writer.flush()

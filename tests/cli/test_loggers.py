@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import struct
@@ -63,6 +64,8 @@ def test_tensorboard_has_each_line_once_after_a_kill_and_a_stop(sit: Sit, tmp_pa
     events.Reload()
     wanted = expected(run)
     assert set(events.Tags()["scalars"]) == set(wanted)
+    (config,) = events.Tensors("config/text_summary")
+    assert b'"method": "sat"' in config.tensor_proto.string_val[0]
     assert {"train/loss", "epoch/loss", "progress/lr", "accuracy/student/robust"} <= set(wanted)
     for name, points in wanted.items():
         found = [(event.step, event.value) for event in events.Scalars(name)]
@@ -197,16 +200,17 @@ def test_a_disk_that_is_full_ends_no_run(
     bench: Bench, digits: tuple[str, ...], tmp_path: Path, runs: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
-    from bench.loggers.tensorboard import TensorBoard
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
-    def fail(self: TensorBoard, values: Mapping[str, float], step: int) -> None:
-        raise OSError(28, "No space left on device")
+    def fail(self: Any, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(TensorBoard, "log", fail)
+    monkeypatch.setattr(RecordWriter, "write", fail)
     arguments = ("run", "--method", "sat", "--student", "digits-cnn", *digits, "--logger", "tensorboard")
     result = bench(*arguments, home=tmp_path)
     assert result.code == 0, result
     assert result.err.count("the logger tensorboard failed") == 1
+    assert "Traceback" not in result.err
     assert (runs(tmp_path)[0] / "summary.json").exists()
 
 
