@@ -53,6 +53,11 @@ class Home:
         return self.root / "results" / "profiles"
 
     @property
+    def exports(self) -> Path:
+        """Networks as files for others, a folder each."""
+        return self.root / "results" / "exports"
+
+    @property
     def tables(self) -> Path:
         """Rendered tables."""
         return self.root / "results" / "tables"

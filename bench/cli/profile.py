@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import device_option, home_option, session
 from bench.errors import BenchError, unknown_name
 from bench.home import Home
@@ -16,10 +17,34 @@ if TYPE_CHECKING:
 
 
 @click.command("profile")
-@click.option("--methods", default="all", show_default=True, help="Names with commas between them, or all.")
-@click.option("--student", default="resnet18", show_default=True, help="The student's architecture.")
-@click.option("--dataset", default="cifar10", show_default=True, help="cifar10, cifar100 or tiny-imagenet; no images.")
-@click.option("--recipe", default="official", show_default=True, help="Whose variants, teachers and batch size.")
+@click.option(
+    "--methods",
+    default="all",
+    show_default=True,
+    help="Names with commas between them, or all.",
+    shell_complete=completing.separated(completing.plugins("methods"), "all"),
+)
+@click.option(
+    "--student",
+    default="resnet18",
+    show_default=True,
+    help="The student's architecture.",
+    shell_complete=completing.plugins("models"),
+)
+@click.option(
+    "--dataset",
+    default="cifar10",
+    show_default=True,
+    help="cifar10, cifar100 or tiny-imagenet; no images.",
+    shell_complete=completing.plugins("datasets"),
+)
+@click.option(
+    "--recipe",
+    default="official",
+    show_default=True,
+    help="Whose variants, teachers and batch size.",
+    shell_complete=completing.recipes,
+)
 @click.option("--variant", help="Of the methods, instead of the recipe's.")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Instead of the recipe's.")
 @click.option("--precision", type=click.Choice(["32", "bf16"]), default="32", show_default=True)

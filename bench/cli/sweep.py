@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import device_option, home_option, session
 from bench.errors import BenchError
 from bench.home import Home
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("sweep")
-@click.argument("spec", metavar="SPEC")
+@click.argument("spec", metavar="SPEC", shell_complete=completing.sweeps)
 @click.option("--dataset", metavar="SPEC", help="Instead of the spec's datasets: cifar10, parquet:DIR, ...")
 @click.option("--recipe", help="Instead of the spec's: `bench list recipes`.")
 @click.option("--limit-train", type=click.IntRange(min=10), help="Training images of every run.")
