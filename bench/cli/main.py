@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": ("bench.cli.compare", "Test whether trained networks differ, with intervals and p-values."),
     "results": ("bench.cli.results", "Check records, and take in those made elsewhere."),
     "figures": ("bench.cli.figures", "Draw accuracy over the epochs, and the clean-robust trade-off."),
+    "report": ("bench.cli.report", "Write all results as a static site that opens from a disk."),
     "profile": ("bench.cli.profile", "Measure what a training step of each method costs."),
     "teacher": ("bench.cli.teacher", "Train or list teachers."),
     "list": (
