@@ -16,6 +16,9 @@ Names = Mapping[str, Sequence[str]]
 """Class names by dataset, in label order, where the dataset is at hand."""
 
 
+CLEAN = "no attack"
+
+
 @dataclass(frozen=True)
 class ClassAccuracies:
     """The classes of one network under one attack.
@@ -38,6 +41,14 @@ class ClassAccuracies:
         """The class with the lowest accuracy; of equal ones the first."""
         return min((accuracy, i) for i, accuracy in enumerate(self.accuracies) if accuracy is not None)[1]
 
+    @property
+    def values(self) -> list[float | None]:
+        """By class, how many samples are right; percentages where the samples of each class are not known."""
+        if self.counts is None:
+            return [None if accuracy is None else round(100 * accuracy, 2) for accuracy in self.accuracies]
+        known = zip(self.accuracies, self.counts, strict=True)
+        return [None if accuracy is None else round(accuracy * count) for accuracy, count in known]
+
     def interval(self, i: int) -> tuple[float, float] | None:
         """Wilson's 95 % interval of a class, in [0, 1]; None where its samples are not known."""
         accuracy = self.accuracies[i]
@@ -56,7 +67,7 @@ def class_accuracies(found: Iterable[Entry], records: Mapping[str, Record]) -> l
         record = records[entry.robust.records[0]]
         attacked += _of(entry, entry.attack_label, record, record.results[entry.attack])
         if "clean" in record.results:
-            for one in _of(entry, "no attack", record, record.results["clean"]):
+            for one in _of(entry, CLEAN, record, record.results["clean"]):
                 clean[entry.model, entry.group, entry.label, entry.seeds] = one
     return [*attacked, *clean.values()]
 
@@ -75,51 +86,52 @@ def class_name(names: Names, dataset: str, i: int) -> str:
 
 
 def chart(found: Sequence[ClassAccuracies], names: Names) -> dict[str, Any]:
-    """What the page's chart draws: percentages to a decimal, a list of networks for each choice of a reader.
+    """What the page's chart draws: for each choice of a reader the networks with a value for each class.
 
-    `intervals` holds Wilson's interval once for each number of right ones in a number of samples.
+    A value is how many samples are right where `counts` has the samples of each class, else a percentage. `intervals`
+    holds Wilson's interval, in per cent, once for each number of right ones in a number of samples.
     """
-    intervals: dict[str, list[float]] = {}
-    choices: dict[tuple[str, ...], dict[str, Any]] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    choices: dict[tuple[object, ...], dict[str, Any]] = {}
     for one in found:
         entry, group = one.entry, one.entry.group
-        key = (group.dataset, entry.model, one.attack_label, entry.protocol, entry.schedule, entry.samples)
+        key = (group.dataset, entry.model, one.attack_label, entry.group.protocol, entry.schedule, entry.samples)
         labels = [class_name(names, group.dataset, i) for i in range(len(one.accuracies))]
-        choice = choices.setdefault((*key, group.fingerprint), {"key": key, "classes": labels, "networks": []})
-        choice["networks"].append(
-            {
-                "name": entry.label + (f", seed {one.seed}" if one.seed not in ("", "0") else ""),
-                "accuracies": [None if a is None else round(100 * a, 1) for a in one.accuracies],
-                "worst": one.worst,
-            }
+        choice = choices.setdefault(
+            (*key, group.fingerprint, one.counts),
+            {"key": key, "classes": labels, "counts": one.counts, "networks": []},
         )
-        if one.counts is not None:
-            choice["counts"] = one.counts
-            for i, count in enumerate(one.counts):
-                low_high = one.interval(i)
-                if low_high is not None:
-                    intervals[f"{round((one.accuracies[i] or 0) * count)}/{count}"] = [
-                        round(100 * bound, 1) for bound in low_high
-                    ]
+        name = entry.label + (f", seed {one.seed}" if one.seed not in ("", "0") else "")
+        choice["networks"].append({"name": name, "values": one.values, "worst": one.worst})
+        for i, count in enumerate(one.counts or ()):
+            low_high = one.interval(i)
+            if low_high is not None:
+                low, high = low_high
+                intervals[f"{one.values[i]}/{count}"] = (round(100 * low, 1), round(100 * high, 1))
     return {"choices": list(choices.values()), "intervals": intervals}
 
 
 def worst_table(found: Iterable[ClassAccuracies], names: Names) -> PlainTable:
-    """The worst class of every network and attack."""
+    """The worst class of every network under every attack."""
     headers = ("Defense", "Student", "Dataset", "Attack", "Protocol", "Schedule", "Seed")
     numbers = ("Worst class", "Accuracy %", "95 %", "n of class")
     notes = (
         "95 %: Wilson's interval for the class's own samples. As a minimum over classes the worst class is biased "
         "downward, the more the fewer samples a class has; the interval does not correct for that.",
     )
-    return PlainTable("Worst classes", (*headers, *numbers), tuple(_worst_row(one, names) for one in found), notes)
+    return PlainTable(
+        "Worst classes",
+        (*headers, *numbers),
+        tuple(_worst_row(one, names) for one in found if one.attack_label != CLEAN),
+        notes,
+    )
 
 
 def _worst_row(one: ClassAccuracies, names: Names) -> tuple[str, ...]:
     entry, i = one.entry, one.worst
     interval, accuracy = one.interval(i), one.accuracies[i]
     return (
-        *(entry.label, entry.model, entry.group.dataset, one.attack_label, entry.protocol, entry.schedule),
+        *(entry.label, entry.model, entry.group.dataset, one.attack_label, entry.group.protocol, entry.schedule),
         *(one.seed or DASH, class_name(names, entry.group.dataset, i), f"{100 * (accuracy or 0):.2f}"),
         f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else DASH,
         str(one.counts[i]) if one.counts else DASH,

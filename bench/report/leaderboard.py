@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from bench.records import Record, protocol_text
+from bench.records import Record
 from bench.tabulate.cells import GROUP, Cells, measure, newest, tidy
 from bench.tabulate.headers import eps_text
 from bench.tabulate.plain import PlainTable
@@ -55,10 +55,6 @@ class Entry:
     cost: Cell
 
     @property
-    def protocol(self) -> str:
-        return protocol_text(self.group.protocol)
-
-    @property
     def schedule(self) -> str:
         """The setting, with what was reduced, and the images that were attacked."""
         return f"{self.group.setting}; eps = {eps_text(self.group.eps)}"
@@ -71,7 +67,7 @@ class Entry:
 
 
 def entries(records: Sequence[Record], subject: Literal["student", "teacher"] = "student") -> list[Entry]:
-    """All rows, by model, dataset and attack; in each such part the most robust first."""
+    """All rows, by dataset and model, those of all test images first, then by attack; then the most robust first."""
     labels = attack_labels()
     found: list[Entry] = []
     for model in sorted({record.subject.model for record in records}):
@@ -159,7 +155,8 @@ def _order(entry: Entry) -> tuple[object, ...]:
     rank = PREFERRED.index(entry.attack) if entry.attack in PREFERRED else len(PREFERRED)
     group = entry.group
     return (
-        *(group.dataset, entry.model, rank, entry.attack, group.setting, group.protocol, -group.n, group.fingerprint),
+        *(group.dataset, entry.model, group.n < group.total, rank, entry.attack, group.setting, group.protocol),
+        *(-group.n, group.fingerprint),
         *(-(entry.robust.value or 0), entry.label, entry.seeds),
     )
 
@@ -186,7 +183,7 @@ READING = (
 def _texts(entry: Entry) -> tuple[str, ...]:
     numbers = (entry.clean, entry.robust, entry.weighted, entry.worst_class)
     return (
-        *(entry.label, entry.model, entry.group.dataset, entry.attack_label, entry.protocol, entry.schedule),
+        *(entry.label, entry.model, entry.group.dataset, entry.attack_label, entry.group.protocol, entry.schedule),
         *(", ".join(map(str, entry.seeds)) or DASH, entry.samples),
         *(text for cell in numbers for text in (cell.text, interval_text(cell))),
         *(entry.cost.text, ", ".join(entry.robust.selection), "; ".join(entry.robust.flags)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,8 @@ PAGES = {
 """Each page's file, without suffix, and its name in the menu."""
 ASSETS = ("report.css", "theme.js", "tables.js", "charts.js")
 FORMATS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
+MOST_PRINTED = 500
+"""Rows of a table in Markdown and LaTeX, which are for print; CSV has all."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,8 @@ def _write_downloads(folder: Path, downloads: dict[str, Sequence[PlainTable]], c
     renderers = {"csv": plain_to_csv, "md": plain_to_markdown, "tex": plain_to_latex}
     for name, tables in downloads.items():
         for suffix, render in renderers.items():
-            write_text_atomically(folder / f"{name}.{suffix}", render(tables))
+            shown = tables if suffix == "csv" else [_printed(table) for table in tables]
+            write_text_atomically(folder / f"{name}.{suffix}", render(shown))
     for values in ("measured", "compare"):
         render_tables(
             contents.records,
@@ -207,6 +210,14 @@ def _write_downloads(folder: Path, downloads: dict[str, Sequence[PlainTable]], c
             folder,
             contents.home.specs,
         )
+
+
+def _printed(table: PlainTable) -> PlainTable:
+    """A table with no more rows than are of use in print; what is left out is said."""
+    if len(table.rows) <= MOST_PRINTED:
+        return table
+    note = f"The first {MOST_PRINTED} of {len(table.rows):,} rows; the CSV has all."
+    return replace(table, rows=table.rows[:MOST_PRINTED], notes=(note, *table.notes))
 
 
 def _summary(contents: Contents) -> dict[str, Any]:
@@ -243,5 +254,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: one_line(value) if type(value) is str else value,
     )
-    environment.filters["interval"] = leaderboard.interval_text
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment

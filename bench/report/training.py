@@ -90,8 +90,8 @@ def _name(config: RunConfig) -> str:
 
 def table(runs: Sequence[tuple[RunFolder, RunConfig]]) -> PlainTable:
     """Every run: how far it is, and what was selected on which images."""
-    headers = ("Run", "Defense", "Student", "Dataset", "Schedule", "Seed", "State", "Selected", "On")
-    numbers = ("Clean %", "Robust %", "n", "Time")
+    headers = ("Defense", "Student", "Dataset", "Schedule", "Seed", "State", "Selected", "On")
+    numbers = ("Clean %", "Robust %", "Time", "Run")
     notes = ("Clean and robust: of the selected weights on the images they were selected on, not a test result.",)
     rows = tuple(_row(folder, config) for folder, config in runs)
     return PlainTable("Runs", (*headers, *numbers), rows, notes)
@@ -99,14 +99,13 @@ def table(runs: Sequence[tuple[RunFolder, RunConfig]]) -> PlainTable:
 
 def _row(folder: RunFolder, config: RunConfig) -> tuple[str, ...]:
     summary = folder.summary()
-    about = (folder.id, _name(config), config.student, config.data.name, config.setting, str(config.seed))
+    about = (_name(config), config.student, config.data.name, config.setting, str(config.seed))
     if summary is None:
-        return (*about, str(folder.state()), *[DASH] * 6)
+        return (*about, str(folder.state()), *[DASH] * 5, folder.id)
     accuracy = summary.accuracy or {}
     numbers = (f"{100 * accuracy[name]:.2f}" if name in accuracy else DASH for name in ("clean", "robust"))
-    n = f"{accuracy['n']:.0f}" if "n" in accuracy else DASH
     epoch = f"epoch {summary.selected_epoch}"
-    return (*about, "trained", epoch, summary.selected_on, *numbers, n, duration(summary.seconds))
+    return (*about, "trained", epoch, summary.selected_on, *numbers, duration(summary.seconds), folder.id)
 
 
 def costs(records: Iterable[Record]) -> PlainTable:

@@ -41,11 +41,16 @@
 
   function points(table) {
     const columns = Object.fromEntries([...table.tHead.rows[0].cells].map((header, i) => [header.dataset.key, i]));
-    const number = (cell) => ({
-      value: parseFloat(cell.firstChild.textContent),
-      interval: cell.dataset.i ? cell.dataset.i.split(",").map(Number) : null,
-      spread: cell.dataset.sd ? Number(cell.dataset.sd) : null,
-    });
+    // As the page has it: `53.06†`, and beneath it `47.9–58.2` or `± 0.31, 3 seeds`.
+    const number = (cell) => {
+      const beneath = cell.querySelector("small"), said = beneath ? beneath.textContent : "";
+      const interval = /^([\d.]+)–([\d.]+)$/.exec(said), spread = /^± ([\d.]+)/.exec(said);
+      return {
+        value: parseFloat(cell.firstChild.textContent),
+        interval: interval ? interval.slice(1).map(Number) : null,
+        spread: spread ? Number(spread[1]) : null,
+      };
+    };
     return [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => ({
       name: row.cells[columns.defense].textContent,
       about: ["dataset", "student", "attack", "seeds"].map((key) => row.cells[columns[key]].textContent).join(", "),
@@ -119,9 +124,10 @@
     const x = range(near.map((point) => point.clean)), y = range(near.map((point) => point.robust));
     const narrow = div.clientWidth < 560;
     Plotly.react(div, shown.map((point) => trace(point, names.indexOf(point.name), look)), layout(look, {
-      height: narrow ? 520 : 560,
+      height: narrow ? 430 + 20 * Math.ceil(shown.length / 2) : 560,
       xaxis: axis(look, "Clean accuracy (%)", { range: x }), yaxis: axis(look, "Robust accuracy (%)", { range: y }),
-      legend: narrow ? { orientation: "h", y: -0.2, font: { size: 12 } } : {}, showlegend: true, ...equalWeighted(x, y, look),
+      legend: narrow ? { orientation: "h", y: -0.2, maxheight: 1, entrywidth: 0.5, entrywidthmode: "fraction", font: { size: 11 } } : {},
+      showlegend: true, ...equalWeighted(x, y, look),
     }), CONFIG);
     const outside = shown.filter((point) => !near.includes(point));
     note.textContent = outside.length
@@ -133,8 +139,9 @@
 
   function curves(run, look) {
     const traces = [];
-    for (const [model, line] of Object.entries(run.lines)) {
-      const style = MODELS[model];
+    for (const [model, style] of Object.entries(MODELS)) {
+      const line = run.lines[model];
+      if (!line) continue;
       for (const [kind, y, legend] of [["robust", "y", true], ["clean", "y2", false]]) {
         traces.push({
           type: "scatter", mode: line.epoch.length > 25 ? "lines" : "lines+markers", name: model, legendgroup: model,
@@ -144,7 +151,8 @@
         });
       }
     }
-    Object.entries(run.terms).forEach(([name, [epochs, values]], i) => traces.push({
+    const terms = Object.entries(run.terms).sort(([a], [b]) => (b === "loss") - (a === "loss") || a.localeCompare(b));
+    terms.forEach(([name, [epochs, values]], i) => traces.push({
       type: "scatter", mode: "lines", name: plain(name), x: epochs, y: values, xaxis: "x", yaxis: "y3", legend: "legend2",
       line: { color: look.colours[i % look.colours.length], dash: DASHES[i % DASHES.length], width: 1.5 },
       hovertemplate: `epoch %{x}: %{y:.4g}<extra>${plain(name)}</extra>`,
@@ -152,9 +160,14 @@
     return traces;
   }
 
-  function drawRun(side, runs) {
+  // From the lowest to the highest accuracy of the runs side by side, so that they are read on one scale.
+  function shared(runs, kind) {
+    const values = runs.flatMap((run) => Object.values(run.lines).flatMap((line) => line[kind])).filter((v) => v !== null);
+    return values.length ? [Math.min(...values) - 3, Math.max(...values) + 3] : [0, 100];
+  }
+
+  function drawRun(side, run, beside) {
     const div = byId(`curves-${side}`), note = byId(`curves-${side}-note`), look = theme();
-    const run = runs.find(({ id }) => id === byId("run-choice").elements[side].value);
     div.parentElement.hidden = !run;
     if (!run) { Plotly.purge(div); return; }
     const selected = run.selected === null ? [] : [{ type: "line", xref: "x", yref: "paper", x0: run.selected,
@@ -163,7 +176,8 @@
       height: 730, title: { text: plain(run.name), x: 0.02, xanchor: "left", font: { size: 15 } }, shapes: selected,
       margin: { l: 62, r: 16, t: 80, b: 90 },
       xaxis: axis(look, "Epoch", { anchor: "y3", rangemode: "tozero" }),
-      yaxis: axis(look, "Robust (%)", { domain: [0.7, 1] }), yaxis2: axis(look, "Clean (%)", { domain: [0.36, 0.64], anchor: "x" }),
+      yaxis: axis(look, "Robust (%)", { domain: [0.7, 1], range: shared(beside, "robust") }),
+      yaxis2: axis(look, "Clean (%)", { domain: [0.36, 0.64], anchor: "x", range: shared(beside, "clean") }),
       yaxis3: axis(look, "Loss terms", { domain: [0, 0.29], anchor: "x" }),
       legend: { orientation: "h", y: 1.01, yanchor: "bottom" }, legend2: { orientation: "h", y: -0.1, yanchor: "top", font: { size: 11 } },
     }), CONFIG);
@@ -174,7 +188,12 @@
 
   function setUpCurves() {
     const runs = data("runs-data");
-    const draw = () => ["left", "right"].forEach((side) => drawRun(side, runs));
+    const draw = () => {
+      const chosen = ["left", "right"].map((side) => runs.find(({ id }) => id === byId("run-choice").elements[side].value));
+      const beside = chosen.filter((run) => run);
+      drawRun("left", chosen[0], beside);
+      drawRun("right", chosen[1], beside);
+    };
     byId("run-choice").addEventListener("input", draw);
     return draw;
   }
@@ -203,17 +222,19 @@
 
   function heatmap(choice, intervals, look, wide) {
     const { classes, networks, counts } = choice;
-    const hover = networks.map(({ name, accuracies }) => accuracies.map((accuracy, i) => {
-      const count = counts ? counts[i] : null, right = count ? Math.round((accuracy * count) / 100) : null;
-      const bounds = count ? intervals[`${right}/${count}`] : null;
+    // With the samples of each class known, the data hold how many are right; else percentages.
+    const percent = networks.map(({ values }) => values.map((value, i) => (value === null || !counts ? value
+      : (counts[i] ? (100 * value) / counts[i] : null))));
+    const hover = networks.map(({ name, values }, row) => percent[row].map((accuracy, i) => {
+      const count = counts ? counts[i] : 0, bounds = count ? intervals[`${values[i]}/${count}`] : null;
       return `<b>${plain(name)}</b><br>${plain(classes[i])}: ${accuracy === null ? "no samples" : `${accuracy.toFixed(1)} %`}`
         + (bounds ? ` [${bounds[0]}, ${bounds[1]}]` : "") + (count ? `, n = ${count}` : "");
     }));
     return {
       type: "heatmap", x: classes.map(plain), y: networks.map(({ name }) => plain(name)), text: hover,
-      z: networks.map(({ accuracies }) => accuracies), zmin: 0, zmax: 100, colorscale: "Cividis", xgap: 2, ygap: 2,
+      z: percent, zmin: 0, zmax: 100, colorscale: "Cividis", xgap: 2, ygap: 2,
       hovertemplate: "%{text}<extra></extra>", texttemplate: wide && classes.length <= 20 ? "%{z:.0f}" : "",
-      colorbar: { title: { text: "%" }, thickness: 12, outlinewidth: 0, tickcolor: look.muted },
+      showscale: wide, colorbar: { title: { text: "%" }, thickness: 12, outlinewidth: 0, tickcolor: look.muted },
     };
   }
 
@@ -228,9 +249,11 @@
         y: shown.networks.map(({ name }) => plain(name)), hoverinfo: "skip", showlegend: false,
         marker: { symbol: "square-open", size: wide ? 26 : 12, color: "#ffffff", line: { width: 2 } } };
       Plotly.react(div, [heatmap(shown, intervals, look, wide), worst], layout(look, {
-        height: 130 + 34 * Math.max(shown.networks.length, 4), margin: { l: 110, r: 10, t: 20, b: 60 },
+        height: 130 + 34 * Math.max(shown.networks.length, 4), margin: { l: wide ? 110 : 60, r: 10, t: 20, b: 60 },
         xaxis: axis(look, "", { type: "category", showgrid: false, side: "bottom" }),
-        yaxis: axis(look, "", { type: "category", showgrid: false, autorange: "reversed" }),
+        yaxis: axis(look, "", { type: "category", showgrid: false, autorange: "reversed",
+          tickvals: shown.networks.map(({ name }) => plain(name)),
+          ticktext: shown.networks.map(({ name }) => plain(wide || name.length < 15 ? name : `${name.slice(0, 13)}…`)) }),
       }), CONFIG);
       selects.forEach((select, i) => { select.value = choice.key[i]; });
       const left = choice.networks.length - shown.networks.length;

@@ -3,6 +3,7 @@
 (() => {
   "use strict";
 
+  const LONG = 30; // rows from which on a table scrolls within the page
   const text = (cell) => (cell ? cell.textContent.trim() : "");
   const first = (cell) => (cell && cell.firstChild ? cell.firstChild.textContent.trim() : "");
   const body = (table) => table.tBodies[0];
@@ -44,10 +45,12 @@
   class Filter {
     constructor(form) {
       this.form = form;
-      this.table = document.getElementById(form.dataset.table);
-      this.count = document.getElementById(`${form.dataset.table}-count`);
-      this.mixed = document.getElementById(`${form.dataset.table}-mixed`);
+      const name = form.getAttribute("data-table"); // form.dataset is its select of that name
+      this.table = document.getElementById(name);
+      this.count = document.getElementById(`${name}-count`);
+      this.mixed = document.getElementById(`${name}-mixed`);
       this.keys = [...this.table.tHead.rows[0].cells].map((header) => header.dataset.key || "");
+      this.context = [...this.table.tHead.rows[0].cells].flatMap((header, i) => ("context" in header.dataset ? [i] : []));
       this.rows = [...body(this.table).rows].map((row) => ({ row, texts: [...row.cells].map(text) }));
       form.addEventListener("input", () => this.apply());
       form.addEventListener("submit", (event) => event.preventDefault());
@@ -68,7 +71,7 @@
 
     apply() {
       const view = this.form.elements.view ? this.form.elements.view.value : "mean";
-      const search = this.form.elements.search.value.trim().toLowerCase();
+      const search = this.form.elements.search ? this.form.elements.search.value.trim().toLowerCase() : "";
       const wanted = [...this.form.querySelectorAll("select")]
         .filter((select) => select.name !== "view" && select.value)
         .map((select) => [this.keys.indexOf(select.name), select.value]);
@@ -87,11 +90,11 @@
 
     // How many rows there are, and what all of them share: a column that says the same in each row is said once.
     say(shown) {
+      this.table.parentElement.classList.toggle("long", shown.length > LONG);
       const same = [];
-      for (const [column, name] of this.keys.entries()) {
-        if (!["dataset", "student", "attack", "protocol", "schedule"].includes(name)) continue;
+      for (const column of this.context) {
         const common = shown.length > 1 && shown.every(({ texts }) => texts[column] === shown[0].texts[column]);
-        this.table.classList.toggle(`without-${name}`, common);
+        this.table.classList.toggle(`hide-${column + 1}`, common);
         if (common) same.push(shown[0].texts[column]);
       }
       const number = document.createElement("b");
