@@ -61,9 +61,16 @@ class Entry:
 
     @property
     def samples(self) -> str:
-        """`360`, or `first 50 of 360` where not all test images were attacked."""
+        """`360`, or `50 of 360` where not all test images were attacked but the first so many."""
         group = self.group
-        return f"{group.n:,}" if group.n == group.total else f"first {group.n:,} of {group.total:,}"
+        return f"{group.n:,}" if group.n == group.total else f"{group.n:,} of {group.total:,}"
+
+    @property
+    def seed_text(self) -> str:
+        """`0`, `0, 2`, or `0–12` for all from the first to the last; a dash for a file from elsewhere."""
+        if len(self.seeds) > 2 and self.seeds[-1] - self.seeds[0] == len(self.seeds) - 1:
+            return f"{self.seeds[0]}–{self.seeds[-1]}"
+        return ", ".join(map(str, self.seeds)) or DASH
 
 
 def entries(records: Sequence[Record], subject: Literal["student", "teacher"] = "student") -> list[Entry]:
@@ -176,6 +183,7 @@ READING = (
     "sample standard deviation over k seeds, whose own intervals stand in the rows of the single networks.",
     "† the checkpoint was selected on the test set; ‡ a sanity check of the evaluation failed; ≈ best among its "
     "rivals, but not significantly better than the second best.",
+    "n: test images attacked, the first so many where not all. "
     "Rows compare only within one dataset, student, attack, protocol, schedule and set of images.",
 )
 
@@ -184,7 +192,7 @@ def _texts(entry: Entry) -> tuple[str, ...]:
     numbers = (entry.clean, entry.robust, entry.weighted, entry.worst_class)
     return (
         *(entry.label, entry.model, entry.group.dataset, entry.attack_label, entry.group.protocol, entry.schedule),
-        *(", ".join(map(str, entry.seeds)) or DASH, entry.samples),
+        *(entry.seed_text, entry.samples),
         *(text for cell in numbers for text in (cell.text, interval_text(cell))),
         *(entry.cost.text, ", ".join(entry.robust.selection), "; ".join(entry.robust.flags)),
     )

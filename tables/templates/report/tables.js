@@ -11,7 +11,7 @@
   // What a cell is sorted by: its number, if its column holds numbers, else its text; what is missing comes last.
   function key(cell, numeric) {
     if (!numeric) return text(cell).toLowerCase();
-    const number = parseFloat(first(cell).replace(/^first /, "").replace(/,/g, ""));
+    const number = parseFloat(first(cell).replace(/,/g, ""));
     return Number.isNaN(number) ? null : number;
   }
 
@@ -56,6 +56,7 @@
       form.addEventListener("submit", (event) => event.preventDefault());
       form.addEventListener("reset", (event) => { event.preventDefault(); this.reset(); });
       this.reset();
+      this.table.classList.add("ready");
     }
 
     reset() {

@@ -2,6 +2,7 @@
 (() => {
   "use strict";
   const root = document.documentElement;
+  root.classList.add("scripted");
   const names = { "": "as the system", light: "light", dark: "dark" };
   const recall = () => {
     try { return localStorage.getItem("bench-theme") || ""; } catch { return ""; }
