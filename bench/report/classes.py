@@ -17,6 +17,8 @@ Names = Mapping[str, Sequence[str]]
 
 
 CLEAN = "no attack"
+MOST_NETWORKS = 40
+"""Networks that a chart shows at once; more cannot be told apart."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,12 @@ def chart(found: Sequence[ClassAccuracies], names: Names) -> dict[str, Any]:
         labels = [class_name(names, group.dataset, i) for i in range(len(one.accuracies))]
         choice = choices.setdefault(
             (*key, group.fingerprint, one.counts),
-            {"key": key, "classes": labels, "counts": one.counts, "networks": []},
+            {"key": key, "classes": labels, "counts": one.counts, "networks": [], "left_out": 0},
         )
-        name = entry.label + (f", seed {one.seed}" if one.seed not in ("", "0") else "")
+        if len(choice["networks"]) == MOST_NETWORKS:
+            choice["left_out"] += 1
+            continue
+        name = entry.label + (f", seed {one.seed}" if entry.view == "network" and one.seed else "")
         choice["networks"].append({"name": name, "values": one.values, "worst": one.worst})
         for i, count in enumerate(one.counts or ()):
             low_high = one.interval(i)

@@ -93,10 +93,10 @@
   }
 
   function equalWeighted(x, y, look) {
-    const lowest = Math.ceil((x[0] + y[0]) / 20) * 10, highest = (x[1] + y[1]) / 2;
+    const lowest = (x[0] + y[0]) / 2, highest = (x[1] + y[1]) / 2;
+    const step = [1, 2, 5, 10, 20].find((length) => (highest - lowest) / length <= 6);
     const lines = [], names = [];
-    const step = highest - lowest > 25 ? 10 : 5;
-    for (let w = lowest - 5; w <= highest; w += step) {
+    for (let w = Math.ceil(lowest / step) * step; w <= highest; w += step) {
       lines.push({ type: "line", layer: "below", x0: x[0] - 100, y0: 2 * w - x[0] + 100, x1: x[1] + 100, y1: 2 * w - x[1] - 100,
         line: { color: look.muted, width: 1, dash: "dash" }, opacity: 0.45 });
       const top = 2 * w - y[1] > x[0];
@@ -244,21 +244,19 @@
     let choice = choices[0];
     const draw = () => {
       const div = byId("classes"), look = theme(), wide = div.clientWidth > 560;
-      const shown = { ...choice, networks: choice.networks.slice(0, MOST_ROWS) };
-      const worst = { type: "scatter", mode: "markers", x: shown.networks.map(({ worst: i }) => plain(shown.classes[i])),
-        y: shown.networks.map(({ name }) => plain(name)), hoverinfo: "skip", showlegend: false,
+            const worst = { type: "scatter", mode: "markers", x: choice.networks.map(({ worst: i }) => plain(choice.classes[i])),
+        y: choice.networks.map(({ name }) => plain(name)), hoverinfo: "skip", showlegend: false,
         marker: { symbol: "square-open", size: wide ? 26 : 12, color: "#ffffff", line: { width: 2 } } };
-      Plotly.react(div, [heatmap(shown, intervals, look, wide), worst], layout(look, {
-        height: 130 + 34 * Math.max(shown.networks.length, 4), margin: { l: wide ? 110 : 60, r: 10, t: 20, b: 60 },
+      Plotly.react(div, [heatmap(choice, intervals, look, wide), worst], layout(look, {
+        height: 130 + 34 * Math.max(choice.networks.length, 4), margin: { l: wide ? 110 : 60, r: 10, t: 20, b: 60 },
         xaxis: axis(look, "", { type: "category", showgrid: false, side: "bottom" }),
-        yaxis: axis(look, "", { type: "category", showgrid: false, autorange: "reversed",
-          tickvals: shown.networks.map(({ name }) => plain(name)),
-          ticktext: shown.networks.map(({ name }) => plain(wide || name.length < 15 ? name : `${name.slice(0, 13)}…`)) }),
+        yaxis: axis(look, "", { type: "category", showgrid: false, range: [choice.networks.length - 0.5, -0.5],
+          tickvals: choice.networks.map(({ name }) => plain(name)),
+          ticktext: choice.networks.map(({ name }) => plain(wide || name.length < 15 ? name : `${name.slice(0, 13)}…`)) }),
       }), CONFIG);
       selects.forEach((select, i) => { select.value = choice.key[i]; });
-      const left = choice.networks.length - shown.networks.length;
       byId("classes-note").textContent = `${choice.key.join(" · ")}. Framed: the worst class of each network.`
-        + (left ? ` The first ${MOST_ROWS} of ${choice.networks.length} networks.` : "");
+        + (choice.left_out ? ` The most robust ${choice.networks.length} networks; ${choice.left_out} more are in the table below.` : "");
     };
     form.addEventListener("input", (event) => {
       choice = nearest(choices, selects.map((select) => select.value), selects.indexOf(event.target));
