@@ -29,4 +29,4 @@ def command(home: Home, out: Path | None, datasets: str | None, examples: int, d
 
     wanted = [name.strip() for name in datasets.split(",") if name.strip()] if datasets else None
     with session(home, device) as active:
-        click.echo(write_report(active, out or home.root / "results" / "report", wanted, examples))
+        click.echo(write_report(active, out or home.report, wanted, examples))

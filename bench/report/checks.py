@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.records import Record
+from bench.tabulate.cells import defense_label
 from bench.tabulate.plain import PlainTable
 from bench.tabulate.table import DASH
 
@@ -126,7 +127,7 @@ def table(records: Iterable[Record]) -> PlainTable:
     headers = ("Defense", "Subject", "Student", "Dataset", "Suite", "Protocol", "n", "Seed", "Failed check")
     rows = tuple(
         (
-            *(record.subject.label, record.subject.kind, record.subject.model, record.data.name),
+            *(defense_label(record.subject), record.subject.kind, record.subject.model, record.data.name),
             *(record.suite, record.conduct, str(record.data.n)),
             DASH if record.subject.seed is None else str(record.subject.seed),
             flag,

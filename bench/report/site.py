@@ -167,7 +167,6 @@ def _checks(contents: Contents) -> dict[str, Any]:
     failed = {check.key for row in table.rows if (check := checks.explained(row[-1]))}
     return {
         "checks": checks.CHECKS,
-        "explained": checks.explained,
         "failed": failed,
         "table": table,
         "downloads": {"failed-checks": [table]},
@@ -182,15 +181,17 @@ def _numbers(contents: Contents, values: str) -> list[int]:
 
 def _tables(contents: Contents, values: str) -> list[Table]:
     numbers = _numbers(contents, values)
-    return build_tables(contents.records, numbers, values, _known(contents), contents.home.specs)
+    return build_tables(contents.records, numbers, values, _columns(contents, values), contents.home.specs)
 
 
-def _known(contents: Contents) -> Sequence[str] | None:
-    """The datasets that tables know: a run alone, without a record, gives none."""
-    known = {record.data.name for record in contents.records}
-    specs = load_specs(contents.home.specs).values()
-    known |= {name for spec in specs for name in spec.datasets}
-    return None if contents.datasets is None else [name for name in contents.datasets if name in known]
+def _columns(contents: Contents, values: str) -> list[str] | None:
+    """The datasets of tables: beside the paper's all it has, else those with records; None for a spec's own."""
+    measured = sorted({record.data.name for record in contents.records})
+    if values == "measured":
+        return measured or None
+    published = [name for spec in load_specs(contents.home.specs).values() for name in spec.datasets]
+    known = dict.fromkeys([*published, *measured])
+    return None if contents.datasets is None else [name for name in known if name in contents.datasets]
 
 
 def _write_downloads(folder: Path, downloads: dict[str, Sequence[PlainTable]], contents: Contents) -> None:
@@ -206,7 +207,7 @@ def _write_downloads(folder: Path, downloads: dict[str, Sequence[PlainTable]], c
             _numbers(contents, values),
             values,
             ("csv", "markdown", "latex"),
-            _known(contents),
+            _columns(contents, values),
             folder,
             contents.home.specs,
         )

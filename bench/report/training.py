@@ -11,8 +11,8 @@ from bench.errors import BenchError
 from bench.figures import curves
 from bench.home import Home
 from bench.records import Record
-from bench.reporting import duration
 from bench.runs import RunFolder, all_runs
+from bench.tabulate.cells import defense_label
 from bench.tabulate.plain import PlainTable
 from bench.tabulate.table import DASH, Cell
 
@@ -89,35 +89,30 @@ def _name(config: RunConfig) -> str:
 
 
 def table(runs: Sequence[tuple[RunFolder, RunConfig]]) -> PlainTable:
-    """Every run: how far it is, and what was selected on which images."""
-    headers = ("Defense", "Student", "Dataset", "Schedule", "Seed", "State", "Selected", "On")
-    numbers = ("Clean %", "Robust %", "Time", "Run")
-    notes = ("Clean and robust: of the selected weights on the images they were selected on, not a test result.",)
-    rows = tuple(_row(folder, config) for folder, config in runs)
-    return PlainTable("Runs", (*headers, *numbers), rows, notes)
+    """Every run: how far it is, and which epoch was selected on which images."""
+    headers = ("Defense", "Student", "Dataset", "Schedule", "Seed", "State", "Selected", "Run", "Hours")
+    return PlainTable("Runs", headers, tuple(_row(folder, config) for folder, config in runs))
 
 
 def _row(folder: RunFolder, config: RunConfig) -> tuple[str, ...]:
     summary = folder.summary()
-    about = (_name(config), config.student, config.data.name, config.setting, str(config.seed))
+    about = (_name(config), config.student, config.data.name, config.setting, str(config.seed), str(folder.state()))
     if summary is None:
-        return (*about, str(folder.state()), *[DASH] * 5, folder.id)
-    accuracy = summary.accuracy or {}
-    numbers = (f"{100 * accuracy[name]:.2f}" if name in accuracy else DASH for name in ("clean", "robust"))
-    epoch = f"epoch {summary.selected_epoch}"
-    return (*about, "trained", epoch, summary.selected_on, *numbers, duration(summary.seconds), folder.id)
+        return (*about, DASH, folder.id, DASH)
+    selected = f"epoch {summary.selected_epoch}, {summary.selected_on}"
+    return (*about, selected, folder.id, Cell(value=summary.seconds / 3600, unit="h").text)
 
 
 def costs(records: Iterable[Record]) -> PlainTable:
     """What training took, as the records say: a row a run."""
-    headers = ("Defense", "Student", "Dataset", "Schedule", "Seed", "Hours", "Device")
+    headers = ("Defense", "Student", "Dataset", "Schedule", "Device", "Seed", "Hours")
     notes = ("Hours: all sittings together, without the teachers' training. Different devices do not compare.",)
     rows = {
-        (record.data.name, record.subject.model, record.subject.label, record.subject.checkpoint): (
-            *(subject.label, subject.model, record.data.name, subject.setting),
+        (record.data.name, record.subject.model, defense_label(record.subject), record.subject.checkpoint): (
+            *(defense_label(subject), subject.model, record.data.name, subject.setting),
+            subject.training.device,
             DASH if subject.seed is None else str(subject.seed),
             Cell(value=subject.training.seconds / 3600, unit="h").text,
-            subject.training.device,
         )
         for record in records
         if (subject := record.subject).training is not None

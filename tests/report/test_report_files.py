@@ -16,6 +16,7 @@ import pytest
 from bench import sanity
 from bench.errors import BenchError
 from bench.home import Home
+from bench.profiles import Profile, write_profile
 from bench.records import Record, read_records
 from bench.report import checks, classes, leaderboard, site, training
 from bench.report.examples import MOST_RUNS, gallery
@@ -24,6 +25,32 @@ from bench.statistics import wilson_interval
 
 from .homes import DEMO, keep, make_run, session_of
 
+PROFILE = Profile(
+    method="sat",
+    variant="official",
+    student="resnet18",
+    teachers={},
+    dataset="cifar10",
+    train_images=50_000,
+    image_shape=(3, 32, 32),
+    classes=10,
+    batch_size=128,
+    recipe="official",
+    epochs=300,
+    precision="32",
+    device="GPU A",
+    device_type="cuda",
+    threads=1,
+    steps=5,
+    seconds_per_step=0.25,
+    seconds_spread=0.01,
+    flops_per_image=1e10,
+    shares={"attack": 0.8, "teachers": 0.0, "update": 0.2},
+    peak_memory=10**9,
+    peak_flops=1e13,
+    environment={},
+    created="2026-01-01T00:00:00+00:00",
+)
 Maker = Callable[..., Record]
 
 
@@ -217,6 +244,19 @@ def test_the_command(tmp_path: Path, make_record: Maker) -> None:
     assert "<td>cifar10</td>" not in html
     with pytest.raises(BenchError, match="Did you mean 'cifar100'"):
         site.write_report(session_of(home), tmp_path / "out", ["cifar1000"])
+
+
+def test_costs_are_those_of_records_and_profiles(tmp_path: Path, make_record: Maker) -> None:
+    home = Home(tmp_path)
+    keep(home, make_record(overrides={"beta": 2}, hours=1.5, device="GPU A"))
+    write_profile(home, PROFILE)
+    write_profile(home, PROFILE.model_copy(update={"method": "trades", "off": ("folding",)}))
+    out = site.write_report(session_of(home), tmp_path / "out").parent
+    html = (out / "costs.html").read_text(encoding="utf-8")
+    assert re.search(r'<th scope="row">SAT \(beta=2\)</th>(<td>[^<]*</td>)+<td>GPU A</td><td>0</td><td>1.50</td>', html)
+    assert '<th scope="row">SAT (official)</th>' in html
+    assert "TRADES" not in html  # without a speed-up: no cost of the method's
+    assert "SAT (official)" in (out / "tables" / "costs.csv").read_text(encoding="utf-8")
 
 
 def test_without_plotly_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
