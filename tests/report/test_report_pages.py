@@ -238,15 +238,22 @@ def test_a_home_of_500_records_is_small_and_quick(tmp_path: Path, watch: Watch) 
         ("index", "#leaderboard.ready tbody tr:not([hidden])"),
         ("classes", "#worst-classes.ready tbody tr:not([hidden])"),
     ):
-        times = []
-        for _ in range(3):
-            with watch() as watched:
-                watched.page.goto((out / f"{name}.html").resolve().as_uri(), wait_until="commit")
-                watched.page.wait_for_selector(ready)
-                watched.page.wait_for_selector(".chart .main-svg")
-                times.append(watched.page.evaluate("performance.now()"))
-                assert watched.errors == []
-        assert min(times) < 2000, (name, times)
+        assert min(seconds_to_use(watch, out / f"{name}.html", ready) for _ in range(2)) < 2, name
+
+
+def seconds_to_use(watch: Watch, file: Path, ready: str) -> float:
+    """Time of the page's own thread until its table is filtered and its chart drawn, whatever else the machine does."""
+    with watch() as watched:
+        clock = watched.page.context.new_cdp_session(watched.page)
+        clock.send("Performance.enable", {"timeDomain": "threadTicks"})
+        watched.open(file)
+        watched.page.wait_for_selector(ready)
+        watched.page.wait_for_selector(".chart .main-svg")
+        assert watched.errors == []
+        metrics = clock.send("Performance.getMetrics")["metrics"]
+    (seconds,) = [metric["value"] for metric in metrics if metric["name"] == "TaskDuration"]
+    assert seconds > 0.01
+    return float(seconds)
 
 
 def contrast(one: str, other: str) -> float:
