@@ -68,6 +68,11 @@ class Home:
         return self.root / "results" / "figures"
 
     @property
+    def report(self) -> Path:
+        """The static site of everything here. Not for git."""
+        return self.root / "results" / "report"
+
+    @property
     def specs(self) -> Path:
         """A user's own table specs, beside the built-in ones."""
         return self.root / "tables"

@@ -26,6 +26,7 @@ COMMANDS = {
     "results": ("bench.cli.results", "Check records, and take in those made elsewhere."),
     "export": ("bench.cli.export", "Write a trained network as safetensors and ONNX, with a model card."),
     "figures": ("bench.cli.figures", "Draw accuracy over the epochs, and the clean-robust trade-off."),
+    "report": ("bench.cli.report", "Write all results as a static site that opens from a disk."),
     "profile": ("bench.cli.profile", "Measure what a training step of each method costs."),
     "teacher": ("bench.cli.teacher", "Train or list teachers."),
     "list": (

@@ -155,16 +155,17 @@ def _show(found: list[Profile]) -> None:
 
 
 def _write_costs(home: Home, reporter: Any) -> None:
-    from bench.costs import cost_tables, to_csv
+    from bench.costs import cost_tables
     from bench.files import write_text_atomically
     from bench.profiles import load_profiles
-    from bench.tabulate.render import costs_to_latex, costs_to_markdown
+    from bench.tabulate.plain import plain_to_csv
+    from bench.tabulate.render import plain_to_latex, plain_to_markdown
 
     tables = cost_tables(profile for profile in load_profiles(home) if not profile.off)
     for ending, text in (
-        ("md", costs_to_markdown(tables)),
-        ("tex", costs_to_latex(tables)),
-        ("csv", to_csv(tables)),
+        ("md", plain_to_markdown(tables)),
+        ("tex", plain_to_latex(tables)),
+        ("csv", plain_to_csv(tables)),
     ):
         write_text_atomically(home.tables / f"costs.{ending}", text)
     reporter.say(f"The cost table of all profiles: {home.tables / 'costs.md'}.")

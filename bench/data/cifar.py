@@ -58,6 +58,12 @@ def load_cifar(name: str, root: Path) -> Dataset:
     return Dataset(name, _split(train), _split(test), tuple(train.classes), licence=licence)
 
 
+def is_at_hand(name: str, root: Path) -> bool:
+    """Whether the dataset can be loaded from `root` without fetching it."""
+    source, root = _SOURCES[name], root.expanduser()
+    return (root / source.base_folder).exists() or (root / source.filename).exists()
+
+
 def _split(data: Any) -> Split:
     images = np.ascontiguousarray(data.data.transpose(0, 3, 1, 2))
     return Split(torch.from_numpy(images), torch.tensor(data.targets, dtype=torch.int64))
