@@ -24,7 +24,7 @@ RECORDS = ROOT / "docs" / "demo" / "results" / "records"
 SWEEP = """\
 description: One student of a few digits.
 runs:
-  - {methods: [sat], students: [digits-cnn], datasets: [digits], recipes: [demo], epochs: [1], limit_train: 60}
+  - {methods: [sat], students: [digits-cnn], datasets: [digits], recipes: [demo], epochs: 1, limit_train: 60}
 """
 INERT = {"text", "toml", "yaml", "{toctree}", "{eval-rst}"}
 

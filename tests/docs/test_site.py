@@ -18,29 +18,35 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
     """As `make docs` does; the network is out of reach."""
     command = ["-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(out / "doctrees"), str(source), str(out / "site")]
-    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy")}
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
     return subprocess.run(
         [sys.executable, *command], env={**os.environ, **nowhere}, capture_output=True, text=True, timeout=240
     )
 
 
-def test_it_is_built_without_a_warning_and_has_every_page(tmp_path: Path) -> None:
-    result = build(DOCS, tmp_path)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built without a warning."""
+    folder = tmp_path_factory.mktemp("docs")
+    result = build(DOCS, folder)
     assert (result.returncode, result.stderr) == (0, "")
-    index = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    return folder / "site"
+
+
+def test_it_has_every_page_and_the_contracts(site: Path) -> None:
+    index = (site / "index.html").read_text(encoding="utf-8")
     for page in DOCS.glob("*.md"):
-        assert (tmp_path / "site" / f"{page.stem}.html").exists()
+        assert (site / f"{page.stem}.html").exists()
         assert page.stem == "index" or f'href="{page.stem}.html"' in index
-    api = (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
+    api = (site / "api.html").read_text(encoding="utf-8")
     names = ("bench.evaluate", "bench.stepping.TrainingStep", "bench.defense.Defense.loss", "bench.attack.Attack.run")
     for name in (*names, "bench.records.Record", "bench.statistics.mcnemar"):
         assert f'id="{name}"' in api
     assert "SHA-256 of all the rest" in api  # a record's fields are described, too
 
 
-def test_it_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    assert build(DOCS, tmp_path).returncode == 0
-    for page in (tmp_path / "site").glob("*.html"):
+def test_it_loads_nothing_from_elsewhere(site: Path) -> None:
+    for page in site.glob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert 'src="http' not in text
         assert 'rel="stylesheet" href="http' not in text
