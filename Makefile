@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test lock picture clean
+.PHONY: demo test docs lock picture clean
 
 demo: $(INSTALLED)
 	$(BIN)/bench demo
@@ -14,6 +14,10 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+
+# The documentation as a site, build/site/index.html; a warning is an error.
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/site
 
 $(INSTALLED): setup.cfg pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)

@@ -47,7 +47,7 @@ def outcomes(record: Record) -> dict[str, Any]:
 
 def test_the_example_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    text = (DOCS / "evaluation.md").read_text(encoding="utf-8")
+    text = (DOCS / "your-own-model.md").read_text(encoding="utf-8")
     (example,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "bench.evaluate" in code)
     names: dict[str, Any] = {}
     exec(example, names)

@@ -1,7 +1,7 @@
 """A stranger's package, installed beside this one, adds to every kind; none that is broken harms the rest.
 
 The packages are folders with modules and the metadata that an installer leaves (one that pip builds and installs is in
-test_readme.py). All commands run in processes of their own, as their import paths are what matters.
+tests/docs). All commands run in processes of their own, as their import paths are what matters.
 """
 
 from __future__ import annotations

@@ -1,0 +1,179 @@
+"""Reads README.md and docs/ as a reader does: writes the files they show, runs the commands and the Python.
+
+commands.yaml says what is run in place of a command that takes long, and what is not run at all, and why.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDS = ROOT / "docs" / "demo" / "results" / "records"
+SWEEP = """\
+description: One student of a few digits.
+runs:
+  - {methods: [sat], students: [digits-cnn], datasets: [digits], recipes: [demo], epochs: 1, limit_train: 60}
+"""
+INERT = {"text", "toml", "yaml", "{toctree}", "{eval-rst}"}
+
+_FENCE = re.compile(
+    r"^(?:`(?P<file>[\w./-]+)`:\n\n)?```(?P<language>\S*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+
+Command = tuple[str, ...]
+
+
+class Block(NamedTuple):
+    """A fenced block of a page; `file` is the name the page gives it, alone on the line above, or None."""
+
+    file: str | None
+    language: str
+    text: str
+
+    @property
+    def commands(self) -> list[Command]:
+        """What the block has a reader type, word by word; comments left away."""
+        if self.language not in ("", "bash"):
+            return []
+        lines = (shlex.split(line, comments=True) for line in self.text.replace("\\\n", " ").splitlines())
+        return [tuple(words) for words in lines if words]
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = [Block(*match.group("file", "language", "text")) for match in _FENCE.finditer(text)]
+    assert 2 * len(found) == len(re.findall(r"^\s*```", text, re.MULTILINE)), f"{page.name}: a block that is not read"
+    return found
+
+
+class Instead(NamedTuple):
+    """commands.yaml: `small` is what is run in place of a command, `not_run` the reason why one is not."""
+
+    small: dict[Command, Command]
+    not_run: dict[Command, str]
+
+
+class Done(NamedTuple):
+    """What a command of a page came to."""
+
+    command: Command
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def instead() -> Instead:
+    content = yaml.safe_load(Path(__file__).with_name("commands.yaml").read_text(encoding="utf-8"))
+    small = {tuple(shlex.split(key)): tuple(shlex.split(value)) for key, value in content["small"].items()}
+    not_run = {tuple(shlex.split(key)): reason for reason, keys in content["not run"].items() for key in keys}
+    return Instead(small, not_run)
+
+
+@pytest.fixture(scope="session")
+def read() -> Callable[[Path], list[Block]]:
+    """read(page): its fenced blocks."""
+    return blocks
+
+
+@pytest.fixture
+def reader(trained: Path, tmp_path: Path) -> Path:
+    """A reader's folder: trained students, the demo's records but one, which a colleague has, checkpoints, a sweep."""
+    import torch
+    from safetensors.torch import load_file
+
+    folder = Path(shutil.copytree(trained, tmp_path / "reader"))
+    shutil.copytree(RECORDS, folder / "results" / "records", dirs_exist_ok=True)
+    theirs = next((folder / "results" / "records").glob("digits_digits-mobile_ard_*whitebox*.json"))
+    with zipfile.ZipFile(folder / "colleague.zip", "w") as archive:
+        archive.write(theirs, theirs.name)
+    theirs.unlink()
+    for name, kind in (("my.pt", "digits-cnn_sat"), ("robust.pt", "digits-teacher")):
+        weights = next((folder / "results" / "runs").glob(f"*{kind}*/best.safetensors"))
+        torch.save(load_file(weights), folder / name)
+    (folder / "small.yaml").write_text(SWEEP, encoding="utf-8")
+    return folder
+
+
+Follow = Callable[[Path, Path], list[Done]]
+
+
+@pytest.fixture
+def follow(
+    bench: Callable[..., Any], process: Callable[..., Any], instead: Instead, monkeypatch: pytest.MonkeyPatch
+) -> Follow:
+    """follow(page, folder): does in a folder what a page shows, in its order; what its commands came to.
+
+    Once a page has installed a package (into `site`), all that follows runs in processes that find it there.
+    """
+
+    def run(words: Command, folder: Path) -> Any:
+        site = folder / "site"
+        if words[0] == "bench":
+            return process(*words[1:], path=site, cwd=folder, module=True) if site.exists() else bench(*words[1:])
+        programs = {"torchrun": ("-m", "torch.distributed.run"), "pip": ("-m", "pip"), "python": ()}
+        assert words[0] in programs, f"no way to run {words[0]}: add the command to commands.yaml"
+        return _python(*programs[words[0]], *words[1:], folder=folder)
+
+    def perform(page: Path, folder: Path) -> Iterator[Done]:
+        names: dict[str, Any] = {}
+        for block in blocks(page):
+            if block.file is not None:
+                _write(block, folder)
+            elif block.language == "python" and (folder / "site").exists():
+                yield Done(("python",), *_python("-c", block.text, folder=folder))
+            elif block.language == "python":
+                exec(compile(block.text, str(page), "exec"), names)
+            else:
+                assert block.commands or block.language in INERT, f"a block of {block.language!r} is nothing known"
+            for command in block.commands if block.file is None else ():
+                if command not in instead.not_run:
+                    result = run(instead.small.get(command, command), folder)
+                    yield Done(command, result.code, result.out, result.err)
+
+    def follow(page: Path, folder: Path) -> list[Done]:
+        monkeypatch.chdir(folder)
+        done = []
+        for each in perform(page, folder):
+            assert each.code == 0, f"{page.name}: {shlex.join(each.command)}\n{each.out}{each.err}"
+            done.append(each)
+        return done
+
+    return follow
+
+
+class _Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def _python(*arguments: str, folder: Path) -> _Result:
+    """Python in a process of its own, where what `site` holds is installed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "site")}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
+    )
+    return _Result(done.returncode, done.stdout, done.stderr)
+
+
+def _write(block: Block, folder: Path) -> None:
+    """Write a file that a page shows; a script has to be one for the shell too."""
+    assert block.file is not None
+    path = folder / block.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(block.text, encoding="utf-8")
+    if block.language == "bash":
+        subprocess.run(["bash", "-n", str(path)], check=True)
