@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[2]
 Maker = Callable[..., Record]
 Watch = Callable[..., Any]
 
+HARMLESS = {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"}
+"""What the buttons of a chart may do: Plotly has others that send it to a server."""
 HOSTILE = (
     "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>",
     "\"'><svg onload=window.hacked=1>",
@@ -52,6 +54,8 @@ def test_all_pages_load_without_errors_and_without_a_network(
             page = watched.page
             for chart in page.query_selector_all(".chart"):
                 assert chart.query_selector(".main-svg") is not None, name
+            buttons = page.query_selector_all(".modebar-btn")
+            assert {button.get_attribute("data-title") for button in buttons} <= HARMLESS
             assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         assert watched.errors == []
         assert watched.requested == []

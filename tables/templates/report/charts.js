@@ -11,7 +11,9 @@
   };
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
   const MOST_ROWS = 60;
-  const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+  // Buttons by name: Plotly's own choice has one that sends the chart to a server.
+  const CONFIG = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
   const byId = (id) => document.getElementById(id);
   // Plotly reads tags and entities in texts: names come from files and are to be shown as they are.
@@ -34,7 +36,7 @@
   });
   const layout = (look, more) => ({
     paper_bgcolor: look.surface, plot_bgcolor: look.surface, font: { family: look.font, color: look.ink, size: 13 },
-    margin: { l: 60, r: 20, t: 24, b: 50 }, hoverlabel: { align: "left" }, ...more,
+    margin: { l: 60, r: 20, t: 36, b: 50 }, hoverlabel: { align: "left" }, ...more,
   });
 
   // ---- clean against robust ----------------------------------------------------------------------------------------
@@ -248,7 +250,7 @@
         y: choice.networks.map(({ name }) => plain(name)), hoverinfo: "skip", showlegend: false,
         marker: { symbol: "square-open", size: wide ? 26 : 12, color: "#ffffff", line: { width: 2 } } };
       Plotly.react(div, [heatmap(choice, intervals, look, wide), worst], layout(look, {
-        height: 130 + 34 * Math.max(choice.networks.length, 4), margin: { l: wide ? 110 : 60, r: 10, t: 20, b: 60 },
+        height: 146 + 34 * Math.max(choice.networks.length, 4), margin: { l: wide ? 110 : 60, r: 10, t: 36, b: 60 },
         xaxis: axis(look, "", { type: "category", showgrid: false, side: "bottom" }),
         yaxis: axis(look, "", { type: "category", showgrid: false, range: [choice.networks.length - 0.5, -0.5],
           tickvals: choice.networks.map(({ name }) => plain(name)),
