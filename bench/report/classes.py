@@ -17,7 +17,7 @@ Names = Mapping[str, Sequence[str]]
 
 
 CLEAN = "no attack"
-MOST_NETWORKS = 40
+MOST_NETWORKS = 30
 """Networks that a chart shows at once; more cannot be told apart."""
 
 
