@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from bench.hyperparameters import method_class
 from bench.profiles import Profile
+from bench.tabulate.plain import PlainTable
 
 HEADERS = (
     "Defense",
@@ -27,22 +25,11 @@ HEADERS = (
 )
 
 
-@dataclass(frozen=True)
-class CostTable:
-    """The profiles that may be compared: one machine, one dataset, one student, one precision, the same speed-ups.
+def cost_tables(profiles: Iterable[Profile]) -> list[PlainTable]:
+    """One table for each set of profiles that may be compared, the defenses in alphabetical order.
 
-    Attributes:
-        rows: a line of texts a profile, in the order of `HEADERS`.
+    A set is of one machine, one dataset, one student, one precision, the same speed-ups.
     """
-
-    title: str
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
-    headers: tuple[str, ...] = HEADERS
-
-
-def cost_tables(profiles: Iterable[Profile]) -> list[CostTable]:
-    """One table for each set of profiles that may be compared, the defenses in alphabetical order."""
     ordered = sorted(profiles, key=lambda profile: (_conditions(profile), profile.method, -_begins(profile)))
     return [_table(list(group)) for _, group in groupby(ordered, key=_conditions)]
 
@@ -65,15 +52,16 @@ def _begins(profile: Profile) -> int:
     return 0 if profile.phase == "learning" else 1
 
 
-def _table(profiles: Sequence[Profile]) -> CostTable:
+def _table(profiles: Sequence[Profile]) -> PlainTable:
     first = profiles[0]
     sat = sum(profile.phase_share * profile.seconds_per_step for profile in profiles if profile.method == "sat")
     rows = [_row(profile, sat) for profile in profiles]
     teachers = sorted({f"{role} {model}" for profile in profiles for role, model in profile.teachers.items()})
     packages = first.environment.get("packages")
     torch_version = packages.get("torch") if isinstance(packages, dict) else None
-    return CostTable(
+    return PlainTable(
         title=f"Cost of training {first.student} on {first.dataset}",
+        headers=HEADERS,
         rows=tuple(rows),
         notes=(
             f"{first.recipe} recipe, batches of {first.batch_size}, precision {first.precision}, images of shape "
@@ -109,13 +97,3 @@ def _row(profile: Profile, sat: float) -> tuple[str, ...]:
 def _range(values: Sequence[int]) -> str:
     low, high = min(values), max(values)
     return str(low) if low == high else f"{low} to {high}"
-
-
-def to_csv(tables: Iterable[CostTable]) -> str:
-    """All tables' rows, each with its table's title."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("Table", *HEADERS))
-    for table in tables:
-        writer.writerows((table.title, *row) for row in table.rows)
-    return stream.getvalue()

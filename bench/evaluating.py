@@ -11,7 +11,7 @@ from torch import nn
 
 from bench import locks, teachers
 from bench.attack import Protocol
-from bench.checkpoints import load_model, weights_hash
+from bench.checkpoints import weights_hash
 from bench.config import RunConfig
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, unknown_name
@@ -72,9 +72,7 @@ class Evaluation:
         identity = self._identity(subject, dataset)
         if self._found(identity, subject, dataset) is not None:
             return None
-        network, _ = load_model(folder.best, config.student, config.data.classes, config.data.in_channels)
-        if weights_hash(network) != subject.checkpoint:
-            raise BenchError(f"{folder.best} is not what {folder.id} selected.\nTrain it anew with --restart.")
+        network = folder.selected_network()
         surrogate = self._surrogate(dataset, config) if self.suite.needs_surrogate else None
         try:
             return self._evaluate(network, dataset, subject, identity, surrogate)

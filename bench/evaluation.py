@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench import environment, sanity
 from bench.attack import Attack, Outcome, Protocol, ResumableAttack
-from bench.data.dataset import Dataset
+from bench.data.dataset import Dataset, to_float
 from bench.errors import BenchError
 from bench.fast import enabled
 from bench.job import Job, check_device, ready, view_of
@@ -127,6 +127,20 @@ class Evaluator:
             created=now(),
             seconds=round(time.monotonic() - started, 3),
         )
+
+    def crafted(self, network: nn.Module, dataset: Dataset, name: str, n: int) -> Tensor:
+        """The images that an attack makes of the test split's first n when this evaluation runs it: (n, C, H, W).
+
+        Args:
+            network: the model, on the evaluator's device; it comes back as it was.
+            name: of an attack that looks at each sample alone, without a surrogate.
+        """
+        check_device(network, self.device)
+        split = dataset.test.first(n).to(self.device)
+        x, attack = to_float(split.images), self.attack_named(name, dataset.eps)
+        with ready(network), seeded(self.device, self.seed, name, 0):
+            noise = self._noise(attack, x, 0, name)
+            return attack(network, x, split.labels, noise=noise)
 
     def _slot(self, job: Job, entry: Entry, unfinished: Path | None) -> Slot:
         """Where the outcomes of one attack are kept until the record is written."""

@@ -12,16 +12,20 @@ from collections import Counter
 import torch
 from torch import Tensor, fx, nn
 
+from bench.sync_bn import SyncedBatchNorm2d
+
+_NORMS = (nn.BatchNorm2d, SyncedBatchNorm2d)
+
 
 def foldable(network: nn.Module) -> tuple[tuple[str, str], ...]:
     """Names of a network's (Conv2d, BatchNorm2d) pairs in which the second alone reads the first's output.
 
     Found by tracing the network in the mode it is in; one that cannot be traced (its path depends on values) has none.
     """
-    if not any(type(module) is nn.BatchNorm2d for module in network.modules()):
+    if not any(type(module) in _NORMS for module in network.modules()):
         return ()
     try:
-        graph = fx.Tracer().trace(_Whole(network))
+        graph = _Tracer().trace(_Whole(network))
     except Exception:  # whatever a stranger's forward raises on a proxy: there is nothing to fold then
         return ()
     modules = dict(network.named_modules(prefix="network"))
@@ -51,6 +55,13 @@ def folded_parameters(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Te
     return conv.weight * scale[:, None, None, None], bias
 
 
+class _Tracer(fx.Tracer):
+    """Takes synchronised batch normalisation for one operation too, as it does PyTorch's own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return type(m) in _NORMS or super().is_leaf_module(m, module_qualified_name)
+
+
 class _Whole(nn.Module):
     """Calls the network as a caller does: a tracer's root is entered past its hooks, the normalisation among them."""
 
@@ -69,7 +80,7 @@ def _inner(node: fx.Node) -> str:
 
 def _fit(conv: nn.Module, norm: nn.Module) -> bool:
     """Whether the two are what they look like: the very classes, without hooks, and with running statistics."""
-    if type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
+    if type(conv) is not nn.Conv2d or type(norm) not in _NORMS or norm.running_mean is None:
         return False
     return not any(module._forward_hooks or module._forward_pre_hooks for module in (conv, norm))
 

@@ -53,6 +53,11 @@ class Home:
         return self.root / "results" / "profiles"
 
     @property
+    def exports(self) -> Path:
+        """Networks as files for others, a folder each."""
+        return self.root / "results" / "exports"
+
+    @property
     def tables(self) -> Path:
         """Rendered tables."""
         return self.root / "results" / "tables"
@@ -61,6 +66,11 @@ class Home:
     def figures(self) -> Path:
         """Drawn figures."""
         return self.root / "results" / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The static site of everything here. Not for git."""
+        return self.root / "results" / "report"
 
     @property
     def specs(self) -> Path:

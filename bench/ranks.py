@@ -33,12 +33,14 @@ class Ranks:
         rank: this one's number, from 0. size: how many there are.
         share: this rank's part of the batch in hand, 0 to 1; the shares of all ranks add up to 1.
         control: group for messages between hosts, which never waits for a GPU.
+        sync_bn: whether batch normalisation in train mode is by the whole batch rather than each rank's part.
     """
 
     rank: int = 0
     size: int = 1
     share: float = 1.0
     control: Any = None
+    sync_bn: bool = False
 
     @property
     def first(self) -> bool:
@@ -53,12 +55,14 @@ class Ranks:
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over all ranks; no gradient."""
-        value = value.detach()
+        return value.detach() if self.size == 1 else _summed(value)
+
+    def total_with_gradient(self, value: Tensor) -> Tensor:
+        """The sum over all ranks, with the gradient of a loss that is itself the sum of all ranks' own."""
         if self.size == 1:
             return value
-        value = value.clone()
-        dist.all_reduce(value)
-        return value
+        total: Tensor = _Total.apply(value)
+        return total
 
     def across(self, mean: Tensor) -> Tensor:
         """The mean over the whole batch from each rank's own mean; no gradient."""
@@ -121,6 +125,24 @@ class Ranks:
                 tensor.copy_(summed.view_as(tensor))
 
 
+class _Total(torch.autograd.Function):
+    """What every rank adds reaches every rank, so each one's gradient is the sum of all ranks' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return _summed(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _summed(gradients[0])
+
+
+def _summed(value: Tensor) -> Tensor:
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value
+
+
 _current = Ranks()
 
 
@@ -130,8 +152,11 @@ def ranks() -> Ranks:
 
 
 @contextmanager
-def joined(device: torch.device) -> Any:
+def joined(device: torch.device, sync_bn: bool = False) -> Any:
     """Join the other processes that `torchrun` started, if it did; leaves them when the block ends.
+
+    Args:
+        sync_bn: see `Ranks`.
 
     Raises:
         BenchError: torchrun's variables are there, but the others are not.
@@ -151,7 +176,7 @@ def joined(device: torch.device) -> Any:
             f"The {size} processes of this run do not find each other ({str(error).splitlines()[0]}).\n"
             "Start all of them by torchrun, or unset WORLD_SIZE to train in one process."
         ) from error
-    _current = joint = Ranks(dist.get_rank(), size, 1 / size, control)
+    _current = joint = Ranks(dist.get_rank(), size, 1 / size, control, sync_bn)
     del control
     try:
         yield joint

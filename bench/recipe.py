@@ -1,7 +1,8 @@
 """Recipes: everything about training that is not the defense itself, as YAML files in `bench/recipes/`.
 
 A recipe has a base and a list of rules. A rule names a method, dataset, student or role (a pattern; absent: any) and
-what is different there; later rules win. `--set` and the other flags of `bench run` come last.
+what is different there; later rules win. A recipe that `extends` another has its rules and teachers after that one's.
+`--set` and the other flags of `bench run` come last.
 """
 
 from __future__ import annotations
@@ -144,9 +145,13 @@ def names() -> list[str]:
 
 def load(name: str) -> Recipe:
     """Read a recipe by its name."""
+    return parse(name, _text(name))
+
+
+def _text(name: str) -> str:
     if name not in names():
         raise unknown_name("recipe", name, names())
-    return parse(name, (files("bench") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return (files("bench") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def parse(name: str, text: str) -> Recipe:
@@ -157,9 +162,21 @@ def parse(name: str, text: str) -> Recipe:
     """
     try:
         content = parse_yaml(text)
+        if isinstance(content, dict) and "extends" in content:
+            content = _extended(content)
         return Recipe.model_validate({"name": name, **content} if isinstance(content, dict) else content)
     except ValidationError as error:
         reason = first_mistake(error)
     except (ValueError, TypeError) as error:  # no YAML, or keys that are no text
         reason = one_line(str(error))
     raise BenchError(f"The recipe {name!r} is not valid: {reason}.\nRepair its YAML file.")
+
+
+def _extended(content: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's content on top of that of the one it extends: mappings merged, lists one after the other."""
+    own = dict(content)
+    base = parse_yaml(_text(str(own.pop("extends"))))
+    if "extends" in base:
+        base = _extended(base)
+    joined = {key: [*base[key], *own[key]] for key in ("rules", "teachers") if isinstance(own.get(key), list)}
+    return {**merged(base, own), **joined}

@@ -1,8 +1,8 @@
-"""Finds methods, attacks, models and datasets: all of them are entry points, the built-in ones too.
+"""Finds methods, attacks, models, datasets and loggers: all of them are entry points, the built-in ones too.
 
 A package of a stranger's, installed beside this one, adds to a kind by declaring an entry point in the group
-`bench.methods`, `bench.attacks`, `bench.models` or `bench.datasets`. Entry points are read without importing what
-they name, so a plug-in that fails to import breaks only itself.
+`bench.methods`, `bench.attacks`, `bench.models`, `bench.datasets` or `bench.loggers`. Entry points are read without
+importing what they name, so a plug-in that fails to import breaks only itself.
 
 An entry point's name may hold `*` (`wrn-*-*`, `timm:*`, `parquet:*`): it then serves every name that matches, unless
 another entry point has exactly that name.
@@ -21,7 +21,7 @@ from typing import Any
 
 from bench.errors import BenchError, unknown_name
 
-KINDS = {"methods": "method", "attacks": "attack", "models": "model", "datasets": "dataset"}
+KINDS = {"methods": "method", "attacks": "attack", "models": "model", "datasets": "dataset", "loggers": "logger"}
 """Each kind of plug-in with its name in the singular; the entry-point group is `bench.KIND`."""
 
 _OWN_PACKAGES = ("methods", "attacks")

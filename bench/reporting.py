@@ -1,4 +1,4 @@
-"""What the user sees while work goes on: lines of text, and progress bars where output is a terminal."""
+"""What the user sees while work goes on: lines of text; on terminals progress bars and a live view too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -42,6 +43,15 @@ class Reporter:
                 yield lambda units: progress.advance(task, units)
             finally:
                 progress.remove_task(task)
+
+    @contextmanager
+    def live(self, view: RenderableType) -> Iterator[None]:
+        """Show something that changes, as long as the block lasts; nothing where output is no terminal."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(view, console=self.console, transient=True):
+            yield
 
     @contextmanager
     def _bars(self) -> Iterator[Progress]:

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from bench import environment, hyperparameters, locks, recipe, registry
+from bench import environment, hyperparameters, locks, loggers, recipe, registry
 from bench.config import DataRef, Precision, Role, RunConfig, TeacherRef
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
@@ -154,7 +154,8 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
     student = new_network(config, dataset)
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
     surroundings = (session.device, session.reporter, session.stop, session.speedups)
-    trainer = Trainer(config, dataset, student, networks, folder, *surroundings)
+    listening = loggers.make(session.loggers if ranks().first else ())
+    trainer = Trainer(config, dataset, student, networks, folder, *surroundings, listening)
     with _alone(folder, session) as dead:
         if dead is not None:
             session.reporter.say(f"{folder.id} was being trained by {dead}, which is dead; this process takes it over.")
@@ -162,7 +163,7 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
             folder.clear()
         elif ranks().from_first(folder.finished):  # by another process, since we looked
             return _found_finished(session, folder)
-        how = {"speedups": sorted(session.speedups), "processes": ranks().size}
+        how = {"speedups": sorted(session.speedups), "processes": ranks().size, "sync_bn": ranks().sync_bn}
         folder.create(config, environment.describe(session.device) | how)
         trainer.run()
     ranks().wait()  # what the first one has written is there for all

@@ -3,6 +3,7 @@
 config.json        the resolved configuration
 environment.json   versions, git commit, device
 metrics.jsonl      a line per logging step (kind "steps") and per epoch (kind "epoch")
+loggers.json       how many of those lines each logger has had (`bench.loggers`); tensorboard/, wandb/: files of theirs
 progress.json      where the run stands, refreshed while it runs
 resume.pt          all state needed to go on, removed when the run is finished; resume-before.pt the one before it
 lock               held by the process that trains; names it
@@ -28,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from bench import locks, resuming
-from bench.checkpoints import save_weights
+from bench.checkpoints import load_model, save_weights, weights_hash
 from bench.config import SCHEMA_VERSION, RunConfig
 from bench.errors import BenchError
 from bench.files import cannot_write, write_text_atomically
@@ -210,6 +211,23 @@ class RunFolder:
     def save_weights(self, name: str, network: nn.Module, metadata: dict[str, str]) -> None:
         """Write a network as `NAME.safetensors`."""
         save_weights(self.path / f"{name}.safetensors", network, metadata)
+
+    def selected_network(self) -> nn.Module:
+        """The network that the finished run selected, on the CPU in eval mode.
+
+        Raises:
+            BenchError: the run is not finished, or its weights are not those that it selected.
+        """
+        config, summary = self.config(), self.summary()
+        if summary is None:
+            raise BenchError(f"The run {self.id} is not finished.\nContinue it with the `bench run` that began it.")
+        network, _ = load_model(self.best, config.student, config.data.classes, config.data.in_channels)
+        if weights_hash(network) != summary.checkpoint:
+            raise BenchError(
+                f"{self.best} is not what the run {self.id} selected (its weights were changed).\n"
+                "Train it anew with --restart."
+            )
+        return network
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""

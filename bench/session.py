@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,6 +14,7 @@ from bench.data.dataset import Dataset
 from bench.device import choose_device, name_memory_errors, prepare
 from bench.fast import enabled
 from bench.home import Home
+from bench.loggers import make
 from bench.reporting import Reporter
 from bench.stopping import StopRequest, stop_on_signals
 
@@ -24,6 +25,7 @@ class Session:
 
     Attributes:
         speedups: those that are on, of `bench.fast.SPEEDUPS`.
+        loggers: names of those that hear of every run's metrics (`bench.loggers`).
     """
 
     home: Home
@@ -31,6 +33,7 @@ class Session:
     reporter: Reporter
     stop: StopRequest
     speedups: frozenset[str] = field(default_factory=enabled)
+    loggers: tuple[str, ...] = ()
     _datasets: dict[str, Dataset] = field(default_factory=dict)
 
     def dataset(self, spec: str) -> Dataset:
@@ -49,18 +52,20 @@ def opened(
     deterministic: bool = False,
     reporter: Reporter | None = None,
     tf32: bool = False,
+    loggers: Sequence[str] = (),
 ) -> Iterator[Session]:
     """A session whose work finishes its step when a signal asks it to stop.
 
     Args:
         device: "auto", "cpu" or "cuda". off: speed-ups to do without. reporter: None for the terminal's.
-        deterministic, tf32: see `bench.device.prepare`.
+        deterministic, tf32: see `bench.device.prepare`. loggers: see `Session`.
     """
+    make(loggers)  # a mistake in a name is found before anything is trained
     speedups = enabled(off)
     chosen = choose_device(device)
     prepare(chosen, autotune="autotune" in speedups, deterministic=deterministic, tf32=tf32)
     with stop_on_signals() as stop, name_memory_errors():
-        yield Session(home, chosen, reporter or Reporter(), stop, speedups)
+        yield Session(home, chosen, reporter or Reporter(), stop, speedups, tuple(loggers))
 
 
 def absolute_spec(spec: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bench import hyperparameters, recipe
-from bench.checkpoints import load_model, weights_hash
+from bench.checkpoints import weights_hash
 from bench.config import Role, TeacherRef
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
@@ -100,14 +100,7 @@ def run_ref(folder: RunFolder, role: Role) -> TeacherRef:
 
 def from_run(folder: RunFolder, role: Role) -> Teacher:
     """A teacher that the harness trained."""
-    config, ref = folder.config(), run_ref(folder, role)
-    network, _ = load_model(folder.best, config.student, config.data.classes, config.data.in_channels)
-    if ref.checkpoint != weights_hash(network):
-        raise BenchError(
-            f"{folder.best} is not what the run {folder.id} selected (its weights were changed).\n"
-            "Train it anew with --restart."
-        )
-    return Teacher(ref, network)
+    return Teacher(run_ref(folder, role), folder.selected_network())
 
 
 def from_file(session: Session, text: str, role: Role, dataset: Dataset) -> Teacher:

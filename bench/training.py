@@ -19,6 +19,8 @@ from bench.data.dataset import Dataset, to_float
 from bench.defense import Models
 from bench.errors import BenchError
 from bench.fast import Fast
+from bench.live import LiveView
+from bench.loggers import Journal, Logger
 from bench.monitor import CollapseWatch, Monitor, split_for
 from bench.ranks import ranks
 from bench.reporting import Reporter, duration
@@ -26,6 +28,7 @@ from bench.runs import RunFolder, Summary, now
 from bench.seeding import generator
 from bench.stepping import TrainingStep
 from bench.stopping import Interrupted, StopRequest
+from bench.sync_bn import synchronised
 
 _LOG_EVERY = 50
 """Steps between two looks at the loss terms; each look waits for the device."""
@@ -55,6 +58,7 @@ class Trainer:
         reporter: Reporter,
         stop: StopRequest,
         speedups: Collection[str] = (),
+        loggers: Mapping[str, Logger] | None = None,
     ) -> None:
         self.config, self.folder, self.device = config, folder, device
         self.reporter, self.stop = reporter, stop
@@ -64,8 +68,15 @@ class Trainer:
         self.train = train.to(device)
         self.padding, self.flip = dataset.padding, dataset.flip
         self.steps = math.ceil(len(train) / config.batch_size)
+        plain = config.model_dump(mode="json")
+        self.journal = Journal(folder, dict(loggers or {}), self.steps, reporter.say, plain)
         self.student = student.to(device)
         self._check_last_batch(len(train) - (self.steps - 1) * config.batch_size)
+        if self.ranks.sync_bn:
+            # A captured graph would replay its messages to the other processes; they are left out of graphs.
+            speedups = set(speedups) - {"graphs"}
+            for network in (student, *teachers.values()):
+                synchronised(network)
         self.models = Models(
             Fast(self.student, config.precision, speedups),
             {role: Fast(network.to(device), config.precision, speedups) for role, network in teachers.items()},
@@ -98,15 +109,19 @@ class Trainer:
         total = self.config.epochs * self.steps
         before = (first_epoch - 1) * self.steps + first_step
         self.left = total - before
-        description = f"{self.config.label} on {self.config.data.name}"
-        with self.reporter.task(description, total, before) as advance:
-            for epoch in range(first_epoch, self.config.epochs + 1):
-                self._train_epoch(epoch, first_step if epoch == first_epoch else 0, advance)
-                if not self.ended:
-                    self.training_step.end_epoch(epoch)
-                    self.ended = True
-                self._end_epoch(epoch)
-        return self._finish()
+        title = f"{self.config.label} on {self.config.data.name}"
+        self.view = LiveView(title, self.config.epochs, self.steps, before, self.seconds_left)
+        try:
+            with self.reporter.live(self.view):
+                for epoch in range(first_epoch, self.config.epochs + 1):
+                    self._train_epoch(epoch, first_step if epoch == first_epoch else 0)
+                    if not self.ended:
+                        self.training_step.end_epoch(epoch)
+                        self.ended = True
+                    self._end_epoch(epoch)
+            return self._finish()
+        finally:
+            self.journal.end(self.folder.finished)
 
     def _check_last_batch(self, n: int) -> None:
         """Notice before the training that there is nothing for a process to do in the last batch, of n images.
@@ -138,7 +153,7 @@ class Trainer:
         )
         state = self.ranks.from_first(self.folder.load_resume(self.reporter.say))
         if state is None:
-            self.folder.forget_metrics_after(0, 0)
+            self.journal.begin(0, 0)
             return 1, 0
         try:
             self.student.load_state_dict(state["student"])
@@ -162,11 +177,11 @@ class Trainer:
                 f"The saved state of {self.folder.id} does not fit this version ({type(error).__name__}: {reason}).\n"
                 "Start the run again with --restart."
             ) from error
-        self.folder.forget_metrics_after(epoch, step)
+        self.journal.begin(epoch, step)
         self.reporter.say(f"Continuing {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step}.")
         return epoch, step
 
-    def _train_epoch(self, epoch: int, first_step: int, advance: Any) -> None:
+    def _train_epoch(self, epoch: int, first_step: int) -> None:
         plan = plan_epoch(len(self.train), self.config.seed, epoch, self.padding, self.flip)
         todo = batches(self.train, plan, self.config.batch_size, self.padding, start=first_step, part=self.ranks.part)
         shown = 0.0
@@ -175,7 +190,7 @@ class Trainer:
             self.done += 1
             if self.done == _TIMED_STEPS:
                 self._say_expected_time()
-            advance(1)
+            self.view.step(self._images(step))
             if (step + 1) % _LOG_EVERY == 0:
                 self._log_steps(epoch, step + 1)
             if time.monotonic() - shown > _PROGRESS_SECONDS:
@@ -187,6 +202,10 @@ class Trainer:
                 if self.ranks.agree(bool(self.stop)):
                     raise self._interrupted(epoch, step + 1)
 
+    def _images(self, step: int) -> int:
+        """Of the whole batch of a step, of which this process may train on a part."""
+        return min(self.config.batch_size, len(self.train) - step * self.config.batch_size)
+
     def _interrupted(self, epoch: int, step: int) -> Interrupted:
         return self.stop.interrupt(
             f"Stopped {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step} of {self.steps}; "
@@ -197,7 +216,7 @@ class Trainer:
         noise = generator(self.config.seed, "attack", epoch, step, device=self.device)
         if "channels-last" in self.speedups:
             x = x.contiguous(memory_format=torch.channels_last)
-        whole = min(self.config.batch_size, len(self.train) - step * self.config.batch_size)
+        whole = self._images(step)
         first = self.ranks.part(whole).start
         options: dict[str, Any] = {"generator": noise, "whole": whole, "first": first}
         loss = self.training_step(x, y, epoch=epoch, step=step, steps=self.steps, **options)
@@ -229,7 +248,11 @@ class Trainer:
         steps = self.count - self.logged_count
         means = {name: (read[name] - self.logged.get(name, 0)) / steps for name in read}
         self.logged, self.logged_count = read, self.count
-        self.folder.append_metrics({"kind": "steps", "epoch": epoch, "step": step, "terms": means})
+        self._log({"kind": "steps", "epoch": epoch, "step": step, "terms": means})
+
+    def _log(self, line: Mapping[str, Any]) -> None:
+        self.journal.write(line)
+        self.view.line(line)
 
     def _end_epoch(self, epoch: int) -> None:
         """Log the epoch, look at the models where the recipe says so, keep the best, save."""
@@ -240,7 +263,7 @@ class Trainer:
         line = {"kind": "epoch", "epoch": epoch, "step": self.steps, "terms": means, "accuracy": accuracy}
         line["lr"] = self.training_step.lr
         line["seconds"] = round(self.seconds_before + time.monotonic() - self.started, 3)
-        self.folder.append_metrics(line)
+        self._log(line)
         if accuracy is not None:
             score = (accuracy["student"]["clean"] + accuracy["student"]["robust"]) / 2
             if self.config.selection.keep == "last" or score > self.best["score"]:

@@ -24,13 +24,16 @@ def test_every_package_is_listed(setup: ConfigParser) -> None:
         for top in ("attacks", "bench", "methods")
         for path in (ROOT / top).rglob("__init__.py")
     }
-    assert set(setup["options"]["packages"].split()) == found | {"bench.table_files"}
+    assert set(setup["options"]["packages"].split()) == found | {"bench.table_files", "bench.pages"}
 
 
 def test_every_data_file_is_shipped(setup: ConfigParser) -> None:
-    folders = {"bench": ROOT / "bench", "bench.sweep": ROOT / "bench" / "sweep", "bench.table_files": ROOT / "tables"}
+    bench = ROOT / "bench"
+    folders = {"bench": bench, "bench.exporting": bench / "exporting", "bench.sweep": bench / "sweep"}
+    folders["bench.table_files"] = ROOT / "tables"
     data = setup["options.package_data"]
-    assert folders.keys() == set(data)
+    assert folders.keys() | {"bench.pages"} == set(data)
+    assert (ROOT / "docs" / data["bench.pages"]).is_file()  # one page of several
     shipped = {
         path
         for package, folder in folders.items()

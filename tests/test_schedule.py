@@ -11,6 +11,7 @@ import torch
 
 from bench import hyperparameters, recipe, registry
 from bench.defense import Defense
+from bench.errors import BenchError
 from bench.recipe import Training
 from bench.schedule import Schedule
 from bench.stepping import TrainingStep
@@ -204,3 +205,16 @@ def test_training_attacks_are_those_of_the_definitions() -> None:
             assert values["start"] == starts.get(method, "gaussian")
             trains = {"ard": "official", "fair-ard": "official", "dard": "released", "pgdard": "released"}
             assert values["attack_in_train_mode"] == (trains.get(method) == variant)
+
+
+def test_a_recipe_that_extends_another_has_its_rules_first_and_its_own_teachers_last() -> None:
+    short, larger, rehearsal = (recipe.load(name) for name in ("short", "short-cifar10", "rehearsal"))
+    assert larger.training == short.training
+    assert larger.rules == rehearsal.rules == short.rules
+    assert larger.teachers[: len(short.teachers)] == short.teachers
+    assert [larger.teacher(role, "ciard", "any").model for role in ("clean", "robust")] == ["resnet56", "wrn-22-6"]
+    assert rehearsal.teachers == larger.teachers
+    assert (rehearsal.training["epochs"], rehearsal.teacher_limit) == (1, 4)
+    assert rehearsal.training["optimizer"] == short.training["optimizer"]
+    with pytest.raises(BenchError, match="Did you mean 'short'"):
+        recipe.parse("own", "extends: shor")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import home_option
 from bench.home import Home
 
@@ -19,15 +20,24 @@ _DIFFERING = ("model", "setting", "selection", "teachers")
 
 
 @click.command("compare")
-@click.argument("runs", metavar="RUN RUN [RUN ...]", nargs=-1, required=True)
+@click.argument("runs", metavar="RUN RUN [RUN ...]", nargs=-1, required=True, shell_complete=completing.recorded_runs)
 @click.option("--all-seeds", is_flag=True, help="Add every run that differs from a named one in the seed alone.")
-@click.option("--attack", "attacks", multiple=True, help="Only this one, as records name it; may be repeated.")
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    help="Only this one, as records name it; may be repeated.",
+    shell_complete=completing.plugins("attacks"),
+)
 @click.option(
     "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print."
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @home_option
 @click.pass_obj
-def command(home: Home, runs: tuple[str, ...], all_seeds: bool, attacks: tuple[str, ...], style: str) -> None:
+def command(
+    home: Home, runs: tuple[str, ...], all_seeds: bool, attacks: tuple[str, ...], style: str, as_json: bool
+) -> None:
     """Test whether trained networks differ, sample by sample or, with three seeds and more, seed by seed.
 
     A RUN is a run's id or a record's file. Runs that differ in the seed alone are one side.
@@ -35,7 +45,7 @@ def command(home: Home, runs: tuple[str, ...], all_seeds: bool, attacks: tuple[s
     from bench.comparing import compare_networks, find_networks
 
     found = compare_networks(find_networks(runs, home.records, all_seeds), attacks)
-    if style == "json":
+    if as_json or style == "json":
         click.echo(json.dumps(_content(found), indent=1))
         return
     _print(found)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import device_option, home_option, limit_option, session, speed_options
 from bench.errors import BenchError
 from bench.home import Home
@@ -13,10 +14,25 @@ from bench.home import Home
 
 @click.command("eval")
 @click.option("--suite", required=True, help="`bench list suites`: whitebox, blackbox, autoattack, full.")
-@click.option("--run", "run_ids", multiple=True, metavar="ID", help="Only this run (may be repeated).")
+@click.option(
+    "--run",
+    "run_ids",
+    multiple=True,
+    metavar="ID",
+    help="Only this run (may be repeated).",
+    shell_complete=completing.runs,
+)
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint of your own instead of a run.")
-@click.option("--student", help="The checkpoint's architecture; NAME or NAME@NORMALISATION.")
-@click.option("--dataset", help="Only runs on this dataset; for a checkpoint: what to attack it on (default: cifar10).")
+@click.option(
+    "--student",
+    help="The checkpoint's architecture; NAME or NAME@NORMALISATION.",
+    shell_complete=completing.plugins("models"),
+)
+@click.option(
+    "--dataset",
+    help="Only runs on this dataset; for a checkpoint: what to attack it on (default: cifar10).",
+    shell_complete=completing.plugins("datasets"),
+)
 @limit_option
 @click.option("--protocol", type=click.Choice(["official", "paper"]), default="official", show_default=True)
 @click.option("--worst-case", is_flag=True, help="Leave a sample alone once an iterate fools the model; faster.")

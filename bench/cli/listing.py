@@ -123,6 +123,7 @@ KINDS: dict[str, Callable[[Home], list[Row]]] = {
     "attacks": _attacks,
     "models": _named("models"),
     "datasets": _named("datasets"),
+    "loggers": _named("loggers"),
     "suites": _suites,
     "recipes": _recipes,
     "tables": _tables,
@@ -137,7 +138,7 @@ KINDS: dict[str, Callable[[Home], list[Row]]] = {
 @home_option
 @click.pass_obj
 def command(home: Home, kind: str, as_json: bool) -> None:
-    """List methods, attacks, models, datasets, suites, recipes, tables, sweeps or speed-ups."""
+    """List methods, attacks, models, datasets, loggers, suites, recipes, tables, sweeps or speed-ups."""
     show(KINDS[kind](home), as_json, f"There are no {kind}.")
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from bench.errors import BenchError, unknown_name
 from bench.home import Home
@@ -23,13 +24,17 @@ COMMANDS = {
     "tables": ("bench.cli.tables", "Render the paper's tables from all records."),
     "compare": ("bench.cli.compare", "Test whether trained networks differ, with intervals and p-values."),
     "results": ("bench.cli.results", "Check records, and take in those made elsewhere."),
+    "export": ("bench.cli.export", "Write a trained network as safetensors and ONNX, with a model card."),
     "figures": ("bench.cli.figures", "Draw accuracy over the epochs, and the clean-robust trade-off."),
+    "report": ("bench.cli.report", "Write all results as a static site that opens from a disk."),
     "profile": ("bench.cli.profile", "Measure what a training step of each method costs."),
     "teacher": ("bench.cli.teacher", "Train or list teachers."),
     "list": (
         "bench.cli.listing",
         "List methods, attacks, models, datasets, suites, recipes, tables, sweeps, speed-ups.",
     ),
+    "explain": ("bench.cli.explain", "Say what a defense is: equation, hyper-parameters, paper against code."),
+    "completion": ("bench.cli.completion", "Print the script that makes a shell complete what you type."),
     "status": ("bench.cli.status", "Show what is trained and evaluated."),
     "demo": ("bench.cli.demo", "Train and attack everything on handwritten digits, in minutes."),
 }
@@ -43,10 +48,16 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
+            if ctx.resilient_parsing:  # the shell asks what could come; a mistake is not its business
+                return None
             raise unknown_name("command", cmd_name, COMMANDS)
         command = import_module(COMMANDS[cmd_name][0]).command
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from bench.cli import completing
 from bench.home import Home
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -44,6 +45,16 @@ limit_option: Decorator = click.option(
 )
 
 
+logger_option: Decorator = click.option(
+    "--logger",
+    "loggers",
+    multiple=True,
+    metavar="NAME",
+    help="Log there too: `bench list loggers` (tensorboard, wandb, mlflow); may be repeated.",
+    shell_complete=completing.plugins("loggers"),
+)
+
+
 def speed_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """`--off` and `--deterministic`."""
     off = click.option("--off", multiple=True, metavar="NAME", help="Do without a speed-up: `bench list speedups`.")
@@ -55,10 +66,15 @@ def speed_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def session(
-    home: Home, device: str, off: Collection[str] = (), deterministic: bool = False, tf32: bool = False
+    home: Home,
+    device: str,
+    off: Collection[str] = (),
+    deterministic: bool = False,
+    tf32: bool = False,
+    loggers: Sequence[str] = (),
 ) -> Iterator[Any]:
     """A session whose work finishes its step when a signal asks it to stop."""
     from bench.session import opened
 
-    with opened(home, device, off, deterministic, tf32=tf32) as active:
+    with opened(home, device, off, deterministic, tf32=tf32, loggers=loggers) as active:
         yield active

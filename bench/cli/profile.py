@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import device_option, home_option, session
 from bench.errors import BenchError, unknown_name
 from bench.home import Home
@@ -16,10 +17,34 @@ if TYPE_CHECKING:
 
 
 @click.command("profile")
-@click.option("--methods", default="all", show_default=True, help="Names with commas between them, or all.")
-@click.option("--student", default="resnet18", show_default=True, help="The student's architecture.")
-@click.option("--dataset", default="cifar10", show_default=True, help="cifar10, cifar100 or tiny-imagenet; no images.")
-@click.option("--recipe", default="official", show_default=True, help="Whose variants, teachers and batch size.")
+@click.option(
+    "--methods",
+    default="all",
+    show_default=True,
+    help="Names with commas between them, or all.",
+    shell_complete=completing.separated(completing.plugins("methods"), "all"),
+)
+@click.option(
+    "--student",
+    default="resnet18",
+    show_default=True,
+    help="The student's architecture.",
+    shell_complete=completing.plugins("models"),
+)
+@click.option(
+    "--dataset",
+    default="cifar10",
+    show_default=True,
+    help="cifar10, cifar100 or tiny-imagenet; no images.",
+    shell_complete=completing.plugins("datasets"),
+)
+@click.option(
+    "--recipe",
+    default="official",
+    show_default=True,
+    help="Whose variants, teachers and batch size.",
+    shell_complete=completing.recipes,
+)
 @click.option("--variant", help="Of the methods, instead of the recipe's.")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Instead of the recipe's.")
 @click.option("--precision", type=click.Choice(["32", "bf16"]), default="32", show_default=True)
@@ -130,16 +155,17 @@ def _show(found: list[Profile]) -> None:
 
 
 def _write_costs(home: Home, reporter: Any) -> None:
-    from bench.costs import cost_tables, to_csv
+    from bench.costs import cost_tables
     from bench.files import write_text_atomically
     from bench.profiles import load_profiles
-    from bench.tabulate.render import costs_to_latex, costs_to_markdown
+    from bench.tabulate.plain import plain_to_csv
+    from bench.tabulate.render import plain_to_latex, plain_to_markdown
 
     tables = cost_tables(profile for profile in load_profiles(home) if not profile.off)
     for ending, text in (
-        ("md", costs_to_markdown(tables)),
-        ("tex", costs_to_latex(tables)),
-        ("csv", to_csv(tables)),
+        ("md", plain_to_markdown(tables)),
+        ("tex", plain_to_latex(tables)),
+        ("csv", plain_to_csv(tables)),
     ):
         write_text_atomically(home.tables / f"costs.{ending}", text)
     reporter.say(f"The cost table of all profiles: {home.tables / 'costs.md'}.")

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import click
 
-from bench.cli.options import device_option, home_option, session, speed_options
+from bench.cli import completing
+from bench.cli.options import device_option, home_option, logger_option, session, speed_options
 from bench.home import Home
 
 
 @click.command("run")
-@click.option("--method", required=True, help="The defense: `bench list methods`.")
-@click.option("--student", required=True, help="The student's architecture: `bench list models`.")
-@click.option("--dataset", default="cifar10", show_default=True, help="`bench list datasets`; parquet:DIR.")
-@click.option("--recipe", default="official", show_default=True, help="The schedule: `bench list recipes`.")
+@click.option(
+    "--method", required=True, help="The defense: `bench list methods`.", shell_complete=completing.plugins("methods")
+)
+@click.option(
+    "--student",
+    required=True,
+    help="The student's architecture: `bench list models`.",
+    shell_complete=completing.plugins("models"),
+)
+@click.option(
+    "--dataset",
+    default="cifar10",
+    show_default=True,
+    help="`bench list datasets`; parquet:DIR.",
+    shell_complete=completing.plugins("datasets"),
+)
+@click.option(
+    "--recipe",
+    default="official",
+    show_default=True,
+    help="The schedule: `bench list recipes`.",
+    shell_complete=completing.recipes,
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**31), default=0, show_default=True)
@@ -22,6 +42,10 @@ from bench.home import Home
 @click.option("--limit-train", type=click.IntRange(min=10), help="Train on the first N images only.")
 @click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method.")
+@click.option(
+    "--sync-bn", is_flag=True, help="With torchrun: batch statistics over all processes, not each one's part."
+)
+@logger_option
 @click.option("--restart", is_flag=True, help="Delete the run and train it anew.")
 @home_option
 @click.pass_obj
@@ -41,6 +65,8 @@ def command(
     limit_train: int | None,
     teachers: tuple[str, ...],
     settings: tuple[str, ...],
+    sync_bn: bool,
+    loggers: tuple[str, ...],
     restart: bool,
 ) -> None:
     """Train a student by a defense; called again after an interruption it continues.
@@ -67,7 +93,8 @@ def command(
         settings=settings,
     )
     running.check(request)
-    with session(home, device, off, deterministic) as active, joined(active.device) as processes:
+    opened = session(home, device, off, deterministic, loggers=loggers)
+    with opened as active, joined(active.device, sync_bn) as processes:
         if not processes.first:
             active.reporter = Reporter.silent()
         folder = running.train(active, request, gather(active, request), restart)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.cli import completing
 from bench.cli.options import device_option, home_option, session
 from bench.errors import BenchError
 from bench.home import Home
@@ -16,11 +17,16 @@ if TYPE_CHECKING:
     from bench.session import Session
     from bench.sweep.ledger import Ledger
     from bench.sweep.plan import Plan
+    from bench.sweep.spec import SweepSpec
     from bench.sweep.standing import Source
 
 
 @click.command("sweep")
-@click.argument("spec", metavar="SPEC")
+@click.argument("spec", metavar="SPEC", shell_complete=completing.sweeps)
+@click.option("--dataset", metavar="SPEC", help="Instead of the spec's datasets: cifar10, parquet:DIR, ...")
+@click.option("--recipe", help="Instead of the spec's: `bench list recipes`.")
+@click.option("--limit-train", type=click.IntRange(min=10), help="Training images of every run.")
+@click.option("--limit", type=click.IntRange(min=1), help="Test images of every evaluation, at most.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show the tasks, their order and what they take; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --plan: as JSON.")
 @click.option("--hardware", metavar="NAME", help="With --plan: estimate for this device (default: this machine's).")
@@ -36,6 +42,10 @@ if TYPE_CHECKING:
 def command(
     home: Home,
     spec: str,
+    dataset: str | None,
+    recipe: str | None,
+    limit_train: int | None,
+    limit: int | None,
     only_plan: bool,
     as_json: bool,
     hardware: str | None,
@@ -51,16 +61,19 @@ def command(
 
     What is done already is skipped; after an interruption the same command continues.
     """
+    from bench.sweep.spec import Changes, load_sweep
+
     on_ray = workers is not None or address is not None
     _check_options(only_plan, as_json or hardware is not None, on_ray, gpus_per_task, target, out, sbatch)
+    sweep = Changes(dataset, recipe, limit_train, limit).of(load_sweep(spec))
     if only_plan:
-        _show_plan(home, spec, device, hardware, as_json)
+        _show_plan(home, sweep, device, hardware, as_json)
     elif target is not None and out is not None:
-        _write_scripts(home, spec, device, out, sbatch)
+        _write_scripts(home, sweep, device, out, sbatch)
     elif on_ray:
-        _execute_on_ray(home, spec, device, workers, address, gpus_per_task)
+        _execute_on_ray(home, sweep, device, workers, address, gpus_per_task)
     else:
-        _execute(home, spec, device)
+        _execute(home, sweep, device)
 
 
 def _check_options(
@@ -85,14 +98,13 @@ def _check_options(
         raise BenchError("--plan, --target and --workers or --address exclude each other.\nGive one of them.")
 
 
-def _planned(active: Session, name: str) -> Plan:
+def _planned(active: Session, sweep: SweepSpec) -> Plan:
     """The plan of a sweep; images are read only where a dataset's name is not known otherwise."""
     from bench.sweep.plan import dataset_name, expand
-    from bench.sweep.spec import load_sweep
     from bench.sweep.standing import Known
 
     known = Known(active.home)
-    return expand(load_sweep(name), dataset_name(lambda spec: known.name(spec) or active.dataset(spec).name))
+    return expand(sweep, dataset_name(lambda spec: known.name(spec) or active.dataset(spec).name))
 
 
 def _done(active: Session, plan: Plan, source: Source) -> set[int]:
@@ -101,42 +113,42 @@ def _done(active: Session, plan: Plan, source: Source) -> set[int]:
     return Standing(active.home, plan, source).done()
 
 
-def _ledger(active: Session, name: str) -> Ledger:
+def _ledger(active: Session, sweep: SweepSpec) -> Ledger:
     from bench.sweep.ledger import Ledger
     from bench.sweep.standing import Actual
 
-    plan = _planned(active, name)
+    plan = _planned(active, sweep)
     return Ledger(plan, _done(active, plan, Actual(active)), active.reporter)
 
 
-def _execute(home: Home, name: str, device: str) -> None:
+def _execute(home: Home, sweep: SweepSpec, device: str) -> None:
     from bench.sweep import local
 
     with session(home, device) as active:
-        ledger = _ledger(active, name)
+        ledger = _ledger(active, sweep)
         local.execute(active, ledger)
         ledger.close()
 
 
 def _execute_on_ray(
-    home: Home, name: str, device: str, workers: int | None, address: str | None, gpus_per_task: float | None
+    home: Home, sweep: SweepSpec, device: str, workers: int | None, address: str | None, gpus_per_task: float | None
 ) -> None:
     from bench.sweep import on_ray
 
     with session(home, device) as active:
-        ledger = _ledger(active, name)
+        ledger = _ledger(active, sweep)
         gpus = float(active.device.type == "cuda") if gpus_per_task is None else gpus_per_task
         if ledger.ready():
             on_ray.execute(active, ledger, on_ray.Cluster(workers, address, gpus, device))
         ledger.close()
 
 
-def _write_scripts(home: Home, name: str, device: str, out: Path, sbatch: tuple[str, ...]) -> None:
+def _write_scripts(home: Home, sweep: SweepSpec, device: str, out: Path, sbatch: tuple[str, ...]) -> None:
     from bench.sweep.slurm import write_scripts
     from bench.sweep.standing import Known
 
     with session(home, device) as active:
-        plan = _planned(active, name)
+        plan = _planned(active, sweep)
         done = _done(active, plan, Known(home))
     if len(done) == len(plan):
         active.reporter.say(f"All {len(plan)} tasks are done; there is nothing to write.")
@@ -146,13 +158,13 @@ def _write_scripts(home: Home, name: str, device: str, out: Path, sbatch: tuple[
     active.reporter.say(f"Submit them all: bash {out / 'submit.sh'}")
 
 
-def _show_plan(home: Home, name: str, device: str, hardware: str | None, as_json: bool) -> None:
+def _show_plan(home: Home, sweep: SweepSpec, device: str, hardware: str | None, as_json: bool) -> None:
     from bench import environment
     from bench.sweep.estimate import Estimator
     from bench.sweep.standing import Known
 
     with session(home, device) as active:
-        plan = _planned(active, name)
+        plan = _planned(active, sweep)
         done = _done(active, plan, Known(home))
         estimator = Estimator(home, hardware or environment.hardware(active.device))
         if hardware is not None:

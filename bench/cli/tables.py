@@ -31,6 +31,7 @@ FORMATS = ("markdown", "latex", "csv", "json")
     help="Default: markdown, latex; audit: text.",
 )
 @click.option("--datasets", metavar="A,B", help="Only these column groups; default: the paper's and all measured.")
+@click.option("--student", metavar="NAME", help="Show students of this architecture instead of each table's own.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Default: HOME/results/tables.")
 @click.option("--audit", is_flag=True, help="Print what is wrong or fragile in the tables, and write no file.")
 @home_option
@@ -41,6 +42,7 @@ def command(
     values: str,
     formats: tuple[str, ...],
     datasets: str | None,
+    student: str | None,
     out: Path | None,
     audit: bool,
 ) -> None:
@@ -53,7 +55,7 @@ def command(
     if audit:
         if out is not None:
             raise BenchError("--audit prints, and has no use for --out.\nLeave --out away, or redirect: > FILE.")
-        _audit(home, numbers, values, wanted, formats)
+        _audit(home, numbers, values, wanted, student, formats)
         return
     if "json" in formats:
         raise BenchError("--format json is an audit's.\nTables for machines come as --format csv; or add --audit.")
@@ -66,13 +68,19 @@ def command(
             datasets=wanted,
             out=out or home.tables,
             extra_specs=home.specs,
+            student=student,
         )
     for path in paths:
         click.echo(path)
 
 
 def _audit(
-    home: Home, numbers: tuple[int, ...], values: str, datasets: list[str] | None, formats: tuple[str, ...]
+    home: Home,
+    numbers: tuple[int, ...],
+    values: str,
+    datasets: list[str] | None,
+    student: str | None,
+    formats: tuple[str, ...],
 ) -> None:
     """Print an audit, as text or as JSON."""
     from bench.known_records import home_records
@@ -89,5 +97,6 @@ def _audit(
         "paper" if values == "paper" else "measured",
         datasets,
         home.specs,
+        student,
     )
     click.echo(json.dumps(to_json(found), indent=1) if formats else to_text(found), nl=bool(formats))

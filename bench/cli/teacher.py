@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from bench.cli.options import device_option, home_option, session, speed_options
+from bench.cli import completing
+from bench.cli.options import device_option, home_option, logger_option, session, speed_options
 from bench.home import Home
 
 
@@ -21,11 +22,29 @@ def command() -> None:
     show_default=True,
     help="Which teacher.",
 )
-@click.option("--dataset", default="cifar10", show_default=True, help="`bench list datasets`.")
-@click.option("--recipe", default="official", show_default=True, help="Names the architectures and the schedule.")
-@click.option("--method", default="", help="The student's method, for those with a teacher of their own (DARD).")
+@click.option(
+    "--dataset",
+    default="cifar10",
+    show_default=True,
+    help="`bench list datasets`.",
+    shell_complete=completing.plugins("datasets"),
+)
+@click.option(
+    "--recipe",
+    default="official",
+    show_default=True,
+    help="Names the architectures and the schedule.",
+    shell_complete=completing.recipes,
+)
+@click.option(
+    "--method",
+    default="",
+    help="The student's method, for those with a teacher of their own (DARD).",
+    shell_complete=completing.plugins("methods"),
+)
 @click.option("--precision", type=click.Choice(["32", "bf16"]), default="32", show_default=True)
 @click.option("--limit-train", type=click.IntRange(min=10), help="Train on the first N images only.")
+@logger_option
 @click.option("--restart", is_flag=True, help="Delete the teacher and train it anew.")
 @device_option
 @speed_options
@@ -39,6 +58,7 @@ def train(
     method: str,
     precision: str,
     limit_train: int | None,
+    loggers: tuple[str, ...],
     restart: bool,
     device: str,
     off: tuple[str, ...],
@@ -60,7 +80,7 @@ def train(
     if method:
         registry.find("methods", method)
     roles: list[Role] = ["clean", "robust"] if role == "both" else ["clean" if role == "clean" else "robust"]
-    with session(home, device, off, deterministic) as active:
+    with session(home, device, off, deterministic, loggers=loggers) as active:
         for each in roles:
             asked = teachers.teacher_request(request, each, limited(active, request).name)
             click.echo(teachers.prepare(active, asked, restart).path)

@@ -54,7 +54,14 @@ def load_cifar(name: str, root: Path) -> Dataset:
         raise _damaged(source, root) from error
     except OSError as error:
         raise BenchError(f"Cannot read {error.filename}: {error.strerror}.\nMake it readable.") from error
-    return Dataset(name, _split(train), _split(test), tuple(train.classes))
+    licence = "none stated by its authors; they ask to cite Krizhevsky 2009"
+    return Dataset(name, _split(train), _split(test), tuple(train.classes), licence=licence)
+
+
+def is_at_hand(name: str, root: Path) -> bool:
+    """Whether the dataset can be loaded from `root` without fetching it."""
+    source, root = _SOURCES[name], root.expanduser()
+    return (root / source.base_folder).exists() or (root / source.filename).exists()
 
 
 def _split(data: Any) -> Split:

@@ -61,6 +61,7 @@ class Dataset:
         eps: L-infinity bound of the attacker, for images in [0, 1].
         padding: pixels of zero padding for the random crop; 0 for no crop.
         flip: whether a horizontal mirror image keeps its class.
+        licence: under which the images may be used, in words, for those who pass on what was trained on them.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Dataset:
     eps: float = LINF_EPS
     padding: int = 4
     flip: bool = True
+    licence: str = "not known to the harness"
 
     @property
     def num_classes(self) -> int:

@@ -33,4 +33,5 @@ def load_digits(name: str, root: Path) -> Dataset:
     everything = Split(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(bunch.target.astype(np.int64)))
     train, test = hold_out(everything, TEST_SIZE, SPLIT_SEED)
     classes = tuple(str(digit) for digit in range(10))
-    return Dataset(name, train, test, classes, eps=EPS, padding=1, flip=False)
+    licence = "CC BY 4.0 (UCI Machine Learning Repository, Optical Recognition of Handwritten Digits)"
+    return Dataset(name, train, test, classes, eps=EPS, padding=1, flip=False, licence=licence)

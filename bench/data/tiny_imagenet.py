@@ -39,7 +39,8 @@ def load_tiny_imagenet(name: str, root: Path) -> Dataset:
     wnids = tuple(sorted(_lines(folder / "wnids.txt")))
     label_of = {wnid: label for label, wnid in enumerate(wnids)}
     splits = decode_files(_train(folder, label_of), _validation(folder, label_of), root)
-    return Dataset(name, *splits, wnids, padding=PADDING)
+    licence = "ImageNet's terms of access: non-commercial research and education"
+    return Dataset(name, *splits, wnids, padding=PADDING, licence=licence)
 
 
 def _train(folder: Path, label_of: dict[str, int]) -> list[tuple[Path, int]]:

@@ -50,16 +50,16 @@ def draw(folders: Sequence[RunFolder]) -> Drawing:
         BenchError: a run has looked at its models in no epoch yet.
     """
     configs = [folder.config() for folder in folders]
-    rows = [row for folder, config in zip(folders, configs, strict=True) for row in _rows(folder, config)]
+    points = [row for folder, config in zip(folders, configs, strict=True) for row in rows(folder, config)]
     for folder in folders:
-        if not any(row["run"] == folder.id for row in rows):
+        if not any(row["run"] == folder.id for row in points):
             raise BenchError(f"{folder.id} has no accuracies to draw yet.\nWait for the end of its first epoch.")
     with styled():
         figure = new_figure(max(COLUMN, 1.65 * len(folders)), 2.9)
         grid = figure.subplots(2, len(folders), sharex="col", sharey="row", squeeze=False)
         for column, (folder, config) in enumerate(zip(folders, configs, strict=True)):
             for line, kind in enumerate(_KINDS):
-                _panel(grid[line][column], [row for row in rows if row["run"] == folder.id], kind)
+                _panel(grid[line][column], [row for row in points if row["run"] == folder.id], kind)
                 if column == 0:
                     grid[line][column].set_ylabel(_KINDS[kind])
             grid[0][column].set_title(_name(config))
@@ -67,7 +67,7 @@ def draw(folders: Sequence[RunFolder]) -> Drawing:
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, handlelength=2.5)
     name = "curves_" + "_".join(folder.id for folder in folders)
-    return Drawing(name, figure, rows, _caption(folders, configs))
+    return Drawing(name, figure, points, _caption(folders, configs))
 
 
 def _panel(axes: Any, rows: Sequence[dict[str, Any]], kind: str) -> None:
@@ -91,30 +91,41 @@ def _panel(axes: Any, rows: Sequence[dict[str, Any]], kind: str) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _rows(folder: RunFolder, config: RunConfig) -> Iterator[dict[str, Any]]:
-    """The numbers of one run, per cent: one row for an epoch and a model."""
+def rows(folder: RunFolder, config: RunConfig) -> Iterator[dict[str, Any]]:
+    """The numbers of one run, per cent: one row for an epoch and a model.
+
+    Raises:
+        BenchError: a line's accuracies are none.
+    """
     for line in folder.metrics():
         if line["kind"] != "epoch" or not line.get("accuracy"):
             continue
-        for model in _LINES:
-            if model in line["accuracy"]:
-                values = {kind: round(100 * line["accuracy"][model][kind], 4) for kind in _KINDS}
-                run = {"run": folder.id, "method": config.method, "seed": config.seed}
-                yield {**run, "epoch": line["epoch"], "model": model, **values}
+        run = {"run": folder.id, "method": config.method, "seed": config.seed, "epoch": line["epoch"]}
+        try:
+            known = [(model, line["accuracy"][model]) for model in _LINES if model in line["accuracy"]]
+            values = [(model, {kind: round(100 * float(found[kind]), 4) for kind in _KINDS}) for model, found in known]
+        except (TypeError, ValueError, KeyError, IndexError) as error:
+            raise BenchError(
+                f"{folder.path / 'metrics.jsonl'} has no accuracies in its line of epoch {line['epoch']}.\n"
+                "Restore the file, or start the run again with --restart."
+            ) from error
+        for model, accuracies in values:
+            yield {**run, "model": model, **accuracies}
+
+
+def looked_at(config: RunConfig) -> str:
+    """Which images a run looked at after its epochs, and under which attack, in words."""
+    images = "the test set" if config.selection.split == "test" else "held-out training images"
+    looked = f"the first {config.selection.limit} of {images}" if config.selection.limit else images
+    return f"on {looked}; robust: under PGD-{config.selection.steps} crafted on the student, also for the teachers"
 
 
 def _caption(folders: Sequence[RunFolder], configs: Sequence[RunConfig]) -> str:
-    first = configs[0]
-    images = "the test set" if first.selection.split == "test" else "held-out training images"
-    looked = f"the first {first.selection.limit} of {images}" if first.selection.limit else images
     runs = ", ".join(f"{config.label} ({folder.id})" for folder, config in zip(folders, configs, strict=True))
     settings = "; ".join(
         dict.fromkeys(f"{config.student} on {config.data.name}, {config.setting}" for config in configs)
     )
-    return (
-        f"Accuracy over the epochs on {looked}; robust: under PGD-{first.selection.steps} crafted on the student, also "
-        f"for the teachers. {settings}. Runs: {runs}."
-    )
+    return f"Accuracy over the epochs {looked_at(configs[0])}. {settings}. Runs: {runs}."
 
 
 def _name(config: RunConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +58,36 @@ class SweepSpec(_Strict):
 
     description: Name
     runs: list[Grid] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a command changes in every grid of a sweep; None leaves the spec's own.
+
+    Attributes:
+        dataset, recipe: in place of the spec's datasets and recipes.
+        limit_train: training images of every run.
+        limit: test images of every evaluation, at most.
+    """
+
+    dataset: str | None = None
+    recipe: str | None = None
+    limit_train: int | None = None
+    limit: int | None = None
+
+    def of(self, spec: SweepSpec) -> SweepSpec:
+        """The sweep as changed."""
+        return spec.model_copy(update={"runs": [self._grid(grid) for grid in spec.runs]})
+
+    def _grid(self, grid: Grid) -> Grid:
+        lists = {"datasets": self.dataset and [self.dataset], "recipes": self.recipe and [self.recipe]}
+        evaluations = [
+            each.model_copy(update={"limit": min(self.limit, each.limit or self.limit)}) if self.limit else each
+            for each in grid.evaluations
+        ]
+        changed = {**lists, "limit_train": self.limit_train}
+        given = {key: value for key, value in changed.items() if value is not None}
+        return grid.model_copy(update={**given, "evaluations": evaluations})
 
 
 def names() -> list[str]:

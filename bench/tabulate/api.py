@@ -28,6 +28,7 @@ def build_tables(
     values: str = "measured",
     datasets: Sequence[str] | None = None,
     extra_specs: Path | None = None,
+    student: str | None = None,
 ) -> list[Table]:
     """Build tables from records.
 
@@ -37,12 +38,13 @@ def build_tables(
         values: "measured", "paper" or "compare"; measured and published numbers never share a column.
         datasets: show only these; none for those of the spec and all others with results.
         extra_specs: folder with a user's own specs; it need not exist.
+        student: architecture of the students shown instead of the table's own; measured values only.
 
     Raises:
         BenchError: an unknown number, dataset or kind of values, or a spec that is not right.
     """
     known = list(records)
-    chosen = choose_specs(known, numbers, values, datasets, extra_specs)
+    chosen = choose_specs(known, numbers, values, datasets, extra_specs, student=student)
     return [build_table(spec, known, cast(Values, values), datasets or None) for spec in chosen]
 
 
@@ -54,6 +56,7 @@ def render_tables(
     datasets: Sequence[str] | None = None,
     out: Path = Path("results/tables"),
     extra_specs: Path | None = None,
+    student: str | None = None,
 ) -> list[Path]:
     """Render tables to files `tableN.md`, `.tex` and `.csv`, and `tables.tex`, which shows the LaTeX ones.
 
@@ -62,7 +65,7 @@ def render_tables(
     Args:
         formats: of "markdown", "latex" and "csv".
         out: folder for the files; made if need be.
-        records, numbers, values, datasets, extra_specs: as for `build_tables`.
+        records, numbers, values, datasets, extra_specs, student: as for `build_tables`.
 
     Returns:
         The files written, in order.
@@ -73,7 +76,7 @@ def render_tables(
     for name in formats:
         if name not in FORMATS:
             raise unknown_name("format", name, FORMATS)
-    tables = build_tables(records, numbers, values, datasets, extra_specs)
+    tables = build_tables(records, numbers, values, datasets, extra_specs, student)
     ending = "" if values == "measured" else f"-{values}"
     written: list[Path] = []
     for table in tables:
@@ -96,6 +99,7 @@ def choose_specs(
     datasets: Sequence[str] | None,
     extra_specs: Path | None,
     all_by_default: bool = False,
+    student: str | None = None,
 ) -> list[TableSpec]:
     """The specs of the tables asked for; without numbers, of those that are default, or of all.
 
@@ -105,6 +109,9 @@ def choose_specs(
     if values not in get_args(Values):
         raise unknown_name("kind of values", values, get_args(Values))
     specs = load_specs(extra_specs)
+    if student is not None:
+        _check_student(student, records, values)
+        specs = {number: spec.for_student(student) for number, spec in specs.items()}
     _check_datasets(datasets, records, specs.values())
     if not numbers:
         chosen = [spec for spec in specs.values() if spec.default or all_by_default]
@@ -114,6 +121,14 @@ def choose_specs(
             known = ", ".join(map(str, specs))
             raise BenchError(f"There is no table {number}.\nKnown: {known}; another one is a YAML file in tables/.")
     return [specs[number] for number in dict.fromkeys(numbers)]
+
+
+def _check_student(student: str, records: Iterable[Record], values: str) -> None:
+    if values != "measured":
+        raise BenchError("The paper's numbers are those of its own students.\nLeave --student away, or --values.")
+    known = {record.subject.model for record in records}
+    if student not in known:
+        raise unknown_name("student (none of its records are here)", student, known)
 
 
 def _check_datasets(datasets: Sequence[str] | None, records: Iterable[Record], specs: Iterable[TableSpec]) -> None:

@@ -87,17 +87,18 @@ def audit_tables(
     values: Source = "measured",
     datasets: Sequence[str] | None = None,
     extra_specs: Path | None = None,
+    student: str | None = None,
 ) -> Audit:
     """Audit tables of measured or of published numbers.
 
     Args:
-        records, numbers, datasets, extra_specs: as for `build_tables`; without numbers, all tables that have any.
+        records, numbers, datasets, extra_specs, student: as for `build_tables`; without numbers, all that have any.
 
     Raises:
         BenchError: as `build_tables`; a file of claims that is not right.
     """
     known = list(records)
-    specs = choose_specs(known, numbers, values, datasets, extra_specs, all_by_default=True)
+    specs = choose_specs(known, numbers, values, datasets, extra_specs, all_by_default=True, student=student)
     frames = {spec.number: _frame(spec, known, values, datasets) for spec in specs}
     tables = tuple(_audit(spec, frames[spec.number], known, values, datasets) for spec in specs)
     claims = tuple(_claims(specs)) if values == "paper" else ()

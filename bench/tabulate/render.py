@@ -18,7 +18,7 @@ from bench.tabulate.table import Cell, Column, Group, Row, Section, Table
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from bench.costs import CostTable
+    from bench.tabulate.plain import PlainTable
 
 _MOST_COLUMNS = 12
 
@@ -44,14 +44,14 @@ def to_latex_document(tables: Iterable[tuple[Table, Path]], name: str) -> str:
     return _latex().get_template("tables.tex.j2").render(name=name, files=files)
 
 
-def costs_to_markdown(tables: Iterable[CostTable]) -> str:
-    """Cost tables for GitHub's Markdown."""
-    return _markdown().get_template("costs.md.j2").render(tables=list(tables))
+def plain_to_markdown(tables: Iterable[PlainTable]) -> str:
+    """Tables of texts for GitHub's Markdown."""
+    return _markdown().get_template("plain.md.j2").render(tables=list(tables))
 
 
-def costs_to_latex(tables: Iterable[CostTable]) -> str:
-    """Cost tables as `table` environments to `\\input`, shrunk where wider than the line."""
-    return _latex().get_template("costs.tex.j2").render(tables=list(tables))
+def plain_to_latex(tables: Iterable[PlainTable]) -> str:
+    """Tables of texts as `table` environments to `\\input`, shrunk where wider than the line."""
+    return _latex().get_template("plain.tex.j2").render(tables=list(tables))
 
 
 def to_csv(table: Table) -> str:

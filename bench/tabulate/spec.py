@@ -87,7 +87,8 @@ class TableSpec(_Strict):
     subject: Literal["student", "teacher"] = "student"
     access: Literal["white-box", "black-box"]
     models: dict[str, str] = Field(
-        default_factory=dict, description="the students' architecture by dataset, `default` for all others"
+        default_factory=dict,
+        description="the students' architecture by dataset, `default` for all others; `*`: another one on all of them",
     )
     datasets: dict[str, str] = Field(min_length=1, description="shown even without results: name and name for readers")
     sections: Literal["attacks", "datasets"] = Field(default="attacks", description="what the rows are grouped by")
@@ -128,7 +129,14 @@ class TableSpec(_Strict):
 
     def model_for(self, dataset: str) -> str | None:
         """The students' architecture on a dataset; None where any will do, or none is shown."""
-        return self.models.get(dataset, self.models.get("default"))
+        return self.models.get("*", self.models.get(dataset, self.models.get("default")))
+
+    def for_student(self, model: str) -> TableSpec:
+        """The table with students of another architecture; a table of teachers is as it was."""
+        if not self.models or model == self.models.get("default"):
+            return self
+        title = f"{self.title} (here: {model})"
+        return self.model_copy(update={"models": {**self.models, "*": model}, "title": title})
 
 
 def read_spec(path: Path) -> TableSpec:

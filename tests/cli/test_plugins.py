@@ -186,6 +186,17 @@ def test_a_defense_trains_also_where_a_folder_of_ones_own_has_its_name(
     assert last["terms"].keys() == {"loss", "ce", "ce_adv"}
 
 
+def test_a_stranger_s_defense_is_explained_from_its_class(process: Bench, strangers: Path) -> None:
+    result = process("explain", "corner-training", "--json", path=strangers)
+    assert result.code == 0, result
+    found = json.loads(result.out)
+    assert (found["package"], found["source"]) == ("strange-things", "nobody")
+    assert found["definition"] == "CE(s(x), y) + weight * CE(s(x + eps), y)."
+    assert [(each["name"], each["default"]) for each in found["hyperparameters"]] == [("eps", 8 / 255), ("weight", 1.0)]
+    assert (found["page"], found["differences"]) == ("", [])
+    assert "| `eps` | float | 8/255 |" in process("explain", "corner-training", path=strangers).out
+
+
 def test_a_broken_method_is_named_when_it_is_asked_for(process: Bench, strangers: Path, tmp_path: Path) -> None:
     result = process("run", "--method", "raises", "--student", "digits-cnn", path=strangers, home=tmp_path)
     assert "The method 'raises' of broken-things cannot be imported" in result.mistake

@@ -1,6 +1,6 @@
 """Some training steps of every method, in one process or in several (see test_ranks.py); writes what they came to.
 
-Usage: script.py OUT; with several processes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set.
+Usage: script.py OUT [--batch-norm]; with several processes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.hyperparameters import method_class
 from bench.ranks import joined, ranks
 from bench.stepping import TrainingStep
+from bench.sync_bn import synchronised
 
 STEPS, BATCH = 3, 13
 METHODS = [
@@ -26,9 +27,11 @@ METHODS = [
 
 
 def network(seed: int) -> nn.Module:
-    """Without batch normalisation, whose statistics are each process's own."""
+    """With batch normalisation, its statistics are those of all processes' samples."""
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(1, 6, 3), nn.Tanh(), nn.Flatten(), nn.Linear(6 * 36, 10)).double()
+    norm = nn.BatchNorm2d(6) if "--batch-norm" in sys.argv else nn.Identity()
+    built = nn.Sequential(nn.Conv2d(1, 6, 3), norm, nn.Tanh(), nn.Flatten(), nn.Linear(6 * 36, 10)).double()
+    return synchronised(built)
 
 
 def train(method: str, variant: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def results(folder: Path, size: int) -> list[dict[str, dict[str, Any]]]:
+def results(folder: Path, size: int, *options: str) -> list[dict[str, dict[str, Any]]]:
     """What the script came to in each of so many processes."""
     folder.mkdir()
     port = str(free_port())
@@ -31,15 +31,20 @@ def results(folder: Path, size: int) -> list[dict[str, dict[str, Any]]]:
     for rank in range(size):
         variables = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **(variables if size > 1 else {})}
-        processes.append(subprocess.Popen([sys.executable, str(SCRIPT), str(folder)], env=environment))
+        processes.append(subprocess.Popen([sys.executable, str(SCRIPT), str(folder), *options], env=environment))
     assert [process.wait(timeout=300) for process in processes] == [0] * size
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(size)]
 
 
-def test_two_and_three_processes_do_what_one_does_in_every_method(tmp_path: Path) -> None:
-    (alone,) = results(tmp_path / "1", 1)
-    for size in (2, 3):  # 13 images: 6 and 7; 4, 4 and 5
-        for rank, found in enumerate(results(tmp_path / str(size), size)):
+@pytest.mark.parametrize(
+    ("options", "sizes"), [((), (2, 3)), (("--batch-norm",), (2,))], ids=["plain", "synchronised-batch-norm"]
+)
+def test_several_processes_do_what_one_does_in_every_method(
+    options: tuple[str, ...], sizes: tuple[int, ...], tmp_path: Path
+) -> None:
+    (alone,) = results(tmp_path / "1", 1, *options)
+    for size in sizes:  # 13 images: 6 and 7; 4, 4 and 5
+        for rank, found in enumerate(results(tmp_path / str(size), size, *options)):
             assert found.keys() == alone.keys()
             for method, tensors in alone.items():
                 assert found[method].keys() == tensors.keys()
@@ -145,6 +150,26 @@ def test_with_batch_normalisation_processes_hold_the_same_statistics_and_learn(p
     assert result.returncode == 0, result.stderr
     last = metrics(tmp_path, "sat")[-1]
     assert last["accuracy"]["student"]["clean"] > 0.8
+
+
+def test_with_synchronised_batch_normalisation_the_metrics_are_those_of_one_process(
+    plain: Path, tmp_path: Path
+) -> None:
+    options = ("--method", "trades", "--student", "digits-cnn", "--epochs", "1", "--limit-train", "320")
+    terms, statistics = [], []
+    for processes, own in ((1, ()), (2, ("--sync-bn",)), (2, ())):
+        home = tmp_path / f"{processes}{''.join(own)}"
+        result = bench_run(plain, home, processes, *options, *own)
+        assert result.returncode == 0, result.stderr
+        folder = Path(result.stdout.strip())
+        assert json.loads((folder / "environment.json").read_text())["sync_bn"] == bool(own)
+        terms.append(metrics(home, "trades")[-1]["terms"])
+        weights = load_file(folder / "last.safetensors")
+        statistics.append(torch.cat([value for name, value in weights.items() if "running" in name]))
+    assert terms[1] == pytest.approx(terms[0], abs=1e-3)
+    torch.testing.assert_close(statistics[1], statistics[0], rtol=1e-2, atol=1e-3)
+    # Without it, the processes' own statistics are another definition.
+    assert (statistics[2] - statistics[0]).abs().max() > 5 * (statistics[1] - statistics[0]).abs().max()
 
 
 def test_more_processes_than_images_in_a_batch_are_refused(plain: Path, tmp_path: Path) -> None:

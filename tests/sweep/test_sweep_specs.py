@@ -12,7 +12,7 @@ from bench.errors import BenchError
 from bench.hyperparameters import defaults, method_class, parse_settings
 from bench.suites import suite_named
 from bench.sweep.plan import Plan, expand
-from bench.sweep.spec import load_sweep, names
+from bench.sweep.spec import Changes, load_sweep, names
 from bench.tabulate import load_specs
 
 GRID = "{methods: [sat], students: [digits-cnn], datasets: [digits]}"
@@ -72,6 +72,61 @@ def test_the_sweep_that_the_docs_show_is_one(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
     kinds = [task.kind for task in planned(str(tmp_path / "mine.yaml"))]
     assert [kinds.count(kind) for kind in ("teacher", "student", "evaluation")] == [2, 9, 15]
+
+
+def test_the_first_tables_come_row_by_row_the_most_wanted_first() -> None:
+    """Stopped at any moment, what is done is complete rows."""
+    plan = planned("short-cifar10")
+    students = [task for task in plan if task.kind == "student"]
+    order = [
+        "natural",
+        "sat",
+        "trades",
+        "rslad",
+        "b-mtard",
+        "ciard",
+        "mtard",
+        "ard",
+        "score",
+        "fair-ard",
+        "absld",
+        "dard",
+    ]
+    assert [task.request.method for task in students[:12]] == order
+    assert [task.request.settings for task in students[12:14]] == [("push=false", "itt=false"), ("push=false",)]
+    assert {task.request.student for task in plan if task.kind != "teacher"} == {"resnet18", "mobilenet_v2"}
+    teachers = {
+        (task.request.role, task.request.student, task.request.method) for task in plan if task.kind == "teacher"
+    }
+    assert teachers == {("clean", "resnet56", "natural"), ("robust", "wrn-22-6", "trades")}
+    row = [task for task in plan if task.request.method == "ciard" and not task.request.settings][:4]
+    assert [task.evaluation and task.evaluation.suite for task in row] == [None, "whitebox", "blackbox", "autoattack"]
+    assert [task.evaluation.limit for task in row if task.evaluation] == [None, None, 1000]
+    seeds = {task.request.seed for task in students if task.request.method == "ciard" and not task.request.settings}
+    assert len(seeds) >= 2
+
+
+def test_the_check_on_a_cpu_has_every_method_on_five_thousand_images() -> None:
+    plan = planned("cpu-check")
+    built_in = {"natural", "sat", "trades", "score", "ard", "rslad", "fair-ard", "absld", "mtard", "b-mtard", "ciard"}
+    assert {task.request.method for task in plan if task.kind == "student"} == built_in | {"dard", "pgdard"}
+    assert {task.request.limit_train for task in plan} == {5000}
+    assert {task.request.epochs for task in plan if task.kind == "student"} == {10}
+    assert {task.evaluation.limit for task in plan if task.evaluation} == {1000}
+
+
+def test_a_command_changes_data_recipe_and_lengths_of_a_whole_sweep() -> None:
+    sweep = load_sweep("short-cifar10")
+    changed = Changes("parquet:/somewhere", "rehearsal", limit_train=160, limit=4).of(sweep)
+    assert Changes().of(sweep) == sweep
+    plan = expand(changed, lambda spec: "somewhere")
+    assert len(plan) == len(planned("short-cifar10"))
+    for task in plan:
+        asked = task.request
+        assert (asked.dataset, asked.recipe, asked.limit_train) == ("parquet:/somewhere", "rehearsal", 160)
+        assert task.evaluation is None or task.evaluation.limit == 4
+    fewer = Changes(limit=2000).of(sweep).runs[0].evaluations
+    assert [each.limit for each in fewer] == [2000, 2000, 1000]
 
 
 def test_every_built_in_sweep_can_be_planned() -> None:

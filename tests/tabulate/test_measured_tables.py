@@ -173,6 +173,21 @@ def test_other_datasets_follow_with_their_own_student(make_record: RecordMaker) 
     assert _texts(table, "SAT", "FGSM")[6:9] == ["80.00", "60.00", "70.00"]
 
 
+def test_students_of_another_architecture_are_shown_where_asked_for_and_named(make_record: RecordMaker) -> None:
+    records = [make_record(), make_record({"clean": 70, "fgsm": 40}, model="resnet20"), make_record(**DIGITS)]
+    (table,) = build_tables(records, [3], student="resnet20")
+    assert "of ResNet-18 (here: resnet20)" in table.title
+    assert _headers(table) == ["CIFAR-10 — official, 300 epochs, n = 100, student resnet20", "CIFAR-100"]
+    assert _texts(table, "SAT", "FGSM")[:3] == ["70.00", "40.00", "55.00"]
+    assert build_tables(records, [3], student="resnet18") == build_tables(records, [3])
+    (teachers,) = build_tables(records, [2], student="resnet20")
+    assert teachers == build_tables(records, [2])[0]
+    with pytest.raises(BenchError, match="Did you mean 'resnet20'"):
+        build_tables(records, [3], student="resnet2")
+    with pytest.raises(BenchError, match="its own students"):
+        build_tables(records, [3], "paper", student="resnet20")
+
+
 def test_seeds_are_averaged_with_their_spread(make_record: RecordMaker) -> None:
     right = [60, 63, 66]
     records = [make_record({"clean": 80, "fgsm": count}, seed=seed) for seed, count in enumerate(right)]

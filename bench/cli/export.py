@@ -1,0 +1,31 @@
+"""`bench export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli import completing
+from bench.cli.options import home_option, session
+from bench.home import Home
+
+
+@click.command("export")
+@click.argument("run", shell_complete=completing.runs)
+@click.option(
+    "--format", "formats", default="safetensors,onnx", show_default=True, help="Names with commas between them."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write (default: results/exports/RUN).")
+@home_option
+@click.pass_obj
+def command(home: Home, run: str, formats: str, out: Path | None) -> None:
+    """Write a run's network as safetensors and ONNX, with a model card; checked against the original.
+
+    RUN is a run's id or folder, or a record's file; a teacher's run can be exported too.
+    """
+    from bench.exporting import export, parse_formats
+
+    names = parse_formats(formats)
+    with session(home, "cpu") as active:
+        click.echo(export(active, run, names, out))

@@ -1,0 +1,91 @@
+"""What is exported: a finished run's selected network, and all that is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.config import RunConfig
+from bench.data.dataset import Dataset, to_float
+from bench.errors import BenchError, unknown_name
+from bench.home import Home
+from bench.known_records import home_records
+from bench.models import split_spec
+from bench.models.normalise import statistics
+from bench.records import Record, read_record
+from bench.runs import RunFolder, Summary, all_runs
+from bench.session import Session
+
+CHECKED_IMAGES = 256
+"""Test images on which an exported file is compared with the original; fewer where there are not so many."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network to export.
+
+    Attributes:
+        network: on the CPU in eval mode, images in [0, 1] to logits.
+        records: of every evaluation of these very weights.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    summary: Summary
+    network: nn.Module
+    dataset: Dataset
+    records: tuple[Record, ...]
+
+    @property
+    def images(self) -> Tensor:
+        """The first test images, float32 in [0, 1], shape (n, C, H, W)."""
+        return to_float(self.dataset.test.first(CHECKED_IMAGES).images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.dataset.test.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """(mean, standard deviation) by channel of what the network does to its images first."""
+        mean, std = statistics(split_spec(self.config.student)[1], self.config.data.in_channels)
+        return mean.flatten().tolist(), std.flatten().tolist()
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What every exported file says of itself."""
+        return {"run": self.folder.id, "checkpoint": self.summary.checkpoint, "input": "images in [0, 1], NCHW"}
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """The original's, shape (n, classes)."""
+        return torch.cat([self.network(batch) for batch in images.split(64)])
+
+
+def load_source(session: Session, run: str) -> Source:
+    """Load a finished run for export; `run` as for `find_run`."""
+    folder = find_run(session.home, run)
+    network, config, summary = folder.selected_network(), folder.config(), folder.summary()
+    assert summary is not None
+    records = [record for record in home_records(session.home) if record.subject.checkpoint == summary.checkpoint]
+    return Source(folder, config, summary, network, session.dataset(config.data.spec), tuple(records))
+
+
+def find_run(home: Home, name: str) -> RunFolder:
+    """The run that a user names: by its id, by its folder (what `bench run` prints), or by a record's file."""
+    run_id: str | None = name
+    if name.endswith(".json"):
+        run_id = read_record(Path(name)).subject.run
+        if run_id is None:
+            raise BenchError(f"{name} is a record of a file from elsewhere, not of a run.\n`bench status` lists runs.")
+    elif Path(name).is_dir():
+        run_id = Path(name).resolve().name
+    known = {folder.id: folder for folder in all_runs(home)}
+    if run_id not in known:
+        raise unknown_name("run", str(run_id), known)
+    return known[run_id]

@@ -1,0 +1,174 @@
+"""What hears of a run's metrics besides metrics.jsonl: TensorBoard, Weights & Biases, MLflow, a stranger's own.
+
+A logger is an entry point in the group `bench.loggers`. It gets every line of metrics.jsonl once and in order, over all
+sittings of a run: how many it has is kept in the run folder, so a continued run repeats none, and a logger that was
+added later, or failed for a while, gets what it missed. Loggers are conduct, not setting: a run's id and result are the
+same with and without them, and one that fails is left out with a warning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bench import registry
+from bench.errors import BenchError
+from bench.files import write_text_atomically
+from bench.runs import RunFolder
+from bench.texts import one_line
+
+STATE = "loggers.json"
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """The run that a logger logs.
+
+    Attributes:
+        id: of the run. folder: of the run; a logger may keep files in a folder of its own there.
+        config: the resolved configuration, plain values.
+        memory: what the logger wants to find again in the next sitting (a remote id); `--restart` empties it.
+    """
+
+    id: str
+    folder: Path
+    config: Mapping[str, Any]
+    memory: dict[str, str]
+
+
+class Logger:
+    """Base of all loggers. Whatever a method raises is said once, and the logger is left out of the sitting.
+
+    Class attributes:
+        needs: packages that it imports, and only when `begin` is called.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def begin(self, run: LoggedRun) -> None:
+        """Called before the first line of a sitting."""
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Take a line; step: training steps done since the run began. It must not be lost if the process dies now."""
+        raise NotImplementedError
+
+    def end(self, finished: bool) -> None:
+        """Called after the last line of a sitting; finished: whether the run has come to its end."""
+
+
+def make(names: Sequence[str]) -> dict[str, Logger]:
+    """The loggers of these names, each once; a `BenchError` where one is unknown or its package is missing."""
+    found: dict[str, Logger] = {}
+    for name in names:
+        kind = registry.load("loggers", name)
+        if not (isinstance(kind, type) and issubclass(kind, Logger)):
+            raise BenchError(
+                f"The logger plug-in {name!r} is no bench.loggers.Logger class.\nIts author has to repair it."
+            )
+        missing = [package for package in kind.needs if find_spec(package) is None]
+        if missing:
+            raise BenchError(
+                f"--logger {name} needs {' and '.join(missing)}, not installed.\n"
+                f"Install it (docs/monitoring.md says how), or train without --logger {name}."
+            )
+        found[name] = kind()
+    return found
+
+
+def flat(line: Mapping[str, Any]) -> dict[str, float]:
+    """A line of metrics.jsonl as numbers: `train/loss`, `epoch/loss`, `progress/lr`, `accuracy/student/robust`."""
+    if line["kind"] == "steps":
+        return {f"train/{name}": value for name, value in line["terms"].items()}
+    values = {f"epoch/{name}": value for name, value in line["terms"].items()}
+    # No name may be the beginning of another one's path: MLflow's store in files has a folder for each part.
+    values |= {f"progress/{name}": line[name] for name in ("epoch", "lr", "seconds")}
+    for network, accuracies in (line["accuracy"] or {}).items():
+        values |= {f"accuracy/{network.replace(' ', '_')}/{kind}": value for kind, value in accuracies.items()}
+    return values
+
+
+@dataclass
+class Journal:
+    """metrics.jsonl, and the loggers that hear of its lines.
+
+    Attributes:
+        steps: in an epoch.
+        say: tells the user of a logger that failed.
+        config: of the run, plain values.
+    """
+
+    folder: RunFolder
+    loggers: dict[str, Logger]
+    steps: int
+    say: Callable[[str], None]
+    config: Mapping[str, Any]
+    _lines: int = 0
+    _state: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def begin(self, epoch: int, step: int) -> None:
+        """Go on at a place in the run: drop what is beyond it, and give every logger what it has not had yet."""
+        self.folder.forget_metrics_after(epoch, step)
+        kept = self.folder.metrics() if self.loggers else []
+        self._state = {name: {"lines": 0, "memory": {}} | self._read_state().get(name, {}) for name in self.loggers}
+        for name, logger in self._each():
+            memory = self._state[name]["memory"]
+            self._call(name, logger.begin, LoggedRun(self.folder.id, self.folder.path, self.config, memory))
+            self._call(name, self._save_state)
+        for line in kept:
+            self._pass_on(line)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Add a line."""
+        self.folder.append_metrics(line)
+        self._pass_on(line)
+
+    def end(self, finished: bool) -> None:
+        """The sitting is over."""
+        for name, logger in self._each():
+            self._call(name, logger.end, finished)
+        self.loggers = {}
+
+    def _pass_on(self, line: Mapping[str, Any]) -> None:
+        """Give a line to every logger that has not had it."""
+        self._lines += 1
+        for name, logger in self._each():
+            if self._state[name]["lines"] < self._lines:
+                # First the note, then the line: a process that dies in between loses it, and never logs it twice.
+                self._state[name]["lines"] = self._lines
+                self._call(name, self._save_state)
+                self._call(name, self._log, logger, line)
+
+    def _log(self, logger: Logger, line: Mapping[str, Any]) -> None:
+        logger.log(flat(line), (line["epoch"] - 1) * self.steps + line["step"])
+
+    def _each(self) -> Iterator[tuple[str, Logger]]:
+        """The loggers that have not failed; one may fail meanwhile."""
+        yield from list(self.loggers.items())
+
+    def _call(self, name: str, function: Callable[..., None], *arguments: Any) -> None:
+        if name not in self.loggers:
+            return
+        try:
+            function(*arguments)
+        except Exception as error:  # a disk, a network, a stranger's code: nothing of it may end a run
+            del self.loggers[name]
+            reason = one_line(f"{type(error).__name__}: {error}")[:200]
+            self.say(f"Warning: the logger {name} failed and is left out from here on ({reason}). The run goes on.")
+
+    def _read_state(self) -> dict[str, dict[str, Any]]:
+        try:
+            found = json.loads((self.folder.path / STATE).read_text(encoding="utf-8"))
+            return {name: {"lines": int(each["lines"]), "memory": dict(each["memory"])} for name, each in found.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            self.say(f"Warning: {self.folder.path / STATE} is damaged ({type(error).__name__}); loggers begin anew.")
+            return {}
+
+    def _save_state(self) -> None:
+        others = {name: each for name, each in self._read_state().items() if name not in self._state}
+        write_text_atomically(self.folder.path / STATE, json.dumps(others | self._state, indent=1) + "\n")

@@ -1,0 +1,200 @@
+"""Attacked images beside their originals, for the runs whose weights and images are at hand."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from bench.checkpoints import load_model, weights_hash
+from bench.config import RunConfig
+from bench.data.cifar import is_at_hand
+from bench.data.dataset import Dataset, to_float
+from bench.errors import BenchError
+from bench.evaluation import Evaluator
+from bench.job import ready
+from bench.records import Record, unpack
+from bench.report.leaderboard import attack_label, attack_labels
+from bench.runs import RunFolder
+from bench.session import Session
+from bench.tabulate.cells import defense_label
+from bench.tabulate.headers import eps_text
+
+MOST_RUNS = 20
+"""Networks that are shown at most, so that the page stays small."""
+_ATTACKS = ("pgd-sat", "pgd-20", "pgd-trades", "bim")
+_DOWNLOADED = ("cifar10", "cifar100")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network takes an image for, and its probability of that, in [0, 1]."""
+
+    name: str
+    probability: float
+    right: bool
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test image and what the attack made of it; images are data URIs.
+
+    Attributes:
+        name: its class.
+        as_recorded: whether the attacked image is right or wrong as the run's record has it.
+    """
+
+    name: str
+    original: str
+    attacked: str
+    perturbation: str
+    before: Prediction
+    after: Prediction
+    as_recorded: bool
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The examples of one run."""
+
+    label: str
+    about: str
+    attack: str
+    magnified: float
+    examples: list[Example]
+
+
+@dataclass
+class Gallery:
+    """What is shown, and of what is not, why.
+
+    Attributes:
+        missing: (defense and run, reason).
+        classes: class names by dataset, of the datasets that were loaded.
+    """
+
+    shown: list[Shown] = field(default_factory=list)
+    missing: list[tuple[str, str]] = field(default_factory=list)
+    classes: dict[str, Sequence[str]] = field(default_factory=dict)
+
+
+class _NotAtHand(BenchError):
+    """Something that examples need is not here; says what."""
+
+
+def gallery(
+    session: Session, runs: Sequence[tuple[RunFolder, RunConfig]], records: Iterable[Record], n: int
+) -> Gallery:
+    """The first n test images under each defense's own evaluation, one seed a defense."""
+    by_run = _by_run(records)
+    found, folders = Gallery(), {folder.id: (folder, config) for folder, config in runs}
+    if not n:
+        return found
+    for run_id in _one_seed_each(by_run):
+        record = by_run[run_id]
+        name = f"{defense_label(record.subject)}, {run_id}"
+        try:
+            if len(found.shown) == MOST_RUNS:
+                raise _NotAtHand(f"only the first {MOST_RUNS} are shown")
+            if run_id not in folders:
+                raise _NotAtHand("its run folder is not here, so there are no weights")
+            found.shown.append(_shown(session, *folders[run_id], record, n, found.classes))
+        except BenchError as error:
+            found.missing.append((name, str(error).splitlines()[0]))
+    return found
+
+
+def _by_run(records: Iterable[Record]) -> dict[str, Record]:
+    """Of each student's run the newest record with a gradient attack."""
+    usable = [r for r in records if r.subject.kind == "student" and r.subject.run and _attack(r)]
+    usable.sort(key=lambda record: (record.created, record.id))
+    found = {str(record.subject.run): record for record in usable}
+    return dict(sorted(found.items()))
+
+
+def _attack(record: Record) -> str | None:
+    return next((name for name in _ATTACKS if name in record.results), None)
+
+
+def _one_seed_each(by_run: Mapping[str, Record]) -> list[str]:
+    """Run ids, of each defense's seeds the lowest."""
+    lowest: dict[tuple[str, ...], tuple[int, str]] = {}
+    for run_id, record in by_run.items():
+        subject = record.subject
+        key = (record.data.name, subject.model, subject.method, repr(subject.overrides), subject.setting)
+        lowest[key] = min(lowest.get(key, (2**63, "")), (subject.seed or 0, run_id))
+    return [run_id for _, run_id in lowest.values()]
+
+
+def _shown(
+    session: Session,
+    folder: RunFolder,
+    config: RunConfig,
+    record: Record,
+    n: int,
+    classes: dict[str, Sequence[str]],
+) -> Shown:
+    if not folder.best.is_file():
+        raise _NotAtHand(f"its weights ({folder.best.name}) are not here")
+    if config.data.spec in _DOWNLOADED and not is_at_hand(config.data.spec, session.home.data):
+        raise _NotAtHand(f"the images of {config.data.spec} are not here")
+    dataset = session.dataset(config.data.spec)
+    if dataset.test.first(record.data.n).fingerprint != record.data.fingerprint:
+        raise _NotAtHand(f"{config.data.spec} holds other images now")
+    network, _ = load_model(folder.best, config.student, config.data.classes, config.data.in_channels)
+    if weights_hash(network) != record.subject.checkpoint:
+        raise _NotAtHand("its weights were changed since they were evaluated")
+    classes[dataset.name] = dataset.classes
+    attack = _attack(record)
+    assert attack is not None, "only such records are taken"
+    evaluator = Evaluator(session.device, record.protocol, session.reporter, session.stop, seed=record.seed)
+    network = network.to(session.device)
+    x_adv = evaluator.crafted(network, dataset, attack, min(n, record.data.n))
+    return Shown(
+        label=defense_label(record.subject),
+        about=f"{config.student} on {dataset.name}, {config.setting}, seed {config.seed}",
+        attack=f"{attack_label(attack, attack_labels())}, {record.protocol} protocol, eps = {eps_text(dataset.eps)}",
+        magnified=1 / (2 * dataset.eps),
+        examples=_examples(network, dataset, x_adv, unpack(record.results[attack].final, record.data.n).tolist()),
+    )
+
+
+def _examples(network: nn.Module, dataset: Dataset, x_adv: Tensor, recorded: Sequence[bool]) -> list[Example]:
+    split = dataset.test.first(len(x_adv))
+    x, labels = to_float(split.images), split.labels.tolist()
+    with ready(network), torch.no_grad():
+        before, after = (network(images.to(x_adv.device)).softmax(1).cpu() for images in (x, x_adv))
+    x_adv = x_adv.cpu()
+    # Grey where nothing changed, black and white at the ball's edge.
+    perturbations = 0.5 + (x_adv - x) / (2 * dataset.eps)
+    return [
+        Example(
+            name=dataset.classes[label],
+            original=_data_uri(x[i]),
+            attacked=_data_uri(x_adv[i]),
+            perturbation=_data_uri(perturbations[i]),
+            before=_prediction(before[i], label, dataset.classes),
+            after=_prediction(after[i], label, dataset.classes),
+            as_recorded=(int(after[i].argmax()) == label) == recorded[i],
+        )
+        for i, label in enumerate(labels)
+    ]
+
+
+def _prediction(probabilities: Tensor, label: int, classes: Sequence[str]) -> Prediction:
+    i = int(probabilities.argmax())
+    return Prediction(classes[i], float(probabilities[i]), i == label)
+
+
+def _data_uri(image: Tensor) -> str:
+    """An image in [0, 1], shape (C, H, W) with one or three channels, as a PNG in a data URI."""
+    from PIL import Image
+
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

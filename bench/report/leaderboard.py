@@ -1,0 +1,203 @@
+"""The leaderboard: a row for each network and attack, and for each defense over its seeds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from bench.records import Record
+from bench.tabulate.cells import GROUP, Cells, measure, newest, tidy
+from bench.tabulate.headers import eps_text
+from bench.tabulate.plain import PlainTable
+from bench.tabulate.rivals import mark_rivals
+from bench.tabulate.spec import AttackSpec, Quantity, RowSpec, TableSpec, load_specs
+from bench.tabulate.table import DASH, Cell, Group
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+View = Literal["network", "mean", "both"]
+"""A row is one network, or the mean over a defense's seeds; where there is one seed it is both."""
+
+PREFERRED = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")
+"""Attacks to show first, the strongest before the others."""
+_COLUMNS: list[Quantity] = ["clean", "robust", "weighted", "worst_class", "cost"]
+_TEACHERS = [RowSpec(label="Clean teacher", role="clean"), RowSpec(label="Robust teacher", role="robust")]
+_Place = tuple[Group, str, str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the leaderboard.
+
+    Attributes:
+        label: the defense, with what was set otherwise than its recipe does.
+        model: architecture of what was attacked.
+        attack: its result's name in the records. attack_label: for readers.
+        group: what rows must share to be compared, besides the model and the attack.
+        seeds: training seeds behind the numbers; empty for a file from elsewhere.
+        clean, robust, weighted, worst_class, cost: the numbers; robust ones are marked among their rivals.
+    """
+
+    label: str
+    model: str
+    attack: str
+    attack_label: str
+    group: Group
+    view: View
+    seeds: tuple[int, ...]
+    clean: Cell
+    robust: Cell
+    weighted: Cell
+    worst_class: Cell
+    cost: Cell
+
+    @property
+    def schedule(self) -> str:
+        """The setting, with what was reduced, and the images that were attacked."""
+        return f"{self.group.setting}; eps = {eps_text(self.group.eps)}"
+
+    @property
+    def samples(self) -> str:
+        """`360`, or `50 of 360` where not all test images were attacked but the first so many."""
+        group = self.group
+        return f"{group.n:,}" if group.n == group.total else f"{group.n:,} of {group.total:,}"
+
+    @property
+    def seed_text(self) -> str:
+        """`0`, `0, 2`, or `0–12` for all from the first to the last; a dash for a file from elsewhere."""
+        if len(self.seeds) > 2 and self.seeds[-1] - self.seeds[0] == len(self.seeds) - 1:
+            return f"{self.seeds[0]}–{self.seeds[-1]}"
+        return ", ".join(map(str, self.seeds)) or DASH
+
+
+def entries(records: Sequence[Record], subject: Literal["student", "teacher"] = "student") -> list[Entry]:
+    """All rows, by dataset and model, those of all test images first, then by attack; then the most robust first."""
+    labels = attack_labels()
+    found: list[Entry] = []
+    for model in sorted({record.subject.model for record in records}):
+        own = [record for record in records if record.subject.model == model]
+        results = sorted({name for record in own for name in record.results if name != "clean"})
+        if results:
+            found += _of_one_model(own, model, [AttackSpec(result=name, label=name) for name in results], subject)
+    named = [replace(entry, attack_label=attack_label(entry.attack, labels)) for entry in found]
+    return sorted(_marked(named), key=_order)
+
+
+def attack_labels() -> dict[str, str]:
+    """Names of attacks for readers, as the paper's tables write them."""
+    return {attack.result: attack.label for spec in load_specs().values() for attack in spec.attacks}
+
+
+def attack_label(name: str, labels: dict[str, str]) -> str:
+    """An attack's name for readers: `PGD-SAT`, `CW∞, transferred`."""
+    own = name.removeprefix("transfer:")
+    return labels.get(own, own) + (", transferred" if own != name else "")
+
+
+def _of_one_model(
+    records: Sequence[Record], model: str, attacks: list[AttackSpec], subject: Literal["student", "teacher"]
+) -> Iterator[Entry]:
+    spec = TableSpec(
+        number=0,
+        title="leaderboard",
+        subject=subject,
+        access="white-box",
+        models={"default": model} if subject == "student" else {},
+        datasets={"any": "any"},
+        columns=_COLUMNS,
+        attacks=attacks,
+        rows=_TEACHERS if subject == "teacher" else [],
+    )
+    frame = newest(tidy(records, spec))
+    seeds = _seeds(frame)
+    for place, cells in _by_place(measure(frame)):
+        several = cells["robust"].seeds > 1
+        yield _entry(model, place, cells, "mean" if several else "both", seeds[place])
+    # Of each network of several seeds, what it was measured at itself.
+    several = frame[frame.duplicated([*GROUP, "attack", "row"], keep=False)]
+    for seed, part in several.groupby("seed", dropna=False):
+        for place, cells in _by_place(measure(part)):
+            yield _entry(model, place, cells, "network", (int(str(seed)),) if seed == seed else ())
+
+
+def _seeds(frame: DataFrame) -> dict[_Place, tuple[int, ...]]:
+    """The known seeds of every row."""
+    found: defaultdict[_Place, list[int]] = defaultdict(list)
+    columns = (frame[name].tolist() for name in (*GROUP, "attack", "row", "seed"))
+    for *key, attack, row, seed in zip(*columns, strict=True):
+        found[Group(*key), attack, row] += [int(seed)] if str(seed).isdigit() else []
+    return {place: tuple(sorted(seeds)) for place, seeds in found.items()}
+
+
+def _by_place(cells: Cells) -> Iterator[tuple[_Place, dict[Quantity, Cell]]]:
+    places: defaultdict[_Place, dict[Quantity, Cell]] = defaultdict(dict)
+    for (group, attack, row, quantity), cell in cells.items():
+        places[group, attack, row][quantity] = cell
+    yield from places.items()
+
+
+def _entry(model: str, place: _Place, cells: dict[Quantity, Cell], view: View, seeds: tuple[int, ...]) -> Entry:
+    group, attack, label = place
+    numbers = [cells.get(quantity, Cell()) for quantity in _COLUMNS]
+    return Entry(label, model, attack, attack, group, view, seeds, *numbers)
+
+
+def _marked(found: Iterable[Entry]) -> Iterator[Entry]:
+    """Robust accuracies marked where they are best among what they compare with, as in the tables."""
+    rivals: defaultdict[tuple[str, Group, str], list[Entry]] = defaultdict(list)
+    for entry in found:
+        if entry.view == "network":
+            yield entry
+        else:
+            rivals[entry.model, entry.group, entry.attack].append(entry)
+    for among in rivals.values():
+        cells = mark_rivals([entry.robust for entry in among], "robust")
+        yield from (replace(entry, robust=cell) for entry, cell in zip(among, cells, strict=True))
+
+
+def _order(entry: Entry) -> tuple[object, ...]:
+    rank = PREFERRED.index(entry.attack) if entry.attack in PREFERRED else len(PREFERRED)
+    group = entry.group
+    return (
+        *(group.dataset, entry.model, group.n < group.total, rank, entry.attack, group.setting, group.protocol),
+        *(-group.n, group.fingerprint),
+        *(-(entry.robust.value or 0), entry.label, entry.seeds),
+    )
+
+
+def to_plain(found: Iterable[Entry], title: str) -> PlainTable:
+    """The rows as texts, for the downloads."""
+    headers = (
+        *("Defense", "Student", "Dataset", "Attack", "Protocol", "Schedule", "Seeds", "n"),
+        *("Clean %", "Clean 95 %", "Robust %", "Robust 95 %", "W-R %", "W-R 95 %", "Worst class %", "Worst class 95 %"),
+        *("Training h", "Selected on", "Failed checks"),
+    )
+    return PlainTable(title, headers, tuple(_texts(entry) for entry in found), READING)
+
+
+READING = (
+    "95 %: Wilson's interval of an accuracy, a paired bootstrap's of W-R = (clean + robust) / 2; a ± b (k): mean and "
+    "sample standard deviation over k seeds, whose own intervals stand in the rows of the single networks.",
+    "† the checkpoint was selected on the test set; ‡ a sanity check of the evaluation failed; ≈ best among its "
+    "rivals, but not significantly better than the second best.",
+    "n: test images attacked, the first so many where not all. "
+    "Rows compare only within one dataset, student, attack, protocol, schedule and set of images.",
+)
+
+
+def _texts(entry: Entry) -> tuple[str, ...]:
+    numbers = (entry.clean, entry.robust, entry.weighted, entry.worst_class)
+    return (
+        *(entry.label, entry.model, entry.group.dataset, entry.attack_label, entry.group.protocol, entry.schedule),
+        *(entry.seed_text, entry.samples),
+        *(text for cell in numbers for text in (cell.text, interval_text(cell))),
+        *(entry.cost.text, ", ".join(entry.robust.selection), "; ".join(entry.robust.flags)),
+    )
+
+
+def interval_text(cell: Cell) -> str:
+    """`47.9 to 58.2`, or a dash."""
+    return f"{cell.interval[0]:.1f} to {cell.interval[1]:.1f}" if cell.interval else DASH

@@ -1,0 +1,259 @@
+"""Writes the pages: `index.html` and what it leads to, all in one folder, none of it from a network."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.config import RunConfig
+from bench.costs import cost_tables
+from bench.errors import BenchError, unknown_name
+from bench.files import atomic_path, write_text_atomically
+from bench.garbage import no_collection
+from bench.home import Home
+from bench.known_records import home_records
+from bench.profiles import load_profiles
+from bench.records import Record
+from bench.report import checks, classes, leaderboard, training
+from bench.report.examples import gallery
+from bench.runs import RunFolder
+from bench.session import Session
+from bench.tabulate import Table, build_tables, load_specs, render_tables
+from bench.tabulate.plain import PlainTable, plain_to_csv
+from bench.tabulate.render import plain_to_latex, plain_to_markdown
+from bench.tabulate.resources import table_files
+from bench.texts import one_line
+from bench.version import __version__
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+Runs = Sequence[tuple[RunFolder, RunConfig]]
+
+PAGES = {
+    "index": "Leaderboard",
+    "tables": "Tables",
+    "classes": "Classes",
+    "training": "Training",
+    "examples": "Examples",
+    "costs": "Costs",
+    "checks": "Checks",
+    "paper": "Paper beside measured",
+}
+"""Each page's file, without suffix, and its name in the menu."""
+ASSETS = ("report.css", "theme.js", "tables.js", "charts.js")
+FORMATS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
+MOST_PRINTED = 500
+"""Rows of a table in Markdown and LaTeX, which are for print; CSV has all."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything of a home that the pages show."""
+
+    home: Home
+    records: Sequence[Record]
+    runs: Runs
+    datasets: Sequence[str] | None
+
+
+def write_report(session: Session, out: Path, datasets: Sequence[str] | None = None, examples: int = 0) -> Path:
+    """Write the site of a session's home and return its first page.
+
+    Args:
+        out: folder for the site, made if need be; files of an earlier report are replaced.
+        datasets: show only these; None for all.
+        examples: test images to show attacked for each defense whose weights are at hand.
+
+    Raises:
+        BenchError: an unknown dataset, a record or run that is not right, no Plotly, a folder that cannot be written.
+    """
+    plotly = plotly_file()
+    with no_collection():
+        contents = _contents(session.home, datasets)
+        pages = _pages(session, contents, examples)
+        downloads = {name: tables for page in pages.values() for name, tables in page.get("downloads", {}).items()}
+    for name in ASSETS:
+        write_text_atomically(out / "assets" / name, (_templates() / name).read_text(encoding="utf-8"))
+    with atomic_path(out / "assets" / "plotly.min.js") as temporary:
+        shutil.copyfile(plotly, temporary)
+    _write_downloads(out / "tables", downloads, contents)
+    for name, facts in pages.items():
+        write_text_atomically(out / f"{name}.html", render_page(name, {**facts, "summary": _summary(contents)}))
+    return out / "index.html"
+
+
+def plotly_file() -> Path:
+    """The chart library as Plotly's Python package brings it."""
+    found = importlib.util.find_spec("plotly")
+    places = (found.submodule_search_locations or []) if found else []
+    for folder in places:
+        file = Path(folder) / "package_data" / "plotly.min.js"
+        if file.is_file():
+            return file
+    raise BenchError("The report's charts need Plotly, which is not installed.\nInstall it: pip install plotly.")
+
+
+def _contents(home: Home, datasets: Sequence[str] | None) -> Contents:
+    records, runs = home_records(home), training.runs_of(home, None)
+    known = {record.data.name for record in records} | {config.data.name for _, config in runs}
+    for name in datasets or ():
+        if name not in known:
+            raise unknown_name("dataset (none of its records or runs are here)", name, known)
+    if datasets is None:
+        return Contents(home, records, runs, None)
+    shown = [record for record in records if record.data.name in datasets]
+    return Contents(home, shown, [(run, config) for run, config in runs if config.data.name in datasets], datasets)
+
+
+def _pages(session: Session, contents: Contents, examples: int) -> dict[str, dict[str, Any]]:
+    """What each page's template is given, by page."""
+    students = leaderboard.entries(contents.records)
+    teachers = leaderboard.entries(contents.records, "teacher")
+    found = gallery(session, contents.runs, contents.records, examples)
+    return {
+        "index": _index(students, teachers),
+        "tables": {"tables": _tables(contents, "measured")},
+        "classes": _classes([*students, *teachers], contents, found.classes),
+        "training": _training(contents),
+        "examples": {"gallery": found, "wanted": examples},
+        "costs": _costs(contents),
+        "checks": _checks(contents),
+        "paper": {"tables": _tables(contents, "compare")},
+    }
+
+
+def _index(students: list[leaderboard.Entry], teachers: list[leaderboard.Entry]) -> dict[str, Any]:
+    groups = {(entry.model, entry.attack, entry.group): None for entry in students}
+    return {
+        "entries": students,
+        "teachers": teachers,
+        "groups": {key: number for number, key in enumerate(groups)},
+        "notes": leaderboard.READING,
+        "downloads": {
+            "leaderboard": [leaderboard.to_plain(students, "Leaderboard")],
+            "teachers": [leaderboard.to_plain(teachers, "Teachers")],
+        },
+    }
+
+
+def _classes(found: list[leaderboard.Entry], contents: Contents, names: dict[str, Sequence[str]]) -> dict[str, Any]:
+    accuracies = classes.class_accuracies(found, {record.id: record for record in contents.records})
+    table = classes.worst_table(accuracies, names)
+    return {"chart": classes.chart(accuracies, names), "table": table, "downloads": {"worst-classes": [table]}}
+
+
+def _training(contents: Contents) -> dict[str, Any]:
+    table = training.table(contents.runs)
+    pair = training.figure_3(contents.home, contents.runs)
+    return {"runs": training.chart(contents.runs), "pair": pair, "table": table, "downloads": {"runs": [table]}}
+
+
+def _costs(contents: Contents) -> dict[str, Any]:
+    profiles = [profile for profile in load_profiles(contents.home) if not profile.off]
+    shown = [p for p in profiles if contents.datasets is None or p.dataset in contents.datasets]
+    profiled, trained = cost_tables(shown), training.costs(contents.records)
+    downloads = {"training-costs": [trained], **({"costs": profiled} if profiled else {})}
+    return {"profiled": profiled, "trained": trained, "downloads": downloads}
+
+
+def _checks(contents: Contents) -> dict[str, Any]:
+    table = checks.table(contents.records)
+    failed = {check.key for row in table.rows if (check := checks.explained(row[-1]))}
+    return {
+        "checks": checks.CHECKS,
+        "failed": failed,
+        "table": table,
+        "downloads": {"failed-checks": [table]},
+    }
+
+
+def _numbers(contents: Contents, values: str) -> list[int]:
+    """The tables to show: all of the harness's and a user's own; beside the paper's, all it has published."""
+    specs = load_specs(contents.home.specs)
+    return [number for number, spec in specs.items() if spec.paper or values == "measured"]
+
+
+def _tables(contents: Contents, values: str) -> list[Table]:
+    numbers = _numbers(contents, values)
+    return build_tables(contents.records, numbers, values, _columns(contents, values), contents.home.specs)
+
+
+def _columns(contents: Contents, values: str) -> list[str] | None:
+    """The datasets of tables: beside the paper's all it has, else those with records; None for a spec's own."""
+    measured = sorted({record.data.name for record in contents.records})
+    if values == "measured":
+        return measured or None
+    published = [name for spec in load_specs(contents.home.specs).values() for name in spec.datasets]
+    known = dict.fromkeys([*published, *measured])
+    return None if contents.datasets is None else [name for name in known if name in contents.datasets]
+
+
+def _write_downloads(folder: Path, downloads: dict[str, Sequence[PlainTable]], contents: Contents) -> None:
+    """Every table of every page as CSV, Markdown and LaTeX."""
+    renderers = {"csv": plain_to_csv, "md": plain_to_markdown, "tex": plain_to_latex}
+    for name, tables in downloads.items():
+        for suffix, render in renderers.items():
+            shown = tables if suffix == "csv" else [_printed(table) for table in tables]
+            write_text_atomically(folder / f"{name}.{suffix}", render(shown))
+    for values in ("measured", "compare"):
+        render_tables(
+            contents.records,
+            _numbers(contents, values),
+            values,
+            ("csv", "markdown", "latex"),
+            _columns(contents, values),
+            folder,
+            contents.home.specs,
+        )
+
+
+def _printed(table: PlainTable) -> PlainTable:
+    """A table with no more rows than are of use in print; what is left out is said."""
+    if len(table.rows) <= MOST_PRINTED:
+        return table
+    note = f"The first {MOST_PRINTED} of {len(table.rows):,} rows; the CSV has all."
+    return replace(table, rows=table.rows[:MOST_PRINTED], notes=(note, *table.notes))
+
+
+def _summary(contents: Contents) -> dict[str, Any]:
+    """The line at the foot of every page; no clock in it, so that the same home gives the same pages."""
+    created = sorted(record.created for record in contents.records)
+    return {
+        "records": len(contents.records),
+        "runs": len(contents.runs),
+        "newest": created[-1][:10] if created else "",
+        "datasets": sorted({record.data.name for record in contents.records}),
+    }
+
+
+def render_page(name: str, facts: dict[str, Any]) -> str:
+    """One page's HTML."""
+    shared = {"page": name, "pages": PAGES, "formats": FORMATS, "version": __version__}
+    return _environment().get_template(f"{name}.html.j2").render(**shared, **facts)
+
+
+def _templates() -> Path:
+    return table_files("templates") / "report"
+
+
+@cache
+def _environment() -> Environment:
+    """Every expression is escaped, and invisible marks in names are dropped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_templates()),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: one_line(value) if type(value) is str else value,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return environment

@@ -1,0 +1,284 @@
+// The charts, drawn by Plotly from what the page holds: the rows of the leaderboard, or the data in its script elements.
+(() => {
+  "use strict";
+
+  const SYMBOLS = ["circle", "square", "diamond", "triangle-down", "triangle-up", "star", "cross", "x", "pentagon",
+    "hexagon", "triangle-right", "triangle-left", "hourglass"];
+  const MODELS = {
+    "student": { colour: 0, dash: "solid", symbol: "circle" },
+    "robust teacher": { colour: 1, dash: "dash", symbol: "square" },
+    "clean teacher": { colour: 2, dash: "dot", symbol: "triangle-up" },
+  };
+  const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+  const MOST_ROWS = 60;
+  const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+
+  const byId = (id) => document.getElementById(id);
+  // Plotly reads tags and entities in texts: names come from files and are to be shown as they are.
+  const plain = (text) => String(text).replace(/[\p{Cc}\p{Cf}]/gu, " ")
+    .replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const data = (id) => JSON.parse(byId(id).textContent);
+
+  function theme() {
+    const style = getComputedStyle(document.documentElement);
+    const value = (name) => style.getPropertyValue(`--${name}`).trim();
+    return {
+      ink: value("ink"), muted: value("muted"), grid: value("grid"), surface: value("surface"),
+      colours: [0, 1, 2, 3, 4, 5].map((i) => value(`c${i}`)), font: value("sans"),
+    };
+  }
+
+  const axis = (look, title, more = {}) => ({
+    title: { text: title, standoff: 8 }, gridcolor: look.grid, linecolor: look.muted, zeroline: false, automargin: true,
+    ticks: "outside", tickcolor: look.muted, ...more,
+  });
+  const layout = (look, more) => ({
+    paper_bgcolor: look.surface, plot_bgcolor: look.surface, font: { family: look.font, color: look.ink, size: 13 },
+    margin: { l: 60, r: 20, t: 24, b: 50 }, hoverlabel: { align: "left" }, ...more,
+  });
+
+  // ---- clean against robust ----------------------------------------------------------------------------------------
+
+  function points(table) {
+    const columns = Object.fromEntries([...table.tHead.rows[0].cells].map((header, i) => [header.dataset.key, i]));
+    // As the page has it: `53.06†`, and beneath it `47.9–58.2` or `± 0.31, 3 seeds`.
+    const number = (cell) => {
+      const beneath = cell.querySelector("small"), said = beneath ? beneath.textContent : "";
+      const interval = /^([\d.]+)–([\d.]+)$/.exec(said), spread = /^± ([\d.]+)/.exec(said);
+      return {
+        value: parseFloat(cell.firstChild.textContent),
+        interval: interval ? interval.slice(1).map(Number) : null,
+        spread: spread ? Number(spread[1]) : null,
+      };
+    };
+    return [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => ({
+      name: row.cells[columns.defense].textContent,
+      about: ["dataset", "student", "attack", "seeds"].map((key) => row.cells[columns[key]].textContent).join(", "),
+      clean: number(row.cells[columns.clean]),
+      robust: number(row.cells[columns.robust]),
+    })).filter((point) => !Number.isNaN(point.clean.value + point.robust.value));
+  }
+
+  function bars({ value, interval, spread }) {
+    const [low, high] = interval || [value - (spread || 0), value + (spread || 0)];
+    return { type: "data", symmetric: false, array: [high - value], arrayminus: [value - low], thickness: 1, width: 3 };
+  }
+
+  const said = ({ value, interval, spread }) => `${value.toFixed(2)} %${interval
+    ? ` [${interval.map((bound) => bound.toFixed(1)).join(", ")}]` : spread === null ? "" : ` ± ${spread.toFixed(2)}`}`;
+
+  function trace(point, place, look) {
+    return {
+      type: "scatter", mode: "markers", name: plain(point.name), x: [point.clean.value], y: [point.robust.value],
+      error_x: bars(point.clean), error_y: bars(point.robust),
+      marker: { size: 10, color: look.colours[place % look.colours.length], symbol: SYMBOLS[place % SYMBOLS.length] },
+      hovertemplate: "%{text}<extra></extra>",
+      text: [`<b>${plain(point.name)}</b><br>${plain(point.about)}<br>clean ${said(point.clean)}<br>robust ${said(point.robust)}`],
+    };
+  }
+
+  // The part of an axis that is drawn at first: an undefended network far below would leave no room to see the rest.
+  function inside(shown) {
+    const sorted = shown.map((point) => point.robust.value).sort((a, b) => a - b);
+    const middle = sorted[Math.floor(sorted.length / 2)];
+    const near = shown.filter((point) => point.robust.value >= middle / 2);
+    return near.length > 1 ? near : shown;
+  }
+
+  function range(numbers) {
+    const ends = numbers.map(({ value, interval, spread }) => interval || [value - (spread || 0), value + (spread || 0)]);
+    const low = Math.min(...ends.map((end) => end[0])), high = Math.max(...ends.map((end) => end[1]));
+    const room = 0.05 * (high - low) + 0.5;
+    return [low - room, high + room];
+  }
+
+  function equalWeighted(x, y, look) {
+    const lowest = (x[0] + y[0]) / 2, highest = (x[1] + y[1]) / 2;
+    const step = [1, 2, 5, 10, 20].find((length) => (highest - lowest) / length <= 6);
+    const lines = [], names = [];
+    for (let w = Math.ceil(lowest / step) * step; w <= highest; w += step) {
+      lines.push({ type: "line", layer: "below", x0: x[0] - 100, y0: 2 * w - x[0] + 100, x1: x[1] + 100, y1: 2 * w - x[1] - 100,
+        line: { color: look.muted, width: 1, dash: "dash" }, opacity: 0.45 });
+      const top = 2 * w - y[1] > x[0];
+      const at = top ? [2 * w - y[1], y[1]] : [x[0], 2 * w - x[0]];
+      if (at[0] < x[1] - 0.1 * (x[1] - x[0]) && at[1] > y[0] + 0.05 * (y[1] - y[0])) {
+        names.push({ x: at[0], y: at[1], text: `W-R ${w}`, showarrow: false, xanchor: "left", yanchor: "top",
+          font: { size: 11, color: look.muted } });
+      }
+    }
+    return { shapes: lines, annotations: names };
+  }
+
+  function drawTradeoff() {
+    const div = byId("tradeoff"), note = byId("tradeoff-note"), look = theme();
+    const shown = points(byId("leaderboard"));
+    if (!shown.length || shown.length > MOST_ROWS) {
+      Plotly.purge(div);
+      note.textContent = shown.length
+        ? `${shown.length} rows are too many to tell apart. Filter the leaderboard to ${MOST_ROWS} or fewer.`
+        : "No row above has both a clean and a robust accuracy.";
+      return;
+    }
+    const names = [...new Set(shown.map((point) => point.name))];
+    const near = inside(shown);
+    const x = range(near.map((point) => point.clean)), y = range(near.map((point) => point.robust));
+    const narrow = div.clientWidth < 560;
+    Plotly.react(div, shown.map((point) => trace(point, names.indexOf(point.name), look)), layout(look, {
+      height: narrow ? 430 + 20 * Math.ceil(shown.length / 2) : 560,
+      xaxis: axis(look, "Clean accuracy (%)", { range: x }), yaxis: axis(look, "Robust accuracy (%)", { range: y }),
+      legend: narrow ? { orientation: "h", y: -0.2, maxheight: 1, entrywidth: 0.5, entrywidthmode: "fraction", font: { size: 11 } } : {},
+      showlegend: true, ...equalWeighted(x, y, look),
+    }), CONFIG);
+    const outside = shown.filter((point) => !near.includes(point));
+    note.textContent = outside.length
+      ? `Outside the frame (zoom out to see): ${outside.map((point) => `${point.name} (clean ${said(point.clean)}, robust ${said(point.robust)})`).join("; ")}.`
+      : "";
+  }
+
+  // ---- curves over the epochs --------------------------------------------------------------------------------------
+
+  function curves(run, look) {
+    const traces = [];
+    for (const [model, style] of Object.entries(MODELS)) {
+      const line = run.lines[model];
+      if (!line) continue;
+      for (const [kind, y, legend] of [["robust", "y", true], ["clean", "y2", false]]) {
+        traces.push({
+          type: "scatter", mode: line.epoch.length > 25 ? "lines" : "lines+markers", name: model, legendgroup: model,
+          showlegend: legend, x: line.epoch, y: line[kind], xaxis: "x", yaxis: y,
+          line: { color: look.colours[style.colour], dash: style.dash, width: 2 }, marker: { symbol: style.symbol, size: 6 },
+          hovertemplate: `epoch %{x}: %{y:.2f} %<extra>${model}, ${kind}</extra>`,
+        });
+      }
+    }
+    const terms = Object.entries(run.terms).sort(([a], [b]) => (b === "loss") - (a === "loss") || a.localeCompare(b));
+    terms.forEach(([name, [epochs, values]], i) => traces.push({
+      type: "scatter", mode: "lines", name: plain(name), x: epochs, y: values, xaxis: "x", yaxis: "y3", legend: "legend2",
+      line: { color: look.colours[i % look.colours.length], dash: DASHES[i % DASHES.length], width: 1.5 },
+      hovertemplate: `epoch %{x}: %{y:.4g}<extra>${plain(name)}</extra>`,
+    }));
+    return traces;
+  }
+
+  // From the lowest to the highest accuracy of the runs side by side, so that they are read on one scale.
+  function shared(runs, kind) {
+    const values = runs.flatMap((run) => Object.values(run.lines).flatMap((line) => line[kind])).filter((v) => v !== null);
+    return values.length ? [Math.min(...values) - 3, Math.max(...values) + 3] : [0, 100];
+  }
+
+  function drawRun(side, run, beside) {
+    const div = byId(`curves-${side}`), note = byId(`curves-${side}-note`), look = theme();
+    div.parentElement.hidden = !run;
+    if (!run) { Plotly.purge(div); return; }
+    const selected = run.selected === null ? [] : [{ type: "line", xref: "x", yref: "paper", x0: run.selected,
+      x1: run.selected, y0: 0, y1: 1, line: { color: look.muted, width: 1, dash: "dot" } }];
+    Plotly.react(div, curves(run, look), layout(look, {
+      height: 730, title: { text: plain(run.name), x: 0.02, xanchor: "left", font: { size: 15 } }, shapes: selected,
+      margin: { l: 62, r: 16, t: 80, b: 90 },
+      xaxis: axis(look, "Epoch", { anchor: "y3", rangemode: "tozero" }),
+      yaxis: axis(look, "Robust (%)", { domain: [0.7, 1], range: shared(beside, "robust") }),
+      yaxis2: axis(look, "Clean (%)", { domain: [0.36, 0.64], anchor: "x", range: shared(beside, "clean") }),
+      yaxis3: axis(look, "Loss terms", { domain: [0, 0.29], anchor: "x" }),
+      legend: { orientation: "h", y: 1.01, yanchor: "bottom" }, legend2: { orientation: "h", y: -0.1, yanchor: "top", font: { size: 11 } },
+    }), CONFIG);
+    note.textContent = `${run.about}. Looked at ${run.looked}.`
+      + (run.selected === null ? "" : ` Dotted: the selected epoch, ${run.selected}.`) + ` Run ${run.id}.`;
+    div.setAttribute("aria-label", `Accuracy and loss over the epochs of ${run.name}, ${run.about}`);
+  }
+
+  function setUpCurves() {
+    const runs = data("runs-data");
+    const draw = () => {
+      const chosen = ["left", "right"].map((side) => runs.find(({ id }) => id === byId("run-choice").elements[side].value));
+      const beside = chosen.filter((run) => run);
+      drawRun("left", chosen[0], beside);
+      drawRun("right", chosen[1], beside);
+    };
+    byId("run-choice").addEventListener("input", draw);
+    return draw;
+  }
+
+  // ---- classes -----------------------------------------------------------------------------------------------------
+
+  const KEYS = ["Dataset", "Student", "Attack", "Protocol", "Schedule", "Images"];
+
+  function classSelects(form, choices) {
+    return KEYS.map((name, i) => {
+      const label = document.createElement("label"), select = document.createElement("select");
+      select.name = name;
+      select.append(...[...new Set(choices.map(({ key }) => key[i]))].sort().map((value) => new Option(value)));
+      label.append(`${name} `, select);
+      label.hidden = select.options.length < 2;
+      form.append(label);
+      return select;
+    });
+  }
+
+  // The choice that has what was changed last, and of the rest as much as there is.
+  function nearest(choices, wanted, changed) {
+    const likeness = ({ key }) => key.reduce((sum, value, i) => sum + (value === wanted[i] ? (i === changed ? 100 : 1) : 0), 0);
+    return choices.reduce((best, choice) => (likeness(choice) > likeness(best) ? choice : best));
+  }
+
+  function heatmap(choice, intervals, look, wide) {
+    const { classes, networks, counts } = choice;
+    // With the samples of each class known, the data hold how many are right; else percentages.
+    const percent = networks.map(({ values }) => values.map((value, i) => (value === null || !counts ? value
+      : (counts[i] ? (100 * value) / counts[i] : null))));
+    const hover = networks.map(({ name, values }, row) => percent[row].map((accuracy, i) => {
+      const count = counts ? counts[i] : 0, bounds = count ? intervals[`${values[i]}/${count}`] : null;
+      return `<b>${plain(name)}</b><br>${plain(classes[i])}: ${accuracy === null ? "no samples" : `${accuracy.toFixed(1)} %`}`
+        + (bounds ? ` [${bounds[0]}, ${bounds[1]}]` : "") + (count ? `, n = ${count}` : "");
+    }));
+    return {
+      type: "heatmap", x: classes.map(plain), y: networks.map(({ name }) => plain(name)), text: hover,
+      z: percent, zmin: 0, zmax: 100, colorscale: "Cividis", xgap: 2, ygap: 2,
+      hovertemplate: "%{text}<extra></extra>", texttemplate: wide && classes.length <= 20 ? "%{z:.0f}" : "",
+      showscale: wide, colorbar: { title: { text: "%" }, thickness: 12, outlinewidth: 0, tickcolor: look.muted },
+    };
+  }
+
+  function setUpClasses() {
+    const { choices, intervals } = data("classes-data");
+    const form = byId("class-choice"), selects = classSelects(form, choices);
+    let choice = choices[0];
+    const draw = () => {
+      const div = byId("classes"), look = theme(), wide = div.clientWidth > 560;
+            const worst = { type: "scatter", mode: "markers", x: choice.networks.map(({ worst: i }) => plain(choice.classes[i])),
+        y: choice.networks.map(({ name }) => plain(name)), hoverinfo: "skip", showlegend: false,
+        marker: { symbol: "square-open", size: wide ? 26 : 12, color: "#ffffff", line: { width: 2 } } };
+      Plotly.react(div, [heatmap(choice, intervals, look, wide), worst], layout(look, {
+        height: 130 + 34 * Math.max(choice.networks.length, 4), margin: { l: wide ? 110 : 60, r: 10, t: 20, b: 60 },
+        xaxis: axis(look, "", { type: "category", showgrid: false, side: "bottom" }),
+        yaxis: axis(look, "", { type: "category", showgrid: false, range: [choice.networks.length - 0.5, -0.5],
+          tickvals: choice.networks.map(({ name }) => plain(name)),
+          ticktext: choice.networks.map(({ name }) => plain(wide || name.length < 15 ? name : `${name.slice(0, 13)}…`)) }),
+      }), CONFIG);
+      selects.forEach((select, i) => { select.value = choice.key[i]; });
+      byId("classes-note").textContent = `${choice.key.join(" · ")}. Framed: the worst class of each network.`
+        + (choice.left_out ? ` The most robust ${choice.networks.length} networks; ${choice.left_out} more are in the table below.` : "");
+    };
+    form.addEventListener("input", (event) => {
+      choice = nearest(choices, selects.map((select) => select.value), selects.indexOf(event.target));
+      draw();
+    });
+    return draw;
+  }
+
+  // ------------------------------------------------------------------------------------------------------------------
+
+  const draws = [];
+  if (byId("tradeoff")) {
+    draws.push(drawTradeoff);
+    let waiting = 0;
+    byId("leaderboard").addEventListener("rowschange", () => {
+      cancelAnimationFrame(waiting);
+      waiting = requestAnimationFrame(drawTradeoff);
+    });
+  }
+  if (byId("run-choice")) draws.push(setUpCurves());
+  if (byId("classes")) draws.push(setUpClasses());
+  const drawAll = () => draws.forEach((draw) => draw());
+  document.addEventListener("themechange", drawAll);
+  drawAll();
+})();

@@ -1,0 +1,153 @@
+"""Completion: what a shell offers for `bench`, by click's own classes and by a real bash; and how soon."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.shell_completion import BashComplete
+
+from bench.cli.main import COMMANDS, cli
+from bench.registry import names
+
+Bench = Callable[..., Any]
+
+
+def offered(*words: str) -> list[str]:
+    """What click's bash completion offers for a command line; the last word is the one that is typed."""
+    *before, incomplete = words
+    completion = BashComplete(cli, {}, "bench", "_BENCH_COMPLETE")
+    return [item.value for item in completion.get_completions(before, incomplete)]
+
+
+@pytest.fixture
+def crowd(tmp_path: Path) -> Path:
+    """A home with three runs, and a record of a run whose folder is elsewhere."""
+    for name in ("digits_sat_s0_1a", "digits_sat_s1_2b", "cifar10_ciard_s0_3c"):
+        folder = tmp_path / "results" / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").touch()
+    (tmp_path / "results" / "runs" / "no_run_at_all").mkdir()
+    (tmp_path / "results" / "records").mkdir()
+    (tmp_path / "results" / "records" / "digits_trades_s0_4d__whitebox-official-n360.json").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("run --method cia", ["ciard"]),
+        ("run --student resnet1", ["resnet18"]),
+        ("run --dataset dig", ["digits"]),
+        ("run --recipe ", ["demo", "official", "paper", "short"]),
+        ("run --logger tens", ["tensorboard"]),
+        ("profile --methods sat,", [name for name in sorted(names("methods")) if name != "sat"]),
+        ("profile --methods al", ["all"]),
+        ("profile --methods sat,al", []),
+        ("teacher train --recipe sh", ["short"]),
+        ("explain b-", ["b-mtard"]),
+        ("sweep tab", ["table7", "tables"]),
+        ("compare x y --attack pgd-s", ["pgd-sat"]),
+        ("list met", ["methods"]),
+        ("comp", ["compare", "completion"]),
+        ("run --prec", ["--precision"]),
+        ("no-such-command x", []),
+        ("run --method no-such", []),
+    ],
+)
+def test_names(line: str, found: list[str]) -> None:
+    values = offered(*line.split(" "))
+    if line.startswith("profile --methods sat,") and found:
+        found = [f"sat,{name}" for name in found]
+    assert values == found
+
+
+def test_patterns_are_no_names() -> None:
+    assert "digits-cnn" in offered("run", "--student", "")
+    assert not [name for name in offered("run", "--student", "") if "*" in name]
+
+
+def test_every_command_is_offered() -> None:
+    assert offered("") == list(COMMANDS)
+
+
+@pytest.mark.parametrize("where", ["before", "after", "environment"])
+def test_runs_are_those_of_the_home_that_the_line_names(
+    crowd: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ["--home", str(crowd)] if where == "before" else []
+    after = ["--home", str(crowd)] if where == "after" else []
+    if where == "environment":
+        monkeypatch.setenv("BENCH_HOME", str(crowd))
+    assert offered(*before, "eval", *after, "--run", "digits") == ["digits_sat_s0_1a", "digits_sat_s1_2b"]
+    assert offered(*before, "export", *after, "cif") == ["cifar10_ciard_s0_3c"]
+    # To compare, a run needs records and no folder.
+    assert offered(*before, "compare", *after, "") == ["digits_trades_s0_4d"]
+
+
+def test_a_home_that_is_none_offers_nothing() -> None:
+    assert offered("--home", "~nobody-of-this-name", "export", "") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_each_shell(bench: Bench, shell: str) -> None:
+    if shell == "bash" and shutil.which("bash") is None:
+        pytest.skip("there is no bash here")
+    result = bench("completion", shell)
+    assert result.code == 0, result
+    assert f"_BENCH_COMPLETE={shell}_complete" in result.out
+    assert "bench" in result.out
+
+
+def test_another_shell_is_a_mistake(bench: Bench) -> None:
+    assert "'bash', 'zsh', 'fish'" in bench("completion", "csh").mistake
+
+
+@pytest.fixture
+def on_path(tmp_path: Path) -> dict[str, str]:
+    """The environment of a shell that finds this `bench`, and says which modules each call imported."""
+    script = tmp_path / "bin" / "bench"
+    script.parent.mkdir()
+    script.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom bench.cli.main import main\n"
+        "try:\n    main()\nfinally:\n"
+        f"    open({str(tmp_path / 'modules')!r}, 'w').write('\\n'.join(sys.modules))\n"
+    )
+    script.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("BENCH_", "PYTHON"))}
+    return environment | {"PATH": f"{script.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [("bench run --method cia", {"ciard"}), ("bench --home HOME eval --run digits_sat_s1", {"digits_sat_s1_2b"})],
+)
+def test_a_real_bash_completes_without_pytorch(
+    on_path: dict[str, str], crowd: Path, tmp_path: Path, line: str, found: set[str]
+) -> None:
+    words = line.replace("HOME", str(crowd)).split()
+    script = (
+        'eval "$(bench completion bash)"\n'
+        f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; COMP_LINE='{' '.join(words)}'\n"
+        "_bench_completion bench\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    shell = subprocess.run(["bash", "-c", script], env=on_path, capture_output=True, text=True, timeout=60)
+    assert shell.stderr == ""
+    assert set(shell.stdout.split()) == found
+    modules = set((tmp_path / "modules").read_text().split())
+    assert "bench.cli.completing" in modules
+    assert not {"torch", "numpy", "pandas", "rich.console"} & modules
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+def test_bash_calls_the_function_that_the_test_calls(bench: Bench) -> None:
+    assert re.search(r"complete .*-F _bench_completion bench", bench("completion", "bash").out)

@@ -1,0 +1,282 @@
+"""What a report holds: every number from the records, every table in three formats, the same every time."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import sanity
+from bench.errors import BenchError
+from bench.home import Home
+from bench.profiles import Profile, write_profile
+from bench.records import Record, read_records
+from bench.report import checks, classes, leaderboard, site, training
+from bench.report.examples import MOST_RUNS, gallery
+from bench.runs import RunFolder
+from bench.statistics import wilson_interval
+
+from .homes import DEMO, keep, make_run, session_of
+
+PROFILE = Profile(
+    method="sat",
+    variant="official",
+    student="resnet18",
+    teachers={},
+    dataset="cifar10",
+    train_images=50_000,
+    image_shape=(3, 32, 32),
+    classes=10,
+    batch_size=128,
+    recipe="official",
+    epochs=300,
+    precision="32",
+    device="GPU A",
+    device_type="cuda",
+    threads=1,
+    steps=5,
+    seconds_per_step=0.25,
+    seconds_spread=0.01,
+    flops_per_image=1e10,
+    shares={"attack": 0.8, "teachers": 0.0, "update": 0.2},
+    peak_memory=10**9,
+    peak_flops=1e13,
+    environment={},
+    created="2026-01-01T00:00:00+00:00",
+)
+Maker = Callable[..., Record]
+
+
+def test_every_demo_result_is_in_the_leaderboard() -> None:
+    records = {record.id: record for record in read_records(DEMO)}
+    found = leaderboard.entries(list(records.values()))
+    expected = {
+        (record.id, attack)
+        for record in records.values()
+        for attack in record.results
+        if attack != "clean" and record.subject.kind == "student"
+    }
+    assert {(entry.robust.records[0], entry.attack) for entry in found} == expected
+    for entry in found:
+        record = records[entry.robust.records[0]]
+        result, clean = record.results[entry.attack], record.results["clean"]
+        assert entry.robust.value == pytest.approx(100 * result.accuracy)
+        assert entry.robust.interval == pytest.approx([100 * bound for bound in result.interval])
+        assert entry.clean.value == pytest.approx(100 * clean.accuracy)
+        assert entry.weighted.value == pytest.approx(50 * (result.accuracy + clean.accuracy))
+        assert entry.group.n == record.data.n
+    teachers = leaderboard.entries(list(records.values()), "teacher")
+    assert {entry.label for entry in teachers} == {"Clean teacher (digits-teacher)", "Robust teacher (digits-teacher)"}
+
+
+def test_seeds_are_shown_as_their_mean_and_each_by_itself(make_record: Maker) -> None:
+    three = [make_record({"clean": 80, "fgsm": right}, seed=seed) for seed, right in enumerate((50, 60, 70))]
+    alone = make_record({"clean": 80, "fgsm": 55}, method="trades")
+    found = leaderboard.entries([*three, alone])
+    assert [(entry.label, entry.view, entry.seed_text, entry.robust.text) for entry in found] == [
+        ("SAT", "network", "2", "70.00"),
+        ("SAT", "mean", "0–2", "60.00 ± 10.00 (3)"),
+        ("SAT", "network", "1", "60.00"),
+        ("TRADES", "both", "0", "55.00"),
+        ("SAT", "network", "0", "50.00"),
+    ]
+    assert found[0].robust.interval == pytest.approx([100 * bound for bound in wilson_interval(70, 100)])
+    assert found[1].robust.interval is None
+    assert found[1].robust.mark == "best"
+    assert found[0].robust.mark == ""
+
+
+def test_all_test_images_come_before_a_part_of_them(make_record: Maker) -> None:
+    part = make_record({"clean": 90, "autoattack": 80}, n=100, total=200)
+    whole = make_record({"clean": 90, "fgsm": 80}, n=200, total=200)
+    assert [entry.samples for entry in leaderboard.entries([part, whole])] == ["200", "100 of 200"]
+
+
+def test_classes_are_those_of_the_outcomes(make_record: Maker) -> None:
+    labels = np.arange(100) % 10
+    right = (labels != 3) & (np.arange(100) < 80)
+    record = make_record({"clean": 90, "fgsm": right}, labels=labels)
+    unknown = make_record({"clean": 90, "fgsm": 50}, method="trades")  # of an earlier version: no accuracies of classes
+    found = classes.class_accuracies(leaderboard.entries([record, unknown]), {r.id: r for r in (record, unknown)})
+    assert [(one.entry.label, one.attack_label) for one in found] == [("SAT", "FGSM"), ("SAT", classes.CLEAN)]
+    assert (found[0].worst, found[0].accuracies[3], found[0].interval(3)) == (3, 0.0, wilson_interval(0, 10))
+    names = {"cifar10": ["cat", "dog", "owl", "eel", *"456789"]}
+    (row,) = classes.worst_table(found, names).rows
+    assert row[-4:] == ("eel", "0.00", "0.0 to 27.8", "10")
+    drawn = classes.chart(found, names)
+    assert drawn["choices"][0]["networks"][0]["values"] == [8, 8, 8, 0, 8, 8, 8, 8, 8, 8]
+    low, high = wilson_interval(8, 10)
+    assert drawn["intervals"]["8/10"] == (round(100 * low, 1), round(100 * high, 1))
+
+
+def test_curves_are_those_of_the_log_and_longer_ones_are_thinned(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    pair = [make_run(home, "mtard").id, make_run(home, "ciard").id]
+    long = make_run(home, "rslad")
+    for epoch in range(4, 254):
+        accuracy = {"student": {"clean": epoch / 1000, "robust": 0.0}}
+        long.append_metrics({"kind": "epoch", "epoch": epoch, "step": 10, "terms": {}, "accuracy": accuracy})
+    runs = training.runs_of(home, None)
+    assert training.figure_3(home, runs) == pair
+    drawn = {run["id"]: run for run in training.chart(runs)}
+    student = drawn[pair[0]]["lines"]["student"]
+    assert student == {"epoch": [1, 2, 3], "clean": [10, 20, 30], "robust": [5, 10, 15]}
+    assert drawn[pair[0]]["terms"]["loss"] == [(1, 2, 3), (1, 0.5, 0.33333)]
+    assert drawn[pair[0]]["terms"]["endless"] == [(1, 2, 3), (None, None, None)]
+    epochs = drawn[long.id]["lines"]["student"]["epoch"]
+    assert (epochs[0], epochs[-1]) == (1, 253)
+    assert len(epochs) <= training.MOST_POINTS + 1
+
+
+def test_a_damaged_log_is_a_mistake_with_a_remedy(tmp_path: Path) -> None:
+    folder = make_run(Home(tmp_path), "mtard")
+    folder.append_metrics({"kind": "epoch", "epoch": 4, "step": 1, "accuracy": {"student": "good"}})
+    with pytest.raises(BenchError, match=r"metrics.jsonl has no accuracies in its line of epoch 4\.\nRestore"):
+        site.write_report(session_of(Home(tmp_path)), tmp_path / "out")
+
+
+def test_every_flag_that_a_check_can_raise_is_explained(make_record: Maker) -> None:
+    right = {"clean": 95, "fgsm": 10, "pgd-sat": 60, "pgd-trades": 20, "autoattack": 90, "transfer:pgd-sat": 5}
+    results = dict(make_record(right).results)
+    components = {"clean": 0.9, "apgd-ce": 0.8, "square": 0.5}
+    results["autoattack"] = results["autoattack"].model_copy(update={"components": components})
+    all_right, none = np.ones(64, bool), np.zeros(64, bool)
+    stuck = {"reference": none, "longer": all_right, "square": none, "noise": none, "vanished": all_right}
+    stuck |= {"clean": all_right, "again": none, "eps=0.5": none, "eps=1.0": all_right}
+    weak = {**dict.fromkeys(stuck, all_right), "noise": none, "square": none}
+    flags = [flag for probes in (stuck, weak) for flag in sanity.flags(results, 100, probes)]
+    found = [checks.explained(flag) for flag in flags]
+    assert None not in found, flags
+    assert {check.key for check in found if check} == {check.key for check in checks.CHECKS}
+    assert checks.explained("something of a plug-in's") is None
+
+
+def test_examples_are_what_the_record_says(demo_report: Path) -> None:
+    home = Home(demo_report.parent)
+    runs = training.runs_of(home, None)
+    found = gallery(session_of(home), runs, list(read_records(home.records)), 20)
+    (shown,) = found.shown
+    assert (shown.label, len(shown.examples)) == ("Natural", 20)
+    assert all(example.as_recorded for example in shown.examples)
+    (record,) = [r for r in read_records(home.records) if r.suite == "pgd-sat"]
+    assert sum(example.after.right for example in shown.examples) == record.results["pgd-sat"].correct
+    assert sum(example.before.right for example in shown.examples) == record.results["clean"].correct
+    assert found.classes == {"digits": tuple("0123456789")}
+    again = gallery(session_of(home), runs, list(read_records(home.records)), 20)
+    assert again == found
+
+
+def test_examples_say_what_is_not_at_hand(demo_report: Path, tmp_path: Path) -> None:
+    home = Home(demo_report.parent)
+    records, runs = list(read_records(home.records)), training.runs_of(home, None)
+    missing = dict(gallery(session_of(home), runs, records, 2).missing)
+    assert len(missing) > MOST_RUNS
+    assert set(missing.values()) == {"its run folder is not here, so there are no weights"}
+    (trained,) = [(folder, config) for folder, config in runs if folder.best.exists()]
+    moved = RunFolder(tmp_path / trained[0].id)
+    assert gallery(session_of(home), [(moved, trained[1])], records, 2).shown == []
+    other = trained[1].model_copy(update={"data": trained[1].data.model_copy(update={"spec": "cifar10"})})
+    reasons = dict(gallery(session_of(home), [(trained[0], other)], records, 2).missing)
+    assert "the images of cifar10 are not here" in reasons.values()
+
+
+def test_every_page_and_every_table_in_three_formats(demo_report: Path) -> None:
+    for page in site.PAGES:
+        html = (demo_report / f"{page}.html").read_text(encoding="utf-8")
+        assert html.startswith("<!DOCTYPE html>")
+        for address in re.findall(r'(?:src|href)="([^"]*)"', html):
+            path = address.partition("#")[0]
+            assert path.startswith("data:") or not path or (demo_report / path).is_file(), address
+        for name in re.findall(r'href="tables/([^"]+)\.csv"', html):
+            assert {(demo_report / "tables" / f"{name}.{suffix}").is_file() for suffix in site.FORMATS} == {True}
+    lines = []
+    for name in ("leaderboard", "teachers"):
+        with (demo_report / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+            lines += csv.DictReader(stream)
+    html = (demo_report / "index.html").read_text(encoding="utf-8")
+    assert len(lines) == html.count("<tr data-view=")
+    shown = next(line for line in lines if line["Defense"] == "TRADES" and line["Attack"] == "PGD-SAT")
+    assert f"{shown['Robust %']}" in html
+
+
+def test_published_numbers_are_on_their_page_alone(demo_report: Path) -> None:
+    published = "59.10"  # CIARD under FGSM in the paper's Table 1
+    assert published in (demo_report / "paper.html").read_text(encoding="utf-8")
+    cell = re.search(rf'<td class="([^"]*)">[^/]*{published}', (demo_report / "paper.html").read_text(encoding="utf-8"))
+    assert cell is not None
+    assert "paper" in cell[1].split()
+    for page in set(site.PAGES) - {"paper"}:
+        html = (demo_report / f"{page}.html").read_text(encoding="utf-8")
+        assert 'class="num paper' not in html
+        assert published not in html
+
+
+def test_the_same_home_gives_the_same_report(tmp_path: Path, make_record: Maker) -> None:
+    home = Home(tmp_path)
+    make_run(home, "ciard")
+    for method in ("sat", "trades"):
+        keep(home, make_record(method=method))
+    first, second = (site.write_report(session_of(home), tmp_path / name).parent for name in ("a", "b"))
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(second) for path in second.rglob("*") if path.is_file())
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
+
+
+def test_the_command(tmp_path: Path, make_record: Maker) -> None:
+    home = Home(tmp_path / "home")
+    for dataset in ("cifar10", "cifar100"):
+        keep(home, make_record(dataset=dataset))
+
+    command = [sys.executable, "-m", "bench", "--home", str(home.root), "report", "--datasets", "cifar100"]
+    written = subprocess.run([*command, "--examples", "0"], capture_output=True, text=True, timeout=120)
+    assert (written.returncode, written.stderr) == (0, "")
+    page = Path(written.stdout.strip())
+    assert page == home.root / "results" / "report" / "index.html"
+    html = page.read_text(encoding="utf-8")
+    assert "<td>cifar100</td>" in html
+    assert "<td>cifar10</td>" not in html
+    with pytest.raises(BenchError, match="Did you mean 'cifar100'"):
+        site.write_report(session_of(home), tmp_path / "out", ["cifar1000"])
+
+
+def test_costs_are_those_of_records_and_profiles(tmp_path: Path, make_record: Maker) -> None:
+    home = Home(tmp_path)
+    keep(home, make_record(overrides={"beta": 2}, hours=1.5, device="GPU A"))
+    write_profile(home, PROFILE)
+    write_profile(home, PROFILE.model_copy(update={"method": "trades", "off": ("folding",)}))
+    out = site.write_report(session_of(home), tmp_path / "out").parent
+    html = (out / "costs.html").read_text(encoding="utf-8")
+    assert re.search(r'<th scope="row">SAT \(beta=2\)</th>(<td>[^<]*</td>)+<td>GPU A</td><td>0</td><td>1.50</td>', html)
+    assert '<th scope="row">SAT (official)</th>' in html
+    assert "TRADES" not in html  # without a speed-up: no cost of the method's
+    assert "SAT (official)" in (out / "tables" / "costs.csv").read_text(encoding="utf-8")
+
+
+def test_without_plotly_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    with pytest.raises(BenchError, match=r"need Plotly, which is not installed\.\nInstall it: pip install"):
+        site.write_report(session_of(Home(tmp_path)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_home_has_a_report_that_says_what_to_do(tmp_path: Path) -> None:
+    page = site.write_report(session_of(Home(tmp_path)), tmp_path / "out", examples=2)
+    assert "Train and attack one first" in page.read_text(encoding="utf-8")
+    assert "bench run" in (page.parent / "training.html").read_text(encoding="utf-8")
+
+
+def test_data_in_a_page_cannot_end_its_element(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    make_run(home, "ciard", label="</script><script>hacked()</script>\u2028")
+    html = site.write_report(session_of(home), tmp_path / "out").with_name("training.html").read_text(encoding="utf-8")
+    assert "hacked()</script>" not in html
+    (text,) = re.findall(r'<script type="application/json" id="runs-data">(.*?)</script>', html, re.DOTALL)
+    assert json.loads(text)[0]["name"] == "</script><script>hacked()</script>\u2028"
+    assert "\u2028" not in html
