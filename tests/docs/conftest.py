@@ -26,6 +26,7 @@ description: One student of a few digits.
 runs:
   - {methods: [sat], students: [digits-cnn], datasets: [digits], recipes: [demo], epochs: 1, limit_train: 60}
 """
+PROGRAMS = {"torchrun": ("-m", "torch.distributed.run"), "pip": ("-m", "pip"), "python": ()}
 INERT = {"text", "toml", "yaml", "{toctree}", "{eval-rst}"}
 
 _FENCE = re.compile(
@@ -100,7 +101,7 @@ def reader(trained: Path, tmp_path: Path) -> Path:
     with zipfile.ZipFile(folder / "colleague.zip", "w") as archive:
         archive.write(theirs, theirs.name)
     theirs.unlink()
-    for name, kind in (("my.pt", "digits-cnn_sat"), ("robust.pt", "digits-teacher")):
+    for name, kind in (("my.pt", "digits-cnn_sat"), ("robust.pt", "robust-teacher")):
         weights = next((folder / "results" / "runs").glob(f"*{kind}*/best.safetensors"))
         torch.save(load_file(weights), folder / name)
     (folder / "small.yaml").write_text(SWEEP, encoding="utf-8")
@@ -116,39 +117,40 @@ def follow(
 ) -> Follow:
     """follow(page, folder): does in a folder what a page shows, in its order; what its commands came to.
 
-    Once a page has installed a package (into `site`), all that follows runs in processes that find it there.
+    Once a page has installed a package (into `installed`), all that follows runs in processes that find it there.
     """
 
     def run(words: Command, folder: Path) -> Any:
-        site = folder / "site"
-        if words[0] == "bench":
-            return process(*words[1:], path=site, cwd=folder, module=True) if site.exists() else bench(*words[1:])
-        programs = {"torchrun": ("-m", "torch.distributed.run"), "pip": ("-m", "pip"), "python": ()}
-        assert words[0] in programs, f"no way to run {words[0]}: add the command to commands.yaml"
-        return _python(*programs[words[0]], *words[1:], folder=folder)
+        installed = folder / "installed"
+        if words[0] != "bench":
+            assert words[0] in PROGRAMS, f"no way to run {words[0]}: add {shlex.join(words)} to commands.yaml"
+            return _python(*PROGRAMS[words[0]], *words[1:], folder=folder)
+        if installed.exists():
+            return process(*words[1:], path=installed, cwd=folder, module=True)
+        return bench(*words[1:])
 
-    def perform(page: Path, folder: Path) -> Iterator[Done]:
-        names: dict[str, Any] = {}
-        for block in blocks(page):
-            if block.file is not None:
-                _write(block, folder)
-            elif block.language == "python" and (folder / "site").exists():
-                yield Done(("python",), *_python("-c", block.text, folder=folder))
-            elif block.language == "python":
-                exec(compile(block.text, str(page), "exec"), names)
-            else:
-                assert block.commands or block.language in INERT, f"a block of {block.language!r} is nothing known"
-            for command in block.commands if block.file is None else ():
+    def perform(block: Block, folder: Path, names: dict[str, Any]) -> Iterator[Done]:
+        if block.file is not None:
+            _write(block, folder)
+        elif block.language == "python" and (folder / "installed").exists():
+            yield Done(("python",), *_python("-c", block.text, folder=folder))
+        elif block.language == "python":
+            exec(compile(block.text, "a page", "exec"), names)
+        else:
+            assert block.commands or block.language in INERT, f"a block of {block.language!r} is nothing known"
+            for command in block.commands:
                 if command not in instead.not_run:
                     result = run(instead.small.get(command, command), folder)
                     yield Done(command, result.code, result.out, result.err)
 
     def follow(page: Path, folder: Path) -> list[Done]:
         monkeypatch.chdir(folder)
+        names: dict[str, Any] = {}
         done = []
-        for each in perform(page, folder):
-            assert each.code == 0, f"{page.name}: {shlex.join(each.command)}\n{each.out}{each.err}"
-            done.append(each)
+        for block in blocks(page):
+            for each in perform(block, folder, names):
+                assert each.code == 0, f"{page.name}: {shlex.join(each.command)}\n{each.out}{each.err}"
+                done.append(each)
         return done
 
     return follow
@@ -161,8 +163,8 @@ class _Result(NamedTuple):
 
 
 def _python(*arguments: str, folder: Path) -> _Result:
-    """Python in a process of its own, where what `site` holds is installed."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "site")}
+    """Python in a process of its own, which finds a package that the page has installed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "installed")}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
     )
