@@ -127,7 +127,12 @@ def table(records: Iterable[Record]) -> PlainTable:
     headers = ("Defense", "Subject", "Student", "Dataset", "Suite", "Protocol", "n", "Seed", "Failed check")
     rows = tuple(
         (
-            *(defense_label(record.subject), record.subject.kind, record.subject.model, record.data.name),
+            *(
+                defense_label(record.subject.label, record.subject.overrides),
+                record.subject.kind,
+                record.subject.model,
+                record.data.name,
+            ),
             *(record.suite, record.conduct, str(record.data.n)),
             DASH if record.subject.seed is None else str(record.subject.seed),
             flag,

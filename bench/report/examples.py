@@ -96,7 +96,7 @@ def gallery(
         return found
     for run_id in _one_seed_each(by_run):
         record = by_run[run_id]
-        name = f"{defense_label(record.subject)}, {run_id}"
+        name = f"{defense_label(record.subject.label, record.subject.overrides)}, {run_id}"
         try:
             if len(found.shown) == MOST_RUNS:
                 raise _NotAtHand(f"only the first {MOST_RUNS} are shown")
@@ -155,7 +155,7 @@ def _shown(
     network = network.to(session.device)
     x_adv = evaluator.crafted(network, dataset, attack, min(n, record.data.n))
     return Shown(
-        label=defense_label(record.subject),
+        label=defense_label(record.subject.label, record.subject.overrides),
         about=f"{config.student} on {dataset.name}, {config.setting}, seed {config.seed}",
         attack=f"{attack_label(attack, attack_labels())}, {record.protocol} protocol, eps = {eps_text(dataset.eps)}",
         magnified=1 / (2 * dataset.eps),

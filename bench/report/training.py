@@ -98,8 +98,7 @@ def _number(value: Any) -> float | None:
 
 def _name(config: RunConfig) -> str:
     role = f" ({config.role} teacher)" if config.role else ""
-    overrides = ", ".join(f"{key}={value}" for key, value in config.overrides.items())
-    return config.label + role + (f" ({overrides})" if overrides else "")
+    return defense_label(config.label, config.overrides) + role
 
 
 def table(runs: Sequence[tuple[RunFolder, RunConfig]]) -> PlainTable:
@@ -122,8 +121,8 @@ def costs(records: Iterable[Record]) -> PlainTable:
     headers = ("Defense", "Student", "Dataset", "Schedule", "Device", "Seed", "Hours")
     notes = ("Hours: all sittings together, without the teachers' training. Different devices do not compare.",)
     rows = {
-        (record.data.name, record.subject.model, defense_label(record.subject), record.subject.checkpoint): (
-            *(defense_label(subject), subject.model, record.data.name, subject.setting),
+        (record.data.name, subject.model, subject.label, subject.checkpoint): (
+            *(defense_label(subject.label, subject.overrides), subject.model, record.data.name, subject.setting),
             subject.training.device,
             DASH if subject.seed is None else str(subject.seed),
             Cell(value=subject.training.seconds / 3600, unit="h").text,

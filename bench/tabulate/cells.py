@@ -143,7 +143,7 @@ def _place(subject: Subject, spec: TableSpec) -> tuple[int, str] | None:
     known = {row.method for row in spec.rows} if subject.kind == "student" else set()
     if subject.kind == "teacher" or (spec.further_rows == "variants" and subject.method not in known):
         return None
-    return len(spec.rows), defense_label(subject)
+    return len(spec.rows), defense_label(subject.label, subject.overrides)
 
 
 def _identity(subject: Subject) -> str:
@@ -152,13 +152,12 @@ def _identity(subject: Subject) -> str:
     return _to_json([subject.kind, subject.role, subject.method, own])
 
 
-def defense_label(subject: Subject) -> str:
+def defense_label(label: str, overrides: Mapping[str, Any]) -> str:
     """A defense's name with what was set otherwise than its recipe does: `CIARD (push=false)`."""
     settings = (
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
-        for name, value in sorted(subject.overrides.items())
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in sorted(overrides.items())
     )
-    return subject.label + (f" ({', '.join(settings)})" if subject.overrides else "")
+    return label + (f" ({', '.join(settings)})" if overrides else "")
 
 
 def _cost(subject: Subject) -> dict[str, Any]:

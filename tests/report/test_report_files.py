@@ -137,7 +137,7 @@ def test_curves_are_those_of_the_log_and_longer_ones_are_thinned(tmp_path: Path)
     assert thinned["epoch"] == [*range(1, 253, 3), 253]
     assert thinned["values"]["student, clean"][-1] == 25.3
     assert thinned["values"]["clean teacher, clean"][:3] == [90, None, None]
-    many = [*runs, *[(long, long.config())] * 300]
+    many = [*runs, *[(long, long.config())] * 200]
     shares = {run["id"]: len(run["accuracies"]["epoch"]) for run in training.chart(many)}
     assert shares[long.id] == pytest.approx(training.ALL_POINTS / len(many), abs=2)
     assert len(training.chart(many, [long.id])[-1]["accuracies"]["epoch"]) == len(thinned["epoch"])
