@@ -24,7 +24,8 @@ $(INSTALLED): setup.cfg pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'
 	touch $@
 
-# Renders the tables of docs/demo anew from its records, and the README's picture of Table 3 (needs a TeX and poppler).
+# Renders the tables of docs/demo anew from its records, the README's picture of Table 3 (needs a TeX and poppler) and the
+# picture in docs/report.md (needs chromium).
 # The records themselves: BENCH_HOME=docs/demo make demo.
 picture: $(INSTALLED)
 	$(BIN)/bench --home docs/demo tables --datasets digits
@@ -32,6 +33,9 @@ picture: $(INSTALLED)
 	cd docs/demo/results/tables && \
 		pdflatex -interaction=batchmode -output-directory $(abspath $(VENV))/tex tables.tex > /dev/null
 	pdftoppm -r 110 -x 50 -y 70 -W 810 -H 720 -f 2 -l 2 -singlefile -png $(VENV)/tex/tables.pdf docs/demo/table3
+	$(BIN)/bench --home docs/demo report --out $(VENV)/report --examples 0
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,2150 --virtual-time-budget=9000 \
+		--screenshot=docs/demo/report.png file://$(abspath $(VENV))/report/index.html
 
 # Pins what resolves today (run `make test` in a new .venv before committing the result).
 lock:

@@ -44,10 +44,11 @@ class Logger:
     """Base of all loggers. Whatever a method raises is said once, and the logger is left out of the sitting.
 
     Class attributes:
-        needs: packages that it imports, and only when `begin` is called.
+        needs: packages that it imports, and only when `begin` is called. install: what installs them.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    install: ClassVar[str] = "Install it"
 
     def begin(self, run: LoggedRun) -> None:
         """Called before the first line of a sitting."""
@@ -73,7 +74,7 @@ def make(names: Sequence[str]) -> dict[str, Logger]:
         if missing:
             raise BenchError(
                 f"--logger {name} needs {' and '.join(missing)}, not installed.\n"
-                f"Install it (docs/monitoring.md says how), or train without --logger {name}."
+                f"{kind.install}, or train without --logger {name}."
             )
         found[name] = kind()
     return found

@@ -19,6 +19,7 @@ class MLflow(Logger):
     """A run in MLflow's tracking store."""
 
     needs: ClassVar[tuple[str, ...]] = ("mlflow",)
+    install: ClassVar[str] = "Install it beside: pip install mlflow (docs/monitoring.md)"
 
     def begin(self, run: LoggedRun) -> None:
         # A server that is away must not hold up the training for the hour that MLflow's own defaults come to.

@@ -23,6 +23,7 @@ class TensorBoard(Logger):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("tensorboard",)
+    install: ClassVar[str] = "Install the extra: pip install 'ard-bench[tensorboard]'"
 
     def begin(self, run: LoggedRun) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter

@@ -17,6 +17,7 @@ class WandB(Logger):
     """A run at Weights & Biases, or files for `wandb sync` with WANDB_MODE=offline."""
 
     needs: ClassVar[tuple[str, ...]] = ("wandb",)
+    install: ClassVar[str] = "Install the extra: pip install 'ard-bench[wandb]'"
 
     def begin(self, run: LoggedRun) -> None:
         import wandb

@@ -17,7 +17,7 @@ Names = Mapping[str, Sequence[str]]
 
 
 CLEAN = "no attack"
-MOST_NETWORKS = 40
+MOST_NETWORKS = 30
 """Networks that a chart shows at once; more cannot be told apart."""
 
 
@@ -123,6 +123,7 @@ def worst_table(found: Iterable[ClassAccuracies], names: Names) -> PlainTable:
     notes = (
         "95 %: Wilson's interval for the class's own samples. As a minimum over classes the worst class is biased "
         "downward, the more the fewer samples a class has; the interval does not correct for that.",
+        "Of equally low classes the first is named.",
     )
     return PlainTable(
         "Worst classes",

@@ -48,7 +48,7 @@ PAGES = {
 """Each page's file, without suffix, and its name in the menu."""
 ASSETS = ("report.css", "theme.js", "tables.js", "charts.js")
 FORMATS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
-MOST_PRINTED = 500
+MOST_PRINTED = 250
 """Rows of a table in Markdown and LaTeX, which are for print; CSV has all."""
 
 
@@ -151,7 +151,7 @@ def _classes(found: list[leaderboard.Entry], contents: Contents, names: dict[str
 def _training(contents: Contents) -> dict[str, Any]:
     table = training.table(contents.runs)
     pair = training.figure_3(contents.home, contents.runs)
-    return {"runs": training.chart(contents.runs), "pair": pair, "table": table, "downloads": {"runs": [table]}}
+    return {"runs": training.chart(contents.runs, pair), "pair": pair, "table": table, "downloads": {"runs": [table]}}
 
 
 def _costs(contents: Contents) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.config import RunConfig
@@ -16,8 +16,10 @@ from bench.tabulate.cells import defense_label
 from bench.tabulate.plain import PlainTable
 from bench.tabulate.table import DASH, Cell
 
-MOST_POINTS = 100
+MOST_POINTS, LEAST_POINTS = 100, 8
 """Epochs of a run that are drawn; of longer runs each k-th and the last."""
+ALL_POINTS = 2000
+"""Epochs of all runs together, so that the page stays small."""
 
 
 def runs_of(home: Home, datasets: Sequence[str] | None) -> list[tuple[RunFolder, RunConfig]]:
@@ -36,10 +38,18 @@ def figure_3(home: Home, runs: Sequence[tuple[RunFolder, RunConfig]]) -> list[st
     return pair if known.issuperset(pair) else []
 
 
-def chart(runs: Sequence[tuple[RunFolder, RunConfig]]) -> list[dict[str, Any]]:
-    """What the page's charts draw: for each run that has been looked at, accuracies in per cent and loss terms."""
-    found = ({**_facts(folder, config), **_series(folder, config)} for folder, config in runs)
-    return [run for run in found if run["lines"] or run["terms"]]
+def chart(runs: Sequence[tuple[RunFolder, RunConfig]], whole: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What the page's charts draw: for each run that has been looked at, accuracies in per cent and loss terms.
+
+    Args:
+        runs: to draw. whole: ids of those that are drawn with as many epochs as one run may have.
+    """
+    each = max(LEAST_POINTS, min(MOST_POINTS, ALL_POINTS // max(len(runs), 1)))
+    found = (
+        _facts(folder, config) | _series(folder, config, MOST_POINTS if folder.id in whole else each)
+        for folder, config in runs
+    )
+    return [run for run in found if run["accuracies"]["epoch"] or run["terms"]["epoch"]]
 
 
 def _facts(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
@@ -53,33 +63,37 @@ def _facts(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _series(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
-    lines: dict[str, dict[str, list[Any]]] = {}
+def _series(folder: RunFolder, config: RunConfig, most: int) -> dict[str, Any]:
+    accuracies: dict[int, dict[str, float]] = {}
     for row in curves.rows(folder, config):
-        line = lines.setdefault(row["model"], {"epoch": [], "clean": [], "robust": []})
-        for name, values in line.items():
-            values.append(_number(row[name]))
-    terms: dict[str, list[list[Any]]] = {}
-    for logged in folder.metrics():
-        if logged["kind"] == "epoch" and isinstance(logged.get("terms"), dict):
-            for name, value in logged["terms"].items():
-                terms.setdefault(str(name), []).append([logged["epoch"], _number(value)])
-    return {
-        "lines": {model: {name: _thinned(values) for name, values in line.items()} for model, line in lines.items()},
-        "terms": {name: list(zip(*_thinned(points), strict=True)) for name, points in terms.items()},
+        named = {f"{row['model']}, {kind}": row[kind] for kind in ("clean", "robust")}
+        accuracies.setdefault(row["epoch"], {}).update(named)
+    terms = {
+        line["epoch"]: line["terms"]
+        for line in folder.metrics()
+        if line["kind"] == "epoch" and isinstance(line.get("terms"), dict)
     }
+    return {"accuracies": _columns(accuracies, most), "terms": _columns(terms, most)}
+
+
+def _columns(by_epoch: Mapping[int, Mapping[str, Any]], most: int) -> dict[str, Any]:
+    """`epoch`, and under `values` each name's number at each of those epochs; None where there is none.
+
+    `step` tells that only each so-manieth epoch of the log is there, and the last.
+    """
+    epochs = list(by_epoch)
+    step = max(1, -(-len(epochs) // most))
+    shown = [*epochs[:-1:step], *epochs[-1:]]
+    names = dict.fromkeys(name for epoch in shown for name in by_epoch[epoch])
+    values = {name: [_number(by_epoch[epoch].get(name)) for epoch in shown] for name in names}
+    return {"epoch": shown, "values": values, "step": step}
 
 
 def _number(value: Any) -> float | None:
-    """A number to five significant digits; None for what is none, as JSON has no infinity."""
+    """A number to four significant digits; None for what is none, as JSON has no infinity."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
-    return float(f"{value:.5g}")
-
-
-def _thinned(values: list[Any]) -> list[Any]:
-    step = -(-len(values) // MOST_POINTS)
-    return values if step <= 1 else [*values[:-1][::step], values[-1]]
+    return float(f"{value:.4g}")
 
 
 def _name(config: RunConfig) -> str:

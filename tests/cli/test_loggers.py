@@ -234,8 +234,9 @@ def test_an_unknown_logger_is_found_before_anything_is_trained(
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loggers, "find_spec", lambda name: None)
-    with pytest.raises(BenchError, match="needs tensorboard, not installed"):
+    with pytest.raises(BenchError, match="needs tensorboard, not installed") as error:
         loggers.make(["tensorboard"])
+    assert "pip install 'ard-bench[tensorboard]'" in str(error.value)
 
 
 def two_sittings(journal: Callable[..., Journal], name: str) -> None:

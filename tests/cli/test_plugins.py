@@ -197,6 +197,36 @@ def test_a_stranger_s_defense_is_explained_from_its_class(process: Bench, strang
     assert "| `eps` | float | 8/255 |" in process("explain", "corner-training", path=strangers).out
 
 
+def test_a_stranger_s_logger_hears_the_run(process: Bench, tmp_path: Path, runs: Find) -> None:
+    install(
+        tmp_path,
+        "strange-notes",
+        "[bench.loggers]\nnotes = strange_notes:Notes\nno-logger = strange_notes:print\n",
+        strange_notes="""
+        from bench.loggers import Logger
+
+
+        class Notes(Logger):
+            def begin(self, run):
+                self.file = run.folder / "notes.txt"
+
+            def log(self, values, step):
+                with self.file.open("a") as stream:
+                    stream.write(f"{step} {sorted(values)[0]}\\n")
+
+
+        print = print
+        """,
+    )
+    options = ("run", "--method", "natural", "--student", "digits-cnn", "--dataset", "digits", *SHORT)
+    result = process(*options, "--logger", "notes", path=tmp_path, home=tmp_path / "home")
+    assert result.code == 0, result
+    (run,) = runs(tmp_path / "home")
+    assert (run / "notes.txt").read_text() == "1 accuracy/student/clean\n"
+    refused = process(*options, "--logger", "no-logger", path=tmp_path, home=tmp_path / "home")
+    assert "is no bench.loggers.Logger class" in refused.mistake
+
+
 def test_a_broken_method_is_named_when_it_is_asked_for(process: Bench, strangers: Path, tmp_path: Path) -> None:
     result = process("run", "--method", "raises", "--student", "digits-cnn", path=strangers, home=tmp_path)
     assert "The method 'raises' of broken-things cannot be imported" in result.mistake

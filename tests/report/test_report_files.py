@@ -126,13 +126,21 @@ def test_curves_are_those_of_the_log_and_longer_ones_are_thinned(tmp_path: Path)
     runs = training.runs_of(home, None)
     assert training.figure_3(home, runs) == pair
     drawn = {run["id"]: run for run in training.chart(runs)}
-    student = drawn[pair[0]]["lines"]["student"]
-    assert student == {"epoch": [1, 2, 3], "clean": [10, 20, 30], "robust": [5, 10, 15]}
-    assert drawn[pair[0]]["terms"]["loss"] == [(1, 2, 3), (1, 0.5, 0.33333)]
-    assert drawn[pair[0]]["terms"]["endless"] == [(1, 2, 3), (None, None, None)]
-    epochs = drawn[long.id]["lines"]["student"]["epoch"]
-    assert (epochs[0], epochs[-1]) == (1, 253)
-    assert len(epochs) <= training.MOST_POINTS + 1
+    accuracies, terms = drawn[pair[0]]["accuracies"], drawn[pair[0]]["terms"]
+    assert accuracies["epoch"] == terms["epoch"] == [1, 2, 3]
+    assert accuracies["step"] == 1
+    assert accuracies["values"]["student, clean"] == [10, 20, 30]
+    assert accuracies["values"]["student, robust"] == [5, 10, 15]
+    assert terms["values"]["loss"] == [1, 0.5, 0.3333]
+    assert terms["values"]["endless"] == [None, None, None]
+    thinned = drawn[long.id]["accuracies"]
+    assert thinned["epoch"] == [*range(1, 253, 3), 253]
+    assert thinned["values"]["student, clean"][-1] == 25.3
+    assert thinned["values"]["clean teacher, clean"][:3] == [90, None, None]
+    many = [*runs, *[(long, long.config())] * 300]
+    shares = {run["id"]: len(run["accuracies"]["epoch"]) for run in training.chart(many)}
+    assert shares[long.id] == pytest.approx(training.ALL_POINTS / len(many), abs=2)
+    assert len(training.chart(many, [long.id])[-1]["accuracies"]["epoch"]) == len(thinned["epoch"])
 
 
 def test_a_damaged_log_is_a_mistake_with_a_remedy(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 from bench.home import Home
 from bench.records import Record
 from bench.report import site
+from bench.runs import all_runs
 from bench.tabulate.resources import table_files
 
 from .homes import keep, make_run, session_of
@@ -24,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 Maker = Callable[..., Record]
 Watch = Callable[..., Any]
 
+HARMLESS = {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"}
+"""What the buttons of a chart may do: Plotly has others that send it to a server."""
 HOSTILE = (
     "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>",
     "\"'><svg onload=window.hacked=1>",
@@ -52,6 +56,8 @@ def test_all_pages_load_without_errors_and_without_a_network(
             page = watched.page
             for chart in page.query_selector_all(".chart"):
                 assert chart.query_selector(".main-svg") is not None, name
+            buttons = page.query_selector_all(".modebar-btn")
+            assert {button.get_attribute("data-title") for button in buttons} <= HARMLESS
             assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         assert watched.errors == []
         assert watched.requested == []
@@ -229,11 +235,21 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path, watch: Watch, ma
 def test_a_home_of_500_records_is_small_and_quick(tmp_path: Path, watch: Watch) -> None:
     code = "import sys, pathlib, benchmarks.growth as g; g.make_home(pathlib.Path(sys.argv[1]), 250, 500, 500)"
     subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=True, timeout=200)
+    for folder in all_runs(Home(tmp_path)):
+        accuracy = {
+            name: {"clean": 0.1234, "robust": 0.1234} for name in ("student", "robust teacher", "clean teacher")
+        }
+        terms = {f"term_{i}": 0.12345 for i in range(8)}
+        lines = [
+            json.dumps({"kind": "epoch", "epoch": epoch, "step": 9, "terms": terms, "accuracy": accuracy})
+            for epoch in range(100)
+        ]
+        (folder.path / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
     out = site.write_report(session_of(Home(tmp_path)), tmp_path / "out").parent
     sizes = {path.name: path.stat().st_size for path in out.rglob("*") if path.is_file()}
     library = sizes.pop("plotly.min.js")
     assert library > 1_000_000
-    assert sum(sizes.values()) < 5_000_000
+    assert sum(sizes.values()) < 5_000_000, sizes
     for name, ready in (
         ("index", "#leaderboard.ready tbody tr:not([hidden])"),
         ("classes", "#worst-classes.ready tbody tr:not([hidden])"),

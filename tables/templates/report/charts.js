@@ -11,7 +11,9 @@
   };
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
   const MOST_ROWS = 60;
-  const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
+  // Buttons by name: Plotly's own choice has one that sends the chart to a server.
+  const CONFIG = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
+    modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
   const byId = (id) => document.getElementById(id);
   // Plotly reads tags and entities in texts: names come from files and are to be shown as they are.
@@ -34,7 +36,7 @@
   });
   const layout = (look, more) => ({
     paper_bgcolor: look.surface, plot_bgcolor: look.surface, font: { family: look.font, color: look.ink, size: 13 },
-    margin: { l: 60, r: 20, t: 24, b: 50 }, hoverlabel: { align: "left" }, ...more,
+    margin: { l: 60, r: 20, t: 36, b: 50 }, hoverlabel: { align: "left" }, ...more,
   });
 
   // ---- clean against robust ----------------------------------------------------------------------------------------
@@ -137,23 +139,23 @@
 
   // ---- curves over the epochs --------------------------------------------------------------------------------------
 
-  function curves(run, look) {
+  function curves({ accuracies, terms }, look) {
     const traces = [];
     for (const [model, style] of Object.entries(MODELS)) {
-      const line = run.lines[model];
-      if (!line) continue;
       for (const [kind, y, legend] of [["robust", "y", true], ["clean", "y2", false]]) {
+        const values = accuracies.values[`${model}, ${kind}`];
+        if (!values) continue;
         traces.push({
-          type: "scatter", mode: line.epoch.length > 25 ? "lines" : "lines+markers", name: model, legendgroup: model,
-          showlegend: legend, x: line.epoch, y: line[kind], xaxis: "x", yaxis: y,
+          type: "scatter", mode: accuracies.epoch.length > 25 ? "lines" : "lines+markers", name: model, legendgroup: model,
+          showlegend: legend, x: accuracies.epoch, y: values, xaxis: "x", yaxis: y,
           line: { color: look.colours[style.colour], dash: style.dash, width: 2 }, marker: { symbol: style.symbol, size: 6 },
           hovertemplate: `epoch %{x}: %{y:.2f} %<extra>${model}, ${kind}</extra>`,
         });
       }
     }
-    const terms = Object.entries(run.terms).sort(([a], [b]) => (b === "loss") - (a === "loss") || a.localeCompare(b));
-    terms.forEach(([name, [epochs, values]], i) => traces.push({
-      type: "scatter", mode: "lines", name: plain(name), x: epochs, y: values, xaxis: "x", yaxis: "y3", legend: "legend2",
+    const named = Object.entries(terms.values).sort(([a], [b]) => (b === "loss") - (a === "loss") || a.localeCompare(b));
+    named.forEach(([name, values], i) => traces.push({
+      type: "scatter", mode: "lines", name: plain(name), x: terms.epoch, y: values, xaxis: "x", yaxis: "y3", legend: "legend2",
       line: { color: look.colours[i % look.colours.length], dash: DASHES[i % DASHES.length], width: 1.5 },
       hovertemplate: `epoch %{x}: %{y:.4g}<extra>${plain(name)}</extra>`,
     }));
@@ -162,7 +164,8 @@
 
   // From the lowest to the highest accuracy of the runs side by side, so that they are read on one scale.
   function shared(runs, kind) {
-    const values = runs.flatMap((run) => Object.values(run.lines).flatMap((line) => line[kind])).filter((v) => v !== null);
+    const values = runs.flatMap((run) => Object.entries(run.accuracies.values)
+      .flatMap(([name, line]) => (name.endsWith(kind) ? line : []))).filter((value) => value !== null);
     return values.length ? [Math.min(...values) - 3, Math.max(...values) + 3] : [0, 100];
   }
 
@@ -181,7 +184,9 @@
       yaxis3: axis(look, "Loss terms", { domain: [0, 0.29], anchor: "x" }),
       legend: { orientation: "h", y: 1.01, yanchor: "bottom" }, legend2: { orientation: "h", y: -0.1, yanchor: "top", font: { size: 11 } },
     }), CONFIG);
+    const step = Math.max(run.accuracies.step, run.terms.step);
     note.textContent = `${run.about}. Looked at ${run.looked}.`
+      + (step > 1 ? ` One in ${step} of the logged epochs is drawn.` : "")
       + (run.selected === null ? "" : ` Dotted: the selected epoch, ${run.selected}.`) + ` Run ${run.id}.`;
     div.setAttribute("aria-label", `Accuracy and loss over the epochs of ${run.name}, ${run.about}`);
   }
@@ -248,7 +253,7 @@
         y: choice.networks.map(({ name }) => plain(name)), hoverinfo: "skip", showlegend: false,
         marker: { symbol: "square-open", size: wide ? 26 : 12, color: "#ffffff", line: { width: 2 } } };
       Plotly.react(div, [heatmap(choice, intervals, look, wide), worst], layout(look, {
-        height: 130 + 34 * Math.max(choice.networks.length, 4), margin: { l: wide ? 110 : 60, r: 10, t: 20, b: 60 },
+        height: 146 + 34 * Math.max(choice.networks.length, 4), margin: { l: wide ? 110 : 60, r: 10, t: 36, b: 60 },
         xaxis: axis(look, "", { type: "category", showgrid: false, side: "bottom" }),
         yaxis: axis(look, "", { type: "category", showgrid: false, range: [choice.networks.length - 0.5, -0.5],
           tickvals: choice.networks.map(({ name }) => plain(name)),
