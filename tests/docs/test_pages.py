@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -85,8 +84,7 @@ def test_every_shown_command_is_one_that_the_command_line_takes(bench: Bench, re
     assert shown
     with patch.object(click.Command, "invoke", lambda self, context: None):
         for words in sorted(shown | {small for small in instead.small.values() if "bench" in small}):
-            taken = takewhile(lambda word: word not in ("|", ">", "&&"), words[words.index("bench") + 1 :])
-            result = bench(*taken)
+            result = bench(*words[words.index("bench") + 1 :])
             assert result.code == 0, (shlex.join(words), result.err)
 
 
