@@ -50,7 +50,8 @@ def evaluate(
         surrogate: what transferred attacks are crafted on; needed by the suites `blackbox` and `full`.
         name: what records and tables call the model; its class's name if not given.
         home: folder of `data/` and `results/`.
-        save: whether to write the record to HOME/results/records, where `bench tables` finds it.
+        save: whether to write the record to HOME/results/records; `bench tables --student NAME`, with the name of its
+            class, shows it, and so does a table whose students are called so.
 
     Returns:
         The record: accuracies with intervals, the outcome of every sample, flags of a weak evaluation.
