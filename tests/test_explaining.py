@@ -11,6 +11,7 @@ from itertools import takewhile
 
 import pytest
 
+from bench import recipe
 from bench.explaining import Explanation, explain, fidelity_page, table_rows
 from bench.hyperparameters import defaults, method_class, parse_settings
 from bench.registry import names
@@ -125,7 +126,7 @@ def test_the_command_prints_all_of_it() -> None:
     fields = list(takewhile(lambda row: "name" in row, rows))
     assert [row["name"].strip("`") for row in fields] == list(defaults(method_class("ciard")))
     assert (fields[0]["paper"], fields[0]["official"]) == ("8/255", "8/255")
-    assert [row["recipe"] for row in rows if "recipe" in row] == ["demo", "official", "paper", "short"]
+    assert [row["recipe"] for row in rows if "recipe" in row] == recipe.names()
 
 
 def test_the_command_s_json_holds_the_same() -> None:
