@@ -34,6 +34,11 @@ FORMATS = ("markdown", "latex", "csv", "json")
 @click.option("--student", metavar="NAME", help="Show students of this architecture instead of each table's own.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Default: HOME/results/tables.")
 @click.option("--audit", is_flag=True, help="Print what is wrong or fragile in the tables, and write no file.")
+@click.option(
+    "--order",
+    metavar="DATASET",
+    help="Print whether our rows come in the order of the paper's on this dataset of its own (cifar10).",
+)
 @home_option
 @click.pass_obj
 def command(
@@ -45,6 +50,7 @@ def command(
     student: str | None,
     out: Path | None,
     audit: bool,
+    order: str | None,
 ) -> None:
     """Render tables from all records; a cell that was not measured is a dash."""
     from bench.garbage import no_collection
@@ -52,10 +58,12 @@ def command(
     from bench.tabulate import render_tables
 
     wanted = [name.strip() for name in datasets.split(",") if name.strip()] if datasets else None
-    if audit:
-        if out is not None:
-            raise BenchError("--audit prints, and has no use for --out.\nLeave --out away, or redirect: > FILE.")
-        _audit(home, numbers, values, wanted, student, formats)
+    if audit or order is not None:
+        _check_printed(audit, order, out, values, formats)
+        if order is None:
+            _audit(home, numbers, values, wanted, student, formats)
+        else:
+            _order(home, numbers, order, wanted, student)
         return
     if "json" in formats:
         raise BenchError("--format json is an audit's.\nTables for machines come as --format csv; or add --audit.")
@@ -72,6 +80,28 @@ def command(
         )
     for path in paths:
         click.echo(path)
+
+
+def _check_printed(audit: bool, order: str | None, out: Path | None, values: str, formats: tuple[str, ...]) -> None:
+    """Refuse what makes no sense with a text that is printed."""
+    if out is not None:
+        name = "--audit" if audit else "--order"
+        raise BenchError(f"{name} prints, and has no use for --out.\nLeave --out away, or redirect: > FILE.")
+    if audit and order is not None:
+        raise BenchError("--audit and --order are two texts.\nAsk for one after the other.")
+    if order is not None and (values != "measured" or formats):
+        raise BenchError("--order holds measured numbers against published ones.\nLeave --values and --format away.")
+
+
+def _order(
+    home: Home, numbers: tuple[int, ...], paper_dataset: str, datasets: list[str] | None, student: str | None
+) -> None:
+    """Print which way round our pairs of rows are."""
+    from bench.known_records import home_records
+    from bench.tabulate.order import compare_order, to_text
+
+    orders = compare_order(home_records(home), paper_dataset, numbers or None, datasets, home.specs, student)
+    click.echo(to_text(orders, paper_dataset), nl=False)
 
 
 def _audit(
