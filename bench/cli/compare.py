@@ -78,7 +78,7 @@ def _print(found: Comparison) -> None:
     from rich.table import Table
 
     terminal = Console()
-    console = terminal if terminal.is_terminal else Console(width=240)
+    console = terminal if terminal.is_terminal else Console(width=1000)  # in a file no row is folded: it is Markdown
     for pair in dict.fromkeys(contrast.sides for contrast in found.contrasts):
         sides = [side for side in found.sides if side.name in pair]
         click.echo(f"## {pair[0]} against {pair[1]}\n")
@@ -92,7 +92,9 @@ def _print(found: Comparison) -> None:
             for contrast in found.contrasts:
                 if (contrast.sides, contrast.condition) == (pair, condition):
                     table.add_row(*(escape(cell) for cell in _row(contrast)))
-            console.print(table)
+            with console.capture() as shown:
+                console.print(table)
+            click.echo("\n".join(line.rstrip() for line in shown.get().splitlines() if line.strip()))
         click.echo()
     for line in _notes(found):
         click.echo(f"- {line}")

@@ -31,6 +31,14 @@ def test_two_runs_are_compared_in_words(bench: Bench, trained: Path, pair: list[
     assert "speaks of these networks alone" in result.out
 
 
+def test_in_a_file_it_is_markdown(bench: Bench, trained: Path, pair: list[str]) -> None:
+    text = bench("compare", *pair, home=trained).out
+    assert text == "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+    table = text[text.index("| Attack") :].split("\n\n")[0].splitlines()
+    assert len({line.count("|") for line in table}) == 1
+    assert all(line.split("|")[1].strip() for line in table)  # no row is folded into a second line
+
+
 def test_machines_get_the_same_as_json(bench: Bench, trained: Path, pair: list[str], records: Find) -> None:
     content = json.loads(bench("compare", *pair, "--format", "json", home=trained).out)
     assert [side["runs"] for side in content["sides"]] == [[run] for run in pair]
