@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test docs lock picture clean
+.PHONY: demo test docs lock picture measured clean
 
 demo: $(INSTALLED)
 	$(BIN)/bench demo
@@ -36,6 +36,10 @@ picture: $(INSTALLED)
 	$(BIN)/bench --home docs/demo report --out $(VENV)/report --examples 0
 	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,2150 --virtual-time-budget=9000 \
 		--screenshot=docs/demo/report.png file://$(abspath $(VENV))/report/index.html
+
+# Renders the tables in docs/ anew from their records, and puts them into the pages that show them.
+measured: $(INSTALLED)
+	$(BIN)/python docs/render.py
 
 # Pins what resolves today (run `make test` in a new .venv before committing the result).
 lock:

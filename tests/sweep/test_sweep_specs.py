@@ -109,10 +109,11 @@ def test_the_first_tables_come_row_by_row_the_most_wanted_first() -> None:
 def test_the_check_on_a_cpu_has_every_method_on_five_thousand_images() -> None:
     plan = planned("cpu-check")
     built_in = {"natural", "sat", "trades", "score", "ard", "rslad", "fair-ard", "absld", "mtard", "b-mtard", "ciard"}
-    assert {task.request.method for task in plan if task.kind == "student"} == built_in | {"dard", "pgdard"}
+    assert {task.request.method for task in plan if task.kind == "student"} == built_in | {"dard"}
     assert {task.request.limit_train for task in plan} == {5000}
     assert {task.request.epochs for task in plan if task.kind == "student"} == {10}
-    assert {task.evaluation.limit for task in plan if task.evaluation} == {1000}
+    limits = {(task.evaluation.suite, task.evaluation.limit) for task in plan if task.evaluation}
+    assert limits == {("whitebox", 1000), ("blackbox", 1000), ("autoattack", 100)}
 
 
 def test_a_command_changes_data_recipe_and_lengths_of_a_whole_sweep() -> None:

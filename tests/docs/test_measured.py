@@ -1,0 +1,80 @@
+"""The measured numbers that are committed are those of the committed records, in the tables and in the pages."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+Bench = Callable[..., Any]
+
+
+def _load() -> Any:
+    spec = importlib.util.spec_from_file_location("render", DOCS / "render.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RENDER = _load()
+
+
+@pytest.mark.parametrize("home", RENDER.TABLES)
+def test_the_tables_are_what_their_records_render(bench: Bench, tmp_path: Path, home: str) -> None:
+    result = bench(*RENDER.TABLES[home], "--out", tmp_path, home=DOCS / home)
+    assert result.code == 0, result.err
+    rendered = sorted(tmp_path.iterdir())
+    assert len(rendered) == len(result.out.splitlines())
+    for path in rendered:
+        committed = DOCS / home / "results" / "tables" / path.name
+        assert committed.read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), committed
+
+
+@pytest.mark.parametrize("name", RENDER.PRINTED)
+def test_what_a_page_quotes_is_what_the_command_prints(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(DOCS / "cpu-check")
+    result = bench(*RENDER.found(RENDER.PRINTED[name], Path.cwd()))
+    assert result.code == 0, result.err
+    assert Path("results", name).read_text(encoding="utf-8") == result.out
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_a_page_shows_the_files_it_names(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert RENDER.embedded(text) == text, "make measured"
+
+
+def test_a_change_in_an_embedded_file_is_seen_and_a_lost_end_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "table.md").write_text("| 2 |\n", encoding="utf-8")
+    page = "before\n<!-- from: table.md -->\n\n| 1 |\n\n<!-- end -->\nafter\n"
+    assert RENDER.embedded(page, tmp_path) == page.replace("| 1 |", "| 2 |")
+    with pytest.raises(ValueError, match="1 starts and 0 ends"):
+        RENDER.embedded(page.replace("<!-- end -->", ""), tmp_path)
+    with pytest.raises(FileNotFoundError):
+        RENDER.embedded(page.replace("table.md", "lost.md"), tmp_path)
+    with pytest.raises(FileNotFoundError, match="no-such"):
+        RENDER.found(("compare", "no-such-*.json"), tmp_path)
+
+
+@pytest.mark.parametrize("home", ["demo", "cpu-check", "cpu-check/why"])
+def test_the_records_are_whole(bench: Bench, home: str) -> None:
+    assert list((DOCS / home / "results" / "records").glob("*.json"))
+    result = bench("results", "validate", home=DOCS / home)
+    assert result.code == 0, result.err
+
+
+def test_nothing_committed_has_weights_or_the_place_it_was_made_in() -> None:
+    files = [path for path in (DOCS / "cpu-check").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".json", ".md", ".txt", ".tex", ".csv", ".png", ".pdf"}
+    for path in files:
+        if path.suffix not in (".png", ".pdf"):
+            assert not re.search(r"/(?:home|root|tmp|work|mnt|data)/", path.read_text(encoding="utf-8")), path
