@@ -1,7 +1,8 @@
 """Renders anew, from the committed records, what the pages show as measured: `make measured`.
 
 TABLES are rendered into the homes in this folder, the output of PRINTED is kept in files; both go into the pages: what
-stands there between `<!-- from: FILE -->` and `<!-- end -->` is the text of that file, a path relative to this folder.
+stands there between `<!-- from: FILE -->` and `<!-- end -->` is the text of that file, its headings one level down;
+FILE is a path relative to this folder.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ TABLES: dict[str, tuple[str, ...]] = {
 PRINTED: dict[str, tuple[str, ...]] = {
     "order.md": ("tables", *_CHECK, *_RANKED, "--order", "cifar10"),
     "audit.txt": ("tables", *_CHECK, *_SHOWN, "--audit"),
-    "pairs.txt": ("compare", f"{_RUN}*_s0_*__whitebox-official-n1000.json", "--attack", "pgd-sat"),
+    "pairs.txt": ("compare", f"{_RUN}*__whitebox-official-n1000.json", "--attack", "pgd-sat"),
     "seeds.md": (
         "compare",
         *(f"{_RUN}{name}*whitebox*" for name in ("ciard_*_s0_099", "ciard_*_s1", "rslad", "sat")),
         *_PGD,
     ),
+    "ablation.md": ("compare", f"{_RUN}ciard_*whitebox*", "--attack", "clean", "--attack", "pgd-trades"),
     "teacher.md": ("compare", f"{_RUN}b-mtard_*whitebox*", f"why/{_RUN}b-mtard_*whitebox*", *_PGD),
     "score.md": (
         "compare",
@@ -75,6 +77,7 @@ def embedded(page: str, folder: Path = HERE) -> str:
 
     def text(match: re.Match[str]) -> str:
         content = (folder / match["file"]).read_text(encoding="utf-8").strip()
+        content = re.sub(r"^## ", "### ", content, flags=re.MULTILINE)  # it stands below a heading of the page
         return f"{match['start']}\n{content}\n\n{match['end']}"
 
     marks = page.count("<!-- from: "), page.count("<!-- end -->")

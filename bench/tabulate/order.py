@@ -48,7 +48,7 @@ class Pair:
     @property
     def verdict(self) -> Verdict:
         """Which way round the pair is here; open where the difference may be noise."""
-        if self.p is None or self.p > LEVEL:
+        if self.p is None or self.p > LEVEL or not self.measured:
             return "open"
         return "same" if self.measured > 0 else "reversed"
 

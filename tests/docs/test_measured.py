@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bench.records import unpack
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 Bench = Callable[..., Any]
@@ -72,9 +75,24 @@ def test_the_records_are_whole(bench: Bench, home: str) -> None:
     assert result.code == 0, result.err
 
 
+def test_what_the_cpu_check_says_of_autoattack_and_pgd() -> None:
+    """Image by image; no table shows it."""
+    fewer = {}
+    for path in (DOCS / "cpu-check" / "results" / "records").glob("*autoattack*"):
+        strong = json.loads(path.read_text(encoding="utf-8"))
+        weak = json.loads(Path(str(path).replace("autoattack-official-n100", "whitebox-official-n1000")).read_text())
+        stands = unpack(strong["results"]["autoattack"]["final"], 100)
+        stood = unpack(weak["results"]["pgd-sat"]["final"], 1000)[:100]
+        assert not (stands & ~stood).any(), path
+        fewer[strong["subject"]["method"]] = int(stood.sum() - stands.sum())
+    assert len(fewer) == 12
+    assert fewer.pop("natural") == 0
+    assert (min(fewer.values()), max(fewer.values())) == (1, 7)
+
+
 def test_nothing_committed_has_weights_or_the_place_it_was_made_in() -> None:
     files = [path for path in (DOCS / "cpu-check").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} <= {".json", ".md", ".txt", ".tex", ".csv", ".png", ".pdf"}
+    assert {path.suffix for path in files} <= {".json", ".md", ".jsonl", ".txt", ".tex", ".csv", ".png", ".pdf"}
     for path in files:
         if path.suffix not in (".png", ".pdf"):
             assert not re.search(r"/(?:home|root|tmp|work|mnt|data)/", path.read_text(encoding="utf-8")), path
