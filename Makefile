@@ -27,8 +27,7 @@ $(INSTALLED): setup.cfg pyproject.toml requirements.lock
 # Renders the tables of docs/demo anew from its records, the README's picture of Table 3 (needs a TeX and poppler) and the
 # picture in docs/report.md (needs chromium).
 # The records themselves: BENCH_HOME=docs/demo make demo.
-picture: $(INSTALLED)
-	$(BIN)/bench --home docs/demo tables --datasets digits
+picture: measured
 	mkdir -p $(VENV)/tex
 	cd docs/demo/results/tables && \
 		pdflatex -interaction=batchmode -output-directory $(abspath $(VENV))/tex tables.tex > /dev/null

@@ -88,7 +88,7 @@ def embedded(page: str, folder: Path = HERE) -> str:
 
 def _bench(home: Path, arguments: tuple[str, ...]) -> str:
     command = [sys.executable, "-m", "bench", *found(arguments, home)]
-    return subprocess.run(command, cwd=home, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, cwd=home, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":

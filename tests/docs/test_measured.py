@@ -90,6 +90,42 @@ def test_what_the_cpu_check_says_of_autoattack_and_pgd() -> None:
     assert (min(fewer.values()), max(fewer.values())) == (1, 7)
 
 
+def test_what_the_cpu_check_says_that_no_table_shows() -> None:
+    page = (DOCS / "cpu-check.md").read_text(encoding="utf-8")
+    folder = DOCS / "cpu-check" / "results"
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "records").glob("*.json")]
+    attacks = sum(record["seconds"] for record in records) / 3600
+    training = {record["subject"]["run"]: record["subject"]["training"]["seconds"] for record in records}
+    assert f"{sum(training.values()) / 3600:.1f} hours of training, {attacks:.1f} of attacks" in page
+
+    white = [record for record in records if record["suite"] == "whitebox" and record["data"]["n"] == 1000]
+    first = {
+        record["subject"]["method"]: record["results"]
+        for record in white
+        if record["subject"]["seed"] == 0 and not record["subject"]["overrides"]
+    }
+    lowest = {name: 100 * results["cw-inf"]["accuracy"] for name, results in first.items()}
+    said = "DARD {dard:.1f}, SAT (seed 0) {sat:.1f}, CIARD (seed 0) {ciard:.1f}"
+    assert said.format(**{name: lowest[name] for name in ("dard", "sat", "ciard")}) in page
+    for record in white:
+        robust = {name: result["accuracy"] for name, result in record["results"].items() if name != "clean"}
+        assert robust["cw-inf"] == min(robust.values())
+
+    def last(run: str) -> dict[str, float]:
+        (path,) = (folder / "metrics").glob(f"resnet20_{run}.jsonl")
+        terms: dict[str, float] = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["terms"]
+        return terms
+
+    balanced, weighted, pushed = last("b-mtard_*"), last("mtard_*"), last("ciard_short_s0_099*")
+    assert (f"{balanced['w_nat']:.2f}", f"{weighted['w_nat']:.2f}", f"{balanced['t_nat']:.2f}") == (
+        "0.66",
+        "0.66",
+        "1.23",
+    )
+    assert f"{100 * pushed['pushed_share']:.0f} % of them in the last epoch" in page
+    assert "0.66 of MTARD's and of B-MTARD's loss" in page
+
+
 def test_nothing_committed_has_weights_or_the_place_it_was_made_in() -> None:
     files = [path for path in (DOCS / "cpu-check").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".json", ".md", ".jsonl", ".txt", ".tex", ".csv", ".png", ".pdf"}
