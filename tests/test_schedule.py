@@ -209,7 +209,8 @@ def test_training_attacks_are_those_of_the_definitions() -> None:
 
 def test_a_recipe_that_extends_another_has_its_rules_first_and_its_own_teachers_last() -> None:
     short, larger, rehearsal = (recipe.load(name) for name in ("short", "short-cifar10", "rehearsal"))
-    assert larger.training == short.training
+    selection = {**short.training["selection"], "limit": None}
+    assert larger.training == {**short.training, "selection": selection} != short.training
     assert larger.rules == rehearsal.rules == short.rules
     assert larger.teachers[: len(short.teachers)] == short.teachers
     assert [larger.teacher(role, "ciard", "any").model for role in ("clean", "robust")] == ["resnet56", "wrn-22-6"]
