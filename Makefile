@@ -21,7 +21,7 @@ docs: $(INSTALLED)
 
 $(INSTALLED): setup.cfg pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'
+	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'
 	touch $@
 
 # Renders the tables of docs/demo anew from its records, the README's picture of Table 3 (needs a TeX and poppler) and the
@@ -42,7 +42,7 @@ measured: $(INSTALLED)
 
 # Pins what resolves today (run `make test` in a new .venv before committing the result).
 lock:
-	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m pip install --no-compile --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header --no-annotate \
 		--upgrade setup.cfg -o $(VENV)/resolved.txt
 	( sed -n '1,/^[^#]/{/^#/p}' requirements.lock; \

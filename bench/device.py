@@ -44,7 +44,8 @@ def prepare(device: torch.device, autotune: bool = True, deterministic: bool = F
     torch.backends.cudnn.deterministic = deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports PyTorch's compiler: a second
+        torch.use_deterministic_algorithms(deterministic)
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def digits() -> tuple[nn.Module, Dataset]:
 def cifar10() -> tuple[nn.Module, Dataset]:
     if not CIFAR10.is_dir():
         pytest.skip(f"needs the CIFAR-10 images in {CIFAR10}")
-    return trained(f"parquet:{CIFAR10}", "resnet20", "short", 2048, epochs=2, steps=1)
+    return trained(f"parquet:{CIFAR10}", "resnet20", "short", 1024, epochs=2, steps=1)
 
 
 def uniform(x: Tensor, seed: int) -> Tensor:

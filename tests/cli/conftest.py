@@ -60,6 +60,17 @@ def home(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "home"))
 
 
+@pytest.fixture
+def taught(trained: Path, tmp_path: Path) -> Path:
+    """A home with the teachers of `trained` alone: to train and judge them takes longer than all that a test asks."""
+    here = tmp_path / "taught" / "results"
+    for kind in ("runs", "records"):
+        (here / kind).mkdir(parents=True)
+        for path in (trained / "results" / kind).glob("*-teacher_*"):
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, here / kind / path.name)
+    return here.parent
+
+
 @pytest.fixture(scope="session")
 def runs() -> Callable[..., list[Path]]:
     """runs(home, "sat"): the run folders of a home with that in their names."""

@@ -51,7 +51,7 @@ def test_autoattack_that_was_interrupted_is_the_one_that_never_was(
     file, home = tmp_path / "my.pt", tmp_path / "home"
     torch.save(digits_model("sat").state_dict(), file)
     command = ("eval", "--suite", "autoattack", "--checkpoint", file, "--student", "digits-cnn@none")
-    command += ("--dataset", "digits", "--limit", "12", "--device", "cpu")
+    command += ("--dataset", "digits", "--limit", "6", "--device", "cpu")
 
     def interrupt(number: signal.Signals) -> tuple[int, str]:
         """Send a signal once AutoAttack has begun."""

@@ -46,15 +46,15 @@ def evaluated(bench: Bench, trained: Path, home: Path, *options: str) -> Any:
     return read_record(Path(result.out.strip()))
 
 
-@pytest.mark.parametrize("suite", ["whitebox", "dard", "square"])
+@pytest.mark.parametrize(("suite", "limit"), [("whitebox", 360), ("dard", 20), ("square", 360)])
 def test_outcomes_are_the_same_with_every_speedup_on_and_off(
-    bench: Bench, trained: Path, tmp_path: Path, suite: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, trained: Path, tmp_path: Path, suite: str, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fast = evaluated(bench, trained, tmp_path / "fast", "--suite", suite)
+    fast = evaluated(bench, trained, tmp_path / "fast", "--suite", suite, "--limit", str(limit))
     assert fast.environment["speedups"] == ["folding"]
     monkeypatch.setitem(evaluation.FASTEST, "cpu", 250)
     off = [word for name in SPEEDUPS for word in ("--off", name)]
-    slow = evaluated(bench, trained, tmp_path / "slow", "--suite", suite, *off)
+    slow = evaluated(bench, trained, tmp_path / "slow", "--suite", suite, "--limit", str(limit), *off)
     assert slow.environment["speedups"] == []
     assert set(differing(fast, slow).values()) == {0}
     for name, result in fast.results.items():

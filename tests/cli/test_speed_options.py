@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ def test_bf16_learns_as_well_as_float32_over_five_seeds(bench: Bench, tmp_path: 
     runs = {}
     for precision in ("32", "bf16"):
         for seed in range(5):
-            options = ("--method", "sat", *DIGITS[2:], "--epochs", "6", "--seed", seed, "--precision", precision)
+            options = ("--method", "sat", *DIGITS[2:], "--epochs", "4", "--seed", seed, "--precision", precision)
             result = bench("run", *options, home=tmp_path)
             assert result.code == 0, result
             runs[precision] = Path(result.out.strip()).name
-    assert bench("eval", "--suite", "pgd-sat", home=tmp_path).code == 0
+    assert bench("eval", "--suite", "pgd-sat", "--limit", "180", home=tmp_path).code == 0
     result = bench("compare", runs["32"], runs["bf16"], "--all-seeds", "--format", "json", home=tmp_path)
     assert result.code == 0, result
     compared = {(row["attack"], row["quantity"]): row for row in json.loads(result.out)["contrasts"]}
@@ -39,11 +40,17 @@ def test_bf16_learns_as_well_as_float32_over_five_seeds(bench: Bench, tmp_path: 
     assert robust["high"] - robust["low"] < 0.2  # an interval that holds anything shows nothing
 
 
-def test_the_same_run_twice_is_the_same_weights_with_deterministic(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "precision"), [("ciard", "32"), ("sat", "bf16")])
+def test_the_same_run_twice_is_the_same_weights_with_deterministic(
+    bench: Bench, taught: Path, method: str, precision: str
+) -> None:
     checkpoints = []
+    again = Path(shutil.copytree(taught, taught.with_name("again")))
     try:
-        for home in (tmp_path / "a", tmp_path / "b"):
-            result = bench("run", *SHORT, "--deterministic", "--precision", "bf16", home=home)
+        for home in (taught, again):
+            result = bench(
+                "run", "--method", method, *SHORT[2:], "--deterministic", "--precision", precision, home=home
+            )
             assert result.code == 0, result
             folder = Path(result.out.strip())
             checkpoints.append(json.loads((folder / "summary.json").read_text())["checkpoint"])
@@ -53,14 +60,15 @@ def test_the_same_run_twice_is_the_same_weights_with_deterministic(bench: Bench,
     assert checkpoints[0] == checkpoints[1]
 
 
-def test_a_run_says_which_speedups_it_had_and_all_can_be_switched_off(bench: Bench, tmp_path: Path) -> None:
+def test_a_run_says_which_speedups_it_had_and_all_can_be_switched_off(bench: Bench, taught: Path) -> None:
+    home = Path(shutil.copytree(taught, taught.with_name("fast")))
     off = [word for name in SPEEDUPS for word in ("--off", name)]
-    result = bench("run", *SHORT, *off, home=tmp_path)
+    result = bench("run", *SHORT, *off, home=taught)
     assert result.code == 0, result
     folder = Path(result.out.strip())
     assert json.loads((folder / "environment.json").read_text())["speedups"] == []
     slow = json.loads((folder / "summary.json").read_text())["accuracy"]
-    result = bench("run", *SHORT, home=tmp_path / "fast")
+    result = bench("run", *SHORT, home=home)
     fast = json.loads((Path(result.out.strip()) / "summary.json").read_text())["accuracy"]
     assert slow == pytest.approx(fast, abs=0.05)
 

@@ -104,7 +104,7 @@ def teachers(plain: Path, tmp_path: Path) -> list[str]:
     options = []
     for role, method in (("robust", "sat"), ("clean", "natural")):
         home = tmp_path / role
-        result = bench_run(plain, home, 1, "--method", method, "--student", "plain-cnn", "--epochs", "3")
+        result = bench_run(plain, home, 1, "--method", method, "--student", "plain-cnn", "--epochs", "2")
         assert result.returncode == 0, result.stderr
         options += ["--teacher", f"{role}=plain-cnn@none:{result.stdout.strip()}/best.safetensors"]
     return options
@@ -113,12 +113,12 @@ def teachers(plain: Path, tmp_path: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["trades", "ciard"])
 def test_torchrun_gives_the_metrics_of_one_process_without_batch_normalisation(
-    method: str, plain: Path, teachers: list[str], tmp_path: Path
+    method: str, plain: Path, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """Over an epoch, to 1e-4; CIARD's robust teacher learns from the first step on."""
     options = ["--method", method, "--student", "plain-cnn", "--epochs", "1"]
     if method == "ciard":
-        options += [*teachers, "--set", "freeze_epochs=0", "--set", "teacher_lr_decay=false"]
+        options += [*request.getfixturevalue("teachers"), "--set", "freeze_epochs=0", "--set", "teacher_lr_decay=false"]
     logs, weights = [], []
     for processes in (1, 2):
         home = tmp_path / str(processes)
