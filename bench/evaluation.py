@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench import environment, sanity
 from bench.attack import Attack, Outcome, Protocol, ResumableAttack
-from bench.data.dataset import Dataset, to_float
+from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.fast import enabled
 from bench.job import Job, check_device, ready, view_of
@@ -87,23 +87,14 @@ class Evaluator:
         """
         check_device(network, self.device)
         split = dataset.test.first(limit)
-        data = Data(
-            name=dataset.name,
-            split="test",
-            n=len(split),
-            total=len(dataset.test),
-            classes=dataset.num_classes,
-            eps=dataset.eps,
-            fingerprint=split.fingerprint,
-            class_counts=torch.bincount(split.labels, minlength=dataset.num_classes).tolist(),
-        )
         started = time.monotonic()
         unfinished = self.kept / "unfinished" / record_id if self.kept else None
         entries = [Entry("clean"), *suite.entries]
         results: dict[str, AttackResult] = {}
         with ExitStack() as stack:
             stack.enter_context(ready(network))
-            job = Job(network, split.to(self.device), data, subject, surrogate, view_of(network, self.speedups))
+            data, view = _data(dataset, split), view_of(network, self.speedups)
+            job = Job(network, split.to(self.device), data, subject, surrogate, view)
             for module in {network, job.module}:
                 stack.enter_context(interruptible(module, self._check_stop))
             total = len(entries) * len(split)
@@ -117,7 +108,7 @@ class Evaluator:
             subject=subject,
             suite=suite.name,
             protocol=self.protocol,
-            data=data,
+            data=job.data,
             seed=self.seed,
             results=results,
             flags=flags,
@@ -327,6 +318,20 @@ class Progress:
                 tensors["always"] = torch.cat(self.always)
             self.slot.save(tensors, components=self.components, seconds=self.seconds)
         self.saved = time.monotonic()
+
+
+def _data(dataset: Dataset, split: Split) -> Data:
+    """What a record says of the test images: all of them, or the first ones, `split`."""
+    return Data(
+        name=dataset.name,
+        split="test",
+        n=len(split),
+        total=len(dataset.test),
+        classes=dataset.num_classes,
+        eps=dataset.eps,
+        fingerprint=split.fingerprint,
+        class_counts=torch.bincount(split.labels, minlength=dataset.num_classes).tolist(),
+    )
 
 
 def _result(

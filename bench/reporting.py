@@ -24,6 +24,7 @@ class Reporter:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self._progress: Progress | None = None
+        self._said_once: set[str] = set()
 
     @classmethod
     def silent(cls) -> Reporter:
@@ -33,6 +34,12 @@ class Reporter:
     def say(self, text: str) -> None:
         """A line of text, printed above any progress bar; names in it are never read as markup."""
         self.console.print(text, markup=False, soft_wrap=True)
+
+    def say_once(self, text: str) -> None:
+        """A line that every task of a sweep would say again: the first time alone."""
+        if text not in self._said_once:
+            self._said_once.add(text)
+            self.say(text)
 
     @contextmanager
     def task(self, description: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:

@@ -148,7 +148,7 @@ def warn_if_not_robust(session: Session, teacher: Teacher, record: Record) -> No
         return
     clean, robust = record.results["clean"], record.results["pgd-sat"]
     if robust.interval[0] <= 1 / record.data.classes or robust.accuracy < clean.accuracy / 3:
-        session.reporter.say(
+        session.reporter.say_once(
             f"Warning: the robust teacher ({teacher.ref.model}, {teacher.ref.source}) is not robust: "
             f"{robust.accuracy:.1%} under PGD-SAT, {clean.accuracy:.1%} clean. What it teaches is worth little."
         )

@@ -130,10 +130,14 @@ def _row(contrast: Contrast) -> list[str]:
 
 
 def _number(accuracy: Accuracy) -> str:
+    """The number is rounded as in the tables, which show it too."""
+    from bench.tabulate.table import Cell
+
+    value = 100 * accuracy.value
     if accuracy.interval is None:
-        return f"{100 * accuracy.value:.2f} ± {100 * (accuracy.std or 0):.2f} ({accuracy.seeds})"
+        return Cell(value=value, std=100 * (accuracy.std or 0), seeds=accuracy.seeds).text
     low, high = accuracy.interval
-    return f"{100 * accuracy.value:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+    return f"{Cell(value=value).text} [{100 * low:.2f}, {100 * high:.2f}]"
 
 
 def _notes(found: Comparison) -> Iterator[str]:

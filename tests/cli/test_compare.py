@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from bench.records import Record, write_record
+
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
 
@@ -56,6 +58,17 @@ def test_record_files_are_compared_from_anywhere(bench: Bench, trained: Path, re
     assert result.code == 0, result
     assert "fgsm" in result.out
     assert "cw-inf" not in result.out
+
+
+def test_a_number_is_rounded_as_in_the_tables(bench: Bench, make_record: Callable[..., Record], tmp_path: Path) -> None:
+    """Halves go up: a W-R of 32.175 was 32.17 here and 32.18 in Table 3."""
+    files = []
+    for method, clean in (("sat", 4435), ("trades", 4535)):
+        record = make_record({"clean": clean, "pgd-sat": 2000}, method=method, n=10_000)
+        files.append(write_record(record, tmp_path))
+    compared = bench("compare", *files, "--attack", "pgd-sat", home=tmp_path)
+    assert " 32.18 [" in compared.out
+    assert "32.17" not in compared.out
 
 
 @pytest.mark.parametrize(

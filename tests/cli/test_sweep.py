@@ -12,7 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from bench.records import pack, read_record, write_record
+from bench.statistics import wilson_interval
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
@@ -109,6 +113,25 @@ def test_one_that_fails_does_not_stop_the_others(bench: Bench, home: Path, tmp_p
         path.name for path in records(home, "_sat_") if "fgsm" in path.name
     ]
     assert len(records(home, "fgsm")) == 1
+
+
+def test_a_teacher_that_is_not_robust_is_warned_about_once(
+    bench: Bench, home: Path, tmp_path: Path, records: Find
+) -> None:
+    (path,) = records(home, "robust-teacher")
+    record = read_record(path)
+    n = record.data.n
+    none_right = {"final": pack(np.zeros(n, bool)), "worst": None, "worst_accuracy": None, "class_accuracy": [0.0] * 10}
+    none_right |= {"correct": 0, "accuracy": 0.0, "interval": wilson_interval(0, n)}
+    record.results["pgd-sat"] = record.results["pgd-sat"].model_copy(update=none_right)
+    path.unlink()
+    write_record(record, path.parent)
+    spec = tmp_path / "two.yaml"
+    evaluations = "evaluations: [{suite: fgsm, limit: 8}]"
+    spec.write_text(f"description: x\nruns: [{{methods: [rslad, ard], {GRID}, {evaluations}}}]", encoding="utf-8")
+    result = bench("sweep", spec, home=home)
+    assert result.code == 0, result
+    assert result.err.count("is not robust: 0.0% under PGD-SAT") == 1
 
 
 def test_any_error_of_a_plug_in_is_a_failed_task(
