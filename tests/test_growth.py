@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-RUNS, RECORDS = 80, 400
+RUNS, RECORDS = 120, 600
 
 
 @pytest.mark.slow
