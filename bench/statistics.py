@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from fractions import Fraction
+from math import ceil, lcm, sqrt
 
 import numpy as np
 
 _Z95 = 1.959963984540054
 _ROUNDING = 1e-12
+_LEAST_P = 1e-6
+_LARGEST_DENOMINATOR = 10_000
+"""Of a mean over seeds; W-R of s seeds is a fraction with the denominator 2s, a difference one with both sides'."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def wilson_interval(correct: int, n: int, z: float = _Z95) -> tuple[float, float
     return (0.0 if correct == 0 else centre - half), (1.0 if correct == n else centre + half)
 
 
-def weighted_interval(clean: np.ndarray, robust: np.ndarray, draws: int = 2_000, seed: int = 0) -> tuple[float, float]:
+def weighted_interval(clean: np.ndarray, robust: np.ndarray) -> tuple[float, float]:
     """95 % percentile interval of (clean + robust) / 2 from a paired bootstrap over samples (Efron 1979).
 
     A sample is drawn with both of its outcomes, so their dependence is kept.
@@ -49,13 +53,11 @@ def weighted_interval(clean: np.ndarray, robust: np.ndarray, draws: int = 2_000,
     Args:
         clean: right on the sample itself; shape (n,), bool.
         robust: right on the attacked sample; shape (n,), bool, the same samples in the same order.
-        draws: bootstrap replications.
-        seed: of the draws; the same outcomes always give the same interval.
 
     Returns:
         (low, high), each in [0, 1]; no wider than a point where all samples have the same outcomes.
     """
-    return _percentiles(_bootstrap_means(weighted_scores(clean, robust), draws, seed))
+    return _percentiles(*_resampled_means(weighted_scores(clean, robust)))
 
 
 def weighted_scores(clean: np.ndarray, robust: np.ndarray) -> np.ndarray:
@@ -65,42 +67,60 @@ def weighted_scores(clean: np.ndarray, robust: np.ndarray) -> np.ndarray:
     return (clean.astype(np.float64) + robust) / 2
 
 
-def paired_bootstrap(first: np.ndarray, second: np.ndarray, draws: int = 10_000, seed: int = 0) -> Difference:
+def paired_bootstrap(first: np.ndarray, second: np.ndarray) -> Difference:
     """Difference of two means over the same samples, by a paired bootstrap over samples (Efron 1979).
 
-    The interval is the percentile one; the p-value is twice the smaller share of draws at or beyond 0, with the
-    measured sample itself counted as a draw (Davison & Hinkley 1997, eq. 4.11), so it is never below 2 / (draws + 1).
+    The interval is the percentile one; the p-value is twice the smaller of the probabilities that a resampled mean lies
+    at or below, and at or above, 0. The interval excludes 0 where, and only where, the p-value is below 5 %. Of
+    probabilities below 1e-6 resampling says no more than that they are small; they are given as 1e-6.
 
     Args:
-        first: a score for each sample, say its part in W-R; shape (n,).
+        first: a score for each sample, say its part in W-R; shape (n,), fractions such as means over seeds.
         second: of the other model on the same samples, in the same order.
-        draws: bootstrap replications.
-        seed: of the draws; the same scores always give the same result.
+
+    Raises:
+        ValueError: they are not of the same samples, or not fractions.
     """
     if len(first) < 1 or first.shape != second.shape:
         raise ValueError(f"{first.shape} and {second.shape} are no scores of the same samples")
     differences = np.asarray(first, dtype=np.float64) - second
-    means = _bootstrap_means(differences, draws, seed)
-    beyond = min(int((means <= _ROUNDING).sum()), int((means >= -_ROUNDING).sum()))
-    low, high = _percentiles(means)
-    return Difference(float(differences.mean()), low, high, min(1.0, 2 * (beyond + 1) / (draws + 1)))
+    means, shares = _resampled_means(differences)
+    beyond = min(float(shares[means <= 0].sum()), float(shares[means >= 0].sum()))
+    low, high = _percentiles(means, shares)
+    return Difference(float(differences.mean()), low, high, min(1.0, max(_LEAST_P, 2 * beyond)))
 
 
-def _bootstrap_means(scores: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """Means of resampled scores, shape (draws,).
+def _resampled_means(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of n scores drawn from n with replacement: its values, ascending, and how probable each is.
 
-    A draw of n samples amounts to how many have each distinct score, which is multinomial: the same as resampling
-    sample by sample, without its cost.
+    It is not drawn but computed, so that nothing depends on a seed. Scores are whole numbers of some unit, and so is
+    their sum; the distribution of a sum of n is that of one convolved with itself, whose Fourier transform is the n-th
+    power of the one's.
     """
     values, counts = np.unique(scores, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(scores), counts / len(scores), size=draws)
-    means: np.ndarray = drawn @ values / len(scores)
-    return means
+    units = lcm(*(Fraction(value).limit_denominator(_LARGEST_DENOMINATOR).denominator for value in values.tolist()))
+    if units > _LARGEST_DENOMINATOR or np.abs(values * units - np.rint(values * units)).max() > 1e-6:
+        raise ValueError("scores that are not fractions with a common, small denominator cannot be resampled")
+    whole = np.rint(values * units).astype(np.int64)
+    n, span = len(scores), int(whole[-1] - whole[0])
+    # By Hoeffding's inequality (1963) a sum is farther than this from its mean once in 10 ** 21 times.
+    reach = min(n * span, ceil(5 * span * sqrt(n)))
+    size = 1 << (2 * reach + 2).bit_length()
+    transform = np.fft.rfft(np.bincount(whole - whole[0], weights=counts / n), size)
+    alive = np.abs(transform) > 1e-30 ** (1 / n)  # a complex power is slow, and all but a few come to nothing
+    transform[alive] **= n
+    transform[~alive] = 0
+    # Sums that differ by `size` share a place; of those around the mean alone there are any.
+    first = round(float(counts @ (whole - whole[0]))) - size // 2
+    shares = np.roll(np.fft.irfft(transform, size), -first)
+    means = (np.arange(size) + first + n * int(whole[0])) / (n * units)
+    return means, np.maximum(shares, 0)  # rounding leaves -1e-17 where there is nothing
 
 
-def _percentiles(means: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+def _percentiles(means: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
+    """The least mean that 2.5 % lie at or below, and the largest that 2.5 % lie at or above."""
+    below, above = np.cumsum(shares), np.cumsum(shares[::-1])
+    return float(means[np.argmax(below >= 0.025)]), float(means[::-1][np.argmax(above >= 0.025)])
 
 
 def mcnemar_exact(first_only: int, second_only: int) -> float:

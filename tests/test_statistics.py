@@ -163,6 +163,36 @@ def test_paired_bootstrap_p_is_near_the_normal_one_where_samples_are_many() -> N
     assert paired_bootstrap(first, second).p == pytest.approx(2 * stats.norm.sf(abs(z)), abs=0.01)
 
 
+@pytest.mark.parametrize("seeds", [(1, 1), (1, 2), (2, 3), (1, 5)])
+def test_the_bootstrap_distribution_is_that_of_all_resamples(seeds: tuple[int, int]) -> None:
+    """Of five samples there are 5 ** 5 resamples: all of them, counted."""
+    rng = np.random.default_rng(seeds)
+    first, second = (rng.integers(0, 3, (k, 5)).mean(axis=0) / 2 for k in seeds)
+    resamples = (first - second)[np.indices((5,) * 5).reshape(5, -1)].mean(axis=0)
+    tails = [(resamples <= 1e-9).mean(), (resamples >= -1e-9).mean()]
+    found = paired_bootstrap(first, second)
+    assert found.p == pytest.approx(min(1.0, 2 * min(tails)))
+    assert (resamples <= found.low + 1e-9).mean() >= 0.025 > (resamples < found.low - 1e-9).mean()
+    assert (resamples >= found.high - 1e-9).mean() >= 0.025 > (resamples > found.high + 1e-9).mean()
+
+
+def test_paired_bootstrap_computes_small_tails_of_many_samples() -> None:
+    """300 against 200 of 10,000, all discordant: the sign of a sum of multinomial counts, by its own formula."""
+    first, second = np.zeros(10_000), np.zeros(10_000)
+    first[:300], second[300:500] = 1, 1
+    wins = np.arange(0, 1200)
+    # Wins are binomial, and so are losses among the other samples.
+    at_least = stats.binom.sf(wins - 1, 10_000 - wins, 0.02 / 0.97)
+    exact = 2 * float((stats.binom.pmf(wins, 10_000, 0.03) * at_least).sum())
+    assert 1e-6 < exact < 1e-4
+    assert paired_bootstrap(first, second).p == pytest.approx(exact, rel=1e-4)
+
+
+def test_scores_that_are_no_fractions_are_refused() -> None:
+    with pytest.raises(ValueError, match="not fractions"):
+        paired_bootstrap(np.random.default_rng(0).random(20), np.zeros(20))
+
+
 @given(OUTCOMES)
 def test_paired_bootstrap_turns_round_with_its_sides(pairs: list[tuple[bool, bool]]) -> None:
     first, second = _pairs(pairs)
@@ -170,16 +200,16 @@ def test_paired_bootstrap_turns_round_with_its_sides(pairs: list[tuple[bool, boo
     assert one.value == pytest.approx(-other.value)
     assert one.low <= one.value + 1e-12
     assert one.value <= one.high + 1e-12
-    assert 2 / 10_001 <= one.p <= 1
-    assert one.p == pytest.approx(other.p, abs=0.05)
-    if one.low > 1e-9 or one.high < -1e-9:  # what the interval excludes, the test rejects
-        assert one.p <= 0.0502
+    assert 1e-6 <= one.p <= 1
+    assert one.p == pytest.approx(other.p, abs=1e-9)
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+    assert (one.low > 0 or one.high < 0) == (one.p < 0.05)  # what the interval excludes, the test rejects
 
 
 def test_paired_bootstrap_of_the_same_scores_finds_nothing() -> None:
     scores = np.arange(50) < 20
     assert paired_bootstrap(scores, scores) == Difference(0, 0, 0, 1)
-    assert paired_bootstrap(np.ones(50), np.zeros(50)).p == pytest.approx(2 / 10_001)
+    assert paired_bootstrap(np.ones(50), np.zeros(50)) == Difference(1, 1, 1, 1e-6)
     with pytest.raises(ValueError, match="same samples"):
         paired_bootstrap(np.ones(3), np.ones(4))
 

@@ -126,6 +126,43 @@ def test_what_the_cpu_check_says_that_no_table_shows() -> None:
     assert "0.66 of MTARD's and of B-MTARD's loss" in page
 
 
+def contrasts(file: str, attack: str, number: str) -> dict[frozenset[str], list[str]]:
+    """The cells (difference, p, p after Holm, verdict) of every pair of sides that a text of `bench compare` holds."""
+    found = {}
+    for section in (DOCS / "cpu-check" / "results" / file).read_text(encoding="utf-8").split("## ")[1:]:
+        sides = frozenset(section.splitlines()[0].split(" against "))
+        for line in section.splitlines():
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            if cells[:2] == [attack, number]:
+                found[sides] = cells[-4:]
+    return found
+
+
+def test_what_the_cpu_check_says_of_its_tests() -> None:
+    page = (DOCS / "cpu-check.md").read_text(encoding="utf-8")
+    weighted = contrasts("pairs.txt", "pgd-sat", "W-R")
+    assert len(weighted) == 14 * 13 / 2
+    significant = [sides for sides, cells in weighted.items() if cells[-1] != "no significant difference"]
+
+    def told_apart(name: str) -> set[str]:
+        return {other for sides in significant if name in sides for other in sides - {name}}
+
+    ablations = {"CIARD (push=False)", "CIARD (itt=False, push=False)"}
+    assert told_apart("DARD") == set[str]().union(*weighted) - {"DARD"} - ablations
+    assert told_apart("SAT") == {"DARD", "SCORE"}
+    assert told_apart("CIARD") == {"DARD", "SCORE"}
+    assert f"SCORE (27.85, p = {float(weighted[frozenset({'SAT', 'SCORE'})][2]):.2g})" in page
+
+    (ciard,) = (
+        cells
+        for sides, cells in contrasts("ablation.md", "pgd-trades", "W-R").items()
+        if sides == {"CIARD", "CIARD (itt=False, push=False)"}
+    )
+    p = ciard[1].split()[0]
+    assert f"p = {float(p):.3f} before the correction and {ciard[2]} after it" in page
+    assert "-1.43 " in ciard[0]
+
+
 def test_nothing_committed_has_weights_or_the_place_it_was_made_in() -> None:
     files = [path for path in (DOCS / "cpu-check").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".json", ".md", ".jsonl", ".txt", ".tex", ".csv", ".png", ".pdf"}
