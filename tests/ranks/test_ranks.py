@@ -116,7 +116,7 @@ def test_torchrun_gives_the_metrics_of_one_process_without_batch_normalisation(
     method: str, plain: Path, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """Over an epoch, to 1e-4; CIARD's robust teacher learns from the first step on."""
-    options = ["--method", method, "--student", "plain-cnn", "--epochs", "1"]
+    options = ["--method", method, "--student", "plain-cnn", "--epochs", "1", "--limit-train", "700"]
     if method == "ciard":
         options += [*request.getfixturevalue("teachers"), "--set", "freeze_epochs=0", "--set", "teacher_lr_decay=false"]
     logs, weights = [], []
