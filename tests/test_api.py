@@ -122,6 +122,14 @@ def test_importing_bench_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_preparing_a_device_does_not_import_pytorchs_compiler() -> None:
+    """It takes more than a second, for nothing."""
+    code = "import sys; from bench import device; device.prepare(device.choose_device('cpu')); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "torch" in done.stdout.split()
+    assert "torch._inductor" not in done.stdout.split()
+
+
 class Cut(nn.Module):
     """A network with a quantiser in front that leaves autograd."""
 

@@ -172,7 +172,10 @@ def _minus(one: Cell, other: Cell) -> float:
 def to_text(orders: Sequence[ColumnOrder], paper_dataset: str) -> str:
     """All of it as Markdown that reads well in a terminal."""
     if not orders:
-        return "No column here has two rows that the paper has too.\n"
+        return (
+            "No column here has two rows that the paper has too.\n"
+            "Tables show their own students alone: --student NAME asks for those of another architecture.\n"
+        )
     return (
         f"Pairs of rows that the paper's numbers on {paper_dataset} tell apart (z-test of independent samples), and\n"
         f"which way round they are here; both at {LEVEL:.0%} after Holm's correction over a column's pairs.\n"
