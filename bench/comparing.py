@@ -87,8 +87,9 @@ class Contrast:
     """One number of two sides, and whether they differ.
 
     Attributes:
-        difference: first minus second, in [-1, 1], with its interval and its own p-value.
+        difference: first minus second, in [-1, 1], with its interval and its own p-value, both uncorrected.
         p_holm: after Holm's correction over all contrasts of the comparison.
+        family: how many these are.
     """
 
     condition: Condition
@@ -98,13 +99,18 @@ class Contrast:
     accuracies: tuple[Accuracy, Accuracy]
     difference: Difference
     test: Test
-    p_holm: float
+    p_holm: float = 1.0
+    family: int = 1
 
     @property
     def verdict(self) -> str:
+        """What the test says, of this difference alone and as one of its family; the interval has no part in it."""
+        if self.difference.p > LEVEL:
+            return f"not significant (p > {LEVEL})"
+        better = self.sides[0] if self.difference.value > 0 else self.sides[1]
         if self.p_holm > LEVEL:
-            return "no significant difference"
-        return f"{self.sides[0] if self.difference.value > 0 else self.sides[1]} is better"
+            return f"{better} is better taken alone, not significant as one of {self.family}"
+        return f"{better} is better"
 
 
 @dataclass(frozen=True)
@@ -178,7 +184,9 @@ def compare_networks(networks: Sequence[Network], attacks: Sequence[str] = ()) -
         for condition, attack in shared:
             contrasts += _contrasts(first, second, condition, attack)
     adjusted = holm([contrast.difference.p for contrast in contrasts])
-    corrected = tuple(replace(each, p_holm=p) for each, p in zip(contrasts, adjusted, strict=True))
+    corrected = tuple(
+        replace(each, p_holm=p, family=len(contrasts)) for each, p in zip(contrasts, adjusted, strict=True)
+    )
     return Comparison(tuple(sides), corrected, tuple(left_out))
 
 
@@ -302,7 +310,6 @@ def _contrasts(first: Side, second: Side, condition: Condition, attack: str) -> 
             (accuracies[0], accuracies[1]),
             difference,
             test,
-            1.0,
         )
 
 

@@ -7,13 +7,13 @@ from typing import Literal
 
 import numpy as np
 
-from bench.statistics import Difference, mcnemar, paired_bootstrap, welch
+from bench.statistics import Difference, mcnemar, paired_scores, welch
 
-Test = Literal["mcnemar", "bootstrap", "welch", "proportions"]
+Test = Literal["mcnemar", "score", "welch", "proportions"]
 
 TEST_NAMES: dict[Test, str] = {
     "mcnemar": "McNemar's exact test over samples",
-    "bootstrap": "paired bootstrap over samples",
+    "score": "paired score test over samples",
     "welch": "Welch's t-test over seeds",
     "proportions": "z-test of independent samples",
 }
@@ -28,7 +28,7 @@ def compare(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> tuple[
 
     Three seeds or more on both sides: Welch's t-test over the seeds' means, a claim about the defenses. Else a test
     over samples, a claim about these networks: McNemar's exact one for the outcomes of one network each; for
-    all other scores the paired bootstrap, a sample's score being its mean over seeds.
+    all other scores the paired score test, a sample's score being its mean over seeds.
 
     Args:
         first, second: for each seed the scores of the same samples in the same order: shape (n,), bool for right and
@@ -38,4 +38,4 @@ def compare(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> tuple[
         return welch([scores.mean() for scores in first], [scores.mean() for scores in second]), "welch"
     if len(first) == len(second) == 1 and first[0].dtype == second[0].dtype == np.bool_:
         return mcnemar(first[0], second[0]), "mcnemar"
-    return paired_bootstrap(np.mean(first, axis=0), np.mean(second, axis=0)), "bootstrap"
+    return paired_scores(np.mean(first, axis=0), np.mean(second, axis=0)), "score"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from math import ceil, lcm, sqrt
+from math import exp, log, sqrt
 
 import numpy as np
 
 _Z95 = 1.959963984540054
 _ROUNDING = 1e-12
-_LEAST_P = 1e-6
-_LARGEST_DENOMINATOR = 10_000
-"""Of a mean over seeds; W-R of s seeds is a fraction with the denominator 2s, a difference one with both sides'."""
+_UNSEEN = 1e-9
+"""Samples taken for a score that can occur and did not."""
+_LEAST_TILT = 1e-26
 
 
 @dataclass(frozen=True)
@@ -45,82 +44,149 @@ def wilson_interval(correct: int, n: int, z: float = _Z95) -> tuple[float, float
     return (0.0 if correct == 0 else centre - half), (1.0 if correct == n else centre + half)
 
 
-def weighted_interval(clean: np.ndarray, robust: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval of (clean + robust) / 2 from a paired bootstrap over samples (Efron 1979).
+def worst_class_interval(right: Sequence[int], counts: Sequence[int]) -> tuple[float, float]:
+    """Interval of at least 95 % of the lowest true accuracy of several classes, whichever class it is.
 
-    A sample is drawn with both of its outcomes, so their dependence is kept.
+    It lies below every class's: the lower end is the lowest lower bound of a class. Of k upper bounds none may be too
+    low, so each holds at 0.975 ** (1 / k) (Šidák 1967), and the upper end is the lowest of them. The bounds are exact
+    (Clopper and Pearson 1934), as classes are small.
+
+    Args:
+        right: of each class, the samples that are right; at least one class.
+        counts: of each class, its samples, at least 1.
+
+    Returns:
+        (low, high), each in [0, 1].
+    """
+    from scipy.special import betaincinv
+
+    # Of classes with as many samples the lowest has both the lowest lower and the lowest upper bound.
+    lowest: dict[int, int] = {}
+    for k, total in zip(right, counts, strict=True):
+        lowest[total] = min(k, lowest.get(total, k))
+    x, n = np.array([*lowest.values()]), np.array([*lowest])
+    low = np.where(x == 0, 0.0, betaincinv(np.maximum(x, 1), n - x + 1, 0.025))
+    high = np.where(x == n, 1.0, betaincinv(x + 1, np.maximum(n - x, 1), 0.975 ** (1 / len(right))))
+    return float(low.min()), float(high.min())
+
+
+def weighted_interval(clean: np.ndarray, robust: np.ndarray) -> tuple[float, float]:
+    """95 % score interval of (clean + robust) / 2.
+
+    A sample counts with both of its outcomes, so their dependence is kept.
 
     Args:
         clean: right on the sample itself; shape (n,), bool.
         robust: right on the attacked sample; shape (n,), bool, the same samples in the same order.
 
     Returns:
-        (low, high), each in [0, 1]; no wider than a point where all samples have the same outcomes.
+        (low, high), each in [0, 1].
     """
-    return _percentiles(*_resampled_means(weighted_scores(clean, robust)))
+    _check_same_samples(clean, robust)
+    n, both, one = len(clean), int((clean & robust).sum()), int((clean ^ robust).sum())
+    return score_interval({0.0: n - both - one, 0.5: one, 1.0: both}, 0.0, 1.0)
 
 
 def weighted_scores(clean: np.ndarray, robust: np.ndarray) -> np.ndarray:
     """What each sample adds to W-R: 0, 1/2 or 1; shape (n,), from outcomes as `weighted_interval` takes them."""
-    if len(clean) < 1 or clean.shape != robust.shape:
-        raise ValueError(f"{clean.shape} and {robust.shape} are no outcomes of the same samples")
+    _check_same_samples(clean, robust)
     return (clean.astype(np.float64) + robust) / 2
 
 
-def paired_bootstrap(first: np.ndarray, second: np.ndarray) -> Difference:
-    """Difference of two means over the same samples, by a paired bootstrap over samples (Efron 1979).
+def _check_same_samples(first: np.ndarray, second: np.ndarray) -> None:
+    if len(first) < 1 or first.shape != second.shape:
+        raise ValueError(f"{first.shape} and {second.shape} are not of the same samples")
 
-    The interval is the percentile one; the p-value is twice the smaller of the probabilities that a resampled mean lies
-    at or below, and at or above, 0. The interval excludes 0 where, and only where, the p-value is below 5 %. Of
-    probabilities below 1e-6 resampling says no more than that they are small; they are given as 1e-6.
+
+def score_interval(counts: Mapping[float, int], lowest: float, highest: float) -> tuple[float, float]:
+    """95 % interval of the mean of bounded scores: all means that the score test does not reject at 5 %.
+
+    The test holds the mean found against a mean m by the variance that fits m best: that of the probabilities with the
+    mean m under which the scores found are most likely (restricted maximum likelihood). Of the scores 0 and 1 it is
+    Wilson's interval (1927), of -1, 0 and 1 Tango's for paired proportions (1998), its p-value McNemar's without
+    continuity correction.
 
     Args:
-        first: a score for each sample, say its part in W-R; shape (n,), fractions such as means over seeds.
+        counts: how many samples have each score; at least one sample.
+        lowest, highest: the scores a sample can have at least and at most, whether one has them or not.
+    """
+    return _bound(counts, lowest), _bound(counts, highest)
+
+
+def _bound(counts: Mapping[float, int], extreme: float) -> float:
+    """The farthest mean towards an extreme score that the score test does not reject at 5 %."""
+    path = _Restricted(counts, extreme)
+    if not path.reach:
+        return extreme
+    return path.mean + path.where(lambda shift, variance: path.n * shift * shift - _Z95 * _Z95 * variance)[0]
+
+
+def _score_p(counts: Mapping[float, int], lowest: float, highest: float) -> float:
+    """Two-sided p-value of the score test that the mean of bounded scores is 0, for `score_interval`'s arguments."""
+    mean = sum(score * count for score, count in counts.items()) / sum(counts.values())
+    path = _Restricted(counts, lowest if mean > 0 else highest)
+    if abs(path.mean) <= _ROUNDING:
+        return 1.0
+    _, variance = path.where(lambda shift, _: abs(shift) - abs(path.mean))
+    return _two_sided(path.mean, sqrt(variance / path.n))
+
+
+class _Restricted:
+    """The most likely probabilities of scores for each mean from the one found to an extreme score.
+
+    By Lagrange's method they are the counts, each divided by tilt + (1 - tilt) * distance from the extreme, and scaled
+    to the sum 1: at a tilt of 1 the shares found, towards 0 all at the extreme. An extreme score that no sample has
+    takes part by next to nothing; it is given weight once the others alone cannot have the mean.
+    """
+
+    def __init__(self, counts: Mapping[float, int], extreme: float) -> None:
+        found = {score: float(count) for score, count in counts.items() if count}
+        self.n = sum(found.values())
+        self.mean = sum(score * count for score, count in found.items()) / self.n
+        self.reach = max(abs(extreme - score) for score in found)
+        found.setdefault(extreme, _UNSEEN)
+        self._parts = [
+            (count, abs(extreme - score) / (self.reach or 1.0), score - self.mean) for score, count in found.items()
+        ]
+
+    def _at(self, tilt: float) -> tuple[float, float]:
+        """How far the mean is from the one found, and the variance of a score."""
+        total = first = second = 0.0
+        for count, distance, deviation in self._parts:
+            weight = count / (tilt + (1 - tilt) * distance)
+            total += weight
+            first += weight * deviation
+            second += weight * deviation * deviation
+        shift = first / total
+        return shift, max(0.0, second / total - shift * shift)
+
+    def where(self, excess: Callable[[float, float], float]) -> tuple[float, float]:
+        """Shift and variance where a function of both, which rises along the way, is 0; by bisection of log(tilt)."""
+        far, near = log(_LEAST_TILT), 0.0
+        for _ in range(40):
+            middle = (far + near) / 2
+            found = self._at(exp(middle))
+            far, near = (middle, near) if excess(*found) > 0 else (far, middle)
+        return found
+
+
+def paired_scores(first: np.ndarray, second: np.ndarray) -> Difference:
+    """Difference of two mean scores over the same samples, by the score test of the samples' differences.
+
+    The interval excludes 0 where, and only where, the p-value is below 5 %.
+
+    Args:
+        first: a score in [0, 1] for each sample, say its part in W-R; shape (n,).
         second: of the other model on the same samples, in the same order.
 
     Raises:
-        ValueError: they are not of the same samples, or not fractions.
+        ValueError: they are not of the same samples.
     """
-    if len(first) < 1 or first.shape != second.shape:
-        raise ValueError(f"{first.shape} and {second.shape} are no scores of the same samples")
-    differences = np.asarray(first, dtype=np.float64) - second
-    means, shares = _resampled_means(differences)
-    beyond = min(float(shares[means <= 0].sum()), float(shares[means >= 0].sum()))
-    low, high = _percentiles(means, shares)
-    return Difference(float(differences.mean()), low, high, min(1.0, max(_LEAST_P, 2 * beyond)))
-
-
-def _resampled_means(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of n scores drawn from n with replacement: its values, ascending, and how probable each is.
-
-    It is not drawn but computed, so that nothing depends on a seed. Scores are whole numbers of some unit, and so is
-    their sum; the distribution of a sum of n is that of one convolved with itself, whose Fourier transform is the n-th
-    power of the one's.
-    """
-    values, counts = np.unique(scores, return_counts=True)
-    units = lcm(*(Fraction(value).limit_denominator(_LARGEST_DENOMINATOR).denominator for value in values.tolist()))
-    if units > _LARGEST_DENOMINATOR or np.abs(values * units - np.rint(values * units)).max() > 1e-6:
-        raise ValueError("scores that are not fractions with a common, small denominator cannot be resampled")
-    whole = np.rint(values * units).astype(np.int64)
-    n, span = len(scores), int(whole[-1] - whole[0])
-    # By Hoeffding's inequality (1963) a sum is farther than this from its mean once in 10 ** 21 times.
-    reach = min(n * span, ceil(5 * span * sqrt(n)))
-    size = 1 << (2 * reach + 2).bit_length()
-    transform = np.fft.rfft(np.bincount(whole - whole[0], weights=counts / n), size)
-    alive = np.abs(transform) > 1e-30 ** (1 / n)  # a complex power is slow, and all but a few come to nothing
-    transform[alive] **= n
-    transform[~alive] = 0
-    # Sums that differ by `size` share a place; of those around the mean alone there are any.
-    first = round(float(counts @ (whole - whole[0]))) - size // 2
-    shares = np.roll(np.fft.irfft(transform, size), -first)
-    means = (np.arange(size) + first + n * int(whole[0])) / (n * units)
-    return means, np.maximum(shares, 0)  # rounding leaves -1e-17 where there is nothing
-
-
-def _percentiles(means: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
-    """The least mean that 2.5 % lie at or below, and the largest that 2.5 % lie at or above."""
-    below, above = np.cumsum(shares), np.cumsum(shares[::-1])
-    return float(means[np.argmax(below >= 0.025)]), float(means[::-1][np.argmax(above >= 0.025)])
+    _check_same_samples(first, second)
+    differences = np.round(np.asarray(first, dtype=np.float64) - second, 12)  # thirds are one score, however reached
+    values, numbers = np.unique(differences, return_counts=True)
+    counts = dict(zip(values.tolist(), numbers.tolist(), strict=True))
+    return Difference(float(differences.mean()), *score_interval(counts, -1.0, 1.0), _score_p(counts, -1.0, 1.0))
 
 
 def mcnemar_exact(first_only: int, second_only: int) -> float:
@@ -137,30 +203,19 @@ def mcnemar_exact(first_only: int, second_only: int) -> float:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> Difference:
-    """Difference of two accuracies on the same samples, with McNemar's exact test and the interval that inverts it.
+    """Difference of two accuracies on the same samples, with McNemar's exact test and the score interval (Tango 1998).
 
-    Given how many samples only one of the two is right on, the first one's share of them is a binomial proportion; its
-    interval is Clopper and Pearson's (1934). It excludes 0 where, and only where, the p-value is below 5 %.
+    They are two statements. The test is exact, and stricter than the interval, which holds 95 % on average: the
+    interval can exclude 0 where the p-value is above 5 %, as for 5 samples against none; never the other way round.
 
     Args:
         first, second: right or not; shape (n,), bool, the same samples in the same order.
     """
-    from scipy.special import betaincinv
-
-    if len(first) < 1 or first.shape != second.shape:
-        raise ValueError(f"{first.shape} and {second.shape} are no outcomes of the same samples")
-    first_only, second_only = int((first & ~second).sum()), int((second & ~first).sum())
-    n, discordant = len(first), first_only + second_only
-    if not discordant:
-        return Difference(0.0, 0.0, 0.0, 1.0)
-    low = float(betaincinv(first_only, second_only + 1, 0.025)) if first_only else 0.0
-    high = float(betaincinv(first_only + 1, second_only, 0.975)) if second_only else 1.0
-    return Difference(
-        (first_only - second_only) / n,
-        (2 * low - 1) * discordant / n,
-        (2 * high - 1) * discordant / n,
-        mcnemar_exact(first_only, second_only),
-    )
+    _check_same_samples(first, second)
+    n, first_only, second_only = len(first), int((first & ~second).sum()), int((second & ~first).sum())
+    counts = {-1.0: second_only, 0.0: n - first_only - second_only, 1.0: first_only}
+    interval = score_interval(counts, -1.0, 1.0)
+    return Difference((first_only - second_only) / n, *interval, mcnemar_exact(first_only, second_only))
 
 
 def mcnemar_range(first: int, second: int, n: int) -> tuple[float, float]:

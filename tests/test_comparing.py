@@ -12,7 +12,7 @@ import pytest
 from bench.comparing import Comparison, Contrast, compare_networks, find_networks
 from bench.errors import BenchError
 from bench.records import Record, write_record
-from bench.statistics import holm, mcnemar, paired_bootstrap, weighted_scores, welch, wilson_interval
+from bench.statistics import holm, mcnemar, paired_scores, weighted_scores, welch, wilson_interval
 
 RecordMaker = Callable[..., Record]
 N = 300
@@ -64,10 +64,10 @@ def test_two_networks_are_compared_sample_by_sample(make_record: RecordMaker, tm
     assert (robust.difference, robust.test) == (mcnemar(a["fgsm"], b["fgsm"]), "mcnemar")
     assert robust.accuracies[0].interval == wilson_interval(int(a["fgsm"].sum()), N)
     scores = [weighted_scores(each["clean"], each["fgsm"]) for each in (a, b)]
-    assert (weighted.difference, weighted.test) == (paired_bootstrap(*scores), "bootstrap")
+    assert (weighted.difference, weighted.test) == (paired_scores(*scores), "score")
     assert [each.p_holm for each in found.contrasts] == pytest.approx(holm([e.difference.p for e in found.contrasts]))
     assert robust.verdict == "SAT is better"
-    assert _of(found, "clean", "clean").verdict == "no significant difference"
+    assert _of(found, "clean", "clean").verdict == "not significant (p > 0.05)"
 
 
 def test_the_better_one_is_named_whichever_comes_first(make_record: RecordMaker, tmp_path: Path) -> None:
@@ -83,8 +83,10 @@ def test_holms_correction_is_over_all_pairs_and_attacks(make_record: RecordMaker
     records = [make_record({"fgsm": right, **more}, method=name) for name, right in (("sat", 57), ("ard", 50))]
     (tmp_path / "more").mkdir()
     found = _compare(tmp_path / "more", records)
-    assert _of(found, "fgsm", "robust").p_holm == pytest.approx(5 * 2 / 2**7)
-    assert _of(found, "fgsm", "robust").verdict == "no significant difference"
+    robust = _of(found, "fgsm", "robust")
+    assert (robust.p_holm, robust.family) == (pytest.approx(5 * 2 / 2**7), 5)
+    assert robust.verdict == "SAT is better taken alone, not significant as one of 5"
+    assert robust.difference.low > 0  # which "not significant" alone would seem to deny
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_side(make_record: RecordMaker, tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_side(make_record: RecordMake
 
 def test_fewer_than_three_seeds_are_compared_over_samples(make_record: RecordMaker, tmp_path: Path) -> None:
     found = _compare(tmp_path, _seeds(make_record, "sat", [0.7, 0.7, 0.7]) + _seeds(make_record, "ard", [0.5, 0.5]))
-    assert {contrast.test for contrast in found.contrasts} == {"bootstrap"}
+    assert {contrast.test for contrast in found.contrasts} == {"score"}
 
 
 def test_all_seeds_finds_the_other_seeds_and_nothing_else(make_record: RecordMaker, tmp_path: Path) -> None:

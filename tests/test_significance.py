@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.significance import compare
-from bench.statistics import mcnemar, paired_bootstrap, weighted_scores, welch
+from bench.statistics import mcnemar, paired_scores, weighted_scores, welch
 
 RNG = np.random.default_rng(0)
 A, B = ([RNG.random(200) < share + 0.01 * seed for seed in range(4)] for share in (0.6, 0.5))
@@ -16,15 +16,15 @@ def test_one_network_each_gets_mcnemars_test() -> None:
     assert compare(A[:1], B[:1]) == (mcnemar(A[0], B[0]), "mcnemar")
 
 
-def test_weighted_scores_get_the_paired_bootstrap() -> None:
+def test_weighted_scores_get_the_paired_score_test() -> None:
     first, second = weighted_scores(A[0], A[0] & A[1]), weighted_scores(B[0], B[0] & B[1])
-    assert compare([first], [second]) == (paired_bootstrap(first, second), "bootstrap")
+    assert compare([first], [second]) == (paired_scores(first, second), "score")
 
 
 @pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2), (2, 2), (4, 2), (2, 3)])
 def test_fewer_than_three_seeds_on_a_side_are_averaged_sample_by_sample(first: int, second: int) -> None:
-    expected = paired_bootstrap(np.mean(A[:first], axis=0), np.mean(B[:second], axis=0))
-    assert compare(A[:first], B[:second]) == (expected, "bootstrap")
+    expected = paired_scores(np.mean(A[:first], axis=0), np.mean(B[:second], axis=0))
+    assert compare(A[:first], B[:second]) == (expected, "score")
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, 3), (4, 3)])

@@ -9,17 +9,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.statistics import (
-    Difference,
     holm,
     least_significant,
     mcnemar,
     mcnemar_exact,
     mcnemar_range,
-    paired_bootstrap,
+    paired_scores,
+    score_interval,
     two_proportions,
     two_weighted,
     weighted_interval,
-    weighted_scores,
     welch,
     wilson_interval,
 )
@@ -68,31 +67,89 @@ def test_wilson_interval_refuses_what_is_no_proportion(correct: int, n: int) -> 
         wilson_interval(correct, n)
 
 
-def test_weighted_interval_agrees_with_resampling_sample_by_sample() -> None:
+def test_weighted_interval_agrees_with_resampling_where_samples_are_many() -> None:
     rng = np.random.default_rng(1)
-    clean = rng.random(360) < 0.95
-    robust = clean & (rng.random(360) < 0.6)
-    draws = (rng.integers(0, 360, 360) for _ in range(5000))
+    clean = rng.random(4000) < 0.95
+    robust = clean & (rng.random(4000) < 0.6)
+    draws = (rng.integers(0, 4000, 4000) for _ in range(2000))
     plain = np.quantile([(clean[i].mean() + robust[i].mean()) / 2 for i in draws], [0.025, 0.975])
-    assert weighted_interval(clean, robust) == pytest.approx(tuple(plain), abs=0.005)
+    assert weighted_interval(clean, robust) == pytest.approx(tuple(plain), abs=0.0015)
 
 
 def test_weighted_interval_keeps_the_pairs_together() -> None:
     half = np.arange(400) < 200
     together, against = weighted_interval(half, half), weighted_interval(half, ~half)
-    # Right on both or on neither: the spread of one proportion of 1/2. Right on exactly one: no spread.
-    assert together == pytest.approx((0.5 - 1.96 * 0.025, 0.5 + 1.96 * 0.025), abs=0.005)
-    assert against == (0.5, 0.5)
-
-
-def test_weighted_interval_is_the_same_every_time() -> None:
-    clean, robust = np.arange(50) < 40, np.arange(50) < 20
-    assert weighted_interval(clean, robust) == weighted_interval(clean, robust)
+    # Right on both or on neither: one proportion of 1/2. Right on exactly one: what no sample did is left.
+    assert together == pytest.approx(wilson_interval(200, 400), abs=1e-9)
+    assert against == pytest.approx((0.5 - 0.5 * 3.8415 / 403.8415, 0.5 + 0.5 * 3.8415 / 403.8415), abs=1e-6)
 
 
 def test_weighted_interval_refuses_outcomes_of_different_samples() -> None:
     with pytest.raises(ValueError, match="same samples"):
         weighted_interval(np.ones(3, bool), np.ones(4, bool))
+
+
+@given(st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_score_interval_of_right_and_wrong_is_wilsons(counts: tuple[int, int]) -> None:
+    right, n = counts
+    assert score_interval({0.0: n - right, 1.0: right}, 0, 1) == pytest.approx(wilson_interval(right, n), abs=1e-9)
+
+
+COUNTS = st.lists(st.integers(0, 300), min_size=3, max_size=5).filter(any)
+
+
+@given(COUNTS)
+def test_an_end_of_the_score_interval_is_the_mean_that_its_definition_rejects_at_five_per_cent(
+    counts: list[int],
+) -> None:
+    """The restricted likelihood maximised here by other means: Lagrange's multiplier, for a mean that is given."""
+    scores, n = np.linspace(-1, 1, len(counts)), sum(counts)
+    mean = scores @ counts / n
+    for end in score_interval(dict(zip(scores.tolist(), counts, strict=True)), -1.0, 1.0):
+        if abs(end) > 1 - 1e-9:
+            continue
+        apart = scores - end
+        low, high = -1 / (1 - end), 1 / (end + 1)
+        for _ in range(200):
+            multiplier = (low + high) / 2
+            divisors = 1 + multiplier * apart
+            rising = sum(count * x / d for count, x, d in zip(counts, apart, divisors, strict=True) if count and d > 0)
+            low, high = (multiplier, high) if rising > 0 else (low, multiplier)
+        shares = np.array(
+            [count / (n * d) if count else 0.0 for count, d in zip(counts, 1 + multiplier * apart, strict=True)]
+        )
+        variance = shares @ apart**2 + max(0.0, 1 - shares.sum()) * (np.sign(end - mean) - end) ** 2
+        assert n * (mean - end) ** 2 == pytest.approx(1.959963984540054**2 * variance, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("first_only", "second_only", "n", "low", "high"),
+    [
+        # By hand, z = 1.96: z^2 / (n + z^2) either way without a discordant pair; all won: (n - z^2) / (n + z^2), for
+        # the likeliest way to win by less is to lose some.
+        (0, 0, 20, -0.1611, 0.1611),
+        (100, 0, 100, 0.9260, 1.0),
+    ],
+)
+def test_tangos_interval_agrees_with_work_by_hand(
+    first_only: int, second_only: int, n: int, low: float, high: float
+) -> None:
+    samples = np.arange(n)
+    found = mcnemar(samples < first_only, (samples >= first_only) & (samples < first_only + second_only))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5.1e-5)
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 60))
+def test_tangos_interval_is_the_one_of_his_formula(same: int, first_only: int, second_only: int) -> None:
+    """Tango 1998 (Statistics in Medicine 17:891): the restricted share of losses q solves a quadratic equation."""
+    n, b, c = same + first_only + second_only, first_only, second_only
+    for end in score_interval({-1.0: c, 0.0: same, 1.0: b}, -1.0, 1.0):
+        if abs(end) < 1 - 1e-9:
+            linear = -b - c + (2 * n - b + c) * end
+            q = (np.sqrt(linear**2 + 8 * n * c * end * (1 - end)) - linear) / (4 * n)
+            assert (b - c - n * end) ** 2 == pytest.approx(
+                1.959963984540054**2 * n * (2 * q + end * (1 - end)), rel=1e-4
+            )
 
 
 @pytest.mark.parametrize(
@@ -143,75 +200,47 @@ def test_holm_lies_between_the_p_value_and_bonferroni(p_values: list[float]) -> 
         assert holm(p_values)[p_values.index(min(p_values))] == min(1.0, len(p_values) * min(p_values))
 
 
-def test_paired_bootstrap_agrees_with_resampling_sample_by_sample() -> None:
-    rng = np.random.default_rng(2)
-    first = weighted_scores(clean := rng.random(400) < 0.9, clean & (rng.random(400) < 0.6))
-    second = weighted_scores(clean & (rng.random(400) < 0.95), clean & (rng.random(400) < 0.5))
-    drawn = [rng.integers(0, 400, 400) for _ in range(5000)]
-    plain = np.array([first[i].mean() - second[i].mean() for i in drawn])
-    found = paired_bootstrap(first, second)
-    assert found.value == pytest.approx(first.mean() - second.mean())
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])), abs=0.005)
-    assert found.p == pytest.approx(2 * (plain <= 0).mean(), abs=0.01)
-
-
-def test_paired_bootstrap_p_is_near_the_normal_one_where_samples_are_many() -> None:
+def test_the_paired_score_test_is_near_the_normal_one_where_samples_are_many() -> None:
     rng = np.random.default_rng(3)
-    first, second = rng.random(10_000) < 0.605, rng.random(10_000) < 0.59
-    differences = first.astype(float) - second
-    z = differences.mean() / (differences.std() / 100)
-    assert paired_bootstrap(first, second).p == pytest.approx(2 * stats.norm.sf(abs(z)), abs=0.01)
+    first, second = rng.random((2, 10_000)) < 0.605, rng.random(10_000) < 0.59
+    differences = first.mean(axis=0) - second
+    error = differences.std() / 100
+    found = paired_scores(first.mean(axis=0), second)
+    assert found.value == pytest.approx(differences.mean())
+    assert found.p == pytest.approx(2 * stats.norm.sf(abs(found.value) / error), abs=0.001)
+    assert (found.low, found.high) == pytest.approx((found.value - 1.96 * error, found.value + 1.96 * error), abs=5e-5)
 
 
-@pytest.mark.parametrize("seeds", [(1, 1), (1, 2), (2, 3), (1, 5)])
-def test_the_bootstrap_distribution_is_that_of_all_resamples(seeds: tuple[int, int]) -> None:
-    """Of five samples there are 5 ** 5 resamples: all of them, counted."""
-    rng = np.random.default_rng(seeds)
-    first, second = (rng.integers(0, 3, (k, 5)).mean(axis=0) / 2 for k in seeds)
-    resamples = (first - second)[np.indices((5,) * 5).reshape(5, -1)].mean(axis=0)
-    tails = [(resamples <= 1e-9).mean(), (resamples >= -1e-9).mean()]
-    found = paired_bootstrap(first, second)
-    assert found.p == pytest.approx(min(1.0, 2 * min(tails)))
-    assert (resamples <= found.low + 1e-9).mean() >= 0.025 > (resamples < found.low - 1e-9).mean()
-    assert (resamples >= found.high - 1e-9).mean() >= 0.025 > (resamples > found.high + 1e-9).mean()
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_of_right_and_wrong_the_paired_score_test_is_mcnemars_without_continuity_correction(b: int, c: int) -> None:
+    samples = np.arange(b + c + 7)
+    found = paired_scores(samples < b, (samples >= b) & (samples < b + c))
+    assert found.p == pytest.approx(stats.chi2.sf((b - c) ** 2 / (b + c), 1) if b != c else 1.0, rel=1e-6, abs=1e-300)
 
 
-def test_paired_bootstrap_computes_small_tails_of_many_samples() -> None:
-    """300 against 200 of 10,000, all discordant: the sign of a sum of multinomial counts, by its own formula."""
-    first, second = np.zeros(10_000), np.zeros(10_000)
-    first[:300], second[300:500] = 1, 1
-    wins = np.arange(0, 1200)
-    # Wins are binomial, and so are losses among the other samples.
-    at_least = stats.binom.sf(wins - 1, 10_000 - wins, 0.02 / 0.97)
-    exact = 2 * float((stats.binom.pmf(wins, 10_000, 0.03) * at_least).sum())
-    assert 1e-6 < exact < 1e-4
-    assert paired_bootstrap(first, second).p == pytest.approx(exact, rel=1e-4)
+SCORES = st.lists(st.tuples(st.sampled_from([0, 0.5, 1]), st.sampled_from([0, 0.25, 1 / 3, 1])), min_size=1)
 
 
-def test_scores_that_are_no_fractions_are_refused() -> None:
-    with pytest.raises(ValueError, match="not fractions"):
-        paired_bootstrap(np.random.default_rng(0).random(20), np.zeros(20))
-
-
-@given(OUTCOMES)
-def test_paired_bootstrap_turns_round_with_its_sides(pairs: list[tuple[bool, bool]]) -> None:
-    first, second = _pairs(pairs)
-    one, other = paired_bootstrap(first, second), paired_bootstrap(second, first)
+@given(SCORES)
+def test_the_paired_score_test_turns_round_with_its_sides(pairs: list[tuple[float, float]]) -> None:
+    first, second = np.array(pairs).T
+    one, other = paired_scores(first, second), paired_scores(second, first)
     assert one.value == pytest.approx(-other.value)
-    assert one.low <= one.value + 1e-12
-    assert one.value <= one.high + 1e-12
-    assert 1e-6 <= one.p <= 1
+    assert -1 <= one.low <= one.value + 1e-9 <= one.high + 2e-9 <= 1 + 2e-9
+    assert 0 <= one.p <= 1
     assert one.p == pytest.approx(other.p, abs=1e-9)
-    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-9)
     assert (one.low > 0 or one.high < 0) == (one.p < 0.05)  # what the interval excludes, the test rejects
 
 
-def test_paired_bootstrap_of_the_same_scores_finds_nothing() -> None:
+def test_the_paired_score_test_of_the_same_scores_finds_nothing_and_is_not_sure_of_it() -> None:
     scores = np.arange(50) < 20
-    assert paired_bootstrap(scores, scores) == Difference(0, 0, 0, 1)
-    assert paired_bootstrap(np.ones(50), np.zeros(50)) == Difference(1, 1, 1, 1e-6)
+    found = paired_scores(scores, scores)
+    assert (found.value, found.p) == (0, 1)
+    assert -found.low == pytest.approx(found.high) == pytest.approx(3.8415 / 53.8415, abs=1e-5)
+    assert paired_scores(np.ones(50), np.zeros(50)).p == pytest.approx(2 * stats.norm.sf(np.sqrt(50)), rel=1e-6)
     with pytest.raises(ValueError, match="same samples"):
-        paired_bootstrap(np.ones(3), np.ones(4))
+        paired_scores(np.ones(3), np.ones(4))
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
@@ -222,17 +251,21 @@ def test_mcnemar_is_scipys_binomial_test(first_only: int, second_only: int) -> N
 
 
 @given(OUTCOMES)
-def test_mcnemars_interval_is_clopper_pearsons_and_inverts_the_test(pairs: list[tuple[bool, bool]]) -> None:
+def test_mcnemars_test_is_exact_and_stricter_than_its_interval(pairs: list[tuple[bool, bool]]) -> None:
     first, second = _pairs(pairs)
     found = mcnemar(first, second)
-    discordant = int((first != second).sum())
     assert found.value == pytest.approx(first.mean() - second.mean())
     assert found.p == mcnemar_exact(int((first & ~second).sum()), int((second & ~first).sum()))
-    if discordant:
-        exact = stats.binomtest(int((first & ~second).sum()), discordant).proportion_ci(0.95, "exact")
-        bounds = [(2 * end - 1) * discordant / len(first) for end in exact]
-        assert (found.low, found.high) == pytest.approx(tuple(bounds), abs=1e-9)
-    assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+    assert found.low <= found.value + 1e-9 <= found.high + 2e-9
+    if found.p < 0.05:
+        assert found.low > 0 or found.high < 0
+
+
+def test_mcnemars_interval_can_exclude_0_where_its_test_is_not_significant() -> None:
+    samples = np.arange(20)
+    found = mcnemar(samples < 5, samples < 0)
+    assert found.p == pytest.approx(2 / 2**5)
+    assert found.low > 0
 
 
 @given(st.integers(1, 12).flatmap(lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n))))

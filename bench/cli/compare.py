@@ -15,6 +15,7 @@ from bench.home import Home
 
 if TYPE_CHECKING:
     from bench.comparing import Accuracy, Comparison, Contrast, Side
+    from bench.significance import Test
 
 _DIFFERING = ("model", "setting", "selection", "teachers")
 
@@ -87,7 +88,8 @@ def _print(found: Comparison) -> None:
         for condition in dict.fromkeys(each.condition for each in found.contrasts if each.sides == pair):
             click.echo(f"\nOn {condition} (%):\n")
             table = Table(box=MARKDOWN)
-            for title in ("Attack", "Number", *pair, "Difference", "p", "p (Holm)", "Verdict"):
+            holm = f"p (Holm, {len(found.contrasts)})"
+            for title in ("Attack", "Number", *pair, "Difference", "p", holm, "Verdict"):
                 table.add_column(escape(title), overflow="fold")
             for contrast in found.contrasts:
                 if (contrast.sides, contrast.condition) == (pair, condition):
@@ -146,8 +148,13 @@ def _notes(found: Comparison) -> Iterator[str]:
     tests = {contrast.test for contrast in found.contrasts}
     yield f"Tests: {'; '.join(f'{test}: {TEST_NAMES[test]}' for test in sorted(tests))}."
     yield (
-        f"Verdicts at {LEVEL:.0%} after Holm's correction over all {len(found.contrasts)} comparisons. In brackets "
-        "95 % intervals: Wilson's of an accuracy, the paired bootstrap's of W-R, and of a difference its test's."
+        f"Verdicts are the tests', at {LEVEL:.0%} after Holm's correction over all {len(found.contrasts)} comparisons "
+        f'of this command; "better taken alone": p is below {LEVEL:.0%} only before the correction. Tables correct '
+        "over other comparisons, the best number's rivals in its column, so ≈ there can differ from a verdict here."
+    )
+    yield (
+        f"In brackets 95 % intervals of one number each, never corrected: {'; '.join(_intervals(tests))}. A verdict is "
+        "not read from them: the interval of a difference can exclude 0 where it is not significant."
     )
     if tests - {"welch"}:
         yield (
@@ -155,3 +162,12 @@ def _notes(found: Comparison) -> Iterator[str]:
             "seeds or more of each (bench run --seed), and name them all or add --all-seeds."
         )
     yield from (f"Not compared: {reason}." for reason in found.left_out)
+
+
+def _intervals(tests: set[Test]) -> Iterator[str]:
+    """Which intervals stand beside the numbers and beside the differences of these tests."""
+    yield "Wilson's of an accuracy, the score interval of W-R"
+    if tests - {"welch"}:
+        yield "of a difference over samples the score interval (of accuracies Tango's)"
+    if "welch" in tests:
+        yield "of a difference over seeds Welch's, of the defenses' means on these samples"

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.records import AttackResult, Record
 from bench.report.leaderboard import Entry
-from bench.statistics import wilson_interval
+from bench.statistics import wilson_interval, worst_class_interval
 from bench.tabulate.plain import PlainTable
 from bench.tabulate.table import DASH
 
@@ -57,6 +57,15 @@ class ClassAccuracies:
         if self.counts is None or accuracy is None:
             return None
         return wilson_interval(round(accuracy * self.counts[i]), self.counts[i])
+
+    @property
+    def worst_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the lowest true accuracy of a class, in [0, 1]; None where their samples are not known."""
+        if self.counts is None:
+            return None
+        pairs = zip(self.accuracies, self.counts, strict=True)
+        known = [(round(accuracy * count), count) for accuracy, count in pairs if accuracy is not None]
+        return worst_class_interval([right for right, _ in known], [count for _, count in known])
 
 
 def class_accuracies(found: Iterable[Entry], records: Mapping[str, Record]) -> list[ClassAccuracies]:
@@ -121,8 +130,8 @@ def worst_table(found: Iterable[ClassAccuracies], names: Names) -> PlainTable:
     headers = ("Defense", "Student", "Dataset", "Attack", "Protocol", "Schedule", "Seed")
     numbers = ("Worst class", "Accuracy %", "95 %", "n of class")
     notes = (
-        "95 %: Wilson's interval for the class's own samples. As a minimum over classes the worst class is biased "
-        "downward, the more the fewer samples a class has; the interval does not correct for that.",
+        "95 %: of the lowest true accuracy of a class, from all classes (exact bounds). As a minimum over classes the "
+        "number itself is biased downward, the more the fewer samples a class has; the interval allows for that.",
         "Of equally low classes the first is named.",
     )
     return PlainTable(
@@ -135,7 +144,7 @@ def worst_table(found: Iterable[ClassAccuracies], names: Names) -> PlainTable:
 
 def _worst_row(one: ClassAccuracies, names: Names) -> tuple[str, ...]:
     entry, i = one.entry, one.worst
-    interval, accuracy = one.interval(i), one.accuracies[i]
+    interval, accuracy = one.worst_interval, one.accuracies[i]
     return (
         *(entry.label, entry.model, entry.group.dataset, one.attack_label, entry.group.protocol, entry.schedule),
         *(one.seed or DASH, class_name(names, entry.group.dataset, i), f"{100 * (accuracy or 0):.2f}"),

@@ -179,8 +179,9 @@ def to_plain(found: Iterable[Entry], title: str) -> PlainTable:
 
 
 READING = (
-    "95 %: Wilson's interval of an accuracy, a paired bootstrap's of W-R = (clean + robust) / 2; a ± b (k): mean and "
-    "sample standard deviation over k seeds, whose own intervals stand in the rows of the single networks.",
+    "95 %: Wilson's interval of an accuracy, the score interval of W-R = (clean + robust) / 2, exact bounds of the "
+    "lowest true accuracy of a class; a ± b (k): mean and sample standard deviation over k seeds, whose own intervals "
+    "stand in the rows of the single networks.",
     "† the checkpoint was selected on the test set; ‡ a sanity check of the evaluation failed; ≈ best among its "
     "rivals, but not significantly better than the second best.",
     "n: test images attacked, the first so many where not all. "

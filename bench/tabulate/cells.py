@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from bench.records import AttackResult, Record, Subject, unpack
-from bench.statistics import weighted_interval, wilson_interval
+from bench.statistics import weighted_interval, worst_class_interval
 from bench.tabulate.spec import Quantity, TableSpec
 from bench.tabulate.table import Cell, Evidence, Group
 
@@ -188,7 +188,7 @@ def _numbers(record: Record, result: AttackResult) -> dict[str, Any]:
 
 
 def _worst_class(result: AttackResult, counts: list[int] | None) -> dict[str, Any]:
-    """The lowest accuracy of a class, with Wilson's interval where the class's number of samples is known."""
+    """The lowest accuracy of a class, with its interval where the classes' numbers of samples are known."""
     known = [(accuracy, i) for i, accuracy in enumerate(result.class_accuracy) if accuracy is not None]
     if not known:
         return {}
@@ -196,7 +196,7 @@ def _worst_class(result: AttackResult, counts: list[int] | None) -> dict[str, An
     if counts is None:
         return {"worst_class": lowest}
     right = round(lowest * counts[i])
-    low, high = wilson_interval(right, counts[i])
+    low, high = worst_class_interval([round(share * counts[k]) for share, k in known], [counts[k] for _, k in known])
     return {
         "worst_class": lowest,
         "worst_class_low": low,

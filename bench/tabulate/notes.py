@@ -63,6 +63,11 @@ def lead_notes(table: Table) -> Iterator[str]:
         f"{UNPROVEN} Best, but not significantly better than the second best (at {LEVEL:.0%}, with Holm's correction "
         "over the best number's rivals in its column and section). Two that share the best place have no second."
     )
+    if any(column.source == "measured" for column, _ in leads):
+        yield (
+            "bench compare tests two rows (with all their seeds) in the same way, but corrects over the comparisons of "
+            "its command instead of these rivals: its verdict can differ from the sign here, the uncorrected p cannot."
+        )
     measured = [cell for column, cell in leads if column.source == "measured"]
     tests = {cell.lead.test for cell in measured if cell.lead and cell.lead.test}
     if tests:
@@ -87,9 +92,9 @@ def quantity_notes(table: Table) -> Iterator[str]:
     cells = [(column, cell) for _, _, column, cell in table.cells() if cell.value is not None]
     if any(column.quantity == "worst_class" for column, _ in cells):
         yield (
-            "Worst class: the lowest robust accuracy of a class, with Wilson's interval for that class's samples "
-            "(none in records that do not hold their number). As a minimum over classes it is biased downward, the "
-            "more the fewer samples a class has, and its interval does not correct for that."
+            "Worst class: the lowest robust accuracy of a class. As a minimum over classes it is biased downward, the "
+            "more the fewer samples a class has; its interval allows for that (exact bounds of the lowest true "
+            "accuracy, from all classes; none in records that do not hold their numbers of samples)."
         )
     costs = [cell for column, cell in cells if column.quantity == "cost"]
     if costs:
@@ -159,7 +164,7 @@ def _certainty(table: Table) -> Iterator[str]:
     if widths:
         yield (
             f"The widest Wilson 95 % interval of an accuracy here is ± {max(widths):.2f} points; each cell's "
-            "own is in the CSV (W-R: paired bootstrap over samples)."
+            "own is in the CSV (W-R: score interval)."
         )
 
 

@@ -85,8 +85,8 @@ class Cell:
         value: the number; over several seeds, their mean. None shows as a dash.
         group: what it was measured on and under.
         std: sample standard deviation over seeds; None for one seed.
-        interval: 95 % interval of a single seed's number: Wilson's, or for `weighted` the paired bootstrap's;
-            none for a cost.
+        interval: 95 % interval of a single seed's number: Wilson's, for `weighted` the score interval, for
+            `worst_class` exact bounds; none for a cost.
         seeds: how many seeds are in it.
         selection: what chose the checkpoints.
         flags: failed sanity checks of the records.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from bench.records import Record, write_record
+from bench.tabulate import build_table, load_specs
+from bench.tabulate.table import Cell
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
@@ -27,7 +30,7 @@ def test_two_runs_are_compared_in_words(bench: Bench, trained: Path, pair: list[
     assert result.out.startswith("## SAT against CIARD\n")
     assert "On the first 16 of digits" in result.out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.out.splitlines() if "|" in line]
-    assert rows[0] == ["Attack", "Number", "SAT", "CIARD", "Difference", "p", "p (Holm)", "Verdict"]
+    assert rows[0] == ["Attack", "Number", "SAT", "CIARD", "Difference", "p", "p (Holm, 9)", "Verdict"]
     assert {row[0] for row in rows[2:]} == {"clean", "fgsm", "pgd-sat", "pgd-trades", "cw-inf"}
     assert "Holm's correction over all 9 comparisons" in result.out
     assert "speaks of these networks alone" in result.out
@@ -49,7 +52,10 @@ def test_machines_get_the_same_as_json(bench: Bench, trained: Path, pair: list[s
     assert found["accuracies"][0]["value"] == record["results"]["pgd-sat"]["accuracy"]
     assert found["accuracies"][0]["interval"] == pytest.approx(record["results"]["pgd-sat"]["interval"])
     assert found["condition"]["fingerprint"] == record["data"]["fingerprint"]
-    assert found["verdict"] in ("no significant difference", "SAT is better", "CIARD is better")
+    assert found["family"] == len(content["contrasts"]) == 9
+    assert re.fullmatch(
+        r"not significant \(p > 0.05\)|(SAT|CIARD) is better( taken alone, .* as one of 9)?", found["verdict"]
+    )
 
 
 def test_record_files_are_compared_from_anywhere(bench: Bench, trained: Path, records: Find, tmp_path: Path) -> None:
@@ -69,6 +75,68 @@ def test_a_number_is_rounded_as_in_the_tables(bench: Bench, make_record: Callabl
     compared = bench("compare", *files, "--attack", "pgd-sat", home=tmp_path)
     assert " 32.18 [" in compared.out
     assert "32.17" not in compared.out
+
+
+def _best(records: list[Record], number: int) -> tuple[Cell, tuple[str, ...]]:
+    """The best robust accuracy under FGSM in a table, and the table's notes."""
+    table = build_table(load_specs()[number], records)
+    cells = [
+        cell for section, _, column, cell in table.cells() if (section.attack, column.quantity) == ("fgsm", "robust")
+    ]
+    return next(cell for cell in cells if cell.mark == "best"), table.notes
+
+
+def test_a_lead_that_a_table_shows_as_significant_is_not_denied(
+    bench: Bench, make_record: Callable[..., Record], tmp_path: Path
+) -> None:
+    """Seven images ahead, p = 0.0156: enough against one rival of a column, not among the nine tests of a command."""
+    counts = {"clean": 80, "pgd-sat": 50, "pgd-trades": 50, "cw-inf": 50}
+    records = [make_record({**counts, "fgsm": right}, method=name) for name, right in (("sat", 57), ("ard", 50))]
+    best, notes = _best(records, 3)
+    assert best.text == "57.00"
+    assert any("Holm's correction over the best number's rivals" in note for note in notes)
+    assert any("bench compare tests two rows" in note and "instead of these rivals" in note for note in notes)
+    result = bench("compare", *(write_record(record, tmp_path) for record in records), home=tmp_path)
+    (row,) = [line for line in result.out.splitlines() if line.startswith("| fgsm") and "robust" in line]
+    assert "SAT is better taken alone, not significant as one of 9" in row
+    assert "0.0156 (mcnemar)" in row
+    assert "[+" in row  # the interval excludes 0, and the verdict does not say otherwise
+    assert "p (Holm, 9)" in result.out
+    assert "Holm's correction over all 9 comparisons of this command" in result.out
+    assert "Tables correct over other comparisons, the best number's rivals in its column" in result.out
+    assert "can exclude 0 where it is not significant" in result.out
+    assert "no significant difference" not in result.out
+
+
+def test_a_lead_that_only_a_table_corrects_away_is_the_same_p_value(
+    bench: Bench, make_record: Callable[..., Record], tmp_path: Path
+) -> None:
+    """Seven images ahead of each of four rivals, none of them compared but one."""
+    names = ("sat", "ard", "rslad", "trades", "mtard")
+    records = [make_record({"clean": 80, "fgsm": 57 if name == "sat" else 50}, method=name) for name in names]
+    best, _ = _best(records, 3)
+    assert best.text == "57.00≈"
+    files = [write_record(record, tmp_path) for record in records[:2]]
+    content = json.loads(bench("compare", *files, "--attack", "fgsm", "--json", home=tmp_path).out)
+    robust = next(each for each in content["contrasts"] if each["quantity"] == "robust")
+    assert robust["verdict"] == "SAT is better"
+    assert best.lead is not None
+    assert best.lead.p == pytest.approx(4 * robust["difference"]["p"])
+    assert robust["p_holm"] == pytest.approx(robust["family"] * robust["difference"]["p"])
+
+
+def test_an_interval_without_0_beside_a_test_that_finds_nothing_is_explained(
+    bench: Bench, make_record: Callable[..., Record], tmp_path: Path
+) -> None:
+    """Five images against none: the score interval excludes 0, McNemar's exact test has p = 0.0625."""
+    files = [
+        write_record(make_record({"fgsm": right}, method=name), tmp_path) for name, right in (("sat", 55), ("ard", 50))
+    ]
+    out = bench("compare", *files, home=tmp_path).out
+    (row,) = [line for line in out.splitlines() if line.startswith("| fgsm")]
+    assert "[+" in row
+    assert "not significant (p > 0.05)" in row
+    assert "A verdict is not read from them" in out
 
 
 @pytest.mark.parametrize(

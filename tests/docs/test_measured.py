@@ -142,14 +142,19 @@ def test_what_the_cpu_check_says_of_its_tests() -> None:
     page = (DOCS / "cpu-check.md").read_text(encoding="utf-8")
     weighted = contrasts("pairs.txt", "pgd-sat", "W-R")
     assert len(weighted) == 14 * 13 / 2
-    significant = [sides for sides, cells in weighted.items() if cells[-1] != "no significant difference"]
+    significant = [sides for sides, cells in weighted.items() if cells[-1].endswith(" is better")]
 
     def told_apart(name: str) -> set[str]:
         return {other for sides in significant if name in sides for other in sides - {name}}
 
     ablations = {"CIARD (push=False)", "CIARD (itt=False, push=False)"}
-    assert told_apart("DARD") == set[str]().union(*weighted) - {"DARD"} - ablations
-    assert told_apart("SAT") == {"DARD", "SCORE"}
+    assert told_apart("DARD") == set[str]().union(*weighted) - {"DARD", "SAT"} - ablations
+    assert f"all others but SAT (p = {float(weighted[frozenset({'DARD', 'SAT'})][2]):.3f} after" in page
+    assert told_apart("SAT") == {"SCORE"}
+    robust = contrasts("pairs.txt", "pgd-sat", "robust accuracy")
+    open_ = [sides for sides, cells in robust.items() if "SAT" in sides and not cells[-1].endswith(" is better")]
+    assert set[str]().union(*open_) == {"SAT", "DARD", "RSLAD"}
+    assert f"RSLAD (23.45, p = {float(robust[frozenset({'RSLAD', 'SAT'})][2]):.3f})" in page
     assert told_apart("CIARD") == {"DARD", "SCORE"}
     assert f"SCORE (27.85, p = {float(weighted[frozenset({'SAT', 'SCORE'})][2]):.2g})" in page
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.records import Record
-from bench.statistics import holm, mcnemar_exact, paired_bootstrap, two_proportions, two_weighted, weighted_scores
+from bench.statistics import holm, mcnemar_exact, paired_scores, two_proportions, two_weighted, weighted_scores
 from bench.tabulate import Table, build_table, build_tables, load_specs, render_tables
 from bench.tabulate.table import Cell
 
@@ -50,17 +50,17 @@ def test_accuracies_are_tested_by_mcnemar_with_holm_over_the_rivals(three: list[
     assert _cell(table, "TRADES", ROBUST).lead is None
 
 
-def test_weighted_robustness_is_tested_by_the_paired_bootstrap(three: list[Record]) -> None:
+def test_weighted_robustness_is_tested_by_the_paired_score_test(three: list[Record]) -> None:
     table = build_table(SPECS[3], three)
     scores = [
         weighted_scores(_outcomes(0.9, i), _outcomes(share, 10 + i)) for i, share in enumerate((0.62, 0.58, 0.40))
     ]
     order = sorted(range(3), key=lambda i: -scores[i].mean())
-    p_values = [paired_bootstrap(scores[order[0]], scores[i]).p for i in order[1:]]
+    p_values = [paired_scores(scores[order[0]], scores[i]).p for i in order[1:]]
     best = _cell(table, ("SAT", "TRADES", "ARD")[order[0]], WEIGHTED)
     assert best.lead is not None
     assert best.lead.p == pytest.approx(holm(p_values)[0])
-    assert best.lead.test == "bootstrap"
+    assert best.lead.test == "score"
 
 
 def test_a_lead_beyond_noise_has_no_sign(make_record: RecordMaker) -> None:
@@ -124,7 +124,7 @@ def test_fewer_seeds_are_tested_over_samples_and_the_note_says_so(make_record: R
     table = build_table(SPECS[3], _seeds(make_record, "sat", [60, 61, 62]) + _seeds(make_record, "trades", [40, 41]))
     best = _cell(table, "SAT", ROBUST)
     assert best.lead is not None
-    assert best.lead.test == "bootstrap"
+    assert best.lead.test == "score"
     assert any("fewer than 3 seeds the test is over samples" in note for note in table.notes)
 
 
