@@ -25,8 +25,8 @@ class Difference:
     p: float
 
 
-def wilson_interval(correct: int, n: int, z: float = _Z95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927), by default at 95 %.
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a proportion (Wilson 1927).
 
     Args:
         correct: successes, 0 to n.
@@ -37,7 +37,7 @@ def wilson_interval(correct: int, n: int, z: float = _Z95) -> tuple[float, float
     """
     if n < 1 or not 0 <= correct <= n:
         raise ValueError(f"{correct} of {n} is no proportion")
-    p = correct / n
+    p, z = correct / n, _Z95
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     # At both ends the bound is exact on paper; rounding would put it beside the proportion itself.
