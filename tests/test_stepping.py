@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,3 +94,31 @@ def test_mistakes_are_said(method: str, roles: tuple[str, ...], options: dict, m
     student, teacher = networks(2)
     with pytest.raises(BenchError, match=message):
         TrainingStep.from_recipe(method, student, dict.fromkeys(roles, teacher), **options)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (lambda x: (255 * x).to(torch.uint8), lambda y: y, r"images and labels of uint8 \(16, 1, 8, 8\) and int64"),
+        (lambda x: x, lambda y: y.int(), r"float64 .* and int32 \(16,\)"),
+        (lambda x: x, lambda y: y[:3], r"and int64 \(3,\)"),
+        (lambda x: 255 * x, lambda y: y, r"images from \S+ to 25\S+, not in \[0, 1\]"),
+        (lambda x: (x - 0.5) / 0.2, lambda y: y, r"images from -2\S+ to 2\S+, not in \[0, 1\]"),
+        (lambda x: x.index_fill(0, torch.tensor([3]), torch.nan), lambda y: y, "images from nan"),
+    ],
+)
+def test_a_step_takes_images_in_0_1_and_their_labels(images: Any, labels: Any, message: str) -> None:
+    (student,) = networks(1)
+    before = copy.deepcopy(student.state_dict())
+    step, (x, y) = TrainingStep.from_recipe("natural", student), batch()
+    with pytest.raises(BenchError, match=message):
+        step(images(x), labels(y))
+    assert all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
+    step(x, y)
+
+
+def test_a_teacher_with_weights_that_are_no_numbers_is_refused() -> None:
+    student, robust = networks(2)
+    next(robust.parameters()).data.view(-1)[0] = torch.nan
+    with pytest.raises(BenchError, match="the robust teacher has NaN or infinite weights"):
+        TrainingStep.from_recipe("rslad", student, {"robust": robust})
