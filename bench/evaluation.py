@@ -210,9 +210,11 @@ class Evaluator:
                         f"The attack {entry.result} gives survivors that are no Outcome with `always_right`.\n"
                         "Its author has to repair it."
                     )
+                x, _ = job.batch(start, start + len(y))
                 self._logits(job, entry, attack, x, survivors.x_adv)  # for the checks: who is right is known
                 return survivors.always_right, Outcome(x)
         outcome = self._outcome(job, entry, attack, x, y, start, slot)
+        x, y = job.batch(start, start + len(y))  # as they are, should the attack have written into those it was given
         right = self._logits(job, entry, attack, x, outcome.x_adv).argmax(1) == y
         if attack is not None and outcome.always_right is not None:
             _check_witnesses(entry, attack, x, outcome)
@@ -287,6 +289,7 @@ class Evaluator:
             with ready(surrogate), interruptible(crafting.module, self._check_stop):
                 noise = self._noise(attack, x, first, f"transfer:{name}")
                 x_adv = attack(crafting.model_for(attack), x, y, noise=noise)
+            x, _ = crafting.batch(first, end)  # as they are
             check_images(f"transfer:{name}", attack.eps, x_adv, x)  # before they are kept for others
             return x_adv
 

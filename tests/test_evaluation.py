@@ -370,6 +370,22 @@ def test_survivors_are_believed_by_their_images(dataset: Dataset, strange: Regis
         evaluate(network(), dataset, strange(Old), worst_case=True)
 
 
+def test_an_attack_that_writes_into_its_images_hides_nothing(
+    dataset: Dataset, strange: Register, tmp_path: Path
+) -> None:
+    class InPlace(Strange):
+        def run(self, model: Any, x: Tensor, y: Tensor, **options: Any) -> Outcome:
+            y.copy_(model(x).argmax(1))
+            return Outcome(x.copy_(self.moved(x, self.by)))
+
+    surrogate = Surrogate(network(seed=1), "cd" * 32, "small")
+    for transfer in (False, True):
+        with pytest.raises(BenchError, match="beyond its eps"):
+            evaluate(network(), dataset, strange(InPlace, transfer, by=2.0), surrogate=surrogate)
+    fine = evaluate(network(), dataset, strange(InPlace)).results["strange"]
+    assert fine.final == evaluate(network(), dataset, strange()).results["strange"].final
+
+
 def test_transferred_images_are_checked_before_they_are_kept(
     dataset: Dataset, strange: Register, tmp_path: Path
 ) -> None:
