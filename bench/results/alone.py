@@ -9,6 +9,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from bench.attack import Protocol
 from bench.errors import BenchError
 from bench.records import AttackResult, Record, unpack
 from bench.texts import is_visible
@@ -95,13 +96,13 @@ def _contradictions(result: AttackResult, record: Record) -> Iterator[str]:
 
 def _foreign(name: str, result: AttackResult, record: Record) -> Iterator[tuple[Kind, str]]:
     """What is not as this installation would have measured it."""
-    from bench.suites import changed, parameters_of
+    from bench.suites import changed
 
     clean = record.results.get("clean")
     if clean is not None and result.accuracy > clean.accuracy + _ROUNDING:
         yield "warning", "robust accuracy is above the clean one"
     try:
-        expected = parameters_of(name.removeprefix("transfer:"), record.protocol, record.data.eps)
+        expected = _parameters(name.removeprefix("transfer:"), record.protocol, record.data.eps)
     except BenchError:
         yield "warning", "no attack of that name is installed here, so its parameters cannot be checked"
         return
@@ -113,3 +114,10 @@ def _foreign(name: str, result: AttackResult, record: Record) -> Iterator[tuple[
     unknown = sorted(expected.keys() ^ given.keys())
     if unknown:
         yield "warning", f"parameters that only one version of the attack has: {', '.join(unknown)}"
+
+
+def _parameters(name: str, protocol: Protocol, eps: float) -> dict[str, Any]:
+    """An attack's parameters as a record holds them."""
+    from bench.suites import parameters_of
+
+    return parameters_of(name, protocol, eps)
