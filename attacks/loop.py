@@ -90,7 +90,7 @@ class GradientAttack(Attack):
                 (a KL divergence from a teacher, say). Shapes: logits (B, classes), x' (B, C, H, W).
         """
         objective = objective or self.objective_for(model, x, y)
-        right = torch.ones_like(y, dtype=torch.bool)
+        right, witnesses = torch.ones_like(y, dtype=torch.bool), x
         unsaved = []
         x_adv = self.first(x, noise, generator)
         for step in range(self.steps):
@@ -98,9 +98,16 @@ class GradientAttack(Attack):
             if track and self.may_leave_range(step):
                 unsaved.append(x_adv)
             elif track:
-                right &= logits.argmax(1) == y
+                fooled = right & (logits.argmax(1) != y)
+                right, witnesses = right & ~fooled, _where(fooled, x_adv, witnesses)
             x_adv = following
-        return Outcome(self.finish(x_adv), self._right_when_saved(model, unsaved, y, right) if track else None)
+        x_adv = self.finish(x_adv)
+        if not track:
+            return Outcome(x_adv)
+        # From the last iterate, which fools most, so that few are left to look at on the others.
+        for iterate in reversed(unsaved):
+            right, witnesses = self._judged_as_saved(model, iterate, x, y, right, witnesses)
+        return Outcome(x_adv, right, witnesses=witnesses)
 
     def advance(self, model: Model, x_adv: Tensor, x: Tensor, step: int, objective: Objective) -> tuple[Tensor, Tensor]:
         """The next iterate, and the logits of this one; both without graph."""
@@ -115,38 +122,52 @@ class GradientAttack(Attack):
         """Whether the iterate of this step may lie outside [0, 1], where nobody could save it."""
         return step == 0 and self.start in ("gaussian", "uniform-unclamped")
 
-    def _right_when_saved(self, model: Model, iterates: list[Tensor], y: Tensor, right: Tensor) -> Tensor:
-        """Which of the samples that are right so far are right on these iterates too, each clamped to [0, 1].
+    def saved(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """An iterate that may lie outside [0, 1] as the image it would be saved as."""
+        return GradientAttack.project(self, x_adv, x)
 
-        From the last iterate, which fools most, so that few are left to look at on the others.
-        """
+    def _judged_as_saved(
+        self, model: Model, x_adv: Tensor, x: Tensor, y: Tensor, right: Tensor, witnesses: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Which of the samples that are right so far are right on this iterate too, as saved; and the witnesses."""
+        (left,) = right.nonzero(as_tuple=True)
+        if not len(left):
+            return right, witnesses
+        images = self.saved(x_adv[left], x[left])
         with torch.no_grad():
-            for x_adv in reversed(iterates):
-                (left,) = right.nonzero(as_tuple=True)
-                if len(left):
-                    right[left] = model(x_adv[left].clamp(0, 1)).argmax(1) == y[left]
-        return right
+            fooled = model(images).argmax(1) != y[left]
+        right, witnesses = right.clone(), witnesses.clone()
+        right[left], witnesses[left] = ~fooled, _where(fooled, images, witnesses[left])
+        return right, witnesses
 
     def survivors(
         self, model: Model, x: Tensor, y: Tensor, *, noise: Tensor | None = None, batch_size: int = 250
-    ) -> Tensor | None:
+    ) -> Outcome | None:
         if self.couples_batch:
             return None
-        right = torch.ones_like(y, dtype=torch.bool)
+        right, shown = torch.ones_like(y, dtype=torch.bool), x.clone()
         x_adv = self.first(x, noise, None)
         # All samples make a step before any makes the next: those still standing then fill whole batches.
         for step in range(self.steps):
             for part in right.nonzero(as_tuple=True)[0].split(batch_size):
                 objective, before = self.objective_for(model, x[part], y[part]), x_adv[part]
                 x_adv[part], logits = self.advance(model, before, x[part], step, objective)
-                right[part] = logits.argmax(1) == y[part]
+                right[part], shown[part] = logits.argmax(1) == y[part], before
                 if self.may_leave_range(step):
-                    right[part] = self._right_when_saved(model, [before], y[part], torch.ones_like(right[part]))
+                    right[part], shown[part] = self._judged_as_saved(
+                        model, before, x[part], y[part], torch.ones_like(right[part]), x[part]
+                    )
         for part in right.nonzero(as_tuple=True)[0].split(batch_size):
-            last = [self.finish(x_adv[part])]
-            right[part] = self._right_when_saved(model, last, y[part], right[part])
-        return right
+            shown[part] = self.finish(x_adv[part])
+            with torch.no_grad():
+                right[part] = model(shown[part]).argmax(1) == y[part]
+        return Outcome(shown, right)
 
     def finish(self, x_adv: Tensor) -> Tensor:
         """What becomes of the last iterate; here nothing."""
         return x_adv
+
+
+def _where(chosen: Tensor, images: Tensor, others: Tensor) -> Tensor:
+    """Of the chosen samples, bool, (B,), the first images, of the rest the others; both (B, C, H, W)."""
+    return torch.where(chosen.view(-1, *[1] * (images.ndim - 1)), images, others)

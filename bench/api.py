@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -14,11 +15,11 @@ from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
 from bench.home import Home
+from bench.measuring import Asked
 from bench.models import try_out
 from bench.records import Record, Subject, write_record
 from bench.reporting import Reporter
 from bench.stopping import StopRequest
-from bench.subjects import record_id
 from bench.suites import suite_named
 from bench.transfers import Surrogate
 
@@ -33,7 +34,7 @@ def evaluate(
     seed: int = 0,
     surrogate: nn.Module | None = None,
     name: str | None = None,
-    home: Path | str = ".",
+    home: Path | str | None = None,
     save: bool = False,
 ) -> Record:
     """Attack a model with all attacks of a suite.
@@ -49,7 +50,7 @@ def evaluate(
         seed: of the attacks' start noise.
         surrogate: what transferred attacks are crafted on; needed by the suites `blackbox` and `full`.
         name: what records and tables call the model; its class's name if not given.
-        home: folder of `data/` and `results/`.
+        home: folder of `data/` and `results/`; None: what BENCH_HOME names, or the current folder.
         save: whether to write the record to HOME/results/records; `bench tables --student NAME`, with the name of its
             class, shows it, and so does a table whose students are called so.
 
@@ -57,13 +58,15 @@ def evaluate(
         The record: accuracies with intervals, the outcome of every sample, flags of a weak evaluation.
 
     Raises:
-        BenchError: an unknown name, images that the model cannot take, a surrogate that is missing, a record that
-            exists already.
+        BenchError: an unknown name, images that the model cannot take, a model whose weights or outputs are not finite,
+            a surrogate that is missing, an attack that leaves its eps or [0, 1], a record that exists already.
     """
     _check_arguments(limit, protocol, seed)
-    place = Home.at(Path(home))
+    place = Home.at(Path(os.environ.get("BENCH_HOME") or "." if home is None else home))
     chosen = suite_named(suite)
     data = load_dataset(dataset, place.data) if isinstance(dataset, str) else dataset
+    if not isinstance(data, Dataset):
+        raise BenchError(f"dataset is a {type(data).__name__}.\nGive a name, or a bench.data.Dataset.")
     label = name or type(model).__name__
     try_out(model, label, data.test, data.num_classes)
     subject = Subject(
@@ -81,13 +84,14 @@ def evaluate(
         checkpoint=weights_hash(model),
     )
     crafted_on = None if surrogate is None else Surrogate(surrogate, weights_hash(surrogate), type(surrogate).__name__)
-    how = protocol if not seed else f"{protocol}, s{seed}"
-    identity = record_id(subject, data.name, chosen, how, len(data.test.first(limit)))
-    if save and (place.records / f"{identity}.json").exists():
-        raise BenchError(f"The record {identity} exists already in {place.records}.\nDelete it, or choose a name=.")
+    on = crafted_on.checkpoint if crafted_on is not None and chosen.needs_surrogate else None
+    asked = Asked(subject, data, chosen, limit, protocol, seed, surrogate=on)
+    found = asked.find(place.records) if save else None
+    if found is not None:
+        raise BenchError(f"The record {found.id} exists already in {place.records}.\nDelete it, or choose a name=.")
     # Nothing is kept on disk for a resume: two models may share their weights and yet not compute the same.
     evaluator = Evaluator(_device(model), protocol, Reporter(), StopRequest(), seed)
-    record = evaluator.evaluate(model, data, subject, chosen, limit, identity, crafted_on)
+    record = evaluator.evaluate(model, data, subject, chosen, limit, asked.id, crafted_on)
     if save:
         write_record(record, place.records)
     return record

@@ -13,7 +13,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from bench.errors import BenchError
 from bench.protocol import Protocol as Protocol
+
+_ROUNDING = 1e-6
+"""By how much float32 arithmetic may leave a ball, or [0, 1]."""
 
 Model = Callable[[Tensor], Tensor]
 """Maps images in [0, 1], shape (B, C, H, W), to logits, shape (B, classes)."""
@@ -44,11 +48,14 @@ class Outcome:
         always_right: bool, shape (B,): whether the prediction was right on the start and on every iterate before the
             last, each as it would be saved, clamped to [0, 1]; None where the attack does not tell.
         components: for an ensemble, the share of the batch still right after each of its attacks.
+        witnesses: what `always_right` is believed by: for each sample that is not right on all iterates, the iterate
+            that showed it first, as it would be saved; of the others anything in the ball. Shaped as x_adv.
     """
 
     x_adv: Tensor
     always_right: Tensor | None = None
     components: Mapping[str, float] | None = None
+    witnesses: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +67,8 @@ class Attack:
         label: the attack's name as papers write it.
         source: the paper that defines it.
         protocols: parameters that differ from the defaults, by evaluation protocol.
-        lengths: fields that are lengths in pixel space, and scale with the ball.
+        lengths: fields that are lengths in pixel space and scale with a dataset's eps; without "eps" among them the
+            attack keeps its own radius on every dataset.
         couples_batch: whether a sample's result depends on the others in its batch.
         whole_set: whether the attack wants all samples at once and makes batches of its own.
         needs_module: whether the model has to be an nn.Module, as libraries want it; else any callable does.
@@ -103,11 +111,12 @@ class Attack:
 
     def survivors(
         self, model: Model, x: Tensor, y: Tensor, *, noise: Tensor | None = None, batch_size: int = 250
-    ) -> Tensor | None:
-        """Whether each sample is right on every iterate, the last included: bool, shape (n,), n as large as one likes.
+    ) -> Outcome | None:
+        """Which samples are right on every iterate, the last included, and what fools the others; n is any number.
 
-        As `run`'s outcomes tell it, but a sample that is fooled costs nothing from then on. None where the attack has
-        no iterates, or couples its samples, so that none can be left out.
+        In `always_right`, as `run`'s outcomes tell it, but a sample that is fooled costs nothing from then on; `x_adv`
+        is the image that fooled the model, or the last iterate. None where the attack has no iterates, or couples its
+        samples, so that none can be left out.
         """
         return None
 
@@ -126,16 +135,40 @@ class Attack:
         return asdict(self)
 
     def scaled_to(self, eps: float) -> Attack:
-        """The same attack for another threat model: every length scales with the radius."""
+        """The same attack for another threat model: every length that it declares scales with the radius."""
         known = {field.name for field in fields(self)}
         lengths = {name: getattr(self, name) * eps / self.eps for name in self.lengths if name in known}
-        return replace(self, **{**lengths, "eps": eps})
+        return replace(self, **(lengths | ({"eps": eps} if "eps" in lengths else {})))
 
     @classmethod
     def for_protocol(cls, protocol: Protocol, eps: float) -> Attack:
-        """The attack as a protocol defines it, for a ball of radius eps."""
+        """The attack as a protocol defines it, for a dataset of this eps."""
         attack = cls(**cls.protocols.get(protocol, {}))
-        return attack if eps == 8 / 255 else attack.scaled_to(eps)
+        return attack if eps == attack.eps else attack.scaled_to(eps)
+
+
+def distance(x_adv: Tensor, x: Tensor) -> Tensor:
+    """How far images are from their originals, (B,), in the norm that eps is of: L-infinity, of all attacks here."""
+    return (x_adv - x).flatten(1).abs().amax(1)
+
+
+def check_images(name: str, eps: float, x_adv: Tensor, x: Tensor) -> None:
+    """A BenchError that names the attack where what it made of x are no images, or none within eps of x."""
+    if not isinstance(x_adv, Tensor) or (x_adv.shape, x_adv.dtype) != (x.shape, x.dtype):
+        given = f"{x_adv.dtype} {tuple(x_adv.shape)}" if isinstance(x_adv, Tensor) else type(x_adv).__name__
+        problem = f"of kind {given} for originals of kind {x.dtype} {tuple(x.shape)}"
+    elif not x_adv.isfinite().all():
+        problem = "with NaN or infinite pixels"
+    elif (low := float(x_adv.amin())) < -_ROUNDING or float(x_adv.amax()) > 1 + _ROUNDING:
+        problem = f"outside [0, 1]: pixels from {low:.6g} to {float(x_adv.amax()):.6g}"
+    elif (furthest := float(distance(x_adv, x).amax())) > eps + _ROUNDING:
+        problem = f"{furthest:.6g} away from their originals, beyond its eps = {eps:.6g}"
+    else:
+        return
+    raise BenchError(
+        f"The attack {name} made images {problem}.\nNothing is recorded: its author has to keep them within eps and "
+        "[0, 1]."
+    )
 
 
 class ResumableAttack(Attack):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bench.data.dataset import Split, to_float
 from bench.errors import BenchError
 from bench.files import atomic_path
-from bench.models import build_model, normalises_itself, split_spec, try_out
+from bench.models import build_model, normalises_itself, not_finite, split_spec, try_out
 from bench.models.match import Misfit, constants, identify, misfit
 from bench.models.normalise import NONE, applicable, normalise, statistics
 from bench.texts import one_line
@@ -246,7 +246,7 @@ def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def _check_plain(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuse what no network's weights are: sparse, quantised, complex or empty-handed tensors, invisible names."""
+    """Refuse what no network's weights are: not finite, sparse, quantised, complex or empty tensors, odd names."""
     for key, value in state.items():
         plain = value.layout is torch.strided and not (value.is_quantized or value.is_complex() or value.is_meta)
         if not plain or key != one_line(key):
@@ -254,6 +254,8 @@ def _check_plain(path: Path, state: Mapping[str, Tensor]) -> None:
                 f"{path} holds {one_line(key)!r}, which is no layer's weights.\n"
                 "Where it was made, save the weights alone: torch.save(model.state_dict(), FILE)."
             )
+        if value.is_floating_point() and not value.isfinite().all():
+            raise not_finite(f"{path} has NaN or infinite weights, in {key}")
 
 
 def _clean(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,14 +15,14 @@ from bench.checkpoints import weights_hash
 from bench.config import RunConfig
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, unknown_name
-from bench.evaluation import Evaluator
 from bench.foreign import load_foreign
-from bench.records import Record, Subject, conduct, differing, find_record, write_record
+from bench.measuring import Asked, evaluator_for, measure
+from bench.records import Record, Subject, differing
 from bench.reporting import duration
 from bench.running import Request, Teacher
 from bench.runs import RunFolder, all_runs
 from bench.session import Session
-from bench.subjects import foreign_subject, record_id, run_subject
+from bench.subjects import foreign_subject, run_subject
 from bench.suites import Suite
 from bench.transfers import Surrogate
 
@@ -47,17 +47,7 @@ class Evaluation:
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        session = self.session
-        self.evaluator = Evaluator(
-            session.device,
-            self.protocol,
-            session.reporter,
-            session.stop,
-            kept=session.home.kept,
-            speedups=session.speedups,
-            worst_case=self.worst_case,
-            precision=self.precision,
-        )
+        self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision)
 
     def run(self, folder: RunFolder) -> Path | None:
         """Evaluate a finished run; None where its record exists already, or another process is making it."""
@@ -69,13 +59,13 @@ class Evaluation:
                 f"{config.data.spec} no longer holds the images that {folder.id} was trained on.\n"
                 "Put the original files back, or train again."
             )
-        identity = self._identity(subject, dataset)
-        if self._found(identity, subject, dataset) is not None:
+        asked = self._asked(subject, dataset)
+        if asked.find(self.session.home.records) is not None:
             return None
         network = folder.selected_network()
         surrogate = self._surrogate(dataset, config) if self.suite.needs_surrogate else None
         try:
-            return self._evaluate(network, dataset, subject, identity, surrogate)
+            return self._evaluate(network, asked, surrogate)
         except locks.Busy as error:
             self.session.reporter.say(f"{str(error).splitlines()[0]} It is left to that process.")
             return None
@@ -85,57 +75,34 @@ class Evaluation:
         dataset = self.session.dataset(dataset_spec)
         network, spec = load_foreign(self.session, checkpoint, model, dataset)
         subject = foreign_subject("checkpoint", str(checkpoint), spec, weights_hash(network))
-        identity = self._identity(subject, dataset)
-        found = self._found(identity, subject, dataset)
+        asked = self._asked(subject, dataset)
+        found = asked.find(self.session.home.records)
         if found is not None:
-            self.session.reporter.say(f"Already evaluated, nothing changed: {found}")
-            return found
+            self.session.reporter.say(f"Already evaluated, nothing changed: {self._path(found)}")
+            return self._path(found)
         surrogate = self._surrogate(dataset, None) if self.suite.needs_surrogate else None
-        return self._evaluate(network, dataset, subject, identity, surrogate)
+        return self._evaluate(network, asked, surrogate)
 
-    def _identity(self, subject: Subject, dataset: Dataset) -> str:
-        n = min(self.limit or len(dataset.test), len(dataset.test))
-        return record_id(subject, dataset.name, self.suite, conduct(self.protocol, self.worst_case, self.precision), n)
-
-    def _fingerprint(self, dataset: Dataset) -> str:
-        """Of the samples to evaluate."""
-        return dataset.test.first(self.limit).fingerprint
-
-    def _found(self, identity: str, subject: Subject, dataset: Dataset) -> Path | None:
-        """The record's file, if the same was measured before."""
+    def _asked(self, subject: Subject, dataset: Dataset) -> Asked:
         named = self.suite.needs_surrogate and self.surrogate_file is not None
         surrogate = self._surrogate(dataset, None).checkpoint if named else None
-        records = self.session.home.records
-        found = find_record(records, identity, subject.checkpoint, self._fingerprint(dataset), surrogate)
-        return None if found is None else records / f"{identity}.json"
+        conditions = (self.worst_case, self.precision, surrogate)
+        return Asked(subject, dataset, self.suite, self.limit, self.protocol, 0, *conditions)
 
-    def _evaluate(
-        self,
-        network: nn.Module,
-        dataset: Dataset,
-        subject: Subject,
-        identity: str,
-        surrogate: Surrogate | None,
-    ) -> Path:
-        records, lock = self.session.home.records, self.session.home.kept / "unfinished" / f"{identity}.lock"
-        path = records / f"{identity}.json"
-        with locks.held(lock, f"{identity} is being evaluated", self.session.stop.pause):
-            images = self._fingerprint(dataset)
-            if find_record(records, identity, subject.checkpoint, images) is not None:  # of another, since we looked
-                return path
-            network = network.to(self.session.device)
-            record = self.evaluator.evaluate(network, dataset, subject, self.suite, self.limit, identity, surrogate)
-            write_record(record, records)
-        self.session.reporter.say(summary_line(record))
-        if self.precision != "32":
-            self._say_what_precision_changed(record)
-        return path
+    def _path(self, record: Record) -> Path:
+        return self.session.home.records / f"{record.id}.json"
 
-    def _say_what_precision_changed(self, record: Record) -> None:
+    def _evaluate(self, network: nn.Module, asked: Asked, surrogate: Surrogate | None) -> Path:
+        record, made = measure(self.session, self.evaluator, asked, network, surrogate)
+        if made:
+            self.session.reporter.say(summary_line(record))
+            if self.precision != "32":
+                self._say_what_precision_changed(asked, record)
+        return self._path(record)
+
+    def _say_what_precision_changed(self, asked: Asked, record: Record) -> None:
         """Count the outcomes that differ from those in float32, if those were measured."""
-        how = conduct(self.protocol, self.worst_case)
-        identity = record_id(record.subject, record.data.name, self.suite, how, record.data.n)
-        exact = find_record(self.session.home.records, identity, record.subject.checkpoint, record.data.fingerprint)
+        exact = replace(asked, precision="32").find(self.session.home.records)
         if exact is None:
             self.session.reporter.say("There is no float32 record to compare it with: run it without --precision.")
             return

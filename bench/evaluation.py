@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from bench import environment, sanity
-from bench.attack import Attack, Outcome, Protocol, ResumableAttack
+from bench.attack import Attack, Outcome, Protocol, ResumableAttack, check_images
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.fast import enabled
 from bench.job import Job, check_device, ready, view_of
 from bench.kept import Slot, forget_folder
+from bench.models import check_finite, not_finite
 from bench.records import AttackResult, Data, Record, Subject, pack
 from bench.reporting import Reporter
 from bench.runs import now
@@ -82,10 +83,14 @@ class Evaluator:
         flags it was given in.
 
         Raises:
-            BenchError: a transfer attack has no surrogate, or the model is on another device.
+            BenchError: a transfer attack has no surrogate, the model is on another device, weights or outputs are not
+                finite, or an attack made what are no images within its eps.
             Interrupted: a signal asked to stop; what is computed by then is kept.
         """
         check_device(network, self.device)
+        check_finite(network, _named(subject))
+        if surrogate is not None:
+            check_finite(surrogate.network, f"the surrogate {surrogate.model}")
         split = dataset.test.first(limit)
         started = time.monotonic()
         unfinished = self.kept / "unfinished" / record_id if self.kept else None
@@ -102,6 +107,7 @@ class Evaluator:
             for entry in entries:
                 results[entry.result] = self._attack(job, entry, self._slot(job, entry, unfinished), advance)
             flags = sanity.flags(results, len(split), self._probes(job, suite))
+            flags += sanity.other_radii(results, dataset.eps)
         forget_folder(unfinished)
         return Record(
             id=record_id,
@@ -130,8 +136,9 @@ class Evaluator:
         split = dataset.test.first(n).to(self.device)
         x, attack = to_float(split.images), self.attack_named(name, dataset.eps)
         with ready(network), seeded(self.device, self.seed, name, 0):
-            noise = self._noise(attack, x, 0, name)
-            return attack(network, x, split.labels, noise=noise)
+            x_adv = attack(network, x, split.labels, noise=self._noise(attack, x, 0, name))
+        check_images(name, attack.eps, x_adv, x)
+        return x_adv
 
     def _slot(self, job: Job, entry: Entry, unfinished: Path | None) -> Slot:
         """Where the outcomes of one attack are kept until the record is written."""
@@ -198,14 +205,33 @@ class Evaluator:
             noise, size = self._noise(attack, x, start, entry.attack), self._batch_size(job, attack)
             survivors = attack.survivors(job.model_for(attack), x, y, noise=noise, batch_size=size)
             if survivors is not None:
-                return survivors, Outcome(x)
+                if not isinstance(survivors, Outcome) or survivors.always_right is None:
+                    raise BenchError(
+                        f"The attack {entry.result} gives survivors that are no Outcome with `always_right`.\n"
+                        "Its author has to repair it."
+                    )
+                x, _ = job.batch(start, start + len(y))
+                self._logits(job, entry, attack, x, survivors.x_adv)  # for the checks: who is right is known
+                return survivors.always_right, Outcome(x)
         outcome = self._outcome(job, entry, attack, x, y, start, slot)
-        with torch.no_grad():  # in parts: an attack on the whole set gives more than a network can take
-            logits = torch.cat([job.network(images) for images in outcome.x_adv.split(FASTEST[self.device.type])])
-        right = logits.argmax(1) == y
-        if self.worst_case and outcome.always_right is not None:
-            right &= outcome.always_right
+        x, y = job.batch(start, start + len(y))  # as they are, should the attack have written into those it was given
+        right = self._logits(job, entry, attack, x, outcome.x_adv).argmax(1) == y
+        if attack is not None and outcome.always_right is not None:
+            _check_witnesses(entry, attack, x, outcome)
+            if self.worst_case:
+                right &= outcome.always_right
         return right, outcome
+
+    def _logits(self, job: Job, entry: Entry, attack: Attack | None, x: Tensor, x_adv: Tensor) -> Tensor:
+        """The network's own word on what an attack made of x, both checked."""
+        if attack is not None:
+            check_images(entry.result, attack.eps, x_adv, x)
+        with torch.no_grad():  # in parts: an attack on the whole set gives more than a network can take
+            logits = torch.cat([job.network(images) for images in x_adv.split(FASTEST[self.device.type])])
+        if not logits.isfinite().all():
+            images = "images of the test set" if attack is None else f"images of the attack {entry.result}"
+            raise not_finite(f"{_named(job.subject)} gives NaN or infinity for {images}")
+        return logits
 
     def _outcome(
         self, job: Job, entry: Entry, attack: Attack | None, x: Tensor, y: Tensor, start: int, slot: Slot
@@ -214,7 +240,7 @@ class Evaluator:
         if attack is None:
             return Outcome(x)
         if entry.transfer:
-            return Outcome(self._transferred(job, entry.attack, attack)[start : start + len(x)].to(x.device))
+            return Outcome(self._transferred(job, entry.attack, attack)[start : start + len(x)].to(x))
         if isinstance(attack, ResumableAttack):
             inner = slot.within("inner")
             outcome = attack.run_in_sittings(job.module, x, y, inner, self._check_stop)
@@ -262,7 +288,10 @@ class Evaluator:
             x, y = crafting.batch(first, end)
             with ready(surrogate), interruptible(crafting.module, self._check_stop):
                 noise = self._noise(attack, x, first, f"transfer:{name}")
-                return attack(crafting.model_for(attack), x, y, noise=noise)
+                x_adv = attack(crafting.model_for(attack), x, y, noise=noise)
+            x, _ = crafting.batch(first, end)  # as they are
+            check_images(f"transfer:{name}", attack.eps, x_adv, x)  # before they are kept for others
+            return x_adv
 
         size = self._batch_size(job, attack)
         batches = [(first, min(first + size, job.data.n)) for first in range(0, job.data.n, size)]
@@ -318,6 +347,21 @@ class Progress:
                 tensors["always"] = torch.cat(self.always)
             self.slot.save(tensors, components=self.components, seconds=self.seconds)
         self.saved = time.monotonic()
+
+
+def _named(subject: Subject) -> str:
+    """What a network is called in messages: its run, or its file or class."""
+    return subject.run or subject.label
+
+
+def _check_witnesses(entry: Entry, attack: Attack, x: Tensor, outcome: Outcome) -> None:
+    """An attack that says which samples its iterates fooled has to show those iterates."""
+    if outcome.witnesses is None:
+        raise BenchError(
+            f"The attack {entry.result} gives `always_right` without `witnesses`, the images to believe it by.\n"
+            "Its author has to add them, or to leave both out."
+        )
+    check_images(entry.result, attack.eps, outcome.witnesses, x)
 
 
 def _data(dataset: Dataset, split: Split) -> Data:

@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.errors import BenchError
 from bench.files import cannot_write
 from bench.reporting import duration
+
+Result = TypeVar("Result")
 
 _BEAT = 10.0
 """Seconds between two signs of life."""
@@ -31,6 +33,8 @@ _LONG_SILENCE = 600.0
 """As `_SILENCE`, by this machine's clock and so at once: clocks may differ by minutes."""
 _SETTLE = 1.0
 """Without flock: seconds in which a rival that saw no owner either has written its name."""
+_LOOK_AGAIN = 2.0
+"""Seconds between two looks at what another process does."""
 _PATIENCE = 1.0
 """Seconds for whoever looks at the lock (`bench status`) to let go of it."""
 
@@ -111,6 +115,22 @@ def held(path: Path, what: str, pause: Callable[[float], None] = time.sleep) -> 
             alive.join()
             if _owner(path) == own:
                 path.unlink(missing_ok=True)
+
+
+def patiently(work: Callable[[], Result], pause: Callable[[float], None], say: Callable[[str], None]) -> Result:
+    """What some work comes to that holds a lock; while another process holds it, that one's end is awaited.
+
+    Args:
+        work: raises `Busy` where it has to wait; it is begun anew then.
+        pause: waits some seconds; may raise. say: tells the user why nothing happens.
+    """
+    while True:
+        try:
+            return work()
+        except Busy as error:
+            say(f"Waiting: {str(error).splitlines()[0]}")
+            while is_held(error.path):
+                pause(_LOOK_AGAIN)
 
 
 def is_held(path: Path) -> bool:

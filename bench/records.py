@@ -273,36 +273,6 @@ def differing(record: Record, other: Record) -> dict[str, int]:
     }
 
 
-def find_record(
-    folder: Path, name: str, checkpoint: str, fingerprint: str, surrogate: str | None = None
-) -> Record | None:
-    """The record of an evaluation, if it was made already.
-
-    Args:
-        folder: of all records.
-        name: the record's id.
-        checkpoint: SHA-256 of the weights to evaluate. fingerprint: of the samples.
-        surrogate: of those the user wants attacks to be transferred from; None for any.
-
-    Raises:
-        BenchError: the record cannot be read, or it is of other weights, samples or transferred images.
-    """
-    path = folder / f"{name}.json"
-    if not path.exists():
-        return None
-    record = read_record(path)
-    surrogates = {result.surrogate for result in record.results.values() if result.surrogate is not None}
-    if record.subject.checkpoint != checkpoint:
-        other = "other weights: the run was trained anew since"
-    elif record.data.fingerprint != fingerprint:
-        other = f"other images: another dataset is called {record.data.name} too"
-    elif surrogate is not None and surrogates - {surrogate}:
-        other = "images from another surrogate"
-    else:
-        return record
-    raise BenchError(f"The record {path} is of {other}.\nDelete it (records are never changed) and evaluate again.")
-
-
 def read_records(folder: Path) -> Iterator[Record]:
     """All records of a folder, in the order of their names."""
     for path in sorted(folder.glob("*.json")):

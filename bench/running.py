@@ -24,9 +24,6 @@ from bench.session import Session, absolute_spec
 from bench.texts import first_mistake
 from bench.training import Trainer
 
-_LOOK_AGAIN = 2.0
-"""Seconds between two looks at a run that another process trains."""
-
 
 @dataclass(frozen=True)
 class Request:
@@ -187,13 +184,7 @@ def _alone(folder: RunFolder, session: Session) -> Iterator[locks.Owner | None]:
 
 def train_or_wait(session: Session, request: Request) -> RunFolder:
     """As `train`, but where another process trains the same run, its end is awaited: others need this run's result."""
-    while True:
-        try:
-            return train(session, request)
-        except locks.Busy as error:
-            session.reporter.say(f"Waiting: {str(error).splitlines()[0]}")
-            while locks.is_held(error.path):
-                session.stop.pause(_LOOK_AGAIN)
+    return locks.patiently(lambda: train(session, request), session.stop.pause, session.reporter.say)
 
 
 def _found_finished(session: Session, folder: RunFolder) -> RunFolder:

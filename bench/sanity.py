@@ -36,13 +36,16 @@ _SIBLINGS = 0.1
 """Share of the samples by which two lengths of step may differ."""
 _SQUARE_SHARE = 0.002
 """What AutoAttack's authors let Square break after the white-box attacks before they doubt the evaluation."""
+_SUM = 1e-4
+"""By how much probabilities may miss a sum of one."""
 _SQUARE_LEAST = 8
 """In a small evaluation: as many samples as are significant at 1 % if none speaks for the other side."""
 
 
 def reference(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: Tensor | None) -> dict[str, Tensor]:
-    """`reference`: bool, shape (B,): whether the model is right after the attack; arguments as for `measure`."""
-    return {"reference": _right(network, attack(network, x, y, noise=noise), y)}
+    """`reference` and `probabilities`, as `measure` gives them; arguments as there."""
+    reference = _right(network, attack(network, x, y, noise=noise), y)
+    return {"reference": reference, "probabilities": _are_probabilities(_logits(network, x))}
 
 
 def measure(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: Tensor | None) -> dict[str, Tensor]:
@@ -50,7 +53,8 @@ def measure(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: Ten
 
     `reference`: the attack itself; `longer`: with twice the steps; `noise`: random corners of the ball; `square`:
     Square, which needs no gradient; `eps=...`: the attack at each rung of the ladder; `clean` and `again`: no attack,
-    twice; and `vanished`: whether the gradient at the image is zero or no number.
+    twice; `vanished`: whether the gradient at the image is zero or no number; and `probabilities`: whether the outputs
+    without an attack are not negative and sum to one.
 
     Args:
         network: in eval mode.
@@ -84,8 +88,17 @@ def measure(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: Ten
 
 
 def _right(network: nn.Module, images: Tensor, y: Tensor) -> Tensor:
-    with torch.no_grad():
-        return network(images).argmax(1) == y
+    return _logits(network, images).argmax(1) == y
+
+
+@torch.no_grad()
+def _logits(network: nn.Module, images: Tensor) -> Tensor:
+    logits: Tensor = network(images)
+    return logits
+
+
+def _are_probabilities(outputs: Tensor) -> Tensor:
+    return (outputs >= 0).all(1) & ((outputs.sum(1) - 1).abs() < _SUM)
 
 
 def flags(results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.ndarray]) -> list[str]:
@@ -97,12 +110,30 @@ def flags(results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.n
         probes: what `measure` or `reference` gave.
     """
     outcomes = {name: unpack(result.final, n) for name, result in results.items()}
-    failed = [*_ranked(outcomes, probes.get("reference")), *_siblings(outcomes)]
+    failed = [*_unfit(results, probes), *_ranked(outcomes, probes.get("reference")), *_siblings(outcomes)]
     if "autoattack" in results:
         failed += _ensemble(results["autoattack"].components, n)
     if "longer" in probes:
         failed += _variations(probes, _label(PROBE))
     return failed
+
+
+def _unfit(results: Mapping[str, AttackResult], probes: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """A model that knows nothing before it is attacked, or gives no logits."""
+    clean = results.get("clean")
+    if clean is not None and clean.interval[0] <= 1 / len(clean.class_accuracy):
+        chance = 1 / len(clean.class_accuracy)
+        yield f"clean accuracy is {clean.accuracy:.1%}, not surely better than chance ({chance:.1%})"
+    if "probabilities" in probes and probes["probabilities"].all():
+        yield "the outputs are probabilities, not logits: the attacks' losses are blunt on them"
+
+
+def other_radii(results: Mapping[str, AttackResult], eps: float) -> Iterator[str]:
+    """Attacks that were not run at the dataset's eps, as they do not declare that theirs scales; in words."""
+    for name, result in results.items():
+        own = result.parameters.get("eps", eps)
+        if own != eps:
+            yield f"{name} was run at its own eps = {own:.4g}, not at the dataset's {eps:.4g}"
 
 
 def _ranked(outcomes: Mapping[str, np.ndarray], probed: np.ndarray | None) -> Iterator[str]:

@@ -12,9 +12,13 @@ from bench import hyperparameters, recipe
 from bench.data.dataset import LINF_EPS
 from bench.defense import Batch, Defense, Loss, Models
 from bench.errors import BenchError
+from bench.models import check_finite
 from bench.ranks import ranks
 from bench.recipe import Optimizer, Training
 from bench.schedule import Schedule
+
+_ROUNDING = 1e-6
+"""By how much an augmentation's arithmetic may leave [0, 1]."""
 
 
 class TrainingStep:
@@ -45,7 +49,9 @@ class TrainingStep:
         """
         self.defense, self.models, self.schedule, self.epochs = defense, models, schedule, epochs
         self.base_lr = optimizer.lr
-        for teacher in models.teachers.values():
+        self._seen_range = False
+        for role, teacher in models.teachers.items():
+            check_finite(teacher, f"the {role} teacher")
             teacher.eval().requires_grad_(False)
         self.optimizer = torch.optim.SGD(models.student.parameters(), fused=fused, **optimizer.model_dump())
         defense.begin(models, epochs)
@@ -122,7 +128,11 @@ class TrainingStep:
 
         Returns:
             The loss that was minimised, with its terms, before the step.
+
+        Raises:
+            BenchError: images or labels of the wrong kind; in the first step also images that are not in [0, 1].
         """
+        self._check(x, y)
         batch = Batch(x, y, epoch, step, generator, noise, whole, first)
         rate = self.schedule.lr(self.base_lr, epoch, self.epochs, step / steps)
         for group in self.optimizer.param_groups:
@@ -135,6 +145,24 @@ class TrainingStep:
         ranks().agree_on_statistics(self.models.student)
         self.defense.after_step(batch, self.models)
         return Loss(loss.total.detach(), {name: value.detach() for name, value in loss.terms.items()})
+
+    def _check(self, x: Tensor, y: Tensor) -> None:
+        """Notice what are no floating-point images in [0, 1]; their range once, as a GPU has to be waited for."""
+        if not x.is_floating_point() or y.dtype != torch.int64 or y.shape != x.shape[:1]:
+            kinds = " and ".join(f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}" for value in (x, y))
+            raise BenchError(
+                f"A training step was given images and labels of {kinds}.\nIt takes floating-point images in [0, 1], "
+                "(B, C, H, W), and int64 labels, (B,); of uint8 images they are bench.data.to_float(images)."
+            )
+        if self._seen_range:
+            return
+        low, high = (value.item() for value in x.detach().aminmax())
+        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # NaN is neither
+            raise BenchError(
+                f"A training step was given images from {low:.4g} to {high:.4g}, not in [0, 1].\nDivide those of 0 to "
+                "255 by 255, and leave any normalisation to the model: attacks move within [0, 1]."
+            )
+        self._seen_range = True
 
     def end_epoch(self, epoch: int) -> None:
         """Say that an epoch (from 1) is over: class weights and temperatures move."""

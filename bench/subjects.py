@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.config import Role
+from bench.data.dataset import usual_eps
 from bench.errors import BenchError
 from bench.records import Subject, TrainingCost
 from bench.runs import RunFolder
@@ -72,8 +73,16 @@ def foreign_subject(
     )
 
 
-def record_id(subject: Subject, dataset: str, suite: Suite, how: str, n: int) -> str:
-    """The name of a record: the same evaluation of the same weights has the same one; `how`: its conduct."""
+def record_id(subject: Subject, dataset: str, suite: Suite, how: str, n: int, eps: float | None) -> str:
+    """The name of a record: the same evaluation of the same weights has the same one.
+
+    Args:
+        how: its conduct, and a seed that is not 0. n: samples.
+        eps: the dataset's; None leaves it out, as the usual one of a dataset's name always is.
+    """
+    if eps is not None and eps != usual_eps(dataset):
+        levels = round(255 * eps)
+        how += f"-eps{levels}of255" if eps == levels / 255 else f"-eps{eps!r}"
     what = subject.method if subject.role is None else f"{subject.method}_{subject.role}-teacher"
     name = subject.run or f"{dataset}_{subject.model}_{what}_{subject.checkpoint[:8]}"
     return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}__{suite.name}-{how.replace(', ', '-')}-n{n}")

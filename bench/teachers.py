@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench import hyperparameters, recipe
+from bench import hyperparameters, locks, recipe
 from bench.checkpoints import weights_hash
 from bench.config import Role, TeacherRef
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
-from bench.evaluation import Evaluator
 from bench.foreign import load_foreign, split_model_file
+from bench.measuring import Asked, evaluator_for, measure
 from bench.ranks import ranks
-from bench.records import Record, Subject, find_record, write_record
+from bench.records import Record, Subject
 from bench.running import Request, Teacher, limited, resolve, train, train_or_wait
 from bench.runs import RunFolder
 from bench.session import Session
-from bench.subjects import foreign_subject, record_id, run_subject
+from bench.subjects import foreign_subject, run_subject
 from bench.suites import SUITES
 
 
@@ -112,25 +112,24 @@ def from_file(session: Session, text: str, role: Role, dataset: Dataset) -> Teac
 
 
 def evaluate_once(session: Session, request: Request, teacher: Teacher) -> Record:
-    """The teacher's record under the white-box suite, as in Table 2: read where it exists, else measured now."""
-    chosen, dataset, suite = recipe.load(request.recipe), limited(session, request), SUITES["whitebox"]
-    n = min(chosen.teacher_limit or len(dataset.test), len(dataset.test))
+    """The teacher's record under the white-box suite, as in Table 2: read where it exists, else measured now.
+
+    Where another process is measuring it, for another student, its end is awaited.
+    """
+    chosen, dataset = recipe.load(request.recipe), limited(session, request)
     subject = teacher_subject(session, teacher, dataset)
-    identity = record_id(subject, dataset.name, suite, chosen.protocol, n)
-    records = session.home.records
-    images = dataset.test.first(n).fingerprint
-    found = find_record(records, identity, subject.checkpoint, images)
+    asked = Asked(subject, dataset, SUITES["whitebox"], chosen.teacher_limit, chosen.protocol)
+    found = asked.find(session.home.records)
     if found is not None:
         return found
-    evaluator = Evaluator(session.device, chosen.protocol, session.reporter, session.stop)
-    network = teacher.network.to(session.device)
-    record = evaluator.evaluate(network, dataset, subject, suite, n, identity)
-    found = find_record(records, identity, subject.checkpoint, images)
-    if found is not None:  # by another process, for another student
-        return found
-    write_record(record, records)
-    accuracies = ", ".join(f"{name} {result.accuracy:.1%}" for name, result in record.results.items())
-    session.reporter.say(f"The {teacher.ref.role} teacher ({teacher.ref.model}) on {n} test images: {accuracies}.")
+    evaluator = evaluator_for(session, chosen.protocol)
+    record, made = locks.patiently(
+        lambda: measure(session, evaluator, asked, teacher.network), session.stop.pause, session.reporter.say
+    )
+    if made:
+        accuracies = ", ".join(f"{name} {result.accuracy:.1%}" for name, result in record.results.items())
+        who = f"The {teacher.ref.role} teacher ({teacher.ref.model})"
+        session.reporter.say(f"{who} on {record.data.n} test images: {accuracies}.")
     return record
 
 

@@ -75,9 +75,10 @@ def worst_case(options: Options, model: Path, dataset: str) -> Row:
         view = view_of(network, enabled()) or network
 
         def survivors(attack: GradientAttack) -> Tensor:
-            right = attack.survivors(view, x, y, batch_size=FASTEST["cpu"])
-            assert right is not None
-            return right
+            outcome = attack.survivors(view, x, y, batch_size=FASTEST["cpu"])
+            assert outcome is not None
+            assert outcome.always_right is not None
+            return outcome.always_right
 
         attack = pgd_at(telling_eps(lambda eps: float(survivors(pgd_at(eps)).float().mean())))
         share = float(survivors(attack).float().mean())

@@ -122,7 +122,9 @@ def _record(folder: RunFolder, suite: Suite, protocol: str, samples: _Samples, n
     for position, entry in enumerate(suite.entries):
         results[entry.result] = _result(entry.result, 0.6 - 0.02 * position, samples, number)
     return Record(
-        id=record_id(subject, config.data.name, suite, "paper" if protocol == "paper" else "official", n),
+        id=record_id(
+            subject, config.data.name, suite, "paper" if protocol == "paper" else "official", n, config.data.eps
+        ),
         subject=subject,
         suite=suite.name,
         protocol="paper" if protocol == "paper" else "official",

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 import bench
+from attacks.square import Square
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.models import build_model
-from bench.records import Record, read_record
+from bench.records import Record, read_record, write_record
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -185,3 +187,97 @@ def test_another_seed_is_another_record_and_the_same_one_is_refused_at_once(
     assert len(list((tmp_path / "results" / "records").iterdir())) == 2
     with pytest.raises(BenchError, match="exists already"):
         bench.evaluate(natural, digits, "fgsm", limit=10, seed=1, home=tmp_path, save=True)
+
+
+@pytest.fixture
+def few(digits: Dataset) -> Dataset:
+    """The first sixteen digits, under their own name."""
+    return replace(digits, train=digits.train.first(16), test=digits.test.first(16))
+
+
+def saved(home: Path) -> dict[str, Record]:
+    return {path.stem: read_record(path) for path in (home / "results" / "records").glob("*.json")}
+
+
+def test_every_radius_is_a_record_of_its_own(natural: nn.Module, few: Dataset, tmp_path: Path) -> None:
+    for eps in (2 / 16, 4 / 255, 0.1, 0.05):
+        bench.evaluate(natural, replace(few, eps=eps), "fgsm", name="mine", home=tmp_path, save=True)
+        with pytest.raises(BenchError, match="exists already"):
+            bench.evaluate(natural, replace(few, eps=eps), "fgsm", name="mine", home=tmp_path, save=True)
+    found = saved(tmp_path)
+    assert {name.partition("__fgsm-")[2]: record.data.eps for name, record in found.items()} == {
+        "official-n16": 2 / 16,
+        "official-eps4of255-n16": 4 / 255,
+        "official-eps0.1-n16": 0.1,
+        "official-eps0.05-n16": 0.05,
+    }
+    assert all(record.results["fgsm"].parameters["eps"] == record.data.eps for record in found.values())
+
+
+def test_a_record_that_earlier_versions_named_is_found(natural: nn.Module, few: Dataset, tmp_path: Path) -> None:
+    """They left the eps out of every name; a data set of one's own with eps = 0.1, say."""
+    own = replace(few, name="own", eps=0.1)
+    record = bench.evaluate(natural, own, "fgsm", name="mine", home=tmp_path)
+    earlier = record.model_copy(update={"id": record.id.replace("-eps0.1", "")})
+    write_record(earlier, tmp_path / "results" / "records")
+    with pytest.raises(BenchError, match=f"{earlier.id} exists already"):
+        bench.evaluate(natural, own, "fgsm", name="mine", home=tmp_path, save=True)
+    bench.evaluate(natural, replace(own, eps=0.2), "fgsm", name="mine", home=tmp_path, save=True)
+    with pytest.raises(BenchError, match=r"is of eps = 0\.1, and 0\.0313725 is asked for"):
+        bench.evaluate(natural, replace(own, eps=8 / 255), "fgsm", name="mine", home=tmp_path, save=True)
+    assert len(saved(tmp_path)) == 2
+
+
+def test_what_is_different_is_said(
+    natural: nn.Module, few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def again(dataset: Dataset = few, suite: str = "blackbox", seed: int = 1) -> None:
+        bench.evaluate(natural, dataset, suite, name="mine", home=tmp_path, save=True, surrogate=surrogate)
+
+    surrogate = build_model("digits-cnn", 10, 1)
+    again()
+    with pytest.raises(BenchError, match="exists already"):
+        again()
+    with pytest.raises(BenchError, match="is of other images: another dataset is called digits too"):
+        again(replace(few, test=few.test.take(torch.arange(16).flip(0))))
+    surrogate = build_model("digits-cnn", 10, 1)
+    with pytest.raises(BenchError, match="is of images from another surrogate"):
+        again()
+    monkeypatch.setattr(Square, "protocols", {"official": {"queries": 7}})
+    again(suite="square")
+    monkeypatch.setattr(Square, "protocols", {"official": {"queries": 9}})
+    with pytest.raises(BenchError, match="is of square with queries = 7, and 9 is asked for"):
+        again(suite="square")
+
+
+def test_the_home_is_that_of_the_commands(
+    natural: nn.Module, few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, named, given = (tmp_path / name for name in ("cwd", "named", "given"))
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    bench.evaluate(natural, few, "fgsm", save=True)
+    monkeypatch.setenv("BENCH_HOME", str(named))
+    bench.evaluate(natural, few, "fgsm", save=True)
+    bench.evaluate(natural, few, "fgsm", save=True, home=given)
+    assert [len(saved(place)) for place in (elsewhere, named, given)] == [1, 1, 1]
+
+
+def test_a_model_that_computes_no_numbers_is_refused_by_name(natural: nn.Module, few: Dataset) -> None:
+    class Overflowing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return natural(x) / 0
+
+    with pytest.raises(BenchError, match="Overflowing gives NaN or infinity for an image"):
+        bench.evaluate(Overflowing(), few, "fgsm")
+    spoilt = copy.deepcopy(natural)
+    next(spoilt.parameters()).data.view(-1)[0] = torch.inf
+    with pytest.raises(BenchError, match="mine has NaN or infinite weights"):
+        bench.evaluate(spoilt, few, "fgsm", name="mine")
+    with pytest.raises(BenchError, match=r"the surrogate .* has NaN or infinite weights"):
+        bench.evaluate(natural, few, "blackbox", surrogate=spoilt)
+
+
+def test_a_dataset_that_is_none_is_refused(natural: nn.Module) -> None:
+    with pytest.raises(BenchError, match=r"dataset is a tuple.\nGive a name"):
+        bench.evaluate(natural, (torch.rand(3, 1, 8, 8), torch.arange(3)), "fgsm")  # type: ignore[arg-type]

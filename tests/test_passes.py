@@ -143,6 +143,7 @@ def test_the_count_notices_a_pass_too_many() -> None:
     step, networks = _step("sat", "paper", 1)
     x, y = torch.rand(8, 1, 8, 8), torch.arange(8) % 10
     networks["student"].register_forward_pre_hook(lambda module, inputs: None)
+    step(x, y)
     with Counting(networks) as counting:
         step(x, y)
         networks["student"](x)

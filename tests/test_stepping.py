@@ -59,6 +59,31 @@ def test_the_same_noise_gives_the_same_step_and_other_noise_another() -> None:
     assert totals[0] == totals[1] != totals[2]
 
 
+def test_a_step_takes_images_in_0_1_and_their_labels() -> None:
+    (student,) = networks(1)
+    before = copy.deepcopy(student.state_dict())
+    step, (x, y) = TrainingStep.from_recipe("natural", student), batch()
+    for images, labels, message in (
+        ((255 * x).to(torch.uint8), y, r"images and labels of uint8 \(16, 1, 8, 8\) and int64"),
+        (x, y.int(), r"float64 .* and int32 \(16,\)"),
+        (x, y[:3], r"and int64 \(3,\)"),
+        (255 * x, y, r"images from \S+ to 25\S+, not in \[0, 1\]"),
+        ((x - 0.5) / 0.2, y, r"images from -2\S+ to 2\S+, not in \[0, 1\]"),
+        (x.index_fill(0, torch.tensor([3]), torch.nan), y, "images from nan"),
+    ):
+        with pytest.raises(BenchError, match=message):
+            step(images, labels)
+    assert all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
+    step(x, y)
+
+
+def test_a_teacher_with_weights_that_are_no_numbers_is_refused() -> None:
+    student, robust = networks(2)
+    next(robust.parameters()).data.view(-1)[0] = torch.nan
+    with pytest.raises(BenchError, match="the robust teacher has NaN or infinite weights"):
+        TrainingStep.from_recipe("rslad", student, {"robust": robust})
+
+
 @pytest.mark.parametrize(("epoch", "rate"), [(1, 0.05), (100, 0.05), (101, 0.005), (106, 0.0005)])
 def test_the_recipe_gives_optimizer_and_schedule(epoch: int, rate: float) -> None:
     (student,) = networks(1)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from bench.errors import BenchError
+
 LINF_EPS = 8 / 255
 """The field's usual L-infinity bound for images in [0, 1]; a dataset may state another one."""
+
+_USUAL_EPS = {"digits": 2 / 16}
+"""Two of the sixteen grey levels of the digits; 8/255 would hardly disturb such strokes."""
+
+_TO_UINT8 = "Give values 0 to 255; of images in [0, 1] those are (255 * images).round().to(torch.uint8)."
 
 
 @dataclass(frozen=True)
@@ -48,10 +56,33 @@ class Split:
         digest.update(self.labels.contiguous().cpu().numpy().tobytes())
         return digest.hexdigest()
 
+    def mistakes(self, classes: int) -> Iterator[str]:
+        """What is wrong with the split of a dataset of so many classes, in words, the first of it first.
+
+        Of the pixels nothing is read, and of the labels only once.
+        """
+        yield from _mistakes(self.images, torch.uint8, "images", 4, _TO_UINT8)
+        yield from _mistakes(self.labels, torch.int64, "labels", 1, "Convert them: labels.long().")
+        if len(self.images) != len(self.labels):
+            yield f"{len(self.images)} images have {len(self.labels)} labels.\nGive each image one label."
+        if not self.images.numel():
+            yield f"there are no images: their shape is {tuple(self.images.shape)}.\nGive one image or more."
+        low, high = self._label_range
+        if low < 0 or high >= classes:
+            yield f"labels are from {low} to {high}, not from 0 to {classes - 1}.\nName all classes, numbered from 0."
+
+    @cached_property
+    def _label_range(self) -> tuple[int, int]:
+        low, high = self.labels.aminmax()
+        return int(low), int(high)
+
 
 @dataclass(frozen=True)
 class Dataset:
     """A training and a test split, the classes, the threat model and the augmentation that suits the images.
+
+    What is not as it says here is refused when the dataset is made. Images of another kind, in [0, 1] say, are not
+    converted: nobody can tell from the numbers what they mean.
 
     Attributes:
         name: canonical name, as tables and records show it: "cifar10", "parquet:cifar10-jpeg".
@@ -62,6 +93,9 @@ class Dataset:
         padding: pixels of zero padding for the random crop; 0 for no crop.
         flip: whether a horizontal mirror image keeps its class.
         licence: under which the images may be used, in words, for those who pass on what was trained on them.
+
+    Raises:
+        BenchError: images, labels, classes, eps or padding are not what they should be.
     """
 
     name: str
@@ -72,6 +106,26 @@ class Dataset:
     padding: int = 4
     flip: bool = True
     licence: str = "not known to the harness"
+
+    def __post_init__(self) -> None:
+        mistake = next(self._mistakes(), None)
+        if mistake is not None:
+            raise BenchError(f"The dataset {self.name}: {mistake}")
+
+    def _mistakes(self) -> Iterator[str]:
+        classes = len(self.classes)
+        if classes < 2:
+            yield f"it has {classes} {'class' if classes == 1 else 'classes'}.\nA classifier needs two or more."
+        for name, split in (("training", self.train), ("test", self.test)):
+            for mistake in split.mistakes(classes):
+                yield f"in its {name} split {mistake}"
+        train, test = (tuple(split.images.shape[1:]) for split in (self.train, self.test))
+        if train != test:
+            yield f"training images are {train}, test images {test} (channels, height, width).\nGive both one shape."
+        if not isinstance(self.eps, float | int) or not 0 < self.eps <= 1:  # NaN is neither
+            yield f"eps is {self.eps}.\nGive the attacker's bound for images in [0, 1]: above 0 and at most 1."
+        if not isinstance(self.padding, int) or self.padding < 0:
+            yield f"padding is {self.padding}.\nGive a number of pixels, 0 or more."
 
     @property
     def num_classes(self) -> int:
@@ -88,4 +142,26 @@ class Dataset:
 
 def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """uint8 images, 0 to 255, as floating-point images in [0, 1]; shape unchanged."""
+    if images.dtype != torch.uint8:
+        raise BenchError(f"These images are {_name(images.dtype)}, not uint8.\n{_TO_UINT8}")
     return images.to(dtype) / 255
+
+
+def usual_eps(name: str) -> float:
+    """The L-infinity bound that goes without saying for a dataset of this name."""
+    return _USUAL_EPS.get(name, LINF_EPS)
+
+
+def _mistakes(values: Tensor, dtype: torch.dtype, what: str, axes: int, advice: str) -> Iterator[str]:
+    """What is wrong with the kind of images or labels."""
+    if not isinstance(values, Tensor):
+        yield f"{what} are a {type(values).__name__}, not a tensor.\nMake one: torch.from_numpy(...)."
+    if values.dtype != dtype:
+        yield f"{what} are {_name(values.dtype)}, not {_name(dtype)}.\n{advice}"
+    if values.ndim != axes:
+        shape = "(N, C, H, W)" if axes == 4 else "(N,)"
+        yield f"{what} have shape {tuple(values.shape)}, not {shape}.\nReshape them."
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

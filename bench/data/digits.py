@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits as sklearn_digits
 
-from bench.data.dataset import Dataset, Split
+from bench.data.dataset import Dataset, Split, usual_eps
 from bench.data.holdout import hold_out
-
-EPS = 2 / 16
-"""L-infinity bound for images in [0, 1]: two of the sixteen grey levels; 8/255 would hardly disturb such strokes."""
 
 TEST_SIZE = 360
 SPLIT_SEED = 0
@@ -34,4 +31,4 @@ def load_digits(name: str, root: Path) -> Dataset:
     train, test = hold_out(everything, TEST_SIZE, SPLIT_SEED)
     classes = tuple(str(digit) for digit in range(10))
     licence = "CC BY 4.0 (UCI Machine Learning Repository, Optical Recognition of Handwritten Digits)"
-    return Dataset(name, train, test, classes, eps=EPS, padding=1, flip=False, licence=licence)
+    return Dataset(name, train, test, classes, eps=usual_eps("digits"), padding=1, flip=False, licence=licence)

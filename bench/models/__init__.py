@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from bench import registry
@@ -12,7 +12,7 @@ from bench.defense import mode
 from bench.errors import BenchError, unknown_name
 from bench.models import normalise
 
-__all__ = ["build_model", "split_spec", "try_out"]
+__all__ = ["build_model", "check_finite", "split_spec", "try_out"]
 
 
 def build_model(spec: str, num_classes: int, in_channels: int = 3) -> nn.Module:
@@ -67,13 +67,16 @@ def try_out(network: nn.Module, spec: str, samples: Split, num_classes: int) -> 
         num_classes: of the dataset.
 
     Raises:
-        BenchError: it cannot take such an image, or its output is not of shape (1, num_classes).
+        BenchError: it cannot take such an image, its output is not of shape (1, num_classes), or it or its weights are
+            not finite.
     """
+    check_finite(network, spec)
     parameter = next(network.parameters(), torch.empty(0))
     image = to_float(samples.images[:1].to(parameter.device), parameter.dtype)
     try:
         with mode(network, training=False), torch.no_grad():
-            shape = tuple(network(image).shape)
+            output = network(image)
+        shape = tuple(output.shape)
     except Exception as error:  # whatever a stranger's network raises for a size it cannot take
         size, reason = "x".join(map(str, image.shape[1:])), str(error).split("\n")[0].rstrip(".")
         raise BenchError(
@@ -85,6 +88,22 @@ def try_out(network: nn.Module, spec: str, samples: Split, num_classes: int) -> 
             f"{spec} gives an output of shape {shape} for one image, not (1, {num_classes}) logits.\n"
             "Choose a classifier (`bench list models`)."
         )
+    if not output.isfinite().all():
+        raise not_finite(f"{spec} gives NaN or infinity for an image")
+
+
+def check_finite(network: nn.Module, name: str) -> None:
+    """A BenchError where a network's weights or statistics hold NaN or infinity; `name`: what to call it."""
+    for key, value in network.state_dict().items():
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all():
+            raise not_finite(f"{name} has NaN or infinite weights, in {key}")
+
+
+def not_finite(what: str) -> BenchError:
+    """The error for a network that computes no numbers; the arg-max of NaN is a class like any other."""
+    return BenchError(
+        f"{what}.\nIts accuracy would mean nothing: choose another checkpoint, or train it anew (with a smaller step)."
+    )
 
 
 def _build_network(name: str, num_classes: int, in_channels: int) -> nn.Module:

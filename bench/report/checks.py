@@ -31,6 +31,29 @@ class Check:
 
 CHECKS = (
     Check(
+        "chance",
+        r"^clean accuracy is .* chance",
+        "Nothing is known before the attack",
+        "Without any attack the model may as well guess. What attacks then leave standing says nothing.",
+        "Look for a wrong checkpoint, a normalisation left out or applied twice, or labels in another order.",
+    ),
+    Check(
+        "probabilities",
+        r"^the outputs are probabilities",
+        "The outputs are probabilities",
+        "Attacks take the outputs for logits and put a softmax of their own behind them. On probabilities that leaves "
+        "hardly any gradient, so the robust accuracy is too high.",
+        "Take the softmax off the model's end and evaluate again.",
+    ),
+    Check(
+        "own-radius",
+        r"was run at its own eps = ",
+        "An attack was run at a radius of its own",
+        "The attack does not declare that its eps scales with a dataset's, so it was run within its own. Its number is "
+        "not one of the threat model that the column names.",
+        "Read it with the eps among its parameters in the record, and compare it with no other attack.",
+    ),
+    Check(
         "weaker-than-autoattack",
         r"breaks more than AutoAttack",
         "A single attack beats AutoAttack",

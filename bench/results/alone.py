@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
-from pydantic_core import to_json
 
 from bench.attack import Protocol
 from bench.errors import BenchError
@@ -100,6 +96,8 @@ def _contradictions(result: AttackResult, record: Record) -> Iterator[str]:
 
 def _foreign(name: str, result: AttackResult, record: Record) -> Iterator[tuple[Kind, str]]:
     """What is not as this installation would have measured it."""
+    from bench.suites import changed
+
     clean = record.results.get("clean")
     if clean is not None and result.accuracy > clean.accuracy + _ROUNDING:
         yield "warning", "robust accuracy is above the clean one"
@@ -109,9 +107,9 @@ def _foreign(name: str, result: AttackResult, record: Record) -> Iterator[tuple[
         yield "warning", "no attack of that name is installed here, so its parameters cannot be checked"
         return
     given = result.parameters
-    wrong = [key for key in expected.keys() & given.keys() if not _same(given[key], expected[key])]
+    wrong = changed(given, expected)
     if wrong:
-        text = ", ".join(f"{key} = {given[key]!r} instead of {expected[key]!r}" for key in sorted(wrong))
+        text = ", ".join(f"{key} = {given[key]!r} instead of {expected[key]!r}" for key in wrong)
         yield "error", f"parameters are not the {record.protocol} protocol's: {text}"
     unknown = sorted(expected.keys() ^ given.keys())
     if unknown:
@@ -119,15 +117,7 @@ def _foreign(name: str, result: AttackResult, record: Record) -> Iterator[tuple[
 
 
 def _parameters(name: str, protocol: Protocol, eps: float) -> dict[str, Any]:
-    """An attack's parameters as a record holds them: tuples are lists there, and infinity is a word."""
-    from bench.suites import attack_class
+    """An attack's parameters as a record holds them."""
+    from bench.suites import parameters_of
 
-    parameters = attack_class(name).for_protocol(protocol, eps).parameters()
-    content: dict[str, Any] = json.loads(to_json(parameters, inf_nan_mode="strings"))
-    return content
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, float) and isinstance(other, float):
-        return bool(np.isclose(one, other, rtol=1e-9, atol=0))
-    return bool(one == other)
+    return parameters_of(name, protocol, eps)

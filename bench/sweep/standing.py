@@ -139,17 +139,22 @@ class Standing:
     def _evaluated(self, task: Task, folder: RunFolder, evaluation: EvaluationSpec) -> bool:
         """Whether the record is there; its name ends in the number of images, which only it knows."""
         subject, suite = run_subject(folder), suite_named(evaluation.suite)
-        start = record_id(subject, task.dataset, suite, evaluation.protocol, 0).removesuffix("0")
+        eps = folder.config().data.eps
+        starts = tuple(  # earlier versions left the eps out of every name
+            record_id(subject, task.dataset, suite, evaluation.protocol, 0, known).removesuffix("0")
+            for known in (eps, None)
+        )
         surrogate = None
         if suite.needs_surrogate and evaluation.surrogate is not None:
             surrogate = self.source.given(task.request, "robust", evaluation.surrogate)
         for name in self._records.get(folder.id, ()):
-            if name.startswith(start):
+            if name.startswith(starts):
                 record = read_record(Path(self.home.records, name))
                 whole = record.data.n == min(evaluation.limit or record.data.total, record.data.total)
                 crafted_on = {result.surrogate for result in record.results.values() if result.surrogate is not None}
                 fits = surrogate is None or crafted_on <= {surrogate.checkpoint}
-                if whole and fits and record.subject.checkpoint == subject.checkpoint:
+                same = (record.subject.checkpoint, record.data.eps) == (subject.checkpoint, eps)
+                if whole and fits and same:
                     return True
         return False
 

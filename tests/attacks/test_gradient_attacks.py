@@ -19,6 +19,7 @@ from attacks.fgsm import FGSM
 from attacks.loop import GradientAttack
 from attacks.pgd import PGD, PGD20, PGDSAT, PGDTRADES
 from attacks.t_pgd import TPGD
+from bench.attack import check_images
 
 EPS = 8 / 255
 ALL = [FGSM, BIM, PGD, PGDSAT, PGD20, PGDTRADES, TPGD, CWInf, DPGD]
@@ -248,6 +249,9 @@ def test_what_the_loop_tells_of_its_iterates(linear: Any, make_images: Any, kind
     assert (outcome.always_right.numpy() == saved_right.all(0)).all()
     assert outcome.always_right.any()
     assert not outcome.always_right.all()
+    check_images("witnesses", EPS, outcome.witnesses, x)
+    fooled = ~outcome.always_right
+    assert (model(outcome.witnesses).argmax(1) != y)[fooled].all()
 
 
 @pytest.mark.parametrize("kind", [FGSM, BIM, PGDSAT, PGDTRADES, TPGD, CWInf])
@@ -264,7 +268,9 @@ def test_leaving_fooled_samples_alone_finds_the_same_survivors_with_fewer_passes
     plain = sum(map(len, model.iterates))
     model.iterates.clear()
     survivors = attack.survivors(model, x, y, noise=noise, batch_size=7)
-    assert torch.equal(survivors, expected)
+    assert torch.equal(survivors.always_right, expected)
+    check_images("survivors", EPS, survivors.x_adv, x)
+    assert torch.equal(model(survivors.x_adv).argmax(1) == y, expected)  # each sample by the image it was judged by
     assert expected.any()
     assert not expected.all()
     if kind not in (FGSM, TPGD):  # one step; and a second look at x for every part of every step
@@ -297,10 +303,19 @@ def test_an_iterate_counts_as_it_would_be_saved(attack: GradientAttack, noise: f
     assert (outcome.x_adv <= 1).all()
 
 
+def test_a_start_beyond_a_small_ball_counts_as_the_image_in_it() -> None:
+    """A gaussian start knows no eps: 0.001 * 10 is further than eps, and the model is wrong from 1.005 on."""
+    attack = PGD(eps=0.002, start="gaussian", steps=1, step_size=0.0)
+    x, y = torch.full((1, 1, 1, 1), 0.998, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+    model, given = lambda images: Threshold()(images + 0.004), torch.full_like(x, 10.0)
+    assert attack.run(model, x, y, noise=given, track=True).always_right.all()
+    assert attack.survivors(model, x, y, noise=given).always_right.all()
+
+
 def test_without_tracking_nothing_is_told(linear: Any, make_images: Any) -> None:
     model = linear()
     outcome = PGD().run(model, *make_images(model))
-    assert outcome.always_right is None
+    assert (outcome.always_right, outcome.witnesses) == (None, None)
     assert len(model.iterates) == 10
 
 

@@ -102,6 +102,10 @@ def test_a_checkpoint_of_ones_own_architecture(bench: Bench, tmp_path: Path) -> 
 
 
 def test_failed_checks_stand_in_words_below_the_status(bench: Bench, home: Path, records: Find) -> None:
+    for path in records(home):  # whatever the checks found in networks that were trained for a second
+        record = read_record(path)
+        path.unlink()
+        write_record(record.model_copy(update={"flags": []}), path.parent)
     assert "Flag:" not in bench("status", home=home).out
     flagged = "the gradient vanishes on 16 of 16 samples"
     path = next(path for path in records(home) if "_sat_" in path.name and "teacher" not in path.name)

@@ -46,6 +46,13 @@ def test_val_where_there_is_no_test(folder: Path, load: Load) -> None:
     assert len(load().test) == 2
 
 
+def test_a_single_class_is_nothing_to_learn(folder: Path, load: Load) -> None:
+    for part in ("train", "test"):
+        shutil.rmtree(folder / part / "dog")
+    with pytest.raises(BenchError, match="imagefolder:pets: it has 1 class"):
+        load()
+
+
 def test_missing_folders(folder: Path, load: Load) -> None:
     shutil.rmtree(folder / "test")
     with pytest.raises(BenchError, match="pets has no folder test or val"):
