@@ -24,6 +24,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 KEPT = "Stopped; what is finished is kept.\nRun the same command again to continue."
 _REMIND = 1.0
 """Seconds after which the main thread is told again of a signal that it should have followed."""
+_REMINDERS = 3
+"""How often it is told, before the process ends where it is: all files are whole at any moment."""
 
 
 class Interrupted(BenchError):
@@ -93,9 +95,14 @@ class StopRequest:
             self._patience, self._message = before
 
     @property
+    def age(self) -> float:
+        """Seconds since the signal; below 0 where there was none."""
+        return time.monotonic() - self._came
+
+    @property
     def overdue(self) -> bool:
         """Whether the work in hand has had its time since the signal."""
-        return bool(self) and self._patience is not None and time.monotonic() - self._came >= self._patience
+        return bool(self) and self._patience is not None and self.age >= self._patience
 
     def hear(self, number: int) -> None:
         """A signal came, and is for whoever asks."""
@@ -153,7 +160,7 @@ def _watched(request: StopRequest) -> Iterator[None]:
 
 def _watch(request: StopRequest, pipe: socket.socket) -> None:
     """Hear signals until the pipe is closed; remind the main thread of one that it should have followed by now."""
-    interrupts, reminded = 0, 0.0
+    interrupts, reminded, reminders = 0, 0.0, 0
     while True:
         if select.select([pipe], [], [], _REMIND / 4 if request else None)[0]:
             numbers = pipe.recv(64)
@@ -163,8 +170,12 @@ def _watch(request: StopRequest, pipe: socket.socket) -> None:
             interrupts += numbers.count(signal.SIGINT)
             if interrupts > 1:
                 _end_now(signal.SIGINT)
-        if request.overdue and time.monotonic() - reminded > _REMIND:
-            reminded = time.monotonic()
+        if not request.overdue:
+            reminders = 0
+        elif time.monotonic() - reminded > _REMIND:
+            reminded, reminders = time.monotonic(), reminders + 1
+            if reminders > _REMINDERS:  # it waits in a library for what may never come
+                _end_now(request.signal_number or signal.SIGTERM)
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
 

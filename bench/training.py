@@ -117,7 +117,7 @@ class Trainer:
         title = f"{self.config.label} on {self.config.data.name}"
         self.view = LiveView(title, self.config.epochs, self.steps, before, self.seconds_left)
         try:
-            with self.reporter.live(self.view):
+            with self.reporter.live(self.view), self.ranks.in_step():
                 for epoch in range(first_epoch, self.config.epochs + 1):
                     self._train_epoch(epoch, first_step if epoch == first_epoch else 0)
                     if not self.ended:

@@ -73,6 +73,22 @@ def test_a_second_ctrl_c_ends_it_at_once_even_where_the_main_thread_is_deaf() ->
     assert error.split("\n") == ["", "Stopped at once; what was saved is kept.", ""]
 
 
+def test_work_in_one_call_of_minutes_is_ended_a_few_seconds_after_the_signal() -> None:
+    program = DEAF.replace("with stop_on_signals():", "with stop_on_signals() as stop, stop.at_once():")
+    program = program.replace("with", "from bench import stopping\nstopping._REMIND = 0.1\nwith", 1)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=PIPE, stderr=PIPE, text=True) as process:
+        ended = threading.Timer(20, process.kill)
+        ended.start()
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        process.terminate()
+        _, error = process.communicate()
+        ended.cancel()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in error
+
+
 def test_a_forked_process_hears_its_own_signals_alone() -> None:
     with stop_on_signals() as stop:
         child = os.fork()

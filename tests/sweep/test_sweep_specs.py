@@ -193,7 +193,7 @@ def test_nonsense_is_refused_in_two_lines(text: str, tmp_path_factory: pytest.Te
         "runs: [2020-13-45]",
         f"runs: [{{seeds: [{'9' * 5000}]}}]",
         f"description: a\nruns: [{{methods: [sat], students: [a], datasets: [b], epochs: 0x1{'0' * 5000}}}]",
-        f"description: a\nruns: [{{methods: [sat], students: [a], datasets: [b], ablations: [{{beta: 0x1{'0' * 5000}}}]}}]",
+        f"runs: [{{methods: [sat], students: [a], datasets: [b], ablations: [{{beta: 0x1{'0' * 5000}}}]}}]",
         "a: !!timestamp x",
         "[" * 100_000,
     ],
