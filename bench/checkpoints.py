@@ -103,6 +103,8 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         BenchError: there is no such file, or it is truncated, no checkpoint, or holds Python objects.
     """
     try:
+        if path.is_fifo():
+            raise OSError("it is a pipe, which may never end")
         with path.open("rb") as stream:
             head = stream.read(9)
     except FileNotFoundError:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from bench.errors import BenchError
+from bench.texts import one_line
 
 
 def choose_device(name: str) -> torch.device:
@@ -50,11 +52,20 @@ def prepare(device: torch.device, autotune: bool = True, deterministic: bool = F
 
 @contextmanager
 def name_memory_errors() -> Iterator[None]:
-    """Within the block a GPU whose memory is used up is a mistake that the user can correct."""
+    """Within the block memory that is used up, a GPU's or the machine's, is a mistake that the user can correct."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise BenchError(
             f"The GPU's memory is used up: {str(error).split('. ')[0]}.\n"
             "Choose a smaller --batch-size or --precision bf16, or --device cpu."
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        asked = re.search(r"tried to allocate (\d+) bytes", str(error))  # PyTorch's, on a CPU
+        if not isinstance(error, MemoryError) and asked is None:
+            raise
+        what = f"{int(asked[1]) / 2**30:.3g} GiB were asked for at once" if asked else one_line(str(error)).rstrip(".")
+        raise BenchError(
+            f"The memory is used up: {what or 'nothing more could be had'}.\n"
+            "Choose a smaller --batch-size, fewer images (--limit-train, --limit), or a machine with more memory."
         ) from error

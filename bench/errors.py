@@ -7,6 +7,7 @@ The command line prints them without a traceback and exits with code 2.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -26,3 +27,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     close = difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return BenchError(f"Unknown {kind} {name!r}.{hint}\nKnown: {', '.join(options) or 'none'}.")
+
+
+def printable(text: str) -> str:
+    """Text for a screen: names in it cannot move the cursor, colour what follows or turn the reading direction."""
+    kept = (mark if mark in "\n\t" or unicodedata.category(mark) not in ("Cc", "Cf") else "?" for mark in text)
+    return "".join(kept)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bench.errors import BenchError
+
+_NO_ROOM = 1 << 16
+"""Free bytes below which whatever went wrong with a write is the full disk's fault."""
 
 
 def cannot_write(path: Path, error: OSError) -> BenchError:
@@ -32,10 +38,27 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    except BenchError:
+        raise
+    except Exception as error:
+        refused = _refused_by_system(error, path)
+        if refused is None:
+            raise
+        raise cannot_write(path, refused) from error
     finally:
         temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+
+
+def _refused_by_system(error: Exception, path: Path) -> OSError | None:
+    """What the system said, where it stopped a write: safetensors (Rust) and torch have errors of their own for it."""
+    if isinstance(error, OSError):
+        return error
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    if number is not None:
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    if path.parent.is_dir() and shutil.disk_usage(path.parent).free < _NO_ROOM:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return None
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -136,10 +136,10 @@ def patiently(work: Callable[[], Result], pause: Callable[[float], None], say: C
 def is_held(path: Path) -> bool:
     """Whether a living process holds a lock, as far as one look tells."""
     try:
-        with path.open(encoding="utf-8") as stream:
+        with _open(path, "r") as stream:
             locked = _flock(stream, fcntl.LOCK_SH, 0)
             owner, silent = _owner(path), time.time() - path.stat().st_mtime
-    except OSError:
+    except (OSError, BenchError):
         return False
     if locked is False or owner is None:
         return locked is False
@@ -163,13 +163,20 @@ def _opened(path: Path) -> tuple[IO[str], bool | None]:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            stream = path.open("a+", encoding="utf-8")
+            stream = _open(path, "a+")
             locked = _flock(stream, fcntl.LOCK_EX, _PATIENCE)
             if locked is False or _is_at(stream, path):
                 return stream, locked
             stream.close()
         except OSError as error:
             raise cannot_write(path, error) from error
+
+
+def _open(path: Path, mode: str) -> IO[str]:
+    """The lock's file; a BenchError for a symbolic link, whose target is not ours to write, and for what is no file."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise BenchError(f"{path} is no lock of ours, but a link or no file at all.\nRemove it, then run this again.")
+    return open(path, mode, encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
 
 
 def _is_at(stream: IO[str], path: Path) -> bool:

@@ -9,8 +9,9 @@ definition couples the batch, exchanges two sums. In a single process all of thi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import contextmanager, suppress
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,11 +19,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from bench.errors import BenchError
+from bench.peers import GO_ON, STEP_TIMEOUT, Peers
+from bench.stopping import StopRequest
 
 _PATIENCE = timedelta(days=2)
-"""How long a rank waits for the others: the first one may train and attack a teacher meanwhile."""
+"""How long a rank waits for the others outside training: the first one may train and attack a teacher meanwhile."""
+_BROKEN = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe|Socket|[Tt]imed out")
+"""What PyTorch's errors say when a process at the other end is gone."""
 
 
 @dataclass
@@ -33,6 +39,7 @@ class Ranks:
         rank: this one's number, from 0. size: how many there are.
         share: this rank's part of the batch in hand, 0 to 1; the shares of all ranks add up to 1.
         control: group for messages between hosts, which never waits for a GPU.
+        peers: watches the others; None in a single process.
         sync_bn: whether batch normalisation in train mode is by the whole batch rather than each rank's part.
     """
 
@@ -40,6 +47,7 @@ class Ranks:
     size: int = 1
     share: float = 1.0
     control: Any = None
+    peers: Peers | None = None
     sync_bn: bool = False
 
     @property
@@ -99,6 +107,8 @@ class Ranks:
             return flag
         votes = torch.tensor(int(flag))
         dist.all_reduce(votes, dist.ReduceOp.MAX, group=self.control)
+        if self.peers is not None:
+            self.peers.stepped()
         return bool(votes)
 
     def from_first(self, value: Any) -> Any:
@@ -108,6 +118,12 @@ class Ranks:
         box = [value if self.first else None]
         dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
+
+    @contextmanager
+    def in_step(self) -> Iterator[None]:
+        """Within the block every rank makes its steps; one that makes none for long ends the run."""
+        with self.peers.in_step() if self.peers is not None else nullcontext():
+            yield
 
     def wait(self) -> None:
         """Wait until all ranks are here."""
@@ -152,14 +168,29 @@ def ranks() -> Ranks:
 
 
 @contextmanager
-def joined(device: torch.device, sync_bn: bool = False) -> Any:
+def _named_errors(peers: Peers) -> Iterator[None]:
+    """Within the block an error of PyTorch's says which process has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if _BROKEN.search(str(error)) is None:
+            raise
+        raise BenchError(f"{peers.gone()} ended, so this one does too.\n{GO_ON}") from error
+
+
+@contextmanager
+def joined(
+    device: torch.device, sync_bn: bool = False, step_timeout: float = STEP_TIMEOUT, stop: StopRequest | None = None
+) -> Any:
     """Join the other processes that `torchrun` started, if it did; leaves them when the block ends.
 
     Args:
         sync_bn: see `Ranks`.
+        step_timeout: seconds without a step of training after which the run ends.
+        stop: a process that is asked to stop does not wait for the others without end.
 
     Raises:
-        BenchError: torchrun's variables are there, but the others are not.
+        BenchError: torchrun's variables are there, but the others are not; or one of them has ended.
     """
     global _current
     size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -169,17 +200,22 @@ def joined(device: torch.device, sync_bn: bool = False) -> Any:
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+        store, rank, size = next(rendezvous("env://", timeout=timedelta(minutes=5)))
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
         control = dist.new_group(backend="gloo", timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise BenchError(
             f"The {size} processes of this run do not find each other ({str(error).splitlines()[0]}).\n"
             "Start all of them by torchrun, or unset WORLD_SIZE to train in one process."
         ) from error
-    _current = joint = Ranks(dist.get_rank(), size, 1 / size, control, sync_bn)
+    peers = Peers(store, rank, size, step_timeout, stop or StopRequest())
+    _current = joint = Ranks(rank, size, 1 / size, control, peers, sync_bn)
     del control
     try:
-        yield joint
+        with peers.watched(), _named_errors(peers):
+            joint.wait()
+            yield joint
     finally:
         _current = Ranks()
         # A group that is still referred to outlives its destruction; its threads then meet a Python that is shutting

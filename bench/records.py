@@ -239,6 +239,8 @@ def read_record(path: Path) -> Record:
         BenchError: the file is unreadable, or does not add up (the message names the first thing wrong).
     """
     try:
+        if path.is_fifo():
+            raise OSError("it is a pipe, which may never end")
         text = path.read_text(encoding="utf-8")
         newer = newer_version(text, SCHEMA_VERSION)
         if newer is not None:

@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from bench.errors import printable
+
 
 class Reporter:
     """Prints to one console; progress bars appear on terminals alone, so that logs stay readable."""
@@ -33,7 +35,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """A line of text, printed above any progress bar; names in it are never read as markup."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, soft_wrap=True)
 
     def say_once(self, text: str) -> None:
         """A line that every task of a sweep would say again: the first time alone."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
+import select
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -16,6 +21,11 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, what batch systems send at the end, and what Slurm sends as a warning before it."""
+KEPT = "Stopped; what is finished is kept.\nRun the same command again to continue."
+_REMIND = 1.0
+"""Seconds after which the main thread is told again of a signal that it should have followed."""
+_REMINDERS = 3
+"""How often it is told, before the process ends where it is: all files are whole at any moment."""
 
 
 class Interrupted(BenchError):
@@ -32,10 +42,12 @@ class Interrupted(BenchError):
 
 
 class StopRequest:
-    """Whether a signal has asked the process to stop, and which one."""
+    """Whether a signal has asked the process to stop, and which one came first."""
 
     signal_number: int | None = None
-    _nothing_to_save = False
+    _came = math.inf
+    _patience: float | None = None
+    _message = KEPT
 
     def __bool__(self) -> bool:
         return self.signal_number is not None
@@ -47,7 +59,7 @@ class StopRequest:
     def check(self) -> None:
         """Raise `Interrupted` where a signal has asked to stop; what is done is saved, or need not be."""
         if self:
-            raise self.interrupt("Stopped; what is finished is kept.\nRun the same command again to continue.")
+            raise self.interrupt(self._message)
 
     def pause(self, seconds: float) -> None:
         """Wait, but no longer than until a signal asks to stop (`Interrupted`)."""
@@ -58,20 +70,49 @@ class StopRequest:
         self.check()
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
+    def at_once(self, message: str = KEPT) -> Iterator[None]:
         """Within the block there is nothing to save, and a signal stops the work where it is (`Interrupted`)."""
-        self.check()
-        self._nothing_to_save = True
-        try:
+        with self.within(0, message):
+            self.check()
             yield
+            self.check()
+
+    @contextmanager
+    def within(self, seconds: float, message: str = KEPT) -> Iterator[None]:
+        """Within the block a signal gives the work so long to end; then it is broken off where it is (`Interrupted`).
+
+        Whatever the work was changing in memory is then of no use: go on from what is saved.
+        """
+        before = self._patience, self._message
+        try:
+            self._patience, self._message = seconds, message
+            yield
+        except Exception as error:
+            if self.overdue and not isinstance(error, Interrupted):  # an import that is broken off says many things
+                raise self.interrupt(self._message) from error
+            raise
         finally:
-            self._nothing_to_save = False
-        self.check()
+            self._patience, self._message = before
+
+    @property
+    def age(self) -> float:
+        """Seconds since the signal; below 0 where there was none."""
+        return time.monotonic() - self._came
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the work in hand has had its time since the signal."""
+        return bool(self) and self._patience is not None and self.age >= self._patience
+
+    def hear(self, number: int) -> None:
+        """A signal came, and is for whoever asks."""
+        if not self:
+            self.signal_number, self._came = number, time.monotonic()
 
     def note(self, number: int) -> None:
-        """A signal came."""
-        self.signal_number = number
-        if self._nothing_to_save:
+        """A signal came, in the main thread."""
+        self.hear(number)
+        if self.overdue:
             self.check()
 
 
@@ -84,18 +125,75 @@ def stop_on_signals() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, before[signal.SIGINT])
         request.note(number)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number in SIGNALS:
-        signal.signal(number, note)
     try:
-        yield request
+        with _watched(request):
+            for number in SIGNALS:
+                signal.signal(number, note)
+            yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _watched(request: StopRequest) -> Iterator[None]:
+    """A thread hears every signal too: the main one is deaf while a library's call lasts, or swallows what it hears.
+
+    The system's own handler writes each signal's number into a pipe, whatever Python is at.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=_watch, args=(request, ours), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        theirs.close()
+        thread.join()
+        ours.close()
+
+
+def _watch(request: StopRequest, pipe: socket.socket) -> None:
+    """Hear signals until the pipe is closed; remind the main thread of one that it should have followed by now."""
+    interrupts, reminded, reminders = 0, 0.0, 0
+    while True:
+        if select.select([pipe], [], [], _REMIND / 4 if request else None)[0]:
+            numbers = pipe.recv(64)
+            if not numbers:
+                return
+            request.hear(numbers[0])
+            interrupts += numbers.count(signal.SIGINT)
+            if interrupts > 1:
+                _end_now(signal.SIGINT)
+        if not request.overdue:
+            reminders = 0
+        elif time.monotonic() - reminded > _REMIND:
+            reminded, reminders = time.monotonic(), reminders + 1
+            if reminders > _REMINDERS:  # it waits in a library for what may never come
+                _end_now(request.signal_number or signal.SIGTERM)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+
+def _end_now(number: int) -> None:
+    """End the process where it is, as a kill would, but with the terminal's cursor visible."""
+    show_cursor = b"\x1b[?25h" if os.isatty(2) else b""
+    with suppress(OSError):
+        os.write(2, show_cursor + b"\nStopped at once; what was saved is kept.\n")
+    os._exit(128 + number)
+
+
+def _leave_parent_s_pipe() -> None:
+    """A process forked from this one hears its own signals alone."""
+    with suppress(ValueError):
+        signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_leave_parent_s_pipe)
 
 
 def checked(model: Callable[[Tensor], Tensor], check: Callable[[], None]) -> Callable[[Tensor], Tensor]:

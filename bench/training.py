@@ -34,6 +34,10 @@ _LOG_EVERY = 50
 """Steps between two looks at the loss terms; each look waits for the device."""
 _SAVE_SECONDS = 300
 """Longest time between two checkpoints within a long epoch."""
+_LONG_STEP = 20
+"""Seconds of a step after which the state is saved at once, so that a signal costs no more than such a step."""
+_STEP_SECONDS = 5
+"""How long after a signal a step may go on: batch systems and containers kill after ten seconds or more."""
 _PROGRESS_SECONDS = 2
 _TIMED_STEPS = 5
 """Steps after which the expected time is said, if it is longer than `_WORTH_SAYING` seconds."""
@@ -95,6 +99,7 @@ class Trainer:
         self.watch = CollapseWatch(1 / config.data.classes, len(looked_at))
         self.teachers = dict(teachers)
         self.seconds_before = 0.0
+        self.kept: tuple[int, int] | None = None  # epoch and step of the state that is saved
 
     def run(self) -> Summary:
         """Train to the end.
@@ -112,7 +117,7 @@ class Trainer:
         title = f"{self.config.label} on {self.config.data.name}"
         self.view = LiveView(title, self.config.epochs, self.steps, before, self.seconds_left)
         try:
-            with self.reporter.live(self.view):
+            with self.reporter.live(self.view), self.ranks.in_step():
                 for epoch in range(first_epoch, self.config.epochs + 1):
                     self._train_epoch(epoch, first_step if epoch == first_epoch else 0)
                     if not self.ended:
@@ -162,13 +167,10 @@ class Trainer:
             self.best, self.seconds_before = state["best"], state["seconds"]
             # What all ranks had summed up goes on in the first one's sums.
             self.sums = {name: value.to(self.device) * self.ranks.first for name, value in state["sums"].items()}
-            self.count, self.logged, self.logged_count = (
-                state["count"],
-                state["logged"],
-                state["logged_count"],
-            )
+            self.count, self.logged, self.logged_count = (state[key] for key in ("count", "logged", "logged_count"))
             epoch, step, self.ended = state["epoch"], state["step"], state["ended"]
             self.best_weights, self.checked = state["best_weights"], (epoch, step)
+            self.kept = (epoch, step)
             self.watch.load_state_dict(state["watch"])
             self._restore_best()
         except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
@@ -186,7 +188,9 @@ class Trainer:
         todo = batches(self.train, plan, self.config.batch_size, self.padding, start=first_step, part=self.ranks.part)
         shown = 0.0
         for step, (images, labels, _) in enumerate(todo, start=first_step):
-            self._step(to_float(images), labels, epoch, step)
+            began = time.monotonic()
+            with self.stop.within(_STEP_SECONDS, self._step_is_lost(epoch, step)):
+                self._step(to_float(images), labels, epoch, step)
             self.done += 1
             if self.done == _TIMED_STEPS:
                 self._say_expected_time()
@@ -196,7 +200,7 @@ class Trainer:
             if time.monotonic() - shown > _PROGRESS_SECONDS:
                 self.folder.write_progress(epoch, self.config.epochs, step + 1, self.steps, self.seconds_left())
                 shown = time.monotonic()
-            if self.ranks.agree(bool(self.stop) or time.monotonic() - self.saved > _SAVE_SECONDS):
+            if self.ranks.agree(bool(self.stop) or self._is_time_to_save(began)):
                 self._read_sums(epoch, step + 1)
                 self._save(epoch, step + 1)
                 if self.ranks.agree(bool(self.stop)):
@@ -211,6 +215,15 @@ class Trainer:
             f"Stopped {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step} of {self.steps}; "
             "all is saved.\nRun the same command again to continue."
         )
+
+    def _step_is_lost(self, epoch: int, step: int) -> str:
+        """What to say of a step that is broken off: networks may be between two states, so that it is not saved."""
+        lost = f"Stopped {self.folder.id} in step {step + 1} of epoch {epoch}, which took too long: that step is lost."
+        return f"{lost}\n{self._what_is_kept()} Run the same command again to go on."
+
+    def _is_time_to_save(self, step_began: float) -> bool:
+        now = time.monotonic()
+        return now - step_began > _LONG_STEP or now - self.saved > _SAVE_SECONDS
 
     def _step(self, x: Tensor, y: Tensor, epoch: int, step: int) -> None:
         noise = generator(self.config.seed, "attack", epoch, step, device=self.device)
@@ -236,11 +249,15 @@ class Trainer:
         if bad:
             raise BenchError(
                 f"{self.folder.id}: no longer finite: {', '.join(bad)}; it happened between step {self.checked[1]} of "
-                f"epoch {self.checked[0]} and step {step} of epoch {epoch}.\nThe last good state is kept in "
-                f"{self.folder.path}. Train with a smaller weight of that term (--set) or with --precision 32."
+                f"epoch {self.checked[0]} and step {step} of epoch {epoch}.\n{self._what_is_kept()} "
+                "Train with a smaller weight of that term (--set) or with --precision 32."
             )
         self.checked = (epoch, step)
         return read
+
+    def _what_is_kept(self) -> str:
+        state = "No state was" if self.kept is None else "The state of epoch {}, step {} is".format(*self.kept)
+        return f"{state} saved in {self.folder.path}."
 
     def _log_steps(self, epoch: int, step: int) -> None:
         """Log the means since the last logging step of this epoch."""
@@ -326,7 +343,7 @@ class Trainer:
                 "logged_count": self.logged_count,
             }
         )
-        self.saved = time.monotonic()
+        self.saved, self.kept = time.monotonic(), (epoch, step)
 
     def _save_weights(self, name: str, network: nn.Module, spec: str) -> None:
         data = self.config.data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -385,3 +386,9 @@ class TestPublishedResNet56:
     def test_the_hundred_class_dataset_is_refused(self) -> None:
         with pytest.raises(BenchError, match="the file has 10 classes, the dataset 100"):
             load_model(RESNET56, None, 100, 3)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights.pt")
+    with pytest.raises(BenchError, match=r"Cannot read .*weights\.pt: it is a pipe"):
+        read_state_dict(tmp_path / "weights.pt")

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
-from torch import nn
+from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from attacks.autoattack import AutoAttack
 from bench import evaluation
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
+from bench.files import atomic_path
 from bench.kept import Slot
 from bench.records import Record, Subject
 from bench.reporting import Reporter
@@ -227,3 +232,38 @@ def test_autoattack_refuses_train_mode_and_another_device(dataset: Dataset) -> N
 def test_an_evaluation_refuses_a_model_on_another_device(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"on meta, the evaluation on cpu.\nMove the model"):
         Said(tmp_path).run(dataset, SUITES["whitebox"], network().to("meta"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    ],
+)
+def test_a_full_disk_is_named_with_the_file_whichever_library_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr("bench.kept.save_file", full)
+    slot = Slot(tmp_path / "kept.safetensors")
+    with pytest.raises(BenchError, match=r"Cannot write .*kept\.safetensors: No space left on device\.\nFree some"):
+        slot.save({"a": torch.zeros(2)})
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_without_words_for_it_is_the_full_disk_s_where_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        with atomic_path(tmp_path / "file"):
+            raise RuntimeError("[enforce fail at inline_container.cc:626] . unexpected pos 64 vs 0")  # torch.save's
+
+    with pytest.raises(RuntimeError):
+        full()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    with pytest.raises(BenchError, match="No space left on device"):
+        full()

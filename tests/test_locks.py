@@ -206,3 +206,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(BenchError, match="Cannot write"), held(tmp_path / "file" / "lock", "it is done"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_no_lock_of_ours_is_left_alone(tmp_path: Path, kind: str) -> None:
+    path, target = tmp_path / "lock", tmp_path / "thesis.tex"
+    target.write_text("years of work")
+    path.symlink_to(target) if kind == "link" else os.mkfifo(path)
+    assert not locks.is_held(path)
+    with pytest.raises(BenchError, match="lock is no lock of ours"), locks.held(path, "It is done"):
+        pytest.fail("it was taken")
+    assert target.read_text() == "years of work"

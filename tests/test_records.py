@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -269,3 +270,9 @@ def test_classes_that_contradict_the_outcomes_are_refused(
     data = _record().data.model_dump() | {"class_counts": counts}
     with pytest.raises(ValidationError, match=named):
         _record(_result(class_accuracy=accuracies), data=data)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(BenchError, match=r"The record .*a\.json cannot be read: it is a pipe"):
+        read_record(tmp_path / "a.json")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import torch
 from torch import nn
 
 from bench.data.dataset import Dataset
+from bench.errors import BenchError
 from bench.home import Home
 from bench.reporting import Reporter
 from bench.session import Session
@@ -41,12 +46,117 @@ def test_batch_systems_send_their_signals_several_times(number: signal.Signals) 
         assert stop
 
 
-def test_a_second_ctrl_c_ends_it_at_once() -> None:
+DEAF = """
+import hashlib
+from bench.stopping import stop_on_signals
+with stop_on_signals():
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # one call of minutes, which looks at no signal
+"""
+
+
+def test_a_second_ctrl_c_ends_it_at_once_even_where_the_main_thread_is_deaf() -> None:
+    with subprocess.Popen([sys.executable, "-c", DEAF], stdout=PIPE, stderr=PIPE, text=True) as process:
+        ended = threading.Timer(20, process.kill)
+        ended.start()
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+        ended.cancel()
+    assert time.monotonic() - started < 2
+    assert process.returncode == 130
+    assert error.split("\n") == ["", "Stopped at once; what was saved is kept.", ""]
+
+
+def test_work_in_one_call_of_minutes_is_ended_a_few_seconds_after_the_signal() -> None:
+    program = DEAF.replace("with stop_on_signals():", "with stop_on_signals() as stop, stop.at_once():")
+    program = program.replace("with", "from bench import stopping\nstopping._REMIND = 0.1\nwith", 1)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=PIPE, stderr=PIPE, text=True) as process:
+        ended = threading.Timer(20, process.kill)
+        ended.start()
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        process.terminate()
+        _, error = process.communicate()
+        ended.cancel()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in error
+
+
+def test_a_forked_process_hears_its_own_signals_alone() -> None:
     with stop_on_signals() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
+        child = os.fork()
+        if child == 0:
+            for number in SIGNALS:
+                signal.signal(number, lambda *_: None)
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGINT)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        time.sleep(0.05)
+        assert not stop
+
+
+def test_the_first_signal_is_the_one_that_is_named() -> None:
+    with stop_on_signals() as stop:
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert stop.interrupt("").exit_code == 128 + signal.SIGUSR1
+
+
+def test_work_that_ends_soon_after_a_signal_is_not_broken_off() -> None:
+    with stop_on_signals() as stop:
+        with stop.within(5):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
         assert stop
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_work_that_outlasts_its_time_is_broken_off_where_it_is() -> None:
+    def work(stop: StopRequest) -> None:
+        with stop.within(0.2, "That is lost."):
+            os.kill(os.getpid(), signal.SIGTERM)
+            while True:
+                sum(range(1000))  # no call of ours, no pass through a network
+
+    started = time.monotonic()
+    with stop_on_signals() as stop, pytest.raises(Interrupted, match=r"That is lost\."):
+        work(stop)
+    assert 0.2 <= time.monotonic() - started < 2
+
+
+def test_work_that_swallows_what_breaks_it_off_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.stopping._REMIND", 0.1)
+
+    def work(stop: StopRequest) -> None:
+        with stop.at_once():
+            with suppress(Exception):
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    started = time.monotonic()
+    with stop_on_signals() as stop, pytest.raises(Interrupted):
+        work(stop)
+    assert time.monotonic() - started < 3
+
+
+def test_an_import_that_a_signal_broke_is_no_broken_file() -> None:
+    def load(stop: StopRequest) -> None:
+        with stop.at_once():
+            try:
+                stop.note(signal.SIGTERM)
+            except Exception as error:  # as whoever loads a plug-in's code does
+                raise BenchError("The plug-in is broken.") from error
+
+    with pytest.raises(Interrupted) as caught:
+        load(StopRequest())
+    assert caught.value.exit_code == 128 + signal.SIGTERM
 
 
 def test_where_there_is_nothing_to_save_a_signal_stops_at_once() -> None:

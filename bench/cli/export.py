@@ -27,5 +27,5 @@ def command(home: Home, run: str, formats: str, out: Path | None) -> None:
     from bench.exporting import export, parse_formats
 
     names = parse_formats(formats)
-    with session(home, "cpu") as active:
+    with session(home, "cpu") as active, active.stop.at_once():
         click.echo(export(active, run, names, out))

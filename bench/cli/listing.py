@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from bench.cli.options import home_option
-from bench.errors import BenchError
+from bench.errors import BenchError, printable
 from bench.home import Home
 
 Row = Mapping[str, Any]
@@ -160,7 +160,7 @@ def show(rows: Sequence[Row], as_json: bool, if_empty: str) -> None:
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in whole:
-            table.add_row(*(escape(str(row.get(column, ""))) for column in columns))
+            table.add_row(*(escape(printable(str(row.get(column, "")))) for column in columns))
         # A pipe or a file has no width of its own; there, nothing is gained by folding.
         terminal = Console()
         (terminal if terminal.is_terminal else Console(width=200)).print(table)

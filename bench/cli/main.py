@@ -5,7 +5,9 @@ Subcommands are imported when they are called, so that `bench --help` does not w
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -13,8 +15,9 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError, printable, unknown_name
 from bench.home import Home
+from bench.stopping import Interrupted, StopRequest, stop_on_signals
 from bench.version import __version__
 
 COMMANDS = {
@@ -80,34 +83,57 @@ def cli(ctx: click.Context, home: Path) -> None:
 
 
 def main() -> None:
-    """Run the command line; every mistake of the user's ends in one or two lines and exit code 2."""
+    """Run the command line; every mistake of the user's ends in one or two lines and exit code 2.
+
+    A signal ends a command where it is, unless the command itself has something to save (`bench.stopping`).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name or a sign that the terminal's encoding lacks
+    with stop_on_signals() as stop:
+        code, message = _run(stop)
+        if message is not None:
+            click.echo(printable(message), err=True)
+    if code > 128:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python puts its things away: it is ending anyway
+    if code:
+        sys.exit(code)
+
+
+def _run(stop: StopRequest) -> tuple[int, str | None]:
+    """The command; its exit code and its last words, if any."""
     try:
-        code = cli.main(prog_name="bench", standalone_mode=False)
+        with stop.at_once("Stopped."):
+            # What a command ended with by `Exit`, click hands back.
+            return cli.main(prog_name="bench", standalone_mode=False) or 0, None
+    except Interrupted as error:
+        return error.exit_code, str(error)
     except BenchError as error:
-        _fail(str(error), getattr(error, "exit_code", 2))
+        return _mistake(str(error))
     except click.Abort:
-        _fail("Stopped.", 130)
+        return 130, "Stopped."
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        sys.exit(2)
+        return 2, error.format_message()
     except click.NoSuchOption as error:
         hint = f" Did you mean {error.possibilities[0]}?" if error.possibilities else ""
-        _fail(f"No such option: {error.option_name}.{hint}\n{_help_hint(error)}", 2)
+        return _mistake(f"No such option: {error.option_name}.{hint}\n{_help_hint(error)}")
     except click.ClickException as error:
         hint = f"\n{_help_hint(error)}" if isinstance(error, click.UsageError) else ""
-        _fail(" ".join(error.format_message().split()) + hint, 2)
-    except KeyboardInterrupt:
-        _fail("Stopped.", 130)
+        return _mistake(" ".join(error.format_message().split()) + hint)
+    except MemoryError as error:
+        return _mistake(f"The memory is used up ({error or 'nothing more could be had'}).\nUse a machine with more.")
     except BrokenPipeError:
         _drop_output()  # its reader (head, say) has closed it; nothing more can be said to anyone
+        return 0, None
     except OSError as error:
         if error.filename is None:
             _drop_output()  # it may be what could not be written
         where = f": {error.filename}" if error.filename is not None else ""
-        _fail(f"{error.strerror or error}{where}.\nCheck that path, its permissions and the space left.", 2)
-    else:
-        if code:
-            sys.exit(code)  # what a command ended with by `Exit`, which click hands back here
+        return _mistake(f"{error.strerror or error}{where}.\nCheck that path, its permissions and the space left.")
+
+
+def _mistake(message: str) -> tuple[int, str]:
+    return 2, f"Error: {message}"
 
 
 def _drop_output() -> None:
@@ -118,8 +144,3 @@ def _drop_output() -> None:
 def _help_hint(error: click.UsageError) -> str:
     path = error.ctx.command_path if error.ctx is not None else "bench"
     return f"`{path} --help` lists what it takes."
-
-
-def _fail(message: str, code: int) -> None:
-    click.echo(f"Error: {message}" if code == 2 else message, err=True)
-    sys.exit(code)

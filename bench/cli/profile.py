@@ -83,7 +83,7 @@ def command(
     if dataset not in profiling.IMAGES:
         raise unknown_name("dataset to profile", dataset, profiling.IMAGES)
     chosen = _methods(methods, variant)
-    with session(home, device, off) as active:
+    with session(home, device, off) as active, active.stop.at_once():
         kind: Any = precision
         choices = [off]
         if worth:

@@ -43,6 +43,14 @@ from bench.home import Home
 @click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method.")
 @click.option(
+    "--step-timeout",
+    type=click.IntRange(min=1),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="With torchrun: end where no process makes a step for so long.",
+)
+@click.option(
     "--sync-bn", is_flag=True, help="With torchrun: batch statistics over all processes, not each one's part."
 )
 @logger_option
@@ -65,6 +73,7 @@ def command(
     limit_train: int | None,
     teachers: tuple[str, ...],
     settings: tuple[str, ...],
+    step_timeout: int,
     sync_bn: bool,
     loggers: tuple[str, ...],
     restart: bool,
@@ -94,7 +103,7 @@ def command(
     )
     running.check(request)
     opened = session(home, device, off, deterministic, loggers=loggers)
-    with opened as active, joined(active.device, sync_bn) as processes:
+    with opened as active, joined(active.device, sync_bn, step_timeout, active.stop) as processes:
         if not processes.first:
             active.reporter = Reporter.silent()
         folder = running.train(active, request, gather(active, request), restart)

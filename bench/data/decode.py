@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench.data.dataset import Split
+from bench.data.places import check_is_file
 from bench.errors import BenchError
 from bench.files import atomic_path
 
@@ -122,6 +123,8 @@ def _decode(encoded: Encoded) -> tuple[np.ndarray, bool]:
     try:
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
             mode = image.mode
+            if ";16" in str(image.tile) and ";16" not in mode:  # 16 bits a channel, which Pillow would halve
+                mode = f"{mode};16"
             # Other modes have more than 8 bits a pixel: Pillow would clip them without a word.
             pixels = np.asarray(image.convert("RGB")) if mode in _GREY + _COLOUR else None
     except Exception as error:  # Pillow's decoders raise nearly anything when a file is damaged
@@ -144,13 +147,14 @@ def _odd_size(odd: Encoded, pixels: np.ndarray, reference: Encoded, expected: np
 def _cache_key(files: Sequence[Path]) -> str:
     digest = hashlib.sha256(_CACHE_FORMAT.encode())
     for file in files:
+        check_is_file(file)
         try:
             status = file.stat()
         except OSError as error:
             raise BenchError(
                 f"Cannot read {file}: {error.strerror}.\nReplace it, or fetch the dataset again."
             ) from error
-        digest.update(f"{file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(f"{file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n"))
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from torchvision.datasets import ImageFolder
@@ -50,12 +51,29 @@ def _listing(folder: Path, candidates: tuple[str, ...]) -> ImageFolder:
             f"{folder} has no folder {' or '.join(candidates)}.\n"
             "Arrange the images as train/CLASS/*.png and test/CLASS/*.png (or .jpg) in it."
         )
+    _check_tree(folder / candidate)
     try:
         return ImageFolder(str(folder / candidate))
     except FileNotFoundError as error:
         raise BenchError(
             f"{folder / candidate}: {error}.\nPut one folder a class into it, each with its images."
         ) from error
+
+
+def _check_tree(root: Path) -> None:
+    """Refuse folders that are reached twice: a symbolic link to its parent gives each image forty labels."""
+    reached: dict[str, str] = {}
+    for place, _, _ in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        if real in reached:
+            raise BenchError(
+                f"{place} is the same folder as {reached[real]}: its images would count twice.\n"
+                "Remove the symbolic link."
+            )
+        reached[real] = place
+    for name in os.listdir(root):
+        if name != name.encode(errors="replace").decode():
+            raise BenchError(f"{root} has a class folder whose name is not UTF-8: {name}.\nRename it.")
 
 
 def _pairs(listing: ImageFolder) -> list[tuple[Path, int]]:

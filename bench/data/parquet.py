@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.data.dataset import Dataset
 from bench.data.decode import Encoded, decode_splits
-from bench.data.places import folder_argument
+from bench.data.places import check_is_file, folder_argument
 from bench.errors import BenchError
 from bench.texts import one_line
 
@@ -81,6 +81,8 @@ def _shards(folder: Path, splits: tuple[str, ...]) -> list[Path]:
             f"There is no {patterns} in {folder} or its folder data.\n"
             "Give the folder that holds the dataset's train-*.parquet and test-*.parquet."
         )
+    for file in files:
+        check_is_file(file)
     numbered = re.search(r"-of-(\d+)", files[0].name)
     if numbered and len(files) != int(numbered[1]):
         raise BenchError(
@@ -156,15 +158,23 @@ def _names(schema: pa.Schema, label_column: str) -> tuple[str, ...] | None:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return tuple(str(name) for name in features[label_column]["names"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
 
 
 def _classes(train: _Part, test: _Part) -> tuple[str, ...]:
     if train.names and test.names and train.names != test.names:
         raise BenchError(f"{train.files[0]} and {test.files[0]} name different classes.\nGive files of one dataset.")
+    if names := train.names or test.names:
+        return names
     highest = max(int(part.labels.max()) for part in (train, test))
-    return train.names or test.names or tuple(str(label) for label in range(highest + 1))
+    images = len(train.labels) + len(test.labels)
+    if highest > images:  # names are made for all classes, and every network gets an output for each
+        raise BenchError(
+            f"The highest label of {train.files[0].parent} is {highest}, more than its {images} images have classes.\n"
+            "Number the classes from 0 on, or give the files class names (Hugging Face's ClassLabel)."
+        )
+    return tuple(str(label) for label in range(highest + 1))
 
 
 def _check_labels(part: _Part, classes: tuple[str, ...]) -> None:

@@ -18,9 +18,17 @@ def folder_argument(name: str) -> Path:
     if not argument:
         raise BenchError(f"The dataset {name!r} names no folder.\nWrite {kind}:DIR, for example {kind}:data/mine.")
     folder = Path(os.path.expanduser(argument)).resolve()
+    if name != name.encode(errors="replace").decode():
+        raise BenchError(f"The name of {folder} is not UTF-8, and could not be written into any result.\nRename it.")
     if not os.path.isdir(folder):
         raise BenchError(f"{folder} is not a folder.\nGive {kind}: the folder that holds the dataset.")
     return folder
+
+
+def check_is_file(path: Path) -> None:
+    """A BenchError where a path leads to a pipe or a device: whoever reads that may wait for ever."""
+    if path.exists() and not path.is_file():
+        raise BenchError(f"{path} is no file.\nReplace or remove it, or fetch the dataset again.")
 
 
 def where_to_put(root: Path, what: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.data.dataset import Dataset
 from bench.data.decode import decode_files
-from bench.data.places import where_to_put
+from bench.data.places import check_is_file, where_to_put
 from bench.errors import BenchError
 
 FOLDER = "tiny-imagenet-200"
@@ -70,6 +70,7 @@ def _validation(folder: Path, label_of: dict[str, int]) -> list[tuple[Path, int]
 
 
 def _lines(file: Path) -> list[str]:
+    check_is_file(file)
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

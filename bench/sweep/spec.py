@@ -7,16 +7,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.config import Precision, Role
 from bench.errors import BenchError, unknown_name
 from bench.protocol import Protocol
+from bench.texts import parse_yaml
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1)]
-Value = bool | int | float | str | list[int | float | str]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Value = bool | Whole | float | str | list[Whole | float | str]
+Count = Annotated[int, Field(ge=1, le=2**31)]
 
 
 class _Strict(BaseModel):
@@ -27,7 +29,7 @@ class EvaluationSpec(_Strict):
     """An evaluation of every run of a grid, as `bench eval` takes it."""
 
     suite: Name
-    limit: int | None = Field(default=None, ge=1, description="first test images; None: all")
+    limit: Count | None = Field(default=None, description="first test images; None: all")
     protocol: Protocol = "official"
     surrogate: str | None = Field(
         default=None, description="[MODEL:]FILE that attacks are transferred from; None: the recipe's robust teacher"
@@ -45,9 +47,9 @@ class Grid(_Strict):
     ablations: list[dict[Name, Value]] = Field(
         default=[{}], min_length=1, description="hyper-parameters as `--set` takes them; {} is the method as it is"
     )
-    epochs: int | None = Field(default=None, ge=1)
-    batch_size: int | None = Field(default=None, ge=1)
-    limit_train: int | None = Field(default=None, ge=10)
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    limit_train: int | None = Field(default=None, ge=10, le=2**31)
     precision: Precision = "32"
     teachers: dict[Role, Name] = Field(default={}, description="[MODEL:]FILE by role; else the recipe's are trained")
     evaluations: list[EvaluationSpec] = []
@@ -116,13 +118,13 @@ def load_sweep(name: str) -> SweepSpec:
 
 def _parsed(text: str, name: str) -> SweepSpec:
     try:
-        return SweepSpec.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise _invalid(name, " ".join(str(error).split())) from error
+        return SweepSpec.model_validate(parse_yaml(text))
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise _invalid(name, f"{place}: {first['msg']}" if place else first["msg"]) from error
+    except ValueError as error:
+        raise _invalid(name, str(error)) from error
 
 
 def _invalid(name: str, reason: str) -> BenchError:

@@ -43,9 +43,16 @@ def sit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit]:
             delay: float = 0.0,
             number: int = signal.SIGKILL,
             save_seconds: float = 300.0,
+            step_seconds: float = 5.0,
         ) -> tuple[int, float, str]:
             order = {"argv": [*map(str, argv), "--home", str(home)], "log": str(log), "save_seconds": save_seconds}
-            order |= {"event": event, "count": count, "delay": delay, "signal": int(number)}
+            order |= {
+                "step_seconds": step_seconds,
+                "event": event,
+                "count": count,
+                "delay": delay,
+                "signal": int(number),
+            }
             print(json.dumps(order), file=server.stdin, flush=True)
             answer = json.loads(server.stdout.readline())
             return answer["code"], answer["seconds"], log.read_text()

@@ -21,16 +21,21 @@ import torch
 import torch._dynamo  # what an optimizer's first step imports
 import torchattacks  # noqa: F401
 
-from bench import evaluating, monitor, resuming, teachers, training  # noqa: F401
+from attacks import loop
+from bench import evaluating, exporting, monitor, profiling, registry, resuming, teachers, training  # noqa: F401
 from bench.cli import evaluate, run  # noqa: F401
-from bench.cli.main import main
+from bench.cli.main import LazyGroup, main
 from bench.models import resnet
+from bench.report import site
 
 torch.set_num_threads(1)
 
 
-def tell(target: Any, name: str, count: int, pipe: int, stay: bool) -> None:
-    """Have the `count`-th call of a function tell the server; `stay`: and wait there for its signal."""
+def tell(target: Any, name: str, count: int, pipe: int, stay: str) -> None:
+    """Have the `count`-th call of a function tell the server.
+
+    `stay`: and wait there "until" its signal, or "for ever"; "": neither.
+    """
     real: Callable[..., Any] = getattr(target, name)
     left = count
 
@@ -39,8 +44,10 @@ def tell(target: Any, name: str, count: int, pipe: int, stay: bool) -> None:
         left -= 1
         if left == 0:
             os.write(pipe, b"!")
-            if stay:
+            while stay:
                 signal.pause()
+                if stay == "until":
+                    break
         return real(*arguments, **options)
 
     setattr(target, name, called)
@@ -58,13 +65,19 @@ def keep_final_state() -> None:
     training.Trainer._finish = finish  # type: ignore[method-assign]
 
 
-TARGETS: dict[str, tuple[Any, str, bool]] = {
-    "begin": (training.Trainer, "_begin", False),
-    "step": (training.Trainer, "_step", False),
-    "flush": (os, "fsync", True),
-    "rename": (os, "replace", True),
-    "look": (monitor.Monitor, "look", True),
-    "pass": (resnet.ResNet, "forward", True),
+TARGETS: dict[str, tuple[Any, str, str]] = {
+    "begin": (training.Trainer, "_begin", ""),
+    "step": (training.Trainer, "_step", ""),
+    "attack step": (loop.GradientAttack, "advance", "for ever"),
+    "flush": (os, "fsync", "until"),
+    "rename": (os, "replace", "until"),
+    "look": (monitor.Monitor, "look", "until"),
+    "pass": (resnet.ResNet, "forward", "until"),
+    "export": (exporting, "agreement", "for ever"),
+    "page": (site, "render_page", "for ever"),
+    "profile": (profiling.Runner, "run", "for ever"),
+    "import": (registry, "load", "for ever"),
+    "command": (LazyGroup, "get_command", "for ever"),
 }
 
 
@@ -75,6 +88,7 @@ def sit(order: dict[str, Any], pipe: int) -> None:
         os.dup2(log.fileno(), 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     training._SAVE_SECONDS = order["save_seconds"]
+    training._STEP_SECONDS = order["step_seconds"]
     keep_final_state()
     if order["event"]:
         target, name, stay = TARGETS[order["event"]]

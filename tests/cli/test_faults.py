@@ -137,6 +137,7 @@ class TestLosses:
         message = bench(*RUN, home=tmp_path).mistake
         assert "no longer finite: odd; it happened between step 8 of epoch 1 and step 8 of epoch 2." in message
         assert "--precision 32" in message
+        assert "\nThe state of epoch 2, step 0 is saved in " in message
         (folder,) = (tmp_path / "results" / "runs").iterdir()
         state = resuming.load(folder, pytest.fail)
         assert state is not None
@@ -144,6 +145,23 @@ class TestLosses:
         # The way back: what was saved is whole.
         monkeypatch.undo()
         assert "Continuing" in bench(*RUN, home=tmp_path).err
+
+    def test_where_nothing_was_saved_nothing_is_said_to_be(
+        self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from bench.stepping import TrainingStep
+
+        real = TrainingStep.__call__
+
+        def no_number(self: TrainingStep, *arguments: Any, **options: Any) -> Any:
+            loss = real(self, *arguments, **options)
+            return loss._replace(terms={**loss.terms, "odd": loss.total * float("nan")})
+
+        monkeypatch.setattr(TrainingStep, "__call__", no_number)
+        message = bench(*RUN, home=tmp_path).mistake
+        assert "\nNo state was saved in " in message
+        (folder,) = (tmp_path / "results" / "runs").iterdir()
+        assert not resuming.exists(folder)
 
     def test_weights_that_are_no_numbers_are_not_saved(
         self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

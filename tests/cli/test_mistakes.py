@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -206,3 +210,39 @@ def test_a_home_may_be_read_only_for_what_only_reads(
     finally:
         for path in [copy, *copy.rglob("*")]:
             path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda: torch.empty(10**14), "The memory is used up: 3.73e+05 GiB were asked for at once."),
+        (lambda: np.empty(10**14), "The memory is used up: Unable to allocate 728. TiB for an array"),
+    ],
+)
+def test_memory_that_runs_out_is_said_with_what_was_asked_for(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], object], said: str
+) -> None:
+    monkeypatch.setattr("bench.session.load_dataset", lambda *_: ask())
+    message = bench("run", "--method", "sat", "--student", "digits-cnn", "--dataset", "digits", home=tmp_path).mistake
+    assert message.startswith(said)
+    assert "Choose a smaller --batch-size" in message
+
+
+def test_names_cannot_command_the_terminal(bench: Bench, tmp_path: Path) -> None:
+    place = tmp_path / "\x1b[31mred\x07\u202e"
+    place.mkdir()
+    (place / "a.yaml").write_text("[]")
+    message = bench("sweep", place / "a.yaml", home=tmp_path).mistake
+    assert "/?[31mred??/a.yaml" in message
+
+
+def test_signs_that_the_terminal_lacks_are_no_error() -> None:
+    """`tables --audit` has signs of mathematics; a name may hold anything."""
+    program = (
+        "import sys; from bench.cli import main; main.COMMANDS = {}; "
+        "main._run = lambda stop: (print('\\u2212 \\udce9'), (2, 'Error: \\u2212'))[1]; main.main()"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (2, b"\\u2212 \\udce9\n", b"Error: \\u2212\n")

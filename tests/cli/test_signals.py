@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -62,7 +63,12 @@ def test_training(
     assert first.startswith("Stopped digits_digits-cnn_ciard_demo_s0_")
     assert where in first
     assert last == "Run the same command again to continue."
-    code, _, said = sit(*RUN, home=home)
+    ends_as(whole, sit(*RUN, home=home))
+
+
+def ends_as(whole: Path, sitting: tuple[int, float, str]) -> None:
+    """A run that was continued is the run that nothing stopped."""
+    code, _, said = sitting
     assert code == 0, said
     assert "Continuing" in said
     run = Path(said.splitlines()[-1])
@@ -76,6 +82,57 @@ def test_training(
         for line in (path / "metrics.jsonl").read_text().splitlines()
     ]
     assert epochs[: len(epochs) // 2] == epochs[len(epochs) // 2 :]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_step_that_does_not_end_is_lost_and_nothing_else(
+    sit: Sit, home: Path, whole: Path, number: signal.Signals
+) -> None:
+    stuck = {"event": "attack step", "count": 207, "number": number, "step_seconds": 0.3}  # amid the 21st step's attack
+    code, seconds, said = sit(*RUN, home=home, save_seconds=0.0, **stuck)
+    assert code == 128 + number, said
+    assert 0.3 <= seconds < 0.3 + ALLOWED
+    first, last = said.splitlines()[-2:]
+    assert first.startswith("Stopped digits_digits-cnn_ciard_demo_s0_")
+    found = re.search(r" in step (\d+) of epoch (\d+), which took too long: that step is lost\.$", first)
+    assert found is not None, first
+    assert last.startswith(f"The state of epoch {found[2]}, step {int(found[1]) - 1} is saved in ")
+    ends_as(whole, sit(*RUN, home=home))
+
+
+def test_a_first_step_that_does_not_end_leaves_nothing_and_says_so(sit: Sit, home: Path, runs: Find) -> None:
+    endless = (*RUN, "--set", "steps=1000000000000")
+    code, seconds, said = sit(*endless, home=home, event="step", delay=0.1, number=signal.SIGTERM, step_seconds=0.3)
+    assert code == 128 + signal.SIGTERM, said
+    assert seconds < ALLOWED
+    first, last = said.splitlines()[-2:]
+    assert " in step 1 of epoch 1, which took too long" in first
+    assert last.startswith("No state was saved in ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "event", "number"),
+    [
+        (("profile", "--methods", "sat", "--student", "digits-cnn", "--device", "cpu"), "profile", signal.SIGINT),
+        (("report", "--examples", "0"), "page", signal.SIGTERM),
+        (("export", "RUN", "--format", "safetensors"), "export", signal.SIGTERM),
+        (("tables",), "command", signal.SIGINT),
+        (RUN, "import", signal.SIGUSR1),
+    ],
+)
+def test_where_there_is_nothing_to_save_a_command_ends_within_two_seconds(
+    sit: Sit, trained: Path, runs: Find, argv: tuple[str, ...], event: str, number: signal.Signals
+) -> None:
+    """As one that was ended by the signal: not as one that has done its work, nor one that found a file broken."""
+    name = runs(trained, "_sat_")[0].name
+    given = [name if word == "RUN" else word for word in argv]
+    code, seconds, said = sit(*given, home=trained, event=event, number=number)
+    assert code == 128 + number, said
+    assert seconds < 2
+    assert "Traceback" not in said
+    assert "Stopped" in said
+    assert "Error" not in said
+    assert not list(trained.rglob("*.tmp"))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,3 +160,32 @@ def test_folder_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_where_to_put_names_the_place_and_its_relation_to_home(tmp_path: Path) -> None:
     said = where_to_put(tmp_path / "data", "a.zip")
     assert said == f"Put a.zip into {tmp_path / 'data'} (with --home DIR: into DIR/data) and run the command again."
+
+
+def test_sixteen_bits_a_channel_are_refused_not_halved() -> None:
+    """Pillow opens a colour PNG of 16 bits as one of 8."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(2 * (b"\0" + bytes(12)))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    with pytest.raises(BenchError, match=r"number 1 has pixels of mode 'RGB;16'\.\n.*8 bits"):
+        decode_images([Encoded("number 1", png)])
+
+
+def test_a_pipe_among_the_images_is_not_waited_for(tmp_path: Path, two_files: list[tuple[Path, int]]) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(BenchError, match=r"pipe\.png is no file"):
+        decode_files(two_files[:1], [(tmp_path / "pipe.png", 0)], tmp_path / "root")
+
+
+def test_names_that_are_not_utf_8(tmp_path: Path, two_files: list[tuple[Path, int]]) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.png")
+    two_files[0][0].rename(odd)
+    train, _ = decode_files([(odd, 0)], two_files[1:], tmp_path / "root")
+    assert len(train) == 1
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    with pytest.raises(BenchError, match="is not UTF-8"):
+        folder_argument(f"parquet:{tmp_path / os.fsdecode(b'caf' + bytes([0xE9]))}")

@@ -86,3 +86,16 @@ def test_an_odd_size_or_a_damaged_image_is_named(folder: Path, picture: Picture,
     odd.write_bytes(b"nothing")
     with pytest.raises(BenchError, match=r"Cannot decode the image .*dog/0\.png"):
         load()
+
+
+@pytest.mark.parametrize("place", ["train/cat/more", "train/loop"])
+def test_a_link_to_its_parent_does_not_count_images_again(folder: Path, load: Load, place: str) -> None:
+    (folder / place).symlink_to("..", target_is_directory=True)
+    with pytest.raises(BenchError, match=r"is the same folder as .*: its images would count twice\.\nRemove"):
+        load()
+
+
+def test_a_class_folder_may_be_a_link_to_another_place(folder: Path, load: Load) -> None:
+    (folder / "train" / "cat").rename(folder / "elsewhere")
+    (folder / "train" / "cat").symlink_to(folder / "elsewhere")
+    assert len(load().train) == 3

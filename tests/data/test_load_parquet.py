@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,24 @@ def test_real_cifar100(shared: Callable[[str], Path], load: Load) -> None:
     assert (len(cifar.train), len(cifar.test), cifar.num_classes) == (486, 916, 100)
     assert cifar.classes[19] == "cattle"
     assert cifar.train.labels[:5].tolist() == [19, 29, 0, 11, 1]
+
+
+def test_a_label_beyond_all_images_is_refused_before_anything_is_made_for_it(
+    folder: Path, picture: Picture, load: Load
+) -> None:
+    for split, labels in (("train", [0, 1, 10**9]), ("test", [1, 0])):
+        images = [picture((i, 2, 3)) for i in range(len(labels))]
+        write(folder / f"{split}-00000-of-00001.parquet", images, labels, names=None)
+    with pytest.raises(BenchError, match=r"The highest label of .* is 1000000000, more than its 5 images have classes"):
+        load(folder)
+
+
+def test_a_pipe_and_metadata_nested_without_end_are_survived(folder: Path, picture: Picture, load: Load) -> None:
+    file = folder / "train-00000-of-00001.parquet"
+    table = pq.read_table(file).replace_schema_metadata({"huggingface": "[" * 100_000})
+    pq.write_table(table, file)
+    assert load(folder).classes == ("cat", "dog")  # as the test split says
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(BenchError, match=r"parquet is no file"):
+        load(folder)

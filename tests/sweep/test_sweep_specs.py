@@ -185,3 +185,22 @@ def test_nonsense_is_refused_in_two_lines(text: str, tmp_path_factory: pytest.Te
     with pytest.raises(BenchError) as caught:
         load_sweep(str(path))
     assert len(str(caught.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "runs: [2020-13-45]",
+        f"runs: [{{seeds: [{'9' * 5000}]}}]",
+        f"description: a\nruns: [{{methods: [sat], students: [a], datasets: [b], epochs: 0x1{'0' * 5000}}}]",
+        f"runs: [{{methods: [sat], students: [a], datasets: [b], ablations: [{{beta: 0x1{'0' * 5000}}}]}}]",
+        "a: !!timestamp x",
+        "[" * 100_000,
+    ],
+)
+def test_what_the_yaml_reader_stumbles_over_is_a_mistake_in_the_file(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(BenchError, match=r"The sweep .*mine\.yaml is not valid: .*\nRepair the file") as caught:
+        load_sweep(str(file))
+    assert len(str(caught.value)) < 500

@@ -1,0 +1,159 @@
+"""Processes of one run that end, stop or wait: said with their numbers, and never waited for without end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+
+import pytest
+import torch.distributed as dist
+
+from bench import peers
+from bench.peers import Peers
+from bench.stopping import StopRequest
+
+from .test_ranks import free_port
+
+LOOP = """
+import sys, torch
+from bench.cli import main
+from bench.ranks import joined, ranks
+
+def work(stop):
+    from bench.errors import BenchError
+    try:
+        with joined(torch.device("cpu"), step_timeout=float(sys.argv[1])) as own, own.in_step():
+            print("ready", flush=True)
+            while True:
+                ranks().agree(False)
+    except BenchError as error:
+        return 2, f"Error: {error}"
+
+main._run = work
+main.main()
+"""
+
+
+def two(timeout: float) -> list[subprocess.Popen[str]]:
+    """Two processes that make steps together until something happens."""
+    port, found = str(free_port()), []
+    for rank in range(2):
+        names = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        found.append(
+            subprocess.Popen(
+                [sys.executable, "-c", LOOP, str(timeout)],
+                env={**os.environ, "OMP_NUM_THREADS": "1", **names},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    for process in found:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", process.communicate()
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_is_gone_is_named_and_the_others_end(number: signal.Signals) -> None:
+    first, second = two(600 if number == signal.SIGKILL else 7)
+    try:
+        time.sleep(1.5)
+        second.send_signal(number)
+        _, error = first.communicate(timeout=60)
+    finally:
+        first.kill()
+        second.kill()
+        second.communicate()
+    assert first.returncode == 2, error
+    said = [line for line in error.splitlines() if "number 1 (counted from 0)" in line]
+    assert len(said) == 1, error
+    assert error.splitlines()[-1] == peers.GO_ON
+    assert "Traceback" not in error
+
+
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch) -> tuple[Peers, Peers]:
+    """Two processes' watches on one store, whose seconds are short."""
+    for name, seconds in (("_BEAT", 0.02), ("_SILENCE", 0.2), ("_SAID_EVERY", 0.3)):
+        monkeypatch.setattr(peers, name, seconds)
+    store = dist.HashStore()
+    return Peers(store, 0, 2, 600, StopRequest()), Peers(store, 1, 2, 600, StopRequest())
+
+
+def test_who_lives_is_not_missing_and_who_has_ended_is(pair: tuple[Peers, Peers]) -> None:
+    first, second = pair
+    with first.watched():
+        with second.watched():
+            time.sleep(0.5)
+            assert first.missing() == second.missing() == []
+        time.sleep(0.1)
+        assert first.missing() == [1]
+
+
+def test_a_wait_is_said_and_outside_training_it_may_last(
+    pair: tuple[Peers, Peers], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = pair
+    with first.watched(), second.watched():
+        time.sleep(0.5)
+        assert capsys.readouterr().err == ""
+        with first.in_step():
+            time.sleep(0.5)
+        lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "the run ends after 600 (--step-timeout)" in lines[0]
+
+
+def test_steps_keep_it_quiet(pair: tuple[Peers, Peers], capsys: pytest.CaptureFixture[str]) -> None:
+    first, _ = pair
+    with first.watched(), first.in_step():
+        for _ in range(20):
+            first.stepped()
+            time.sleep(0.03)
+    assert capsys.readouterr().err == ""
+
+
+def test_who_follows_another_is_not_taken_for_the_one_that_ended(pair: tuple[Peers, Peers]) -> None:
+    first, second = pair
+    with first.watched():
+        with second.watched():
+            time.sleep(0.1)
+            second.gone()
+        assert first.seen[1][0] != "ended"
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_process_that_waits_inside_pytorch_ends_some_time_after_a_signal(
+    pair: tuple[Peers, Peers], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], training: bool
+) -> None:
+    monkeypatch.setattr(peers, "_STOP_SECONDS", 0.2)
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    _, second = pair
+    with second.watched(), second.in_step() if training else nullcontext():
+        time.sleep(0.4)
+        assert not ended
+        second.stop.note(signal.SIGTERM)
+        time.sleep(0.1)
+        assert not ended
+        time.sleep(0.4)
+    assert ended[0] == 128 + signal.SIGTERM
+    assert "Stopped" in capsys.readouterr().err
+
+
+def test_the_first_process_may_finish_what_it_does_for_all(
+    pair: tuple[Peers, Peers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "_STOP_SECONDS", 0.1)
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    first, _ = pair
+    with first.watched():
+        first.stop.note(signal.SIGTERM)
+        time.sleep(0.4)
+    assert not ended
