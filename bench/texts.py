@@ -34,9 +34,14 @@ def parse_yaml(text: str) -> Any:
 def newer_version(text: str, known: int) -> str | None:
     """That a JSON file's `schema_version` is above the one known here, in words; None where it is not."""
     try:
-        version = json.loads(text)["schema_version"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+        return newer_schema(json.loads(text), known)
+    except (ValueError, RecursionError):
         return None
+
+
+def newer_schema(content: Any, known: int) -> str | None:
+    """As `newer_version`, of JSON that is read already."""
+    version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(version, int) or version <= known:
         return None
     return f"written by a newer version (schema {str(version)[:9]}, this one reads {known}): update ard-bench"

@@ -109,7 +109,11 @@ def test_a_record_is_never_overwritten(tmp_path: Path) -> None:
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec="utf-8")),
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63) + 1, 2**63 - 1)
+        | st.floats()
+        | st.text(st.characters(codec="utf-8")),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
         max_leaves=5,
     )

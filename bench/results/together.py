@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,6 @@ from bench.errors import BenchError
 from bench.records import Record, read_record
 from bench.results.alone import Kind, check
 from bench.texts import one_line
-
-_MOST_BYTES = 100_000_000
-"""A record of a million samples under ten attacks has a few megabytes."""
 
 
 @dataclass(frozen=True)
@@ -91,26 +87,13 @@ def _shown(path: Path) -> str:
 
 
 def _read(path: Path) -> Found:
-    reason = _refused(path)
-    if not reason:
-        try:
-            record = read_record(path)
-        except BenchError as error:
-            reason = str(error).split("\n")[0].replace(f"The record {path}", "it")
-        else:
-            own = (Problem(_shown(path), kind, text) for kind, text in check(path, record))
-            return Found(path, record, tuple(own))
-    return Found(path, None, (Problem(_shown(path), "error", reason),))
-
-
-def _refused(path: Path) -> str:
-    """Why a file is not even read as a record; empty for one that is."""
-    with suppress(OSError):  # reading it as a record says what is wrong
-        if not path.is_file():
-            return "it is no regular file"
-        if path.stat().st_size > _MOST_BYTES:
-            return f"it is larger than {_MOST_BYTES // 10**6} MB, which no record is"
-    return ""
+    try:
+        record = read_record(path)
+    except BenchError as error:
+        reason = str(error).split("\n")[0].replace(f"The record {path}", "it")
+        return Found(path, None, (Problem(_shown(path), "error", reason),))
+    own = (Problem(_shown(path), kind, text) for kind, text in check(path, record))
+    return Found(path, record, tuple(own))
 
 
 def _contradictions(found: Sequence[Found], believed: set[Path]) -> Iterator[Problem]:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from bench import records
 from bench.errors import BenchError
 from bench.records import content_digest, pack, unpack
-from bench.results import merge, problems, read_all, together
+from bench.results import merge, problems, read_all
 
 DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
 WHITEBOX = next(DEMO.glob("digits_digits-cnn_sat_*whitebox*.json"))
@@ -297,7 +298,7 @@ def test_no_id_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 def test_a_file_that_no_record_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert lines(tmp_path) == ["error: it is not valid: Invalid JSON: recursion limit exceeded at line 1 column 202."]
-    monkeypatch.setattr(together, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(records, "_MOST_BYTES", 1000)
     assert lines(WHITEBOX)[0].startswith("error: it is larger than")
 
 
