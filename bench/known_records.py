@@ -27,6 +27,8 @@ from bench.helping import Helper, share
 from bench.home import Home
 from bench.records import AttackResult, Data, Record, Subject, TrainingCost, checked_record, read_bytes
 
+INCOMING = ".incoming"
+"""Where records that are being taken in wait beside the others."""
 _SETTLED_NS = 2 * 10**9
 """Age of a file below which a further change might leave its times as they are."""
 _WORTH_KEEPING = 50
@@ -83,7 +85,7 @@ class Known(NamedTuple):
 
 def home_records(home: Home) -> list[Record]:
     """All records of a home that are right, in the order of their names; the others are named and left out."""
-    with _Reader(home) as reader:
+    with _Reader(home.records) as reader:
         return list(reader.records())
 
 
@@ -92,28 +94,28 @@ def run_records(home: Home, runs: Collection[str] | None) -> tuple[list[Record],
 
     What is known of the records of other runs is enough: they are not read.
     """
-    with _Reader(home) as reader:
+    with _Reader(home.records) as reader:
         found = list(reader.records(runs))
         return found, {known.facts.run for known in reader.current.values() if known.facts.run is not None}
 
 
-def home_facts(home: Home) -> dict[str, Facts]:
-    """What a home's records that are right are of, by file name; the others are named and left out."""
-    with _Reader(home) as reader:
+def folder_facts(folder: Path) -> dict[str, Facts]:
+    """What a folder's records that are right are of, by file name; the others are named and left out."""
+    with _Reader(folder) as reader:
         for _ in reader.records(runs=()):
-            pass  # only what is new is read
+            pass  # only what is not known is read
         return {name: known.facts for name, known in reader.current.items()}
 
 
 class _Reader:
-    """Reads a home's records, keeps the index, and names what is wrong at the end.
+    """Reads the records of a folder, keeps their index beside it, and names what is wrong at the end.
 
     Attributes:
         current: what is known of the records read or passed over so far, by file name.
     """
 
-    def __init__(self, home: Home) -> None:
-        self.folder, self._index = home.records, home.kept / "checked-records.json"
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._index = folder, folder.parent / "kept" / "checked-records.json"
         self.current: dict[str, Known] = {}
         self._skipped: list[BenchError] = []
         self._found = 0
@@ -128,6 +130,10 @@ class _Reader:
 
     def records(self, runs: Collection[str] | None = None) -> Iterator[Record]:
         """The records of some runs (None: all); what is not known is read and checked whosever it is."""
+        if (self.folder / INCOMING).is_dir():
+            from bench.incoming import settle
+
+            settle(self.folder)
         stamps = _stamps(self.folder)
         known = _load(self._index) if stamps else {}
         known = {name: known[name] for name, stamp in stamps if name in known and known[name].stamp == stamp}

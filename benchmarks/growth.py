@@ -15,13 +15,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import torch
 
 from bench import environment
+from bench.attack import Protocol
 from bench.config import DataRef, RunConfig, TeacherRef
 from bench.home import Home
 from bench.records import AttackResult, Data, Record, content_digest, pack
@@ -29,13 +32,13 @@ from bench.running import Request, configure
 from bench.runs import RunFolder, Summary
 from bench.statistics import wilson_interval
 from bench.subjects import record_id, run_subject
-from bench.suites import SUITES, Suite
+from bench.suites import SUITES, Suite, attack_class
 
 COMMANDS = ("status", "tables")
 METHODS = ("sat", "trades", "ard", "rslad", "score", "fair-ard", "absld", "mtard", "b-mtard", "ciard")
 STUDENTS = ("resnet18", "mobilenet_v2")
 DATASETS = {"cifar10": 10, "cifar100": 100}
-PROTOCOLS = ("official", "paper")
+PROTOCOLS: tuple[Protocol, ...] = ("official", "paper")
 _CREATED = "2026-01-01T00:00:00+00:00"
 _SURROGATE = "ab" * 32
 _TEACHER = TeacherRef(role="robust", model="wrn-34-10", source="teacher", checkpoint=_SURROGATE, given=False)
@@ -106,7 +109,7 @@ def _write_run(folder: RunFolder, config: RunConfig) -> None:
     (folder.path / "summary.json").write_text(summary.model_dump_json(indent=1), encoding="utf-8")
 
 
-def _record(folder: RunFolder, suite: Suite, protocol: str, samples: _Samples, number: int) -> Record:
+def _record(folder: RunFolder, suite: Suite, protocol: Protocol, samples: _Samples, number: int) -> Record:
     subject, config, n = run_subject(folder), folder.config(), len(samples.labels)
     data = Data(
         name=config.data.name,
@@ -118,25 +121,25 @@ def _record(folder: RunFolder, suite: Suite, protocol: str, samples: _Samples, n
         fingerprint="e" * 64,
         class_counts=np.bincount(samples.labels, minlength=config.data.classes).tolist(),
     )
-    results = {"clean": _result("clean", 0.85, samples, number)}
+    results = {"clean": _result("clean", protocol, 0.85, samples, number)}
     for position, entry in enumerate(suite.entries):
-        results[entry.result] = _result(entry.result, 0.6 - 0.02 * position, samples, number)
+        results[entry.result] = _result(entry.result, protocol, 0.6 - 0.02 * position, samples, number)
     return Record(
-        id=record_id(subject, config.data.name, suite, "paper" if protocol == "paper" else "official", n),
+        id=record_id(subject, config.data.name, suite, protocol, n),
         subject=subject,
         suite=suite.name,
-        protocol="paper" if protocol == "paper" else "official",
+        protocol=protocol,
         data=data,
         seed=0,
         results=results,
         flags=["transfer:pgd-trades breaks more than pgd-trades"] if number % 50 == 0 else [],
-        environment=environment.describe(torch.device("cpu")) | {"git": None},
+        environment=environment.describe(torch.device("cpu")) | {"git": "0" * 40},
         created=_CREATED,
         seconds=60.0,
     )
 
 
-def _result(name: str, strength: float, samples: _Samples, number: int) -> AttackResult:
+def _result(name: str, protocol: Protocol, strength: float, samples: _Samples, number: int) -> AttackResult:
     """A model that gets right what is easy: the defense decides where that ends, chance by how much."""
     n, classes = len(samples.labels), len(np.bincount(samples.labels))
     noise = np.random.default_rng((number, len(name))).normal(0, 0.05, n)
@@ -145,7 +148,7 @@ def _result(name: str, strength: float, samples: _Samples, number: int) -> Attac
     of_class = [right[samples.labels == label] for label in range(classes)]
     correct = int(right.sum())
     return AttackResult(
-        parameters={} if name == "clean" else {"eps": 8 / 255, "steps": 20},
+        parameters=_parameters(name, protocol),
         surrogate=_SURROGATE if name.startswith("transfer:") else None,
         final=pack(right),
         worst=None if worst is None else pack(worst),
@@ -157,6 +160,13 @@ def _result(name: str, strength: float, samples: _Samples, number: int) -> Attac
         batch_size=250,
         seconds=10.0,
     )
+
+
+@cache
+def _parameters(name: str, protocol: Protocol) -> dict[str, Any]:
+    if name == "clean":
+        return {}
+    return attack_class(name.removeprefix("transfer:")).for_protocol(protocol, 8 / 255).parameters()
 
 
 def seconds_of(command: str, home: Path) -> float:
