@@ -118,6 +118,7 @@ class _Reader:
         self.folder, self._index = folder, folder.parent / "kept" / "checked-records.json"
         self.current: dict[str, Known] = {}
         self._skipped: list[BenchError] = []
+        self._shared: dict[Any, Any] = {}
         self._found = 0
 
     def __enter__(self) -> _Reader:
@@ -163,7 +164,7 @@ class _Reader:
             content = read_bytes(path)
             if known is not None and known.checksum == _checksum(content):
                 self.current[name] = known
-                return rebuilt(content)
+                return rebuilt(content, self._shared)
             record = checked_record(path, content)
         except BenchError as error:
             if path.exists() or path.is_symlink():  # else someone removed it meanwhile
@@ -238,15 +239,23 @@ def _save(index: Path, found: dict[str, Known]) -> None:
         return  # a home that cannot be written is read more slowly
 
 
-def rebuilt(text: bytes) -> Record:
-    """A record that is known to be right, without the checks; a whole number may stand where a fraction could."""
+def rebuilt(text: bytes, shared: dict[Any, Any] | None = None) -> Record:
+    """A record that is known to be right, without the checks; a whole number may stand where a fraction could.
+
+    Args:
+        shared: what other records hold too, and this one then holds no copy of: environments, parameters, fractions.
+    """
+    shared = {} if shared is None else shared
     values = from_json(text)
+    values["environment"] = shared.setdefault(str(values["environment"]), values["environment"])
     subject = values["subject"]
     if subject.get("training") is not None:
         subject["training"] = _made(TrainingCost, subject["training"])
     values["subject"], values["data"] = _made(Subject, subject), _made(Data, values["data"])
     for name, result in values["results"].items():
         result["interval"] = tuple(result["interval"])
+        result["parameters"] = shared.setdefault(str(result["parameters"]), result["parameters"])
+        result["class_accuracy"] = [shared.setdefault(share, share) for share in result["class_accuracy"]]
         values["results"][name] = _made(AttackResult, result)
     return _made(Record, values)
 

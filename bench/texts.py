@@ -12,6 +12,8 @@ from pydantic import ValidationError
 
 def one_line(text: str) -> str:
     """Without line breaks, and without invisible marks such as those that turn the reading direction."""
+    if text.isprintable():  # as nearly all are: nothing but letters, signs and spaces
+        return " ".join(text.split())
     visible = (" " if mark.isspace() else mark for mark in text if mark.isspace() or is_visible(mark))
     return " ".join("".join(visible).split())
 
