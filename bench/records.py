@@ -253,9 +253,10 @@ def _check_classes(results: dict[str, AttackResult], counts: np.ndarray) -> None
     """ValueError where the classes' accuracies are no shares of their samples that add up to all that are right."""
     # Of shape (results, classes); None becomes NaN.
     accuracies = np.array([result.class_accuracy for result in results.values()], dtype=np.float64)
-    correct = np.nan_to_num(accuracies) * counts
+    empty = np.isnan(accuracies)
+    correct = np.where(empty, 0.0, accuracies) * counts
     whole = np.rint(correct)
-    fits = (np.isnan(accuracies) == (counts == 0)) & (np.abs(correct - whole) <= counts * _ROUNDING)
+    fits = (empty == (counts == 0)) & (np.abs(correct - whole) <= counts * _ROUNDING)
     adds_up = fits.all(axis=1) & (whole.sum(axis=1) == [result.correct for result in results.values()])
     if not adds_up.all():
         name = list(results)[int(np.argmin(adds_up))]

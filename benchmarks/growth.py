@@ -222,14 +222,18 @@ def measure(command: str, home: Path, empty: Path, repeats: int) -> dict[str, An
 @click.option("--records", type=click.IntRange(min=1), default=10_000, show_default=True, help="At most ten a run.")
 @click.option("--images", type=click.IntRange(min=100), default=1000, show_default=True, help="In each record.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--home", "kept", type=click.Path(path_type=Path), help="Made there and kept, or as made there before.")
 @click.option("--command", "commands", type=click.Choice(list(COMMANDS)), multiple=True, help="Default: all.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON: seconds of the first call and of the later ones.")
-def main(runs: int, records: int, images: int, repeats: int, commands: tuple[str, ...], as_json: bool) -> None:
+def main(
+    runs: int, records: int, images: int, repeats: int, kept: Path | None, commands: tuple[str, ...], as_json: bool
+) -> None:
     """Make up a home and measure the commands that read all of it."""
     with tempfile.TemporaryDirectory() as folder:
-        home, empty = Path(folder, "grown"), Path(folder, "empty")
+        home, empty = kept or Path(folder, "grown"), Path(folder, "empty")
         empty.mkdir()
-        make_home(home, runs, records, images)
+        if not home.exists():
+            make_home(home, runs, records, images)
         there = len(list((home / "results" / "records").iterdir()))
         found = {command: measure(command, home, empty, repeats) for command in commands or COMMANDS}
     if as_json:
