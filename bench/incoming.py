@@ -54,6 +54,8 @@ def take_in(files: Sequence[Path], folder: Path) -> None:
 
 def settle(folder: Path) -> None:
     """Finish or undo what was stopped; nothing to do where another process is at it, or the folder is read-only."""
+    if not (folder / INCOMING).is_dir():
+        return
     with suppress(BenchError, OSError), held(folder / _LOCK, _BUSY):
         _settle(folder)
 
