@@ -13,9 +13,12 @@ from typing import Literal
 import numpy as np
 
 from bench.errors import BenchError, unknown_name
-from bench.records import Record, Subject, protocol_text, read_record, read_records, unpack
+from bench.home import Home
+from bench.known_records import run_records
+from bench.records import Record, Subject, protocol_text, read_record, unpack
 from bench.significance import LEVEL, Test, compare
 from bench.statistics import Difference, holm, weighted_interval, weighted_scores, wilson_interval
+from bench.texts import one_line
 
 Quantity = Literal["clean", "robust", "weighted"]
 
@@ -32,7 +35,8 @@ class Condition:
 
     def __str__(self) -> str:
         return (
-            f"the first {self.n:,} of {self.dataset} ({self.fingerprint[:8]}), {protocol_text(self.protocol)}, "
+            f"the first {self.n:,} of {one_line(self.dataset)} ({one_line(self.fingerprint[:8])}), "
+            f"{protocol_text(self.protocol)}, "
             f"eps = {self.eps:.4g}"
         )
 
@@ -122,29 +126,32 @@ class Comparison:
     left_out: tuple[str, ...]
 
 
-def find_networks(names: Sequence[str], folder: Path, all_seeds: bool = False) -> list[Network]:
+def find_networks(names: Sequence[str], home: Home, all_seeds: bool = False) -> list[Network]:
     """The networks a user names.
 
     Args:
         names: run ids, or record files; of a file only that record counts.
-        folder: of all records.
-        all_seeds: with every other run in the folder that differs from a named one in the training seed alone.
+        home: of all records; those that are not right are named and left out.
+        all_seeds: with every other run in the home that differs from a named one in the training seed alone.
 
     Raises:
-        BenchError: no record is of a run of that name, or a name comes twice.
+        BenchError: no record is of a run of that name, a file that is named is not right, or a name comes twice.
     """
+    files = {name for name in names if name.endswith(".json") or Path(name).is_file()}
+    asked = None if all_seeds else set(names) - files
     by_run: defaultdict[str, list[Record]] = defaultdict(list)
-    for record in read_records(folder):
+    records, known_runs = run_records(home, asked) if asked is None or asked else ([], set())
+    for record in records:
         if record.subject.run is not None:
             by_run[record.subject.run].append(record)
     networks = []
     for name in names:
-        if name.endswith(".json") or Path(name).is_file():
+        if name in files:
             networks.append(_network([read_record(Path(name))]))
         elif name in by_run:
             networks.append(_network(by_run[name]))
         else:
-            raise unknown_name("run (none of its records are here)", name, by_run)
+            raise unknown_name("run (none of its records are here)", name, known_runs)
     if all_seeds:
         wanted = {network.identity for network in networks}
         known = {network.name for network in networks}
@@ -177,8 +184,8 @@ def compare_networks(networks: Sequence[Network], attacks: Sequence[str] = ()) -
         left_out += reasons
         if not [attack for _, attack in shared if attack != "clean" or "clean" in attacks]:
             raise BenchError(
-                f"{first.name} and {second.name} have no attack in common on the same samples. "
-                f"{'; '.join(reasons) or 'Each was measured with others'}.\n"
+                f"{one_line(f'{first.name} and {second.name}')} have no attack in common on the same samples. "
+                f"{one_line('; '.join(reasons)) or 'Each was measured with others'}.\n"
                 "Evaluate both with one suite, protocol and --limit: bench eval --suite whitebox."
             )
         for condition, attack in shared:
@@ -275,7 +282,7 @@ def _check_same_attack(key: tuple[Condition, str], networks: Sequence[Network]) 
         if len(found) > 1:
             (value, name), (other, rival), *_ = found.items()
             raise BenchError(
-                f"{attack} on {condition} had other {what}: {name} {value}; {rival} {other}.\n"
+                f"{one_line(f'{attack} on {condition} had other {what}: {name} {value}; {rival} {other}')}.\n"
                 "Evaluate both by one version and with one surrogate, or choose other attacks with --attack."
             )
 

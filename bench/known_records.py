@@ -1,7 +1,9 @@
-"""All records of a home, fast: what was read and checked before is not checked again.
+"""All records of a home, fast: what was read and checked before is not checked again, and what is wrong is left out.
 
-An index names each record that was found right, with its file's size, times and inode: those change with every change
-of the file, and differ in every copy. It belongs to one version of the checks, and may be deleted at any time.
+An index names each record that was found right, with its file's size, times and inode, a checksum of its bytes, and the
+little that is asked of a record that is not read. A record that is read counts as checked only where all of these are
+as they were: the first change with every change of the file and in every copy, the checksum also where a disk returns
+other bytes than were written. The index belongs to one version of the checks, and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -10,20 +12,23 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from pydantic_core import from_json
 
 from bench import records as checks
-from bench.errors import BenchError
-from bench.files import write_text_atomically
+from bench.errors import BenchError, name_skipped
+from bench.files import atomic_path
 from bench.garbage import no_collection
+from bench.helping import Helper, share
 from bench.home import Home
-from bench.records import AttackResult, Data, Record, Subject, TrainingCost, read_record
+from bench.records import AttackResult, Data, Record, Subject, TrainingCost, checked_record, read_bytes
 
+INCOMING = ".incoming"
+"""Where records that are being taken in wait beside the others."""
 _SETTLED_NS = 2 * 10**9
 """Age of a file below which a further change might leave its times as they are."""
 _WORTH_KEEPING = 50
@@ -33,47 +38,174 @@ Stamp = list[int]
 """Size, time of change, time of the inode's change (both in ns, the latter the system's alone to set), inode."""
 
 
+class Facts(NamedTuple):
+    """What records are found and held against each other by."""
+
+    id: str
+    digest: str
+    run: str | None
+    checkpoint: str
+    setting: str
+    dataset: str
+    split: str
+    n: int
+    total: int
+    classes: int
+    fingerprint: str
+    surrogate: str
+
+    @classmethod
+    def of(cls, record: Record) -> Facts:
+        """A record's; `surrogate`: what transferred attacks were crafted on, empty without any."""
+        subject, data = record.subject, record.data
+        surrogate = next((result.surrogate for result in record.results.values() if result.surrogate), "")
+        return cls(
+            id=record.id,
+            digest=record.digest,
+            run=subject.run,
+            checkpoint=subject.checkpoint,
+            setting=subject.setting,
+            dataset=data.name,
+            split=data.split,
+            n=data.n,
+            total=data.total,
+            classes=data.classes,
+            fingerprint=data.fingerprint,
+            surrogate=surrogate,
+        )
+
+
+class Known(NamedTuple):
+    """A record that was found right: its file as it then was, the checksum of its bytes, what it is of."""
+
+    stamp: Stamp
+    checksum: str
+    facts: Facts
+
+
 def home_records(home: Home) -> list[Record]:
-    """All records of a home, in the order of their names; the same as `read_records` gives.
+    """All records of a home that are right, in the order of their names; the others are named and left out."""
+    with _Reader(home.records) as reader:
+        return list(reader.records())
 
-    Raises:
-        BenchError: one cannot be read or is not right.
+
+def run_records(home: Home, runs: Collection[str] | None) -> tuple[list[Record], set[str]]:
+    """The records of some runs (None: all), and the ids of all runs that have one.
+
+    What is known of the records of other runs is enough: they are not read.
     """
-    if not home.records.is_dir():
-        return []
-    index = home.kept / "checked-records.json"
-    known, checked = _load(index), dict[str, Stamp]()
+    with _Reader(home.records) as reader:
+        found = list(reader.records(runs))
+        return found, {known.facts.run for known in reader.current.values() if known.facts.run is not None}
+
+
+def folder_facts(folder: Path) -> dict[str, Facts]:
+    """What a folder's records that are right are of, by file name; the others are named and left out."""
+    with _Reader(folder) as reader:
+        for _ in reader.records(runs=()):
+            pass  # only what is not known is read
+        return {name: known.facts for name, known in reader.current.items()}
+
+
+class _Reader:
+    """Reads the records of a folder, keeps their index beside it, and names what is wrong at the end.
+
+    Attributes:
+        current: what is known of the records read or passed over so far, by file name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._index = folder, folder.parent / "kept" / "checked-records.json"
+        self.current: dict[str, Known] = {}
+        self._skipped: list[BenchError] = []
+        self._shared: dict[Any, Any] = {}
+        self._found = 0
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._found >= _WORTH_KEEPING:
+            _save(self._index, self.current)
+        name_skipped("record", self._skipped)
+
+    def records(self, runs: Collection[str] | None = None) -> Iterator[Record]:
+        """The records of some runs (None: all); what is not known is read and checked whosever it is."""
+        if (self.folder / INCOMING).is_dir():
+            from bench.incoming import settle
+
+            settle(self.folder)
+        stamps = _stamps(self.folder)
+        known = _load(self._index) if stamps else {}
+        known = {name: known[name] for name, stamp in stamps if name in known and known[name].stamp == stamp}
+        new = [f"{self.folder}/{name}" for name, _ in stamps if name not in known]
+        with no_collection(), Helper("bench.known_records:look", new[len(new) - share(new) :]) as helper:
+            helped: dict[str, Any] | None = None
+            theirs = set(helper.items)
+            for name, stamp in stamps:
+                path = f"{self.folder}/{name}"
+                if path in theirs:
+                    helped = helper.results() if helped is None else helped
+                    known |= {name: Known(stamp, *_looked(helped[path]))} if helped.get(path) else {}
+                entry = known.get(name)
+                if entry is not None and runs is not None and entry.facts.run not in runs:
+                    self.current[name] = entry
+                    self._found += path in theirs
+                    continue
+                record = self._read(name, stamp, entry)
+                self._found += path in theirs
+                if record is not None and (runs is None or record.subject.run in runs):
+                    yield record
+
+    def _read(self, name: str, stamp: Stamp, known: Known | None) -> Record | None:
+        """One record; None where there is none that is right."""
+        path = self.folder / name
+        try:
+            content = read_bytes(path)
+            if known is not None and known.checksum == _checksum(content):
+                self.current[name] = known
+                return rebuilt(content, self._shared)
+            record = checked_record(path, content)
+        except BenchError as error:
+            if path.exists() or path.is_symlink():  # else someone removed it meanwhile
+                self._skipped.append(error)
+            return None
+        self.current[name] = Known(stamp, _checksum(content), Facts.of(record))
+        self._found += 1
+        return record
+
+
+def look(path: str) -> tuple[str, Facts] | None:
+    """The checksum of a record's file and what it is of; None where it is not right."""
     try:
-        with no_collection():
-            return list(_read(home.records, known, checked))
-    finally:
-        if len(checked) >= _WORTH_KEEPING:
-            _save(index, known | checked)
+        content = read_bytes(Path(path))
+        return _checksum(content), Facts.of(checked_record(Path(path), content))
+    except BenchError:
+        return None
 
 
-def _read(folder: Path, known: dict[str, Stamp], checked: dict[str, Stamp]) -> Iterator[Record]:
-    """All records of a folder; the stamps of those that are right are added to `checked`."""
-    now = time.time_ns()
-    for name, stamp in _stamps(folder):
-        path = f"{folder}/{name}"
-        if known.get(name) == stamp:
-            with open(path, "rb") as stream:
-                yield _rebuilt(stream.read())
-            continue
-        record = read_record(Path(path))
-        if now - max(stamp[1:3]) > _SETTLED_NS and repr(_rebuilt(Path(path).read_bytes())) == repr(record):
-            checked[name] = stamp
-        yield record
+def _looked(answer: list[Any]) -> tuple[str, Facts]:
+    return str(answer[0]), Facts(*answer[1])
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _stamps(folder: Path) -> list[tuple[str, Stamp]]:
-    """Every record's file with its stamp, by name."""
-    found = []
+    """Every record's file with its stamp, by name; one that cannot be looked at has an empty stamp."""
+    found: list[tuple[str, Stamp]] = []
+    if not folder.is_dir():
+        return found
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.endswith(".json"):
-                stat = entry.stat()
-                found.append((entry.name, [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]))
+            if entry.name.endswith(".json") and not entry.name.startswith("."):
+                try:
+                    stat = entry.stat()
+                except OSError:
+                    found.append((entry.name, []))
+                else:
+                    found.append((entry.name, [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]))
     return sorted(found)
 
 
@@ -83,31 +215,47 @@ def _version() -> str:
     return hashlib.sha256(source).hexdigest()
 
 
-def _load(index: Path) -> dict[str, Stamp]:
+def _load(index: Path) -> dict[str, Known]:
     """What was found right before; nothing where the index is missing, damaged, or of another version."""
     try:
-        content = json.loads(index.read_bytes())
-        return dict(content["records"]) if content["version"] == _version() else {}
-    except (OSError, ValueError, TypeError, LookupError):
+        head, _, body = index.read_bytes().partition(b"\n")
+        if from_json(head) != {"version": _version(), "checksum": _checksum(body)}:
+            return {}
+        entries = from_json(body).items()
+        return {name: Known(stamp, checksum, Facts(*facts)) for name, (stamp, checksum, facts) in entries}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
-def _save(index: Path, found: dict[str, Stamp]) -> None:
+def _save(index: Path, found: dict[str, Known]) -> None:
+    now = time.time_ns()
+    settled = {name: known for name, known in found.items() if now - max(known.stamp[1:3], default=now) > _SETTLED_NS}
+    body = json.dumps(settled).encode()
+    head = json.dumps({"version": _version(), "checksum": _checksum(body)}).encode()
     try:
-        write_text_atomically(index, json.dumps({"version": _version(), "records": found}))
+        with atomic_path(index) as temporary:
+            temporary.write_bytes(head + b"\n" + body)
     except BenchError:
         return  # a home that cannot be written is read more slowly
 
 
-def _rebuilt(text: bytes) -> Record:
-    """A record that is known to be right, without the checks; ValueError or LookupError for what is no record."""
+def rebuilt(text: bytes, shared: dict[Any, Any] | None = None) -> Record:
+    """A record that is known to be right, without the checks; a whole number may stand where a fraction could.
+
+    Args:
+        shared: what other records hold too, and this one then holds no copy of: environments, parameters, fractions.
+    """
+    shared = {} if shared is None else shared
     values = from_json(text)
+    values["environment"] = shared.setdefault(str(values["environment"]), values["environment"])
     subject = values["subject"]
     if subject.get("training") is not None:
         subject["training"] = _made(TrainingCost, subject["training"])
     values["subject"], values["data"] = _made(Subject, subject), _made(Data, values["data"])
     for name, result in values["results"].items():
         result["interval"] = tuple(result["interval"])
+        result["parameters"] = shared.setdefault(str(result["parameters"]), result["parameters"])
+        result["class_accuracy"] = [shared.setdefault(share, share) for share in result["class_accuracy"]]
         values["results"][name] = _made(AttackResult, result)
     return _made(Record, values)
 

@@ -9,22 +9,73 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
+import stat
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import from_json
 
 from bench.errors import BenchError
 from bench.files import write_text_atomically
 from bench.statistics import wilson_interval
-from bench.texts import first_mistake, newer_version, one_line
+from bench.texts import first_mistake, newer_schema, one_line
 
 SCHEMA_VERSION: Final = 1
 
 _ROUNDING = 1e-9
+_MOST_BYTES = 100_000_000
+"""A record of a million samples under ten attacks has a few megabytes."""
+_MOST_SAMPLES, _MOST_CLASSES = 10**9, 10**6
+_MOST_SECONDS = 1e10
+"""Three centuries."""
+_LARGEST = 2**63 - 1
+"""What a seed and a whole number of a hyper-parameter may be: tables keep them in 64 bits."""
+_DEEPEST = 10
+"""Lists and mappings within each other in what has no form of its own: parameters, overrides, the environment."""
+
+
+def _plain(content: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    """Refuse whole numbers that 64 bits do not hold, what is nested too deeply and, in a file, what is not finite.
+
+    An infinite hyper-parameter is infinite in memory alone: in a file it is text.
+    """
+    level: list[Any] = [content]
+    for _ in range(_DEEPEST):
+        inner: list[Any] = []
+        for part in level:
+            for value in part.values() if isinstance(part, dict) else part:
+                if isinstance(value, (dict, list, tuple)):
+                    inner.append(value)
+                elif isinstance(value, float):
+                    if info.context and not math.isfinite(value):
+                        raise ValueError("holds a number that is not finite")
+                elif isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+                    raise ValueError("holds a whole number of more than 63 bits")
+        if not inner:
+            return content
+        level = inner
+    raise ValueError(f"is nested more than {_DEEPEST} deep")
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, le=_MOST_SECONDS)]
+Seed = Annotated[int, Field(ge=0, le=_LARGEST)]
+Samples = Annotated[int, Field(ge=0, le=_MOST_SAMPLES)]
+Plain = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
 class _Frozen(BaseModel):
@@ -35,7 +86,7 @@ class _Frozen(BaseModel):
 class TrainingCost(_Frozen):
     """What it took to train a model, without its teachers."""
 
-    seconds: float = Field(ge=0, description="all sittings together")
+    seconds: Seconds = Field(description="all sittings together")
     device: str = Field(description="the GPU or processor by name, of the first sitting")
 
 
@@ -46,10 +97,10 @@ class Subject(_Frozen):
     run: str | None = Field(description="id of the run that trained it; None for a file from elsewhere")
     method: str = Field(description="registered name of the defense, or the file's stem for a file from elsewhere")
     label: str = Field(description="the defense's name as papers write it")
-    overrides: dict[str, Any] = Field(description="hyper-parameters that differ from the recipe's (--set)")
+    overrides: Plain = Field(description="hyper-parameters that differ from the recipe's (--set)")
     role: Literal["clean", "robust"] | None = Field(description="for a teacher: which one")
     model: str = Field(description="architecture, as in `bench list models`")
-    seed: int | None
+    seed: Seed | None
     recipe: str | None
     setting: str = Field(
         description="the schedule in words, with all that was reduced: rows compare only within one setting"
@@ -69,12 +120,12 @@ class Data(_Frozen):
 
     name: str
     split: Literal["train", "test"]
-    n: int = Field(gt=0, description="samples evaluated: the first n of the split")
-    total: int = Field(gt=0, description="samples in the split")
-    classes: int = Field(gt=1)
-    eps: float = Field(gt=0, description="L-infinity bound for images in [0, 1]")
+    n: Samples = Field(gt=0, description="samples evaluated: the first n of the split")
+    total: Samples = Field(gt=0, description="samples in the split")
+    classes: int = Field(gt=1, le=_MOST_CLASSES)
+    eps: float = Field(gt=0, le=1, description="L-infinity bound for images in [0, 1]")
     fingerprint: str = Field(description="SHA-256 of the evaluated samples")
-    class_counts: list[int] | None = Field(
+    class_counts: list[Samples] | None = Field(
         default=None, description="evaluated samples of each class; None in records of earlier versions"
     )
 
@@ -86,18 +137,18 @@ class AttackResult(_Frozen):
     is right.
     """
 
-    parameters: dict[str, Any]
+    parameters: Plain
     surrogate: str | None = Field(description="SHA-256 of the model the images were crafted on; None: the model itself")
     final: str = Field(description="right on the attack's last iterate (the papers' number)")
     worst: str | None = Field(description="right on every iterate; None where the attack has no iterates of ours")
-    correct: int = Field(ge=0, description="samples right in `final`")
-    accuracy: float = Field(ge=0, le=1)
-    interval: tuple[float, float] = Field(description="Wilson 95 % interval of `accuracy`")
-    worst_accuracy: float | None
-    class_accuracy: list[float | None] = Field(description="by class, of `final`; None for a class with no sample")
-    batch_size: int
-    seconds: float = Field(ge=0)
-    components: dict[str, float] = Field(
+    correct: Samples = Field(description="samples right in `final`")
+    accuracy: Share
+    interval: tuple[Share, Share] = Field(description="Wilson 95 % interval of `accuracy`")
+    worst_accuracy: Share | None
+    class_accuracy: list[Share | None] = Field(description="by class, of `final`; None for a class with no sample")
+    batch_size: Samples = Field(gt=0)
+    seconds: Seconds
+    components: dict[str, Share] = Field(
         default_factory=dict, description="for an ensemble: robust accuracy after each"
     )
 
@@ -106,7 +157,7 @@ class Record(_Frozen):
     """A suite of attacks on one model."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    id: str = Field(pattern=r"^[^/\\.][^/\\]*$", description="also the name of its file")
+    id: str = Field(max_length=250, pattern=r"^[^/\\.][^/\\]*$", description="also the name of its file")
     subject: Subject
     suite: str
     protocol: Literal["official", "paper"]
@@ -117,14 +168,14 @@ class Record(_Frozen):
     )
     precision: Literal["32", "tf32"] = Field(default="32", description="what float32 products were computed in")
     data: Data
-    seed: int = Field(description="seed of the attacks' start noise")
+    seed: Seed = Field(description="seed of the attacks' start noise")
     results: dict[str, AttackResult] = Field(
         description="by attack; `clean` is no attack; `transfer:NAME` was crafted on the surrogate"
     )
     flags: list[str] = Field(default_factory=list, description="failed sanity checks, in words")
-    environment: dict[str, Any]
+    environment: Plain
     created: str = Field(description="UTC, ISO 8601")
-    seconds: float = Field(ge=0)
+    seconds: Seconds
     digest: str = Field(default="", description="SHA-256 of all the rest")
 
     @property
@@ -144,10 +195,12 @@ class Record(_Frozen):
         if self.data.n > self.data.total:
             raise ValueError(f"data: {self.data.n} samples of a split of {self.data.total}")
         counts = self.data.class_counts
-        if counts is not None and (len(counts) != self.data.classes or min(counts) < 0 or sum(counts) != self.data.n):
+        if counts is not None and (len(counts) != self.data.classes or sum(counts) != self.data.n):
             raise ValueError(f"data: class_counts are not {self.data.n} samples of {self.data.classes} classes")
         for name, result in self.results.items():
             _check(name, result, self.data)
+        if counts is not None and self.results:
+            _check_classes(self.results, np.array(counts))
         return self
 
 
@@ -167,44 +220,47 @@ def content_digest(text: str) -> str:
 
     It is taken of the file and not of the parsed record, whose fields a later version may have added to.
     """
-    content = json.loads(text)
-    content.pop("digest", None)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return _digest(json.loads(text))
+
+
+def _digest(content: dict[str, Any]) -> str:
+    rest = {name: value for name, value in content.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _check(name: str, result: AttackResult, data: Data) -> None:
     """ValueError where a result's numbers are not those of its per-sample outcomes."""
-    right = unpack(result.final, data.n)
-    if int(right.sum()) != result.correct or abs(result.accuracy - result.correct / data.n) > _ROUNDING:
+    right = _bits(result.final, data.n)
+    if right.bit_count() != result.correct or abs(result.accuracy - result.correct / data.n) > _ROUNDING:
         raise ValueError(f"results.{name}: accuracy, correct and the per-sample outcomes do not add up")
-    if not np.allclose(result.interval, wilson_interval(result.correct, data.n), rtol=0, atol=_ROUNDING):
+    low, high = wilson_interval(result.correct, data.n)
+    if abs(result.interval[0] - low) > _ROUNDING or abs(result.interval[1] - high) > _ROUNDING:
         raise ValueError(f"results.{name}: interval is not Wilson's of {result.correct} in {data.n}")
     if len(result.class_accuracy) != data.classes:
         raise ValueError(f"results.{name}: class_accuracy has {len(result.class_accuracy)} of {data.classes} classes")
-    if data.class_counts is not None and not _is_sum_of_classes(result, data.class_counts):
-        raise ValueError(f"results.{name}: class_accuracy, class_counts and correct do not add up")
     if name.startswith("transfer:") and result.surrogate is None:
         raise ValueError(f"results.{name}: a transferred attack needs its surrogate")
-    worst = None if result.worst is None else unpack(result.worst, data.n)
+    worst = None if result.worst is None else _bits(result.worst, data.n)
     if (worst is None) != (result.worst_accuracy is None):
         raise ValueError(f"results.{name}: worst and worst_accuracy need each other")
     if worst is None or result.worst_accuracy is None:
         return
-    if (worst & ~right).any() or abs(result.worst_accuracy - worst.mean()) > _ROUNDING:
+    if worst & ~right or abs(result.worst_accuracy - worst.bit_count() / data.n) > _ROUNDING:
         raise ValueError(f"results.{name}: worst, worst_accuracy and final do not add up")
 
 
-def _is_sum_of_classes(result: AttackResult, counts: list[int]) -> bool:
-    """Whether the classes' accuracies are shares of their samples that add up to all that are right."""
-    right = 0
-    for accuracy, count in zip(result.class_accuracy, counts, strict=True):
-        if (accuracy is None) != (count == 0):
-            return False
-        correct = round((accuracy or 0.0) * count)
-        if not 0 <= correct <= count or abs((accuracy or 0.0) * count - correct) > count * _ROUNDING:
-            return False
-        right += correct
-    return right == result.correct
+def _check_classes(results: dict[str, AttackResult], counts: np.ndarray) -> None:
+    """ValueError where the classes' accuracies are no shares of their samples that add up to all that are right."""
+    # Of shape (results, classes); None becomes NaN.
+    accuracies = np.array([result.class_accuracy for result in results.values()], dtype=np.float64)
+    empty = np.isnan(accuracies)
+    correct = np.where(empty, 0.0, accuracies) * counts
+    whole = np.rint(correct)
+    fits = (empty == (counts == 0)) & (np.abs(correct - whole) <= counts * _ROUNDING)
+    adds_up = fits.all(axis=1) & (whole.sum(axis=1) == [result.correct for result in results.values()])
+    if not adds_up.all():
+        name = list(results)[int(np.argmin(adds_up))]
+        raise ValueError(f"results.{name}: class_accuracy, class_counts and correct do not add up")
 
 
 def pack(right: np.ndarray) -> str:
@@ -214,10 +270,19 @@ def pack(right: np.ndarray) -> str:
 
 def unpack(text: str, n: int) -> np.ndarray:
     """Outcomes packed by `pack`: shape (n,), bool. ValueError where the text does not hold n outcomes."""
-    packed = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
+    return np.unpackbits(np.frombuffer(_packed(text, n), dtype=np.uint8), count=n).astype(bool)
+
+
+def _packed(text: str, n: int) -> bytes:
+    packed = base64.b64decode(text, validate=True)
     if len(packed) != (n + 7) // 8:
         raise ValueError(f"{len(packed)} bytes of outcomes cannot hold {n} samples")
-    return np.unpackbits(packed, count=n).astype(bool)
+    return packed
+
+
+def _bits(text: str, n: int) -> int:
+    """Outcomes packed by `pack` as one whole number of n bits: to count and compare them takes no array."""
+    return int.from_bytes(_packed(text, n), "big") >> -n % 8
 
 
 def write_record(record: Record, folder: Path) -> Path:
@@ -238,31 +303,65 @@ def read_record(path: Path) -> Record:
     Raises:
         BenchError: the file is unreadable, or does not add up (the message names the first thing wrong).
     """
+    return checked_record(path, read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a record's file; nothing but a regular file of some megabytes is opened.
+
+    Raises:
+        BenchError: it cannot be read.
+    """
     try:
-        if path.is_fifo():
-            raise OSError("it is a pipe, which may never end")
-        text = path.read_text(encoding="utf-8")
-        newer = newer_version(text, SCHEMA_VERSION)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            reason = "is no regular file"
+        elif status.st_size > _MOST_BYTES:
+            reason = f"is larger than {_MOST_BYTES // 10**6} MB, which no record is"
+        else:
+            return path.read_bytes()
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}"
+    raise BenchError(f"The record {path} {reason}.\nRestore it, or delete it and evaluate again.")
+
+
+def checked_record(path: Path, content: bytes) -> Record:
+    """The record that a file's content holds; parsed once.
+
+    Raises:
+        BenchError: as `read_record`.
+    """
+    try:
+        values = _parsed(content)
+        newer = newer_schema(values, SCHEMA_VERSION)
         if newer is not None:
             raise BenchError(f"The record {path} was {newer}.\nWithout that, move it to another folder.")
-        record = Record.model_validate_json(text)
-        intact = record.digest == content_digest(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(
-            f"The record {path} cannot be read: {error}.\nRestore it, or delete it and evaluate again."
-        ) from error
-    except (ValidationError, ValueError, ArithmeticError, RecursionError) as error:
+        record = Record.model_validate(values, context={"file": path})
+    except (ValueError, ArithmeticError, RecursionError) as error:
         reason = first_mistake(error) if isinstance(error, ValidationError) else one_line(str(error))
         raise BenchError(
             f"The record {path} is not valid: {reason}.\n"
             "Records are never edited: restore it, or delete it and run `bench eval` again."
         ) from error
-    if not intact:
+    if record.digest != _digest(values):
         raise BenchError(
             f"The record {path} was changed after it was written: its digest does not match its content.\n"
             "Records are never edited: restore it, or delete it and run `bench eval` again."
         )
     return record
+
+
+def _parsed(content: bytes) -> Any:
+    """A record's JSON, with tuples where records have them; a ValueError says what is wrong with it."""
+    try:
+        values = from_json(content)
+    except ValueError as error:
+        raise ValueError(f"Invalid JSON: {error}") from error
+    results = values.get("results") if isinstance(values, dict) else None
+    for result in results.values() if isinstance(results, dict) else ():
+        if isinstance(result, dict) and isinstance(result.get("interval"), list):
+            result["interval"] = tuple(result["interval"])
+    return values
 
 
 def differing(record: Record, other: Record) -> dict[str, int]:

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 
 def one_line(text: str) -> str:
     """Without line breaks, and without invisible marks such as those that turn the reading direction."""
+    if text.isprintable():  # as nearly all are: nothing but letters, signs and spaces
+        return " ".join(text.split())
     visible = (" " if mark.isspace() else mark for mark in text if mark.isspace() or is_visible(mark))
     return " ".join("".join(visible).split())
 
@@ -34,9 +36,14 @@ def parse_yaml(text: str) -> Any:
 def newer_version(text: str, known: int) -> str | None:
     """That a JSON file's `schema_version` is above the one known here, in words; None where it is not."""
     try:
-        version = json.loads(text)["schema_version"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+        return newer_schema(json.loads(text), known)
+    except (ValueError, RecursionError):
         return None
+
+
+def newer_schema(content: Any, known: int) -> str | None:
+    """As `newer_version`, of JSON that is read already."""
+    version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(version, int) or version <= known:
         return None
     return f"written by a newer version (schema {str(version)[:9]}, this one reads {known}): update ard-bench"

@@ -1,4 +1,4 @@
-"""How long `bench status` and `bench tables` take in a home that has grown: `python -m benchmarks.growth`.
+"""What the commands that read all of a home take when it has grown: `python -m benchmarks.growth`.
 
 The home is made up: valid runs and records of no real network.
 """
@@ -8,20 +8,23 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import torch
 
 from bench import environment
+from bench.attack import Protocol
 from bench.config import DataRef, RunConfig, TeacherRef
 from bench.home import Home
 from bench.records import AttackResult, Data, Record, content_digest, pack
@@ -29,13 +32,28 @@ from bench.running import Request, configure
 from bench.runs import RunFolder, Summary
 from bench.statistics import wilson_interval
 from bench.subjects import record_id, run_subject
-from bench.suites import SUITES, Suite
+from bench.suites import SUITES, Suite, attack_class
 
-COMMANDS = ("status", "tables")
+COMMANDS = {
+    "status": ("status",),
+    "tables": ("tables",),
+    "compare": ("compare", "RUN", "RUN"),
+    "validate": ("results", "validate"),
+    "report": ("report", "--examples", "0"),
+}
+"""By name; each `RUN` stands for another run. In an empty home there is nothing to compare or to validate."""
+_LAUNCH = """
+import json, os, subprocess, sys, time
+began = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([time.perf_counter() - began, usage.ru_maxrss, os.waitstatus_to_exitcode(status)]))
+"""
+"""Starts a command from a small process: the memory a command is charged with is at least that of who started it."""
 METHODS = ("sat", "trades", "ard", "rslad", "score", "fair-ard", "absld", "mtard", "b-mtard", "ciard")
 STUDENTS = ("resnet18", "mobilenet_v2")
 DATASETS = {"cifar10": 10, "cifar100": 100}
-PROTOCOLS = ("official", "paper")
+PROTOCOLS: tuple[Protocol, ...] = ("official", "paper")
 _CREATED = "2026-01-01T00:00:00+00:00"
 _SURROGATE = "ab" * 32
 _TEACHER = TeacherRef(role="robust", model="wrn-34-10", source="teacher", checkpoint=_SURROGATE, given=False)
@@ -106,7 +124,7 @@ def _write_run(folder: RunFolder, config: RunConfig) -> None:
     (folder.path / "summary.json").write_text(summary.model_dump_json(indent=1), encoding="utf-8")
 
 
-def _record(folder: RunFolder, suite: Suite, protocol: str, samples: _Samples, number: int) -> Record:
+def _record(folder: RunFolder, suite: Suite, protocol: Protocol, samples: _Samples, number: int) -> Record:
     subject, config, n = run_subject(folder), folder.config(), len(samples.labels)
     data = Data(
         name=config.data.name,
@@ -118,36 +136,34 @@ def _record(folder: RunFolder, suite: Suite, protocol: str, samples: _Samples, n
         fingerprint="e" * 64,
         class_counts=np.bincount(samples.labels, minlength=config.data.classes).tolist(),
     )
-    results = {"clean": _result("clean", 0.85, samples, number)}
+    results = {"clean": _result("clean", protocol, 0.85, samples, number)}
     for position, entry in enumerate(suite.entries):
-        results[entry.result] = _result(entry.result, 0.6 - 0.02 * position, samples, number)
+        results[entry.result] = _result(entry.result, protocol, 0.6 - 0.02 * position, samples, number)
     return Record(
-        id=record_id(
-            subject, config.data.name, suite, "paper" if protocol == "paper" else "official", n, config.data.eps
-        ),
+        id=record_id(subject, config.data.name, suite, protocol, n, config.data.eps),
         subject=subject,
         suite=suite.name,
-        protocol="paper" if protocol == "paper" else "official",
+        protocol=protocol,
         data=data,
         seed=0,
         results=results,
         flags=["transfer:pgd-trades breaks more than pgd-trades"] if number % 50 == 0 else [],
-        environment=environment.describe(torch.device("cpu")) | {"git": None},
+        environment=environment.describe(torch.device("cpu")) | {"git": "0" * 40},
         created=_CREATED,
         seconds=60.0,
     )
 
 
-def _result(name: str, strength: float, samples: _Samples, number: int) -> AttackResult:
+def _result(name: str, protocol: Protocol, strength: float, samples: _Samples, number: int) -> AttackResult:
     """A model that gets right what is easy: the defense decides where that ends, chance by how much."""
     n, classes = len(samples.labels), len(np.bincount(samples.labels))
     noise = np.random.default_rng((number, len(name))).normal(0, 0.05, n)
     right = samples.hardness + noise < strength + 0.003 * (number % len(METHODS))
-    worst = None if name in ("clean", "square", "autoattack") else right & (noise < 0.1)
+    worst = None if name in ("clean", "square", "autoattack") else right & (noise < 0.1) & (samples.hardness < 0.6)
     of_class = [right[samples.labels == label] for label in range(classes)]
     correct = int(right.sum())
     return AttackResult(
-        parameters={} if name == "clean" else {"eps": 8 / 255, "steps": 20},
+        parameters=_parameters(name, protocol),
         surrogate=_SURROGATE if name.startswith("transfer:") else None,
         final=pack(right),
         worst=None if worst is None else pack(worst),
@@ -161,11 +177,44 @@ def _result(name: str, strength: float, samples: _Samples, number: int) -> Attac
     )
 
 
-def seconds_of(command: str, home: Path) -> float:
-    """Wall time of a command in a process of its own, from its start to its end."""
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "bench", command, "--home", str(home)], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+@cache
+def _parameters(name: str, protocol: Protocol) -> dict[str, Any]:
+    if name == "clean":
+        return {}
+    return attack_class(name.removeprefix("transfer:")).for_protocol(protocol, 8 / 255).parameters()
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a command took: wall time in seconds, and the most memory in megabytes that it had at once."""
+
+    seconds: float
+    megabytes: float
+
+
+def took(command: str, home: Path) -> Took:
+    """A command in a process of its own, from its start to its end."""
+    runs = iter(sorted(path.name for path in (home / "results" / "runs").glob("*")))
+    arguments = [next(runs) if word == "RUN" else word for word in COMMANDS[command]]
+    bench = [sys.executable, "-m", "bench", *arguments, "--home", str(home)]
+    launched = subprocess.run([sys.executable, "-c", _LAUNCH, *bench], stdout=subprocess.PIPE, check=True)
+    seconds, memory, code = json.loads(launched.stdout)
+    if code:
+        raise click.ClickException(f"bench {' '.join(arguments)} ended with exit code {code}.")
+    return Took(seconds, memory / (2**20 if sys.platform == "darwin" else 1024))
+
+
+def measure(command: str, home: Path, empty: Path, repeats: int) -> dict[str, Any]:
+    """A command in an empty home, the first time after so many new records, and later."""
+    shutil.rmtree(home / "results" / "kept", ignore_errors=True)
+    alone = took(command, empty).seconds if command not in ("compare", "validate") else None
+    first, later = took(command, home), [took(command, home) for _ in range(repeats)]
+    return {
+        "empty": alone,
+        "first": first.seconds,
+        "later": [each.seconds for each in later],
+        "megabytes": max(each.megabytes for each in (first, *later)),
+    }
 
 
 @click.command()
@@ -173,30 +222,29 @@ def seconds_of(command: str, home: Path) -> float:
 @click.option("--records", type=click.IntRange(min=1), default=10_000, show_default=True, help="At most ten a run.")
 @click.option("--images", type=click.IntRange(min=100), default=1000, show_default=True, help="In each record.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--home", "kept", type=click.Path(path_type=Path), help="Made there and kept, or as made there before.")
+@click.option("--command", "commands", type=click.Choice(list(COMMANDS)), multiple=True, help="Default: all.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON: seconds of the first call and of the later ones.")
-def main(runs: int, records: int, images: int, repeats: int, as_json: bool) -> None:
-    """Make up a home and time the commands that read all of it."""
+def main(
+    runs: int, records: int, images: int, repeats: int, kept: Path | None, commands: tuple[str, ...], as_json: bool
+) -> None:
+    """Make up a home and measure the commands that read all of it."""
     with tempfile.TemporaryDirectory() as folder:
-        home, empty = Path(folder, "grown"), Path(folder, "empty")
+        home, empty = kept or Path(folder, "grown"), Path(folder, "empty")
         empty.mkdir()
-        make_home(home, runs, records, images)
+        if not home.exists():
+            make_home(home, runs, records, images)
         there = len(list((home / "results" / "records").iterdir()))
-        found = {
-            command: {
-                "empty": seconds_of(command, empty),
-                "first": seconds_of(command, home),
-                "later": [seconds_of(command, home) for _ in range(repeats)],
-            }
-            for command in COMMANDS
-        }
+        found = {command: measure(command, home, empty, repeats) for command in commands or COMMANDS}
     if as_json:
         click.echo(json.dumps(found))
         return
     click.echo(f"{runs} runs, {there} records of {images} images; {environment.hardware(torch.device('cpu'))}.")
-    for command, seconds in found.items():
+    for command, each in found.items():
+        alone = "" if each["empty"] is None else f"; in an empty home {each['empty']:.2f} s"
         click.echo(
-            f"bench {command}: first {seconds['first']:.2f} s, later {statistics.median(seconds['later']):.2f} s "
-            f"(median of {repeats}); in an empty home {seconds['empty']:.2f} s"
+            f"bench {' '.join(COMMANDS[command])}: first {each['first']:.2f} s, later "
+            f"{statistics.median(each['later']):.2f} s (median of {repeats}), {each['megabytes']:.0f} MB{alone}"
         )
 
 

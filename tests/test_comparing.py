@@ -11,6 +11,7 @@ import pytest
 
 from bench.comparing import Comparison, Contrast, compare_networks, find_networks
 from bench.errors import BenchError
+from bench.home import Home
 from bench.records import Record, write_record
 from bench.statistics import holm, mcnemar, paired_scores, weighted_scores, welch, wilson_interval
 
@@ -25,10 +26,11 @@ def _outcomes(share: float, seed: int) -> np.ndarray:
 def _compare(
     folder: Path, records: list[Record], *names: str, attacks: tuple[str, ...] = (), **options: Any
 ) -> Comparison:
+    home = Home(folder)
     for record in records:
-        write_record(record, folder)
+        write_record(record, home.records)
     runs = names or tuple(dict.fromkeys(str(record.subject.run) for record in records))
-    return compare_networks(find_networks(runs, folder, **options), attacks)
+    return compare_networks(find_networks(runs, home, **options), attacks)
 
 
 def _of(found: Comparison, attack: str, quantity: str) -> Contrast:
@@ -223,7 +225,7 @@ def test_another_attack_of_the_same_name_is_refused(
 def test_only_the_attacks_asked_for_are_compared(make_record: RecordMaker, tmp_path: Path) -> None:
     records = [make_record(run="a"), make_record(run="b", method="ard")]
     assert {each.attack for each in _compare(tmp_path, records, attacks=("cw-inf",)).contrasts} == {"cw-inf"}
-    networks = find_networks(["a", "b"], tmp_path)
+    networks = find_networks(["a", "b"], Home(tmp_path))
     assert {each.quantity for each in compare_networks(networks, ["clean"]).contrasts} == {"clean"}
     with pytest.raises(BenchError, match="Did you mean 'pgd-sat'"):
         compare_networks(networks, ["pgd-sad"])
@@ -231,15 +233,15 @@ def test_only_the_attacks_asked_for_are_compared(make_record: RecordMaker, tmp_p
 
 def test_names_that_lead_nowhere_are_refused(make_record: RecordMaker, tmp_path: Path) -> None:
     for record in (make_record(run="run-a"), make_record(run="run-b", method="ard")):
-        write_record(record, tmp_path)
+        write_record(record, Home(tmp_path).records)
     with pytest.raises(BenchError, match="Did you mean 'run-b'"):
-        find_networks(["run-a", "run-bb"], tmp_path)
+        find_networks(["run-a", "run-bb"], Home(tmp_path))
     with pytest.raises(BenchError, match="named twice"):
-        find_networks(["run-a", "run-a"], tmp_path)
+        find_networks(["run-a", "run-a"], Home(tmp_path))
     with pytest.raises(BenchError, match="cannot be read"):
-        find_networks(["run-a", "none.json"], tmp_path)
+        find_networks(["run-a", "none.json"], Home(tmp_path))
     with pytest.raises(BenchError, match="only one network"):
-        compare_networks(find_networks(["run-a"], tmp_path))
+        compare_networks(find_networks(["run-a"], Home(tmp_path)))
 
 
 def test_two_runs_of_the_same_seed_are_no_seeds(make_record: RecordMaker, tmp_path: Path) -> None:

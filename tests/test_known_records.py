@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,8 +15,8 @@ import pytest
 from bench import known_records
 from bench.errors import BenchError
 from bench.home import Home
-from bench.known_records import home_records
-from bench.records import Record, read_records, write_record
+from bench.known_records import home_records, run_records
+from bench.records import Record, read_record, read_records, write_record
 
 RecordMaker = Callable[..., Record]
 
@@ -39,12 +41,12 @@ def read_in_full(home: Home) -> list[str]:
     """The names of the records that are read and checked anew."""
     checked: list[str] = []
 
-    def noting(path: Path) -> Record:
+    def noting(path: Path, content: bytes) -> Record:
         checked.append(path.name)
-        return real(path)
+        return real(path, content)
 
-    real = known_records.read_record
-    with patch.object(known_records, "read_record", noting):
+    real = known_records.checked_record
+    with patch.object(known_records, "checked_record", noting):
         home_records(home)
     return checked
 
@@ -77,16 +79,93 @@ def test_a_new_record_is_read_and_a_removed_one_is_gone(home: Home, make_record:
     assert {record.subject.seed for record in home_records(home)} == {*range(1, 10), 99}
 
 
-def test_a_record_edited_behind_its_times_is_refused(home: Home) -> None:
-    """Same size, same time of change: the inode's own time tells."""
+@pytest.mark.parametrize("damage", [(b'"correct": 80', b'"correct": 81'), (b'"seed": 0', b'"seed": 4'), (b"{", b"z")])
+def test_bytes_that_changed_below_an_unchanged_stamp_are_noticed(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, damage: tuple[bytes, bytes]
+) -> None:
+    """As by a disk that returns other bytes than were written to it: size, times and inode are what they were."""
     home_records(home)
     path = sorted(home.records.iterdir())[0]
-    stat, text = path.stat(), path.read_text()
-    path.write_text(text.replace('"correct": 80', '"correct": 81', 1))
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
-    with pytest.raises(BenchError, match=path.name):
-        home_records(home)
+    stamps = known_records._stamps(home.records)
+    path.write_bytes(path.read_bytes().replace(*damage, 1))
+    monkeypatch.setattr(known_records, "_stamps", lambda folder: stamps)
+    assert len(home_records(home)) == 9
+    assert path.name in capsys.readouterr().err
+
+
+def test_an_index_whose_bytes_changed_is_not_believed(home: Home) -> None:
+    home_records(home)
+    index = home.kept / "checked-records.json"
+    index.write_bytes(index.read_bytes().replace(b'"run-3"', b'"run-4"', 1))
+    assert len(read_in_full(home)) == 10
+
+
+def test_what_is_wrong_is_named_once_and_left_out(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = [record.id for record in home_records(home)]
+    paths = sorted(home.records.iterdir())
+    text = paths[0].read_text()
+    paths[0].write_text(text[: len(text) // 2])
+    paths[1].write_bytes(b"\xff\xfe")
+    paths[2].write_text("{}")
+    paths[3].unlink()
+    paths[3].mkdir()
+    paths[4].unlink()
+    os.mkfifo(paths[4])
+    paths[5].unlink()
+    paths[5].symlink_to("nowhere")
+    paths[6].write_text(paths[6].read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    (home.records / "a\x1b[31m\n.json").write_text("[" * 5000)
+    (home.records / ".hidden.json").write_text("")
+    assert [record.id for record in home_records(home)] == whole[7:]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 6
+    assert all(line.startswith("Left out: ") and line.isprintable() for line in said)
+    assert said[-1] == "Left out: 3 more records. `bench results validate` lists all."
+    assert sum(path.name in line for path in paths[:7] for line in said) == 4
+
+
+def test_the_records_of_two_runs_are_found_without_reading_the_others(
+    home: Home, make_record: RecordMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = make_record(run="run-3", n=50)
+    write_record(again, home.records)
+    everything = home_records(home)
+    read: list[str] = []
+    real = known_records.read_bytes
+    monkeypatch.setattr(known_records, "read_bytes", lambda path: read.append(path.stem) or real(path))
+    found, runs = run_records(home, {"run-3", "run-5"})
+    assert [record.id for record in found] == read == ["record-003", "record-005", again.id]
+    assert runs == {record.subject.run for record in everything}
+
+
+def test_a_second_process_checks_the_same(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It takes over the last files; what is wrong among them is named all the same."""
+    bad = sorted(home.records.iterdir())[-2]
+    bad.write_bytes(bad.read_bytes().replace(b'"correct": 80', b'"correct": 81', 1))
+    monkeypatch.setattr(known_records, "share", lambda items: 4)
+    with patch.object(known_records, "checked_record", wraps=known_records.checked_record) as here:
+        records = home_records(home)
+    assert [call.args[0].name for call in here.call_args_list] == [
+        *(f"record-{number:03d}.json" for number in range(6)),
+        bad.name,
+    ]
+    assert bad.name in capsys.readouterr().err
+    assert records == [record for record in _read_one_by_one(home) if record.id != bad.stem]
+    assert read_in_full(home) == [bad.name]
+
+
+def test_a_second_process_that_dies_is_not_missed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_records, "share", lambda items: 4)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert len(read_in_full(home)) == 10
+
+
+def _read_one_by_one(home: Home) -> Iterator[Record]:
+    for path in sorted(home.records.iterdir()):
+        with suppress(BenchError):
+            yield read_record(path)
 
 
 def test_a_file_that_changed_just_now_is_not_indexed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def command(
     """
     from bench.comparing import compare_networks, find_networks
 
-    found = compare_networks(find_networks(runs, home.records, all_seeds), attacks)
+    found = compare_networks(find_networks(runs, home, all_seeds), attacks)
     if as_json or style == "json":
         click.echo(json.dumps(_content(found), indent=1))
         return

@@ -33,8 +33,11 @@ def command() -> None:
 @click.pass_obj
 def validate(home: Home, paths: tuple[Path, ...], style: str) -> None:
     """Check records in files, folders and archives (default: this home's); exit code 2 if any is wrong."""
+    from bench.incoming import settle
     from bench.results import problems, read_all, unpacked
 
+    if not paths:
+        settle(home.records)
     with unpacked(paths or (home.records,)) as places:
         found = read_all(places)
         listed = problems(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from bench.tabulate.table import Cell, Group
 _PREFERRED = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")
 _MARKERS = "osD^vP*Xh<p>d"
 _LEGEND_COLUMNS = 3
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,15 @@ def _figure(points: Sequence[Point], group: Group, model: str, attack: str) -> D
     name = f"tradeoff_{group.dataset}_{model}_{attack}_{slug}"
     rows = [_row(point, group, model, attack) for point in points]
     outside = [point for point in points if point not in inside]
-    return Drawing(
-        re.sub(r"[^A-Za-z0-9._-]+", "-", name), figure, rows, _caption(points, outside, group, model, attack)
-    )
+    return Drawing(_file_name(name), figure, rows, _caption(points, outside, group, model, attack))
+
+
+def _file_name(name: str) -> str:
+    """A name that every file system takes: no odd letters, and of a very long one its start and its digest."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    if len(plain) <= _LONGEST_NAME:
+        return plain
+    return f"{plain[: _LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _inside(points: Sequence[Point]) -> list[Point]:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from bench.checkpoints import load_model, weights_hash
 from bench.config import RunConfig
-from bench.data.cifar import is_at_hand
 from bench.data.dataset import Dataset, to_float
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
@@ -138,6 +137,8 @@ def _shown(
     n: int,
     classes: dict[str, Sequence[str]],
 ) -> Shown:
+    from bench.data.cifar import is_at_hand  # it brings torchvision, which is of no use to a report without examples
+
     if not folder.best.is_file():
         raise _NotAtHand(f"its weights ({folder.best.name}) are not here")
     if config.data.spec in _DOWNLOADED and not is_at_hand(config.data.spec, session.home.data):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from bench.report import checks, classes, leaderboard, training
 from bench.report.examples import gallery
 from bench.runs import RunFolder
 from bench.session import Session
-from bench.tabulate import Table, build_tables, load_specs, render_tables
+from bench.tabulate import Table, build_tables, load_specs, write_tables
 from bench.tabulate.plain import PlainTable, plain_to_csv
 from bench.tabulate.render import plain_to_latex, plain_to_markdown
 from bench.tabulate.resources import table_files
@@ -31,7 +31,7 @@ from bench.texts import one_line
 from bench.version import __version__
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 Runs = Sequence[tuple[RunFolder, RunConfig]]
 
@@ -77,14 +77,22 @@ def write_report(session: Session, out: Path, datasets: Sequence[str] | None = N
     with no_collection():
         contents = _contents(session.home, datasets)
         pages = _pages(session, contents, examples)
-        downloads = {name: tables for page in pages.values() for name, tables in page.get("downloads", {}).items()}
+        first = next(pages)  # the logs of runs are read for it, which may be damaged: nothing is written before
     for name in ASSETS:
         write_text_atomically(out / "assets" / name, (_templates() / name).read_text(encoding="utf-8"))
     with atomic_path(out / "assets" / "plotly.min.js") as temporary:
         shutil.copyfile(plotly, temporary)
-    _write_downloads(out / "tables", downloads, contents)
-    for name, facts in pages.items():
-        write_text_atomically(out / f"{name}.html", render_page(name, {**facts, "summary": _summary(contents)}))
+    summary = _summary(contents)
+    # One page after the other, so that no more than one is in memory.
+    _write_page(out, summary, *first)
+    del first
+    while True:
+        with no_collection():
+            page = next(pages, None)
+        if page is None:
+            break
+        _write_page(out, summary, *page)
+        del page
     return out / "index.html"
 
 
@@ -111,21 +119,19 @@ def _contents(home: Home, datasets: Sequence[str] | None) -> Contents:
     return Contents(home, shown, [(run, config) for run, config in runs if config.data.name in datasets], datasets)
 
 
-def _pages(session: Session, contents: Contents, examples: int) -> dict[str, dict[str, Any]]:
-    """What each page's template is given, by page."""
+def _pages(session: Session, contents: Contents, examples: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each page's name and what its template is given; the one after the other."""
+    yield "training", _training(contents)
+    yield "costs", _costs(contents)
+    yield "checks", _checks(contents)
+    found = gallery(session, contents.runs, contents.records, examples)
+    yield "examples", {"gallery": found, "wanted": examples}
+    yield "tables", {"tables": _tables(contents, "measured")}
+    yield "paper", {"tables": _tables(contents, "compare")}
     students = leaderboard.entries(contents.records)
     teachers = leaderboard.entries(contents.records, "teacher")
-    found = gallery(session, contents.runs, contents.records, examples)
-    return {
-        "index": _index(students, teachers),
-        "tables": {"tables": _tables(contents, "measured")},
-        "classes": _classes([*students, *teachers], contents, found.classes),
-        "training": _training(contents),
-        "examples": {"gallery": found, "wanted": examples},
-        "costs": _costs(contents),
-        "checks": _checks(contents),
-        "paper": {"tables": _tables(contents, "compare")},
-    }
+    yield "index", _index(students, teachers)
+    yield "classes", _classes([*students, *teachers], contents, found.classes)
 
 
 def _index(students: list[leaderboard.Entry], teachers: list[leaderboard.Entry]) -> dict[str, Any]:
@@ -194,23 +200,18 @@ def _columns(contents: Contents, values: str) -> list[str] | None:
     return None if contents.datasets is None else [name for name in known if name in contents.datasets]
 
 
-def _write_downloads(folder: Path, downloads: dict[str, Sequence[PlainTable]], contents: Contents) -> None:
-    """Every table of every page as CSV, Markdown and LaTeX."""
+def _write_page(out: Path, summary: dict[str, Any], name: str, facts: dict[str, Any]) -> None:
+    """A page, and every table of it as CSV, Markdown and LaTeX."""
+    with atomic_path(out / f"{name}.html") as temporary:
+        _template(name).stream(**_shared(name), summary=summary, **facts).dump(str(temporary), encoding="utf-8")
     renderers = {"csv": plain_to_csv, "md": plain_to_markdown, "tex": plain_to_latex}
-    for name, tables in downloads.items():
+    for title, tables in facts.get("downloads", {}).items():
         for suffix, render in renderers.items():
             shown = tables if suffix == "csv" else [_printed(table) for table in tables]
-            write_text_atomically(folder / f"{name}.{suffix}", render(shown))
-    for values in ("measured", "compare"):
-        render_tables(
-            contents.records,
-            _numbers(contents, values),
-            values,
-            ("csv", "markdown", "latex"),
-            _columns(contents, values),
-            folder,
-            contents.home.specs,
-        )
+            write_text_atomically(out / "tables" / f"{title}.{suffix}", render(shown))
+    if "tables" in facts:
+        values = "compare" if name == "paper" else "measured"
+        write_tables(facts["tables"], values, ("csv", "markdown", "latex"), out / "tables")
 
 
 def _printed(table: PlainTable) -> PlainTable:
@@ -232,10 +233,13 @@ def _summary(contents: Contents) -> dict[str, Any]:
     }
 
 
-def render_page(name: str, facts: dict[str, Any]) -> str:
-    """One page's HTML."""
-    shared = {"page": name, "pages": PAGES, "formats": FORMATS, "version": __version__}
-    return _environment().get_template(f"{name}.html.j2").render(**shared, **facts)
+def _template(name: str) -> Template:
+    return _environment().get_template(f"{name}.html.j2")
+
+
+def _shared(name: str) -> dict[str, Any]:
+    """What every page's template is given."""
+    return {"page": name, "pages": PAGES, "formats": FORMATS, "version": __version__}
 
 
 def _templates() -> Path:

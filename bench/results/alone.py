@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +18,16 @@ from bench.texts import is_visible
 Kind = Literal["error", "warning"]
 
 _ROUNDING = 1e-9
+_NUMBERS: Any = {"data": {"class_counts"}, "results": {"__all__": {"class_accuracy", "final", "worst"}}}
+"""Long parts of a record that hold numbers alone."""
 _CLOCK = timedelta(hours=1)
 """How far another machine's clock may be ahead."""
 
 
 def check(path: Path, record: Record) -> Iterator[tuple[Kind, str]]:
     """What is wrong with a record, or odd about it, in words."""
-    for text in chain(_misnamed(path, record), _unlikely(record), _hidden(record.model_dump(mode="json"), "it")):
+    texts = record.model_dump(mode="json", exclude=_NUMBERS)
+    for text in chain(_misnamed(path, record), _unlikely(record), _hidden(texts, "it")):
         yield "error", text
     if not record.environment.get("git"):
         yield "warning", "its environment names no commit of the harness"
@@ -70,7 +74,7 @@ def _hidden(content: Any, place: str) -> Iterator[str]:
     elif isinstance(content, list):
         for value in content:
             yield from _hidden(value, place)
-    elif isinstance(content, str) and not all(map(is_visible, content)):
+    elif isinstance(content, str) and not content.isprintable() and not all(map(is_visible, content)):
         yield f"{place} holds control characters or invisible ones"
 
 
@@ -116,6 +120,7 @@ def _foreign(name: str, result: AttackResult, record: Record) -> Iterator[tuple[
         yield "warning", f"parameters that only one version of the attack has: {', '.join(unknown)}"
 
 
+@lru_cache(maxsize=256)
 def _parameters(name: str, protocol: Protocol, eps: float) -> dict[str, Any]:
     """An attack's parameters as a record holds them."""
     from bench.suites import parameters_of

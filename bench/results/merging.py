@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from bench.errors import BenchError
-from bench.files import cannot_write
-from bench.results.together import Problem, problems, read_all, read_folder
+from bench.incoming import take_in
+from bench.known_records import folder_facts
+from bench.results.together import Found, Problem, problems, read_all
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Merged:
 
 
 def merge(paths: Sequence[Path], folder: Path, dry_run: bool = False) -> Merged:
-    """Take records from elsewhere into a folder.
+    """Take records from elsewhere into a folder; of the records there only those that are new to it are read.
 
     Args:
         paths: files or folders.
@@ -35,7 +33,7 @@ def merge(paths: Sequence[Path], folder: Path, dry_run: bool = False) -> Merged:
         BenchError: a record does not add up, alone or beside the records here, or the folder cannot be written;
             nothing was taken in.
     """
-    here = read_folder(folder)
+    here = [Found(folder / name, facts, ()) for name, facts in folder_facts(folder).items()]
     _refuse(problems(here), "the records here do not add up", "See `bench results validate`, and repair those first.")
     incoming = read_all(paths)
     listed = problems(incoming, believed=here)
@@ -46,8 +44,13 @@ def merge(paths: Sequence[Path], folder: Path, dry_run: bool = False) -> Merged:
     # Two files of one name are the same record, or they would have been refused.
     by_name = {one.path.name: one.path for one in incoming}
     new = [path for name, path in by_name.items() if name not in known]
-    if not dry_run:
-        _place(new, folder)
+    for path in new:
+        if (folder / path.name).exists():
+            raise BenchError(
+                f"Nothing was taken in: {folder / path.name} is here, and is not right.\nDelete it, then merge again."
+            )
+    if new and not dry_run:
+        take_in(new, folder)
     return Merged(tuple(path.name for path in new), tuple(sorted(by_name.keys() & known)), tuple(listed))
 
 
@@ -58,31 +61,3 @@ def _refuse(listed: Iterable[Problem], reason: str, remedy: str) -> None:
         first = errors[0].line.removeprefix("error: ")
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise BenchError(f"Nothing was taken in: {reason + ': ' if reason else ''}{first}{more}.\n{remedy}")
-
-
-def _place(files: Sequence[Path], folder: Path) -> None:
-    """Copy files into a folder: all, or none where the disk is full or someone stops it."""
-    placed: list[Path] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".incoming-", dir=folder) as staging:
-            staged = [Path(shutil.copyfile(file, Path(staging) / file.name)) for file in files]
-            for copy in staged:
-                _flush(copy)
-            for copy in staged:
-                target = folder / copy.name
-                if target.exists():
-                    raise FileExistsError(None, f"{target.name} was written by someone else meanwhile")
-                placed.append(target)
-                os.replace(copy, target)
-    except BaseException as error:
-        for target in placed:
-            target.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise cannot_write(folder, error) from error
-        raise
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.records import Record, read_record
+from bench.garbage import no_collection
+from bench.helping import Helper, share
+from bench.known_records import Facts
+from bench.records import read_record
 from bench.results.alone import Kind, check
 from bench.texts import one_line
-
-_MOST_BYTES = 100_000_000
-"""A record of a million samples under ten attacks has a few megabytes."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Found:
-    """A record's file and, where it could be read, the record."""
+    """A record's file and, where it could be read, what it is of."""
 
     path: Path
-    record: Record | None
+    facts: Facts | None
     problems: tuple[Problem, ...]
 
     def error(self, text: str) -> Problem:
@@ -61,12 +60,7 @@ def read_all(paths: Iterable[Path]) -> list[Found]:
         files += _in_folder(path) if path.is_dir() else [path]
     if not files:
         raise BenchError("There is no record (*.json) there.\nMake one: bench eval --suite whitebox.")
-    return [_read(file) for file in dict.fromkeys(files)]
-
-
-def read_folder(folder: Path) -> list[Found]:
-    """The records of a folder, which need not exist."""
-    return [_read(file) for file in _in_folder(folder)]
+    return _read(list(dict.fromkeys(map(str, files))))
 
 
 def problems(found: Sequence[Found], believed: Sequence[Found] = ()) -> list[Problem]:
@@ -90,64 +84,54 @@ def _shown(path: Path) -> str:
     return "/".join(path.parts[-2:])
 
 
-def _read(path: Path) -> Found:
-    reason = _refused(path)
-    if not reason:
-        try:
-            record = read_record(path)
-        except BenchError as error:
-            reason = str(error).split("\n")[0].replace(f"The record {path}", "it")
-        else:
-            own = (Problem(_shown(path), kind, text) for kind, text in check(path, record))
-            return Found(path, record, tuple(own))
-    return Found(path, None, (Problem(_shown(path), "error", reason),))
+def _read(files: Sequence[str]) -> list[Found]:
+    """Files read and checked, a part of many by a second process."""
+    own = len(files) - share(files)
+    with Helper("bench.results.together:look", files[own:]) as helper, no_collection():
+        looked = {file: look(file) for file in files[:own]}
+        looked |= helper.results()
+    found = []
+    for file in files:
+        facts, texts = looked[file] if file in looked else look(file)
+        problems = tuple(Problem(_shown(Path(file)), kind, text) for kind, text in texts)
+        found.append(Found(Path(file), None if facts is None else Facts(*facts), problems))
+    return found
 
 
-def _refused(path: Path) -> str:
-    """Why a file is not even read as a record; empty for one that is."""
-    with suppress(OSError):  # reading it as a record says what is wrong
-        if not path.is_file():
-            return "it is no regular file"
-        if path.stat().st_size > _MOST_BYTES:
-            return f"it is larger than {_MOST_BYTES // 10**6} MB, which no record is"
-    return ""
+def look(file: str) -> tuple[Sequence[Any] | None, list[tuple[Kind, str]]]:
+    """What a file's record is of (None: it is none), and all that is wrong with it alone."""
+    path = Path(file)
+    try:
+        record = read_record(path)
+    except BenchError as error:
+        return None, [("error", str(error).split("\n")[0].replace(f"The record {path}", "it"))]
+    return Facts.of(record), list(check(path, record))
 
 
 def _contradictions(found: Sequence[Found], believed: set[Path]) -> Iterator[Problem]:
     """What cannot all be true of several records."""
-    records = [(one, one.record) for one in found if one.record is not None]
+    records = [(one, one.facts) for one in found if one.facts is not None]
     for identity, versions in _versions(records, lambda r: r.id, lambda r: r.digest):
         yield from _minority(versions, believed, f"another record has the id {identity}")
-    for (name, split), shapes in _versions(
-        records, lambda r: (r.data.name, r.data.split), lambda r: (r.data.total, r.data.classes)
-    ):
+    for (name, split), shapes in _versions(records, lambda r: (r.dataset, r.split), lambda r: (r.total, r.classes)):
         text = f"{name} ({split}) has another number of samples or classes than in the other records"
         yield from _minority(shapes, believed, text)
-    for (name, split, n), images in _versions(
-        records, lambda r: (r.data.name, r.data.split, r.data.n), lambda r: r.data.fingerprint
-    ):
+    for (name, split, n), images in _versions(records, lambda r: (r.dataset, r.split, r.n), lambda r: r.fingerprint):
         text = f"has other images than the other records under {name} ({split}, the first {n})"
         yield from _minority(images, believed, text)
-    trained = [pair for pair in records if pair[1].subject.run is not None]
-    for run, weights in _versions(trained, lambda r: r.subject.run, lambda r: r.subject.checkpoint):
+    trained = [pair for pair in records if pair[1].run is not None]
+    for run, weights in _versions(trained, lambda r: r.run, lambda r: r.checkpoint):
         yield from _minority(weights, believed, f"has other weights than the other records of the run {run}")
-    transferred = [pair for pair in records if _surrogate(pair[1])]
-    for (name, setting), surrogates in _versions(
-        transferred, lambda r: (r.data.name, r.subject.setting), lambda r: _surrogate(r)
-    ):
+    transferred = [pair for pair in records if pair[1].surrogate]
+    for (name, setting), surrogates in _versions(transferred, lambda r: (r.dataset, r.setting), lambda r: r.surrogate):
         text = f"its transferred images were crafted on another model than the others' on {name} ({setting})"
         yield from _minority(surrogates, believed, f"{text}: evaluate with --teacher robust=FILE")
 
 
-def _surrogate(record: Record) -> str:
-    """What transferred attacks were crafted on; empty without any."""
-    return next((result.surrogate for result in record.results.values() if result.surrogate), "")
-
-
 def _versions(
-    records: Iterable[tuple[Found, Record]],
-    subject: Callable[[Record], Hashable],
-    version: Callable[[Record], Hashable],
+    records: Iterable[tuple[Found, Facts]],
+    subject: Callable[[Facts], Hashable],
+    version: Callable[[Facts], Hashable],
 ) -> Iterator[tuple[Any, Mapping[Hashable, list[Found]]]]:
     """For each thing that records speak of, the records by what they say of it."""
     said: defaultdict[Hashable, defaultdict[Hashable, list[Found]]] = defaultdict(lambda: defaultdict(list))

@@ -77,6 +77,11 @@ def render_tables(
         if name not in FORMATS:
             raise unknown_name("format", name, FORMATS)
     tables = build_tables(records, numbers, values, datasets, extra_specs, student)
+    return write_tables(tables, values, formats, out)
+
+
+def write_tables(tables: Sequence[Table], values: str, formats: Sequence[str], out: Path) -> list[Path]:
+    """Write tables that are built already; arguments, files and errors as of `render_tables`."""
     ending = "" if values == "measured" else f"-{values}"
     written: list[Path] = []
     for table in tables:

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from bench.errors import BenchError
+from bench.errors import BenchError, name_skipped
 from bench.tabulate.resources import table_files
 from bench.texts import first_mistake, one_line, parse_yaml
 
@@ -159,19 +159,27 @@ def load_specs(extra: Path | None = None) -> dict[int, TableSpec]:
     """All tables by number: those shipped, then a user's own.
 
     Args:
-        extra: folder with further `*.yaml` specs; it need not exist.
-
-    Raises:
-        BenchError: a spec cannot be read, is not valid, or has the number of another.
+        extra: folder with further `*.yaml` specs; it need not exist. One that cannot be read, is not valid or has the
+            number of another is named and left out.
     """
     specs: dict[int, TableSpec] = {}
-    for folder in (table_files("specs"), extra):
-        for path in sorted(folder.glob("*.yaml")) if folder is not None else ():
-            spec = read_spec(path)
-            if spec.number in specs:
-                raise BenchError(
-                    f"The table spec {path} has the number {spec.number}, which another table has already.\n"
-                    f"Give it a number of its own; taken: {', '.join(map(str, sorted(specs)))}."
-                )
-            specs[spec.number] = spec
+    for path in sorted(table_files("specs").glob("*.yaml")):
+        _add(specs, path)
+    wrong = []
+    for path in sorted(extra.glob("*.yaml")) if extra is not None else ():
+        try:
+            _add(specs, path)
+        except BenchError as error:
+            wrong.append(error)
+    name_skipped("table spec", wrong)
     return dict(sorted(specs.items()))
+
+
+def _add(specs: dict[int, TableSpec], path: Path) -> None:
+    spec = read_spec(path)
+    if spec.number in specs:
+        raise BenchError(
+            f"The table spec {path} has the number {spec.number}, which another table has already.\n"
+            f"Give it a number of its own; taken: {', '.join(map(str, sorted(specs)))}."
+        )
+    specs[spec.number] = spec

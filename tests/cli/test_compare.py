@@ -155,10 +155,15 @@ def test_mistakes_are_named(
     assert message in bench("compare", *runs, *options, home=trained).mistake
 
 
-def test_a_damaged_record_is_named(bench: Bench, home: Path, pair: list[str], records: Find) -> None:
+def test_a_damaged_record_is_named_and_its_run_has_none(
+    bench: Bench, home: Path, pair: list[str], records: Find
+) -> None:
     (path,) = records(home, "_sat_")
     path.write_text(path.read_text().replace('"whitebox"', '"whatever"', 1))
-    assert "digest does not match" in bench("compare", *pair, home=home).mistake
+    result = bench("compare", *pair, home=home)
+    assert result.code == 2
+    assert f"Left out: The record {path} was changed after it was written" in result.err
+    assert f"Error: Unknown run (none of its records are here) {pair[0]!r}." in result.err
 
 
 def test_new_records_say_what_training_took_and_how_many_samples_a_class_has(

@@ -79,3 +79,12 @@ def test_what_merge_refuses_is_said_in_two_lines(bench: Any, tmp_path: Path) -> 
     assert "it is damaged" in bench("results", "merge", tmp_path / "bad.zip", home=tmp_path).mistake
     assert not (tmp_path / "results").exists()
     assert "Did you mean 'merge'?" in bench("results", "merg", home=tmp_path).mistake
+
+
+def test_validate_undoes_a_merge_that_was_stopped(bench: Any, tmp_path: Path) -> None:
+    here = tmp_path / "results" / "records"
+    (here / ".incoming").mkdir(parents=True)
+    (here / WHITEBOX.name).write_bytes(WHITEBOX.read_bytes())
+    (here / ".incoming" / "other.json").write_bytes(WHITEBOX.read_bytes())
+    assert "1 records: 0 errors" in bench("results", "validate", home=tmp_path).out
+    assert [path.name for path in here.iterdir()] == [WHITEBOX.name]

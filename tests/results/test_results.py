@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from bench import known_records, records
 from bench.errors import BenchError
+from bench.known_records import folder_facts
+from bench.locks import held
 from bench.records import content_digest, pack, unpack
-from bench.results import merge, problems, read_all, together
+from bench.results import merge, problems, read_all
 
 DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
 WHITEBOX = next(DEMO.glob("digits_digits-cnn_sat_*whitebox*.json"))
@@ -218,9 +221,71 @@ def _copied(folder: Path, *paths: Path) -> Path:
 
 
 def test_records_here_that_do_not_add_up_are_not_blamed_on_the_contributor(tmp_path: Path) -> None:
-    changed(WHITEBOX, tmp_path / "home", future)
+    home = _copied(tmp_path / "home", WHITEBOX)
+    changed(BLACKBOX, home, lambda content: content["data"].update(fingerprint="0" * 64))
     with pytest.raises(BenchError, match=r"the records here do not add up: home/.*\nSee `bench results validate`"):
-        merge([BLACKBOX], tmp_path / "home")
+        merge([AUTOATTACK], home)
+
+
+def test_records_here_that_are_from_a_fast_clock_or_damaged_block_no_merge(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    changed(WHITEBOX, home, future)
+    (home / "damaged.json").write_text("{")
+    assert merge([BLACKBOX], home).new == (BLACKBOX.name,)
+    assert "damaged.json is not valid" in capsys.readouterr().err
+
+
+def test_a_damaged_record_here_is_not_taken_for_the_one_that_comes(tmp_path: Path) -> None:
+    home = _copied(tmp_path / "home", BLACKBOX)
+    (home / WHITEBOX.name).write_text("{")
+    with pytest.raises(BenchError, match="is here, and is not right"):
+        merge([WHITEBOX, AUTOATTACK], home)
+    assert sorted(path.name for path in home.iterdir()) == sorted([WHITEBOX.name, BLACKBOX.name])
+
+
+def test_only_what_is_new_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_records, "_SETTLED_NS", 0)
+    home = tmp_path / "results" / "records"
+    new = [path for path in DEMO.glob("*.json") if "_sat_" not in path.name]
+    merge(new, home)
+    folder_facts(home)  # the first command that reads them keeps an index
+    read: list[str] = []
+    monkeypatch.setattr(known_records, "read_bytes", lambda path: read.append(path.name) or real(path))
+    real = records.read_bytes
+    assert merge([WHITEBOX], home).new == (WHITEBOX.name,)
+    assert read == []
+
+
+@pytest.mark.parametrize("call", range(1, 6))
+def test_a_merge_that_is_killed_is_all_or_nothing(tmp_path: Path, call: int) -> None:
+    """The process ends, without a chance to clean up, before it has moved a file for the first time, the second, ..."""
+    home = _copied(tmp_path / "home", WHITEBOX)
+    process = os.fork()
+    if process == 0:  # pragma: no cover (the process that dies)
+        calls, replace = list[object](), os.replace
+
+        def dying(*paths: Any) -> None:
+            calls.append(paths)
+            if len(calls) == call:
+                os._exit(9)
+            replace(*paths)
+
+        os.replace = dying  # type: ignore[assignment]
+        merge([BLACKBOX, AUTOATTACK, RIVAL], home)
+        os._exit(0)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == (9 if call < 5 else 0)
+    there = {path.name for path in (BLACKBOX, AUTOATTACK, RIVAL)} if call > 1 else set()
+    assert set(folder_facts(home)) == {WHITEBOX.name} | there
+    assert {path.name for path in home.iterdir()} == {WHITEBOX.name} | there
+
+
+def test_two_merges_at_once_do_not_meet(tmp_path: Path) -> None:
+    with held(tmp_path / "home" / ".incoming.lock", "x"), pytest.raises(BenchError, match="are being taken in"):
+        merge([WHITEBOX], tmp_path / "home")
+    assert merge([WHITEBOX], tmp_path / "home").new == (WHITEBOX.name,)
 
 
 def test_the_same_record_twice_is_one(tmp_path: Path) -> None:
@@ -242,7 +307,7 @@ def test_a_disk_that_fails_half_way_leaves_nothing_behind(tmp_path: Path, monkey
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(BenchError, match="No space left on device"):
         merge([DEMO], home)
-    assert len(calls) == 3
+    assert len(calls) > 3  # it takes back what it had placed
     assert [path.name for path in home.iterdir()] == [WHITEBOX.name]
 
 
@@ -297,7 +362,7 @@ def test_no_id_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 def test_a_file_that_no_record_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert lines(tmp_path) == ["error: it is not valid: Invalid JSON: recursion limit exceeded at line 1 column 202."]
-    monkeypatch.setattr(together, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(records, "_MOST_BYTES", 1000)
     assert lines(WHITEBOX)[0].startswith("error: it is larger than")
 
 
