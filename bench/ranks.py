@@ -47,7 +47,7 @@ class Ranks:
     size: int = 1
     share: float = 1.0
     control: Any = None
-    peers: Peers | None = None
+    peers: Any = None
     sync_bn: bool = False
 
     @property
