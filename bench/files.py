@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,11 @@ from bench.errors import BenchError
 
 def cannot_write(path: Path, error: OSError) -> BenchError:
     """The error for a file that the system refused to write."""
-    return BenchError(
-        f"Cannot write {path}: {error.strerror or error}.\n"
-        "Free some space, or choose a folder you may write to with --home DIR or --out DIR."
-    )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "Free some space, or choose a folder on another disk with --home DIR or --out DIR."
+    else:
+        advice = "Choose a folder you may write to with --home DIR or --out DIR."
+    return BenchError(f"Cannot write {path}: {error.strerror or error}.\n{advice}")
 
 
 @contextmanager
