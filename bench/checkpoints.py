@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from bench.data.dataset import Split, to_float
 from bench.errors import BenchError
-from bench.files import atomic_path
+from bench.files import DIGEST, atomic_path, tensors_file
 from bench.models import build_model, normalises_itself, split_spec, try_out
 from bench.models.match import Misfit, constants, identify, misfit
 from bench.models.normalise import NONE, applicable, normalise, statistics
@@ -58,6 +57,8 @@ class Loaded(NamedTuple):
 def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None:
     """Write a model's state dict as safetensors; whoever reads meanwhile sees the old file or the new one.
 
+    Equal weights and metadata give equal files. The metadata gains the weights' hash, by which damage is noticed.
+
     Args:
         path: the file to write, usually *.safetensors.
         model: on any device.
@@ -76,7 +77,7 @@ def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None
         for key, value in model.state_dict().items()
     }
     with atomic_path(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(tensors, metadata))
+        temporary.write_bytes(tensors_file(tensors, metadata | {DIGEST: weights_hash(tensors)}))
 
 
 def weights_hash(weights: nn.Module | Mapping[str, Tensor]) -> str:
@@ -100,7 +101,7 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     prefix and the unused `sub_block1` of TRADES' WideResNets are taken off.
 
     Raises:
-        BenchError: there is no such file, or it is truncated, no checkpoint, or holds Python objects.
+        BenchError: there is no such file, or it is truncated, damaged, no checkpoint, or holds Python objects.
     """
     try:
         with path.open("rb") as stream:
@@ -116,7 +117,21 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     else:
         state, metadata = _unwrap(path, _read_torch(path)), {}
     _check_plain(path, state)
+    if SPEC_KEY in metadata and DIGEST in metadata and metadata[DIGEST] != weights_hash(state):
+        raise BenchError(
+            f"{path} is damaged: its weights are not those that were written into it.\n"
+            "Restore it, or train or export it anew."
+        )
     return (state if SPEC_KEY in metadata else _clean(state)), metadata
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself, without its weights; `BenchError` where it is none."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise _no_safetensors(path, error) from error
 
 
 def load_model(path: Path, spec: str | None, num_classes: int, in_channels: int) -> tuple[nn.Module, str]:
@@ -203,9 +218,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except SafetensorError as error:
-        raise BenchError(
-            f"{path} is truncated or no safetensors file ({error}).\nCopy or download it again."
-        ) from error
+        raise _no_safetensors(path, error) from error
+
+
+def _no_safetensors(path: Path, error: Exception) -> BenchError:
+    return BenchError(f"{path} is truncated or no safetensors file ({error}).\nCopy or download it again.")
 
 
 def _read_torch(path: Path) -> Any:

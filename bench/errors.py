@@ -7,7 +7,7 @@ The command line prints them without a traceback and exits with code 2.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class BenchError(Exception):
@@ -26,3 +26,29 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     close = difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return BenchError(f"Unknown {kind} {name!r}.{hint}\nKnown: {', '.join(options) or 'none'}.")
+
+
+MOST_NAMED = 5
+"""Files that are named one by one; of more, how many there are."""
+
+
+def name_skipped(kind: str, errors: Sequence[BenchError]) -> None:
+    """Say on stderr which files could not be used and are left out: a line each, in one command only once.
+
+    Args:
+        kind: of what the files hold, in the singular ("record").
+        errors: what is wrong with each; their first line is shown.
+    """
+    import click
+
+    from bench.texts import one_line
+
+    context = click.get_current_context(silent=True)
+    said: set[str] = context.meta.setdefault("bench.errors.skipped", set()) if context is not None else set()
+    lines = [line for error in errors if (line := one_line(str(error).split("\n")[0])) not in said]
+    said.update(lines)
+    for line in lines[:MOST_NAMED]:
+        click.echo(f"Left out: {line}", err=True)
+    if len(lines) > MOST_NAMED:
+        remedy = " `bench results validate` lists all." if kind == "record" else ""
+        click.echo(f"Left out: {len(lines) - MOST_NAMED} more {kind}s.{remedy}", err=True)

@@ -128,25 +128,13 @@ class TrainingStep:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.models.student.train()
-        loss = self._checked(self.defense.loss(batch, self.models))
+        loss = _checked(self.defense, self.defense.loss(batch, self.models))
         self.optimizer.zero_grad()
         ranks().backward(loss.total, self.models.student.parameters())
         self.optimizer.step()
         ranks().agree_on_statistics(self.models.student)
         self.defense.after_step(batch, self.models)
         return Loss(loss.total.detach(), {name: value.detach() for name, value in loss.terms.items()})
-
-    def _checked(self, loss: Any) -> Loss:
-        """What a defense returned, if it is a loss that can be minimised and logged."""
-        problem = _problem(loss)
-        if problem is not None:
-            kind = type(self.defense)
-            raise BenchError(
-                f"The loss of the defense {kind.__name__} ({kind.__module__}) {problem}.\n"
-                "Its author has to return bench.defense.Loss(total, {name: term}), all of them scalar tensors."
-            )
-        checked: Loss = loss
-        return checked
 
     def end_epoch(self, epoch: int) -> None:
         """Say that an epoch (from 1) is over: class weights and temperatures move."""
@@ -157,6 +145,19 @@ class TrainingStep:
         """The learning rate of the last step."""
         rate: float = self.optimizer.param_groups[0]["lr"]
         return rate
+
+
+def _checked(defense: Defense, loss: Any) -> Loss:
+    """What a defense returned, if it is a loss that can be minimised and logged."""
+    problem = _problem(loss)
+    if problem is not None:
+        kind = type(defense)
+        raise BenchError(
+            f"The loss of the defense {kind.__name__} ({kind.__module__}) {problem}.\n"
+            "Its author has to return bench.defense.Loss(total, {name: term}), all of them scalar tensors."
+        )
+    checked: Loss = loss
+    return checked
 
 
 def _problem(loss: Any) -> str | None:

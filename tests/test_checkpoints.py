@@ -56,7 +56,7 @@ class TestOwnFiles:
         save_weights(path, model, METADATA | {"epoch": "3"})
         state, metadata = read_state_dict(path)
         assert same(state, model.state_dict())
-        assert metadata == METADATA | {"epoch": "3"}
+        assert metadata == METADATA | {"epoch": "3", "digest": weights_hash(model)}
         assert [entry.name for entry in path.parent.iterdir()] == ["model.safetensors"]
 
     @pytest.mark.parametrize("spec", [None, "digits-cnn", "digits-cnn@half"])
@@ -102,6 +102,34 @@ class TestOwnFiles:
         torch.manual_seed(1)
         load_model(path, None, 10, 1)
         assert torch.equal(torch.rand(3), expected)
+
+    def test_equal_weights_and_metadata_give_equal_files(self, model: nn.Module, tmp_path: Path) -> None:
+        more = {f"key {number}": 'plain, "quoted", \u00e9, \u2028, \x01' for number in range(6)}
+        contents = set()
+        for number, keys in enumerate((list(more), list(reversed(more)))):
+            path = tmp_path / f"{number}.safetensors"
+            save_weights(path, model, METADATA | {key: more[key] for key in keys})
+            contents.add(path.read_bytes())
+        assert len(contents) == 1
+        state, metadata = read_state_dict(path)
+        assert same(state, model.state_dict())
+        assert metadata.items() >= (METADATA | more).items()
+        start = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+        assert start % 8 == 0
+
+    def test_a_changed_weight_is_noticed(self, model: nn.Module, tmp_path: Path) -> None:
+        path = tmp_path / "a.safetensors"
+        save_weights(path, model, METADATA)
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(BenchError, match="is damaged: its weights are not those that were written") as caught:
+            load_model(path, None, 10, 1)
+        assert str(path) in str(caught.value)
+
+    def test_a_file_of_an_earlier_version_has_no_digest_and_is_read(self, model: nn.Module, tmp_path: Path) -> None:
+        safetensors.torch.save_file(model.state_dict(), tmp_path / "a.safetensors", METADATA)
+        assert load_model(tmp_path / "a.safetensors", None, 10, 1)[1] == "digits-cnn@half"
 
 
 class TestHash:
