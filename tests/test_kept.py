@@ -227,3 +227,12 @@ def test_autoattack_refuses_train_mode_and_another_device(dataset: Dataset) -> N
 def test_an_evaluation_refuses_a_model_on_another_device(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"on meta, the evaluation on cpu.\nMove the model"):
         Said(tmp_path).run(dataset, SUITES["whitebox"], network().to("meta"))
+
+
+def test_equal_content_gives_equal_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Slot(tmp_path / name, {"of": 1}).save({"x": torch.ones(3), "y": torch.zeros(2, dtype=torch.bool)}, step=3)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    kept = Slot(tmp_path / "a", {"of": 1}, pytest.fail).load()
+    assert kept is not None
+    assert kept.facts == {"step": 3}
