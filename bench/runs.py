@@ -209,13 +209,21 @@ class RunFolder:
             return "trained"
         if locks.is_held(self._lock):
             return "running"
-        begun = resuming.exists(self.path) or (self.path / "progress.json").exists()
-        return "interrupted" if begun else "not run"
+        return "interrupted" if self._begun or self.lost_its_summary else "not run"
 
     @property
     def finished(self) -> bool:
         """Whether the run has come to its end."""
         return (self.path / "summary.json").exists()
+
+    @property
+    def _begun(self) -> bool:
+        return resuming.exists(self.path) or (self.path / "progress.json").exists()
+
+    @property
+    def lost_its_summary(self) -> bool:
+        """Whether the run came to its end, as its weights and the lack of a state show, but its summary is gone."""
+        return not self.finished and not self._begun and (self.best.exists() or self.last.exists())
 
     def write_progress(self, epoch: int, epochs: int, step: int, steps: int, seconds_left: float | None) -> None:
         """Say where the run stands."""
@@ -316,54 +324,16 @@ class RunFolder:
         return [each for each in range(1, epoch) if each not in there]
 
 
-class WatchedFolder(RunFolder):
-    """The folder as a process sees it that trains in step with the one that writes: it writes nothing."""
-
-    @contextmanager
-    def locked(self, pause: Callable[[float], None] = time.sleep) -> Iterator[locks.Owner | None]:
-        yield None
-
-    def create(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
-        pass
-
-    def clear(self) -> None:
-        pass
-
-    def write_progress(self, epoch: int, epochs: int, step: int, steps: int, seconds_left: float | None) -> None:
-        pass
-
-    def save_resume(self, state: Mapping[str, Any]) -> None:
-        pass
-
-    def load_resume(self, say: Callable[[str], None]) -> dict[str, Any] | None:
-        return None
-
-    def finish(self, summary: Summary) -> None:
-        pass
-
-    def save_weights(self, name: str, network: nn.Module, metadata: dict[str, str]) -> None:
-        pass
-
-    def append_metrics(self, line: Mapping[str, Any]) -> None:
-        pass
-
-    def forget_metrics_after(self, epoch: int, step: int) -> list[int]:
-        return []
-
-
 def all_runs(home: Home) -> Iterator[RunFolder]:
     """Every run folder of a home, by name; one that holds a damaged file is left out and named."""
     damaged = []
-    if home.runs.is_dir():
-        for path in sorted(home.runs.iterdir()):
-            if (path / "config.json").exists():
-                folder = RunFolder(path)
-                try:
-                    folder.check()
-                except BenchError as error:
-                    damaged.append(error)
-                    continue
-                yield folder
+    for folder in _folders(home):
+        try:
+            folder.check()
+        except BenchError as error:
+            damaged.append(error)
+            continue
+        yield folder
     name_skipped("run", damaged)
 
 
@@ -373,11 +343,17 @@ def find_run(home: Home, run_id: str) -> RunFolder:
     Raises:
         BenchError: there is none, or it holds a damaged file.
     """
-    folder = RunFolder.of(home, run_id)
-    if not (folder.path / "config.json").exists():
-        raise unknown_name("run", run_id, [each.id for each in all_runs(home)])
-    folder.check()
-    return folder
+    known = {folder.id: folder for folder in _folders(home)}
+    if run_id not in known:
+        raise unknown_name("run", run_id, known)
+    known[run_id].check()
+    return known[run_id]
+
+
+def _folders(home: Home) -> list[RunFolder]:
+    """Every folder of a home that holds a run's configuration, by name."""
+    paths = sorted(home.runs.iterdir()) if home.runs.is_dir() else []
+    return [RunFolder(path) for path in paths if (path / "config.json").exists()]
 
 
 def now() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bench import resuming
 from bench.errors import BenchError
@@ -185,6 +185,44 @@ class TestRunFolder:
         (sat / "best.safetensors").write_bytes(whole[:-100])
         message = bench("eval", "--suite", "whitebox", "--limit", 4, "--run", sat.name, home=home).mistake
         assert f"{sat / 'best.safetensors'} is truncated" in message
+
+    def test_a_lost_summary_is_written_anew(
+        self, bench: Bench, digits: tuple[str, ...], home: Path, sat: Path, contents: Contents
+    ) -> None:
+        before, summary = contents(home), json.loads((sat / "summary.json").read_text())
+        (sat / "summary.json").unlink()
+        result = bench("run", "--method", "sat", "--student", "digits-cnn", *digits, home=home)
+        assert result.code == 0, result
+        assert f"{sat / 'summary.json'} was missing; it was written anew" in result.err
+        found = json.loads((sat / "summary.json").read_text())
+        for key in ("checkpoint", "selected_epoch", "selected_on", "accuracy"):
+            assert found[key] == summary[key]
+        assert found["seconds"] <= summary["seconds"]
+        name = str((sat / "summary.json").relative_to(home))
+        after = contents(home)
+        changed = {path for path in before | after if before.get(path) != after.get(path)}
+        assert changed <= {name, str((sat / "lock").relative_to(home))}
+        evaluated = bench("eval", "--suite", "whitebox", "--limit", 16, "--run", sat.name, home=home)
+        assert "1 had the suite already" in evaluated.err
+
+    @pytest.mark.parametrize("also", ["metrics.jsonl", "best.safetensors", "the digest", "another run's"])
+    def test_a_lost_summary_that_nothing_tells_is_asked_for(
+        self, bench: Bench, digits: tuple[str, ...], home: Path, sat: Path, runs: Find, also: str
+    ) -> None:
+        (sat / "summary.json").unlink()
+        if also == "the digest":
+            save_file(load_file(sat / "best.safetensors"), sat / "best.safetensors", {"model_spec": "digits-cnn"})
+        elif also == "another run's":
+            shutil.copy(runs(home, "_ciard_")[0] / "best.safetensors", sat / "best.safetensors")
+        else:
+            (sat / also).unlink()
+        files = ("best.safetensors", "last.safetensors", "metrics.jsonl", "config.json")
+        before = {name: (sat / name).read_bytes() for name in files if (sat / name).exists()}
+        message = bench("run", "--method", "sat", "--student", "digits-cnn", *digits, home=home).mistake
+        assert f"{sat / 'summary.json'} is missing" in message
+        assert "--restart" in message
+        assert {name: (sat / name).read_bytes() for name in files if (sat / name).exists()} == before
+        assert bench("run", "--method", "sat", "--student", "digits-cnn", *digits, "--restart", home=home).code == 0
 
     def test_a_stray_file_among_the_runs(self, bench: Bench, home: Path, sat: Path) -> None:
         (sat.parent / "notes.txt").write_text("mine")
