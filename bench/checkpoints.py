@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
@@ -20,10 +19,10 @@ from torch import Tensor, nn
 
 from bench.data.dataset import Split, to_float
 from bench.errors import BenchError
-from bench.files import atomic_path
+from bench.files import DIGEST, atomic_path, tensors_file
 from bench.models import build_model, normalises_itself, not_finite, split_spec, try_out
-from bench.models.match import Misfit, constants, identify, misfit
-from bench.models.normalise import NONE, applicable, normalise, statistics
+from bench.models.match import UNUSED, Misfit, Reading, constants, fitting, identify, misfit
+from bench.models.normalise import NONE, applicable, name_of, normalise, statistics
 from bench.texts import one_line
 
 SPEC_KEY = "model_spec"
@@ -48,15 +47,19 @@ class Loaded(NamedTuple):
         model: with the file's weights, in eval mode.
         spec: architecture and normalisation, `NAME` or `NAME@NORM`.
         accuracies: clean accuracy, 0 to 1, under each normalisation that was tried; empty where it was known.
+        layout: how the file names its layers, where that is not how they are named here; "" where it is.
     """
 
     model: nn.Module
     spec: str
     accuracies: dict[str, float]
+    layout: str = ""
 
 
 def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None:
     """Write a model's state dict as safetensors; whoever reads meanwhile sees the old file or the new one.
+
+    Equal weights and metadata give equal files. The metadata gains the weights' hash, by which damage is noticed.
 
     Args:
         path: the file to write, usually *.safetensors.
@@ -76,7 +79,7 @@ def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None
         for key, value in model.state_dict().items()
     }
     with atomic_path(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(tensors, metadata))
+        temporary.write_bytes(tensors_file(tensors, metadata | {DIGEST: weights_hash(tensors)}))
 
 
 def weights_hash(weights: nn.Module | Mapping[str, Tensor]) -> str:
@@ -100,7 +103,7 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     prefix and the unused `sub_block1` of TRADES' WideResNets are taken off.
 
     Raises:
-        BenchError: there is no such file, or it is truncated, no checkpoint, or holds Python objects.
+        BenchError: there is no such file, or it is truncated, damaged, no checkpoint, or holds Python objects.
     """
     try:
         if path.is_fifo():
@@ -118,7 +121,21 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     else:
         state, metadata = _unwrap(path, _read_torch(path)), {}
     _check_plain(path, state)
+    if SPEC_KEY in metadata and DIGEST in metadata and metadata[DIGEST] != weights_hash(state):
+        raise BenchError(
+            f"{path} is damaged: its weights are not those that were written into it.\n"
+            "Restore it, or train or export it anew."
+        )
     return (state if SPEC_KEY in metadata else _clean(state)), metadata
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself, without its weights; `BenchError` where it is none."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise _no_safetensors(path, error) from error
 
 
 def load_model(path: Path, spec: str | None, num_classes: int, in_channels: int) -> tuple[nn.Module, str]:
@@ -138,7 +155,8 @@ def load_model(path: Path, spec: str | None, num_classes: int, in_channels: int)
             the name of one that fits).
     """
     state, metadata = read_state_dict(path)
-    return _load(path, state, metadata, spec, num_classes, in_channels)
+    model, resolved, _ = _load(path, state, metadata, spec, num_classes, in_channels)
+    return model, resolved
 
 
 def load_and_normalise(
@@ -160,14 +178,14 @@ def load_and_normalise(
         BenchError: as `load_model`; or the model cannot take images of this size.
     """
     state, metadata = read_state_dict(path)
-    model, resolved = _load(path, state, metadata, spec, num_classes, in_channels)
+    model, resolved, layout = _load(path, state, metadata, spec, num_classes, in_channels)
     model = model.to(device)
     try_out(model, resolved, train, num_classes)
     if SPEC_KEY in metadata or "@" in resolved or normalises_itself(model):
-        return Loaded(model, resolved, {})
+        return Loaded(model, resolved, {}, layout)
     chosen, accuracies = choose_normalisation(model, train)
     normalised = normalise(model, chosen, in_channels).to(device)
-    return Loaded(normalised, f"{resolved}@{chosen}", accuracies)
+    return Loaded(normalised, f"{resolved}@{chosen}", accuracies, layout)
 
 
 def choose_normalisation(model: nn.Module, train: Split) -> tuple[str, dict[str, float]]:
@@ -205,9 +223,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except SafetensorError as error:
-        raise BenchError(
-            f"{path} is truncated or no safetensors file ({error}).\nCopy or download it again."
-        ) from error
+        raise _no_safetensors(path, error) from error
+
+
+def _no_safetensors(path: Path, error: Exception) -> BenchError:
+    return BenchError(f"{path} is truncated or no safetensors file ({error}).\nCopy or download it again.")
 
 
 def _read_torch(path: Path) -> Any:
@@ -265,7 +285,7 @@ def _clean(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for prefix in _WRAPPERS:
         if state and all(key.startswith(prefix) for key in state):
             return _clean({key.removeprefix(prefix): value for key, value in state.items()})
-    return {key: value for key, value in state.items() if not key.startswith("sub_block1.")}
+    return {key: value for key, value in state.items() if not key.startswith(UNUSED)}
 
 
 def _load(
@@ -275,7 +295,8 @@ def _load(
     spec: str | None,
     num_classes: int,
     in_channels: int,
-) -> tuple[nn.Module, str]:
+) -> tuple[nn.Module, str, str]:
+    """The model in eval mode, its spec, and how the file names its layers ("" for as they are named here)."""
     stored = metadata.get(SPEC_KEY)
     if stored is not None and stored != one_line(stored)[:_LONGEST_SPEC]:
         raise BenchError(
@@ -287,13 +308,41 @@ def _load(
     # Initialising weights that are replaced at once must not change what a seeded run draws next.
     with torch.random.fork_rng(devices=[]):
         model = build_model(resolved, num_classes, in_channels)
-    problem = misfit(model, state, num_classes, in_channels)
+    reading = Reading(state)
+    if stored is None:
+        reading, problem = fitting(model, state, num_classes, in_channels)
+    else:
+        problem = misfit(model, state, num_classes, in_channels)
     if problem is not None:
         advice = _OTHER_FILE if problem.right_layers else _suggest(identify(state, num_classes, in_channels))
         raise BenchError(f"{path} does not fit {split_spec(resolved)[0]}: {problem.reason}.\n{advice}")
     fixed = constants(model)
-    model.load_state_dict({key: value for key, value in state.items() if key not in fixed}, strict=True)
-    return model.eval(), resolved
+    model.load_state_dict({key: value for key, value in reading.state.items() if key not in fixed}, strict=True)
+    if reading.normaliser:
+        model, resolved = _normalised_as_in_the_file(path, reading, model, resolved, in_channels)
+    return model.eval(), resolved, reading.layout
+
+
+def _normalised_as_in_the_file(
+    path: Path, reading: Reading, model: nn.Module, spec: str, in_channels: int
+) -> tuple[nn.Module, str]:
+    """The model with the normalisation whose statistics the file holds beside its weights, and its spec."""
+    mean, std = reading.normaliser["mean"], reading.normaliser["std"]
+    own, (name, norm) = name_of(mean, std, in_channels), split_spec(spec)
+    if own is None:
+        raise BenchError(
+            f"{path} normalises images by mean {_written(mean)} and standard deviation {_written(std)}, as no model "
+            "here does.\nAdd one that does as a plug-in, or save the weights alone and name the normalisation."
+        )
+    if "@" not in spec:
+        return normalise(model, own, in_channels), f"{name}@{own}"
+    if norm != own:
+        raise BenchError(f"{path} holds the normalisation {own}, not {norm}.\nName the model {name}@{own}.")
+    return model, spec
+
+
+def _written(values: Tensor) -> str:
+    return str([round(value, 4) for value in values.flatten().tolist()])
 
 
 def _check_agreement(path: Path, spec: str, stored: str) -> None:

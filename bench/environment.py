@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,20 @@ _PACKAGES = ("torch", "torchvision", "torchattacks", "pyautoattack", "numpy", "t
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Versions of harness, Python and libraries, the git commit of the harness, and the device."""
+    """Versions of harness, Python and libraries, the harness's git commit or its release, and the device."""
     return {
-        "bench": __version__,
-        "git": _git_commit(),
+        **harness(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "device": device.type,
         "hardware": hardware(device),
         "threads": torch.get_num_threads(),
     }
+
+
+def harness() -> dict[str, str | None]:
+    """The harness's version, and what it is of: a commit, or the release that is installed."""
+    return {"bench": __version__, "git": _git_commit(), "release": _release()}
 
 
 def hardware(device: torch.device) -> str:
@@ -68,3 +72,15 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed else "")
+
+
+def _release() -> str | None:
+    """The version, where the harness runs from an installed package of it; None for a checkout, whose commit tells."""
+    try:
+        installed = distribution("ard-bench")
+    except PackageNotFoundError:
+        return None
+    here = Path(__file__).resolve()
+    checkout = (here.parent.parent / "setup.cfg").exists()
+    same = Path(str(installed.locate_file("bench/environment.py"))).resolve() == here
+    return __version__ if same and not checkout and installed.version == __version__ else None

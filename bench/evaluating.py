@@ -20,7 +20,7 @@ from bench.measuring import Asked, evaluator_for, measure
 from bench.records import Record, Subject, differing
 from bench.reporting import duration
 from bench.running import Request, Teacher
-from bench.runs import RunFolder, all_runs
+from bench.runs import RunFolder, all_runs, find_run
 from bench.session import Session
 from bench.subjects import foreign_subject, run_subject
 from bench.suites import Suite
@@ -148,13 +148,11 @@ def finished_runs(session: Session, run_ids: Sequence[str], dataset: str | None)
     Raises:
         BenchError: a named run does not exist or is not finished; or there is none at all.
     """
-    known = {folder.id: folder for folder in all_runs(session.home)}
-    for run_id in run_ids:
-        if run_id not in known:
-            raise unknown_name("run", run_id, known)
-        if not known[run_id].finished:
-            raise BenchError(f"The run {run_id} is not finished.\nContinue it with the `bench run` that began it.")
-    finished = [known[run_id] for run_id in run_ids] or [folder for folder in known.values() if folder.finished]
+    named = [find_run(session.home, run_id) for run_id in run_ids]
+    for folder in named:
+        if not folder.finished:
+            raise BenchError(f"The run {folder.id} is not finished.\nContinue it with the `bench run` that began it.")
+    finished = named or [folder for folder in all_runs(session.home) if folder.finished]
     datasets: set[str] = set()
     chosen = []
     for folder in finished:

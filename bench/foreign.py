@@ -32,6 +32,8 @@ def load_foreign(session: Session, path: Path, model: str | None, dataset: Datas
             Without `@NORM` the normalisation that fits the training images best is taken.
     """
     loaded = load_and_normalise(path, model, dataset.num_classes, dataset.in_channels, dataset.train, session.device)
+    if loaded.layout:
+        session.reporter.say(f"{path.name} names its layers otherwise ({loaded.layout}); read as {loaded.spec}.")
     if loaded.accuracies:
         tried = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in loaded.accuracies.items())
         session.reporter.say(

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from bench import registry
 from bench.data.dataset import LINF_EPS
-from bench.defense import Defense
+from bench.defense import ROLES, Defense
 from bench.errors import BenchError, unknown_name
 from bench.texts import parse_yaml
 
@@ -27,6 +27,12 @@ def method_class(name: str) -> type[Defense]:
     for attribute in ("label", "source"):
         if not isinstance(getattr(found, attribute, None), str):
             raise BenchError(f"The method plug-in {name!r} has no `{attribute}`.\nIts author has to repair it.")
+    roles = found.roles
+    if not isinstance(roles, tuple) or any(role not in ROLES for role in roles) or len(set(roles)) < len(roles):
+        raise BenchError(
+            f"The method plug-in {name!r} has roles = {roles!r}; the teachers there are: {ROLES!r}.\n"
+            'Its author has to make `roles` a tuple of these, each at most once: roles = ("robust",).'
+        )
     return found
 
 
@@ -64,11 +70,13 @@ def parse_settings(name: str, settings: Iterable[str]) -> dict[str, Any]:
     """The user's `key=value` texts as typed hyper-parameters of a method.
 
     Raises:
-        BenchError: no `=`, an unknown key, or a value of the wrong type; the message lists the right ones.
+        BenchError: no `=`, an unknown key, or a value of the wrong type (the message lists the right ones); a key
+            that is set twice.
     """
     method = method_class(name)
     hints, known = get_type_hints(method), defaults(method)
     parsed: dict[str, Any] = {}
+    written: dict[str, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         key = key.strip()
@@ -76,6 +84,9 @@ def parse_settings(name: str, settings: Iterable[str]) -> dict[str, Any]:
             raise BenchError(f"--set {setting!r} has no '='.\nWrite --set key=value; {name} has: {describe(method)}.")
         if key not in known:
             raise _unknown(name, key)
+        if key in written:
+            raise BenchError(f"--set {key}=... is given twice.\nChoose one of {written[key]} and {text}.")
+        written[key] = text
         parsed[key] = _checked(name, key, hints[key], _read(text, hints[key]))
     return parsed
 
@@ -83,7 +94,10 @@ def parse_settings(name: str, settings: Iterable[str]) -> dict[str, Any]:
 def _read(text: str, hint: Any) -> Any:
     """A value as YAML reads it, and what people write otherwise: `1e-3`, `8/255`, `(1, 2)`."""
     if float in (hint, *get_args(hint)):
-        with suppress(ValueError, ZeroDivisionError):
+        with suppress(ValueError):
+            return float(text)  # before Fraction, which would write all digits of 1e999999999 out
+    if float in (hint, *get_args(hint)) and "/" in text:
+        with suppress(ValueError, ZeroDivisionError, OverflowError):
             return float(Fraction(text))
     if get_origin(hint) is tuple and text.strip().startswith("(") and text.strip().endswith(")"):
         text = f"[{text.strip()[1:-1]}]"
@@ -140,7 +154,8 @@ def _unknown(name: str, key: str) -> BenchError:
 
 def _checked(name: str, key: str, hint: Any, value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and hint is float:
-        value = float(value)
+        with suppress(OverflowError):
+            value = float(value)
     try:
         adapter = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
         return adapter.validate_python(tuple(value) if isinstance(value, list) else value, strict=True)

@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.files import atomic_path
+from bench.files import DIGEST, atomic_path, tensors_file
 
 
 class Kept(NamedTuple):
@@ -56,7 +55,7 @@ class Slot:
             with safe_open(self.path, framework="pt") as stream:
                 header = stream.metadata() or {}
                 tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-            intact = header.get("digest") == _digest(tensors, header["key"], header["facts"])
+            intact = header.get(DIGEST) == _digest(tensors, header["key"], header["facts"])
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             self.say(f"{self.path} cannot be read ({type(error).__name__}); what it kept is computed anew.")
             return None
@@ -74,9 +73,9 @@ class Slot:
             return
         content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         header = {"key": _text(self.key), "facts": _text(facts)}
-        header["digest"] = _digest(content, header["key"], header["facts"])
+        header[DIGEST] = _digest(content, header["key"], header["facts"])
         with atomic_path(self.path) as temporary:
-            save_file(content, temporary, header)
+            temporary.write_bytes(tensors_file(content, header))
 
     def forget(self) -> None:
         """Remove the file."""

@@ -50,6 +50,11 @@ class Selection(_Frozen):
     steps: int = Field(default=20, ge=1, description="PGD steps")
     step_size: float = Field(default=0.003, gt=0, description="for eps = 8/255; scales with the dataset's eps")
 
+    @property
+    def name(self) -> Literal["heldout", "test", "last"]:
+        """On what the kept weights were selected, as records say it."""
+        return "last" if self.keep == "last" else self.split
+
 
 class Training(_Frozen):
     """How long, how fast, on what batches."""

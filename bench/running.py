@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,16 +13,18 @@ from pydantic import ValidationError
 from torch import nn
 
 from bench import environment, hyperparameters, locks, loggers, recipe, registry
+from bench.checkpoints import read_state_dict, weights_hash
 from bench.config import DataRef, Precision, Role, RunConfig, TeacherRef
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
+from bench.files import DIGEST
 from bench.models import build_model, split_spec, try_out
 from bench.ranks import ranks
 from bench.recipe import Recipe, Training
-from bench.runs import RunFolder, WatchedFolder
+from bench.runs import RunFolder, Summary, now
 from bench.seeding import derive
 from bench.session import Session, absolute_spec
-from bench.texts import first_mistake
+from bench.texts import first_mistake, one_line
 from bench.training import Trainer
 
 
@@ -61,6 +64,41 @@ class Teacher:
 
     ref: TeacherRef
     network: nn.Module
+
+
+class WatchedFolder(RunFolder):
+    """The folder as a process sees it that trains in step with the one that writes: it writes nothing."""
+
+    @contextmanager
+    def locked(self, pause: Callable[[float], None] = time.sleep) -> Iterator[locks.Owner | None]:
+        yield None
+
+    def create(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass
+
+    def write_progress(self, epoch: int, epochs: int, step: int, steps: int, seconds_left: float | None) -> None:
+        pass
+
+    def save_resume(self, state: Mapping[str, Any]) -> None:
+        pass
+
+    def load_resume(self, say: Callable[[str], None]) -> dict[str, Any] | None:
+        return None
+
+    def finish(self, summary: Summary) -> None:
+        pass
+
+    def save_weights(self, name: str, network: nn.Module, metadata: dict[str, str]) -> None:
+        pass
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        pass
+
+    def forget_metrics_after(self, epoch: int, step: int) -> list[int]:
+        return []
 
 
 def check(request: Request) -> None:
@@ -160,6 +198,9 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
             folder.clear()
         elif ranks().from_first(folder.finished):  # by another process, since we looked
             return _found_finished(session, folder)
+        elif ranks().from_first(folder.lost_its_summary):
+            restore_summary(session, folder, config)
+            return folder
         how = {"speedups": sorted(session.speedups), "processes": ranks().size, "sync_bn": ranks().sync_bn}
         folder.create(config, environment.describe(session.device) | how)
         trainer.run()
@@ -191,6 +232,48 @@ def _found_finished(session: Session, folder: RunFolder) -> RunFolder:
     folder.config()
     session.reporter.say(f"Already trained, nothing changed: {folder.id} (--restart trains it anew).")
     return folder
+
+
+def restore_summary(session: Session, folder: RunFolder, config: RunConfig) -> None:
+    """Write the lost summary of a run anew, from its selected weights and the lines of its epochs.
+
+    Raises:
+        BenchError: they do not determine it; nothing is changed.
+    """
+    found = ranks().from_first(_summary_of(folder, config) if ranks().first else None)
+    if isinstance(found, str):
+        raise BenchError(
+            f"{folder.path / 'summary.json'} is missing, though the run has been trained, and {found}.\n"
+            "Restore the file, or train the run anew with --restart."
+        )
+    folder.finish(found)
+    session.reporter.say(
+        f"{folder.path / 'summary.json'} was missing; it was written anew from the run's weights and metrics."
+    )
+
+
+def _summary_of(folder: RunFolder, config: RunConfig) -> Summary | str:
+    """The summary of a finished run by what else is in its folder, or why that does not tell."""
+    try:
+        folder.config()
+        state, metadata = read_state_dict(folder.best)
+    except BenchError as error:
+        return one_line(str(error).split("\n")[0]).rstrip(".")
+    if metadata.get("run") != folder.id or not {DIGEST, "epoch"} <= metadata.keys():
+        return f"{folder.best} does not tell whether it is whole and of this run"
+    lines = {line["epoch"]: line for line in folder.metrics() if line["kind"] == "epoch"}
+    try:
+        selected = int(metadata["epoch"])
+        return Summary(
+            checkpoint=weights_hash(state),
+            selected_epoch=selected,
+            selected_on=config.selection.name,
+            accuracy=lines[selected]["accuracy"]["student"],
+            seconds=lines[config.epochs]["seconds"],
+            finished=now(),
+        )
+    except (LookupError, TypeError, ValueError) as error:
+        return f"metrics.jsonl does not tell what was selected ({type(error).__name__})"
 
 
 def new_network(config: RunConfig, dataset: Dataset) -> nn.Module:

@@ -10,6 +10,10 @@ lock               held by the process that trains; names it
 best.safetensors   the student's selected weights; last.safetensors its final ones
 *-teacher.safetensors   a teacher that went on learning, as it was at the end
 summary.json       written when the run is finished: what was selected, and how
+
+environment.json, summary.json and each line of metrics.jsonl hold a digest of their content and the run's id, the
+weights one of their own (`bench.files`): what was changed, or copied from another run, is noticed. Files of versions
+before that have none, and are read all the same.
 """
 
 from __future__ import annotations
@@ -23,18 +27,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from bench import locks, resuming
-from bench.checkpoints import load_model, save_weights, weights_hash
+from bench.checkpoints import load_model, read_metadata, save_weights, weights_hash
 from bench.config import SCHEMA_VERSION, RunConfig
-from bench.errors import BenchError
-from bench.files import cannot_write, write_text_atomically
+from bench.errors import BenchError, name_skipped, unknown_name
+from bench.files import cannot_write, flush_to_disk, sealed, unsealed, unsealed_line, write_text_atomically
 from bench.home import Home
-from bench.texts import first_mistake, newer_version
+from bench.texts import first_mistake, newer_version, one_line
 
 State = Literal["not run", "running", "interrupted", "trained"]
 
@@ -70,10 +74,10 @@ class Summary(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     checkpoint: str
-    selected_epoch: int
-    selected_on: str
-    accuracy: dict[str, float] | None
-    seconds: float
+    selected_epoch: int = Field(ge=0)
+    selected_on: Literal["heldout", "test", "last"]
+    accuracy: dict[str, Annotated[float, Field(ge=0, le=1)]] | None
+    seconds: float = Field(ge=0, allow_inf_nan=False)
     finished: str
 
 
@@ -135,7 +139,8 @@ class RunFolder:
         if path.exists() and self.config() == config:
             return
         write_text_atomically(path, config.model_dump_json(indent=1) + "\n")
-        write_text_atomically(self.path / "environment.json", json.dumps(environment, indent=1) + "\n")
+        content = json.dumps(sealed(environment, self.id), indent=1)
+        write_text_atomically(self.path / "environment.json", content + "\n")
 
     def clear(self) -> None:
         """Delete all that the run left (`--restart`), inside `locked`."""
@@ -161,7 +166,31 @@ class RunFolder:
     def summary(self) -> Summary | None:
         """What the run selected; None while it is not finished."""
         path = self.path / "summary.json"
-        return _read(path, Summary) if path.exists() else None
+        return _read(path, Summary, self.id) if path.exists() else None
+
+    def environment(self) -> dict[str, Any] | None:
+        """Where the run was trained; None where nothing tells.
+
+        Raises:
+            BenchError: the file is damaged, or another run's.
+        """
+        path = self.path / "environment.json"
+        try:
+            found = unsealed(json.loads(path.read_text(encoding="utf-8")), self.id)
+            if not isinstance(found, dict):
+                raise TypeError(f"it holds a {type(found).__name__}")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise BenchError(
+                f"{path} is damaged ({one_line(str(error))}), and records name the device a run was trained on.\n"
+                "Restore it, or delete it: the record then has no cost of training."
+            ) from error
+        return found
+
+    def check(self) -> None:
+        """A `BenchError` where a file cannot be used that tells what the run is, what it selected, or where it ran."""
+        self.config(), self.summary(), self.environment()
 
     def progress(self) -> Progress | None:
         """Where the run stands; None where nothing tells.
@@ -180,13 +209,21 @@ class RunFolder:
             return "trained"
         if locks.is_held(self._lock):
             return "running"
-        begun = resuming.exists(self.path) or (self.path / "progress.json").exists()
-        return "interrupted" if begun else "not run"
+        return "interrupted" if self._begun or self.lost_its_summary else "not run"
 
     @property
     def finished(self) -> bool:
         """Whether the run has come to its end."""
         return (self.path / "summary.json").exists()
+
+    @property
+    def _begun(self) -> bool:
+        return resuming.exists(self.path) or (self.path / "progress.json").exists()
+
+    @property
+    def lost_its_summary(self) -> bool:
+        """Whether the run came to its end, as its weights and the lack of a state show, but its summary is gone."""
+        return not self.finished and not self._begun and (self.best.exists() or self.last.exists())
 
     def write_progress(self, epoch: int, epochs: int, step: int, steps: int, seconds_left: float | None) -> None:
         """Say where the run stands."""
@@ -196,6 +233,7 @@ class RunFolder:
     def save_resume(self, state: Mapping[str, Any]) -> None:
         """Save all state needed to go on; one file, so that it is never half old and half new."""
         locks.check_mine(self._lock)
+        flush_to_disk(self._metrics)  # a state must not outlive the lines that are before it
         resuming.save(self.path, state)
 
     def load_resume(self, say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -204,7 +242,9 @@ class RunFolder:
 
     def finish(self, summary: Summary) -> None:
         """Declare the run finished; the state for resuming is no longer needed."""
-        write_text_atomically(self.path / "summary.json", summary.model_dump_json(indent=1) + "\n")
+        flush_to_disk(self._metrics)
+        content = json.dumps(sealed(summary.model_dump(), self.id), indent=1)
+        write_text_atomically(self.path / "summary.json", content + "\n")
         resuming.forget(self.path)
         (self.path / "progress.json").unlink(missing_ok=True)
 
@@ -222,6 +262,12 @@ class RunFolder:
         if summary is None:
             raise BenchError(f"The run {self.id} is not finished.\nContinue it with the `bench run` that began it.")
         network, _ = load_model(self.best, config.student, config.data.classes, config.data.in_channels)
+        owner = read_metadata(self.best).get("run", self.id)
+        if owner != self.id:
+            raise BenchError(
+                f"{self.best} holds the weights of the run {one_line(owner)}, not of {self.id}.\n"
+                "Restore it, or train the run anew with --restart."
+            )
         if weights_hash(network) != summary.checkpoint:
             raise BenchError(
                 f"{self.best} is not what the run {self.id} selected (its weights were changed).\n"
@@ -233,77 +279,81 @@ class RunFolder:
         """Add a line to metrics.jsonl."""
         try:
             with self._metrics.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
+                stream.write(json.dumps(sealed(line, self.id)) + "\n")
         except OSError as error:
             raise cannot_write(self._metrics, error) from error
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl; what is no such line (the last one, cut short by a crash) is left out."""
+        """All lines of metrics.jsonl; one that is damaged is left out and named, unless a crash cut the last one short.
+
+        Raises:
+            BenchError: the file cannot be read.
+        """
         if not self._metrics.exists():
             return []
-        lines = []
-        for text in self._metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            texts = self._metrics.read_text(encoding="utf-8", errors="replace").split("\n")
+        except OSError as error:
+            raise BenchError(f"Cannot read {self._metrics}: {error.strerror}.\nCheck its permissions.") from error
+        lines, damaged = [], []
+        for number, text in enumerate(texts, start=1):
             try:
-                line = json.loads(text)
+                line = unsealed_line(text, self.id)
                 lines.append({**line, "kind": line["kind"], "epoch": int(line["epoch"]), "step": int(line["step"])})
             except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-                continue
+                if number < len(texts):  # after the last line's end there is nothing more
+                    damaged.append(BenchError(f"line {number} of {self._metrics}, which is damaged"))
+        name_skipped("line", damaged)
         return lines
 
-    def forget_metrics_after(self, epoch: int, step: int) -> None:
+    def forget_metrics_after(self, epoch: int, step: int) -> list[int]:
         """Drop what was logged beyond a place in the run, so that a continued run logs nothing twice.
 
         An epoch's own line comes after its last step: where the run stands within the epoch, it is beyond.
+
+        Returns:
+            The epochs before that place whose own lines are missing.
         """
         kept = [
             line
             for line in self.metrics()
             if line["epoch"] < epoch or (line["epoch"] == epoch and line["step"] <= step and line["kind"] == "steps")
         ]
-        write_text_atomically(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
-
-
-class WatchedFolder(RunFolder):
-    """The folder as a process sees it that trains in step with the one that writes: it writes nothing."""
-
-    @contextmanager
-    def locked(self, pause: Callable[[float], None] = time.sleep) -> Iterator[locks.Owner | None]:
-        yield None
-
-    def create(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
-        pass
-
-    def clear(self) -> None:
-        pass
-
-    def write_progress(self, epoch: int, epochs: int, step: int, steps: int, seconds_left: float | None) -> None:
-        pass
-
-    def save_resume(self, state: Mapping[str, Any]) -> None:
-        pass
-
-    def load_resume(self, say: Callable[[str], None]) -> dict[str, Any] | None:
-        return None
-
-    def finish(self, summary: Summary) -> None:
-        pass
-
-    def save_weights(self, name: str, network: nn.Module, metadata: dict[str, str]) -> None:
-        pass
-
-    def append_metrics(self, line: Mapping[str, Any]) -> None:
-        pass
-
-    def forget_metrics_after(self, epoch: int, step: int) -> None:
-        pass
+        write_text_atomically(self._metrics, "".join(json.dumps(sealed(line, self.id)) + "\n" for line in kept))
+        there = {line["epoch"] for line in kept if line["kind"] == "epoch"}
+        return [each for each in range(1, epoch) if each not in there]
 
 
 def all_runs(home: Home) -> Iterator[RunFolder]:
-    """Every run folder of a home, by name."""
-    if home.runs.is_dir():
-        for path in sorted(home.runs.iterdir()):
-            if (path / "config.json").exists():
-                yield RunFolder(path)
+    """Every run folder of a home, by name; one that holds a damaged file is left out and named."""
+    damaged = []
+    for folder in _folders(home):
+        try:
+            folder.check()
+        except BenchError as error:
+            damaged.append(error)
+            continue
+        yield folder
+    name_skipped("run", damaged)
+
+
+def find_run(home: Home, run_id: str) -> RunFolder:
+    """The run of an id that a user named.
+
+    Raises:
+        BenchError: there is none, or it holds a damaged file.
+    """
+    known = {folder.id: folder for folder in _folders(home)}
+    if run_id not in known:
+        raise unknown_name("run", run_id, known)
+    known[run_id].check()
+    return known[run_id]
+
+
+def _folders(home: Home) -> list[RunFolder]:
+    """Every folder of a home that holds a run's configuration, by name."""
+    paths = sorted(home.runs.iterdir()) if home.runs.is_dir() else []
+    return [RunFolder(path) for path in paths if (path / "config.json").exists()]
 
 
 def now() -> str:
@@ -311,18 +361,22 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _read(path: Path, model: type[Any]) -> Any:
+def _read(path: Path, model: type[Any], owner: str = "") -> Any:
+    """A file's content; owner: id of the run that its digest, if it has one, is to name."""
     try:
         text = path.read_text(encoding="utf-8")
         newer = newer_version(text, SCHEMA_VERSION)
         if newer is not None:
             raise BenchError(f"{path} was {newer}.\nOr start the run again with --restart.")
+        if owner:
+            text = json.dumps(unsealed(json.loads(text), owner))
         return model.model_validate_json(text)
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(
             f"{path} cannot be read: {error}.\nRestore it, or start the run again with --restart."
         ) from error
-    except ValidationError as error:
+    except (ValueError, RecursionError) as error:
+        reason = first_mistake(error) if isinstance(error, ValidationError) else one_line(str(error))
         raise BenchError(
-            f"{path} is not valid: {first_mistake(error)}.\nRestore it, or start the run again with --restart."
+            f"{path} is not valid: {reason}.\nRestore it, or start the run again with --restart."
         ) from error

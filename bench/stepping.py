@@ -138,7 +138,7 @@ class TrainingStep:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.models.student.train()
-        loss = self.defense.loss(batch, self.models)
+        loss = _checked(self.defense, self.defense.loss(batch, self.models))
         self.optimizer.zero_grad()
         ranks().backward(loss.total, self.models.student.parameters())
         self.optimizer.step()
@@ -173,3 +173,32 @@ class TrainingStep:
         """The learning rate of the last step."""
         rate: float = self.optimizer.param_groups[0]["lr"]
         return rate
+
+
+def _checked(defense: Defense, loss: Any) -> Loss:
+    """What a defense returned, if it is a loss that can be minimised and logged."""
+    problem = _problem(loss)
+    if problem is not None:
+        kind = type(defense)
+        raise BenchError(
+            f"The loss of the defense {kind.__name__} ({kind.__module__}) {problem}.\n"
+            "Its author has to return bench.defense.Loss(total, {name: term}), all of them scalar tensors."
+        )
+    checked: Loss = loss
+    return checked
+
+
+def _problem(loss: Any) -> str | None:
+    """What keeps a defense's return value from being trained on, as the end of a sentence; None where nothing does."""
+    if not isinstance(loss, Loss):
+        return f"is a {type(loss).__name__}, not a bench.defense.Loss"
+    if not isinstance(loss.terms, Mapping):
+        return f"has terms that are a {type(loss.terms).__name__}, not a dict of scalar tensors"
+    for name, value in {"total": loss.total, **loss.terms}.items():
+        if not isinstance(value, Tensor):
+            return f"has a {name} that is a {type(value).__name__}, not a tensor"
+        if value.ndim:
+            return f"has a {name} of shape {list(value.shape)}, not a scalar"
+    if not loss.total.requires_grad:
+        return "has a total without a gradient: it does not depend on the student"
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Literal
@@ -40,16 +39,8 @@ def run_subject(folder: RunFolder) -> Subject:
 
 def _training_cost(folder: RunFolder, seconds: float) -> TrainingCost | None:
     """What a run took; None where nothing tells on which device."""
-    path = folder.path / "environment.json"
-    try:
-        return TrainingCost(seconds=seconds, device=json.loads(path.read_text(encoding="utf-8"))["hardware"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BenchError(
-            f"{path} is damaged ({type(error).__name__}), and records name the device a run was trained on.\n"
-            "Restore it, or delete it: the record then has no cost of training."
-        ) from error
+    device = (folder.environment() or {}).get("hardware")
+    return TrainingCost(seconds=seconds, device=device) if isinstance(device, str) else None
 
 
 def foreign_subject(

@@ -353,6 +353,8 @@ class Trainer:
             "in_channels": str(data.in_channels),
             "run": self.folder.id,
         }
+        if name == "best":
+            metadata["epoch"] = str(self.best["epoch"])
         self.folder.save_weights(name, network, metadata)
 
     def _keep_best(self) -> None:
@@ -384,11 +386,10 @@ class Trainer:
     def _finish(self) -> Summary:
         self._save_weights("last", self.student, self.config.student)
         self._keep_taught_teachers()
-        selection = self.config.selection
         summary = Summary(
             checkpoint=self.best["checkpoint"],
             selected_epoch=self.best["epoch"],
-            selected_on="last" if selection.keep == "last" else selection.split,
+            selected_on=self.config.selection.name,
             accuracy=self.best["accuracy"],
             seconds=self.seconds_before + time.monotonic() - self.started,
             finished=now(),

@@ -6,6 +6,8 @@ import argparse
 import io
 import os
 import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ class TestOwnFiles:
         save_weights(path, model, METADATA | {"epoch": "3"})
         state, metadata = read_state_dict(path)
         assert same(state, model.state_dict())
-        assert metadata == METADATA | {"epoch": "3"}
+        assert metadata == METADATA | {"epoch": "3", "digest": weights_hash(model)}
         assert [entry.name for entry in path.parent.iterdir()] == ["model.safetensors"]
 
     @pytest.mark.parametrize("spec", [None, "digits-cnn", "digits-cnn@half"])
@@ -103,6 +105,34 @@ class TestOwnFiles:
         torch.manual_seed(1)
         load_model(path, None, 10, 1)
         assert torch.equal(torch.rand(3), expected)
+
+    def test_equal_weights_and_metadata_give_equal_files(self, model: nn.Module, tmp_path: Path) -> None:
+        more = {f"key {number}": 'plain, "quoted", \u00e9, \u2028, \x01' for number in range(6)}
+        contents = set()
+        for number, keys in enumerate((list(more), list(reversed(more)))):
+            path = tmp_path / f"{number}.safetensors"
+            save_weights(path, model, METADATA | {key: more[key] for key in keys})
+            contents.add(path.read_bytes())
+        assert len(contents) == 1
+        state, metadata = read_state_dict(path)
+        assert same(state, model.state_dict())
+        assert metadata.items() >= (METADATA | more).items()
+        start = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+        assert start % 8 == 0
+
+    def test_a_changed_weight_is_noticed(self, model: nn.Module, tmp_path: Path) -> None:
+        path = tmp_path / "a.safetensors"
+        save_weights(path, model, METADATA)
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(BenchError, match="is damaged: its weights are not those that were written") as caught:
+            load_model(path, None, 10, 1)
+        assert str(path) in str(caught.value)
+
+    def test_a_file_of_an_earlier_version_has_no_digest_and_is_read(self, model: nn.Module, tmp_path: Path) -> None:
+        safetensors.torch.save_file(model.state_dict(), tmp_path / "a.safetensors", METADATA)
+        assert load_model(tmp_path / "a.safetensors", None, 10, 1)[1] == "digits-cnn@half"
 
 
 class TestHash:
@@ -189,6 +219,127 @@ class TestForeignFiles:
         altered = write(tmp_path / "b.pt", network.state_dict() | {"mean": mean + 0.1, "std": std})
         with pytest.raises(BenchError, match="other values for its constant mean"):
             load_model(altered, "wrn-70-16", 100, 3)
+
+
+def behind(prefix: str, state: dict[str, Tensor], **buffers: Tensor) -> dict[str, Tensor]:
+    return buffers | {prefix + key: value for key, value in state.items()}
+
+
+def as_torchvision(key: str) -> str:
+    return key.replace(".shortcut.", ".downsample.").replace("linear.", "fc.")
+
+
+def as_residual_function(key: str) -> str:
+    places = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}
+    stage = re.match(r"layer(\d)\.(\d+)\.(\w+)\.(.*)", key)
+    if stage is not None:
+        block, number, layer, rest = stage.groups()
+        layer = f"residual_function.{places[layer]}" if layer in places else layer
+        return f"conv{int(block) + 1}_x.{number}.{layer}.{rest}"
+    key = key.replace("linear.", "fc.").replace("conv1.", "conv1.0.")
+    return key if "0." in key else key.replace("bn1.", "conv1.1.")
+
+
+def with_a_stem(key: str) -> str:
+    return re.sub(r"^conv1\.", "stem.0.", re.sub(r"^bn1\.", "stem.1.", key)).replace("linear.", "classifier.")
+
+
+def as_wide(key: str) -> str:
+    return key.replace("convShortcut.", "shortcut.0.").replace("fc.", "linear.")
+
+
+class TestLayoutsOfPublicCode:
+    """Each file holds the weights of a network under other names; they have to land where they belong."""
+
+    def network(self, name: str) -> nn.Module:
+        torch.manual_seed(3)
+        network = build_model(name, 10)
+        for module in network.modules():  # so that no two layers are alike, batch-norm's included
+            if isinstance(module, nn.BatchNorm2d):
+                for value in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
+                    assert value is not None
+                    value.uniform_(0.5, 1.5)
+        return network.eval()
+
+    @pytest.mark.parametrize(
+        ("name", "rename"),
+        [
+            ("resnet56", as_torchvision),
+            ("resnet20", as_torchvision),
+            ("resnet20-option-a", as_torchvision),
+            ("resnet20", as_residual_function),
+            ("resnet20", with_a_stem),
+            ("mobilenet_v2", lambda key: key.replace("linear.", "classifier.")),
+            ("wrn-16-2", as_wide),
+        ],
+    )
+    @pytest.mark.parametrize(("prefix", "named"), [("", False), ("module.basic_net.", True)])
+    def test_other_names(
+        self, name: str, rename: Callable[[str], str], prefix: str, named: bool, tmp_path: Path
+    ) -> None:
+        network = self.network(name)
+        state = {rename(key): value for key, value in network.state_dict().items()}
+        assert state.keys() != network.state_dict().keys()
+        path = write(tmp_path / "a.pt", {"state_dict": behind(prefix, state)})
+        loaded, spec = load_model(path, name if named else None, 10, 3)
+        assert spec == name
+        assert same(loaded.state_dict(), network.state_dict())
+        images = torch.rand(2, 3, 16, 16)
+        assert torch.equal(loaded(images), network(images))
+
+    @pytest.mark.parametrize("prefix", ["model.", "net.", "module.model.", "basic_net.", "1.", "module.1."])
+    def test_a_network_within_another(self, model: nn.Module, prefix: str, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.pt", behind(prefix, model.state_dict()))
+        loaded, spec = load_model(path, None, 10, 1)
+        assert spec == "digits-cnn"
+        assert same(loaded.state_dict(), model.state_dict())
+
+    def test_the_unused_block_within_another(self, tmp_path: Path) -> None:
+        state = build_model("wrn-10-1", 10).state_dict()
+        unused = {f"sub_{key}": value for key, value in state.items() if key.startswith("block1.")}
+        path = write(tmp_path / "a.pt", behind("model.", state | unused))
+        assert same(load_model(path, None, 10, 3)[0].state_dict(), state)
+
+    @pytest.mark.parametrize(
+        ("mean", "std", "prefix"),
+        [
+            ("mean", "std", ""),
+            ("mu", "sigma", ""),
+            ("module.0.mean", "module.0.std", "module.1."),
+            ("normalize.mean", "normalize.std", "model."),
+        ],
+    )
+    def test_a_normalisation_in_the_file_is_the_model_s(self, mean: str, std: str, prefix: str, tmp_path: Path) -> None:
+        network = build_model("digits-cnn@cifar100", 10).eval()
+        values = dict(zip((mean, std), statistics("cifar100", 3), strict=True))
+        path = write(tmp_path / "a.pt", behind(prefix, network.state_dict(), **values))
+        images = torch.rand(2, 3, 8, 8)
+        for spec in (None, "digits-cnn", "digits-cnn@cifar100"):
+            loaded, found = load_model(path, spec, 10, 3)
+            assert found == "digits-cnn@cifar100"
+            assert torch.equal(loaded(images), network(images))
+        with pytest.raises(BenchError, match="holds the normalisation cifar100, not half"):
+            load_model(path, "digits-cnn@half", 10, 3)
+
+    def test_a_normalisation_that_none_here_is_is_refused(self, tmp_path: Path) -> None:
+        state = build_model("digits-cnn", 10).state_dict()
+        values = {"mean": torch.tensor([0.1, 0.2, 0.3]), "std": torch.ones(3)}
+        path = write(tmp_path / "a.pt", state | values)
+        with pytest.raises(BenchError, match=r"by mean \[0.1, 0.2, 0.3\] and standard deviation \[1.0, 1.0, 1.0\]"):
+            load_model(path, None, 10, 3)
+
+    def test_the_layout_is_told(self, tmp_path: Path) -> None:
+        state = {as_torchvision(key): value for key, value in build_model("resnet20", 10).state_dict().items()}
+        path = write(tmp_path / "a.pt", state)
+        images = Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4))
+        assert load_and_normalise(path, "resnet20@none", 10, 3, images).layout == "torchvision's ResNets"
+        plain = write(tmp_path / "b.pt", build_model("resnet20", 10).state_dict())
+        assert load_and_normalise(plain, "resnet20@none", 10, 3, images).layout == ""
+
+    def test_a_file_of_another_number_of_classes_still_says_so(self, tmp_path: Path) -> None:
+        state = {as_torchvision(key): value for key, value in build_model("resnet20", 100).state_dict().items()}
+        with pytest.raises(BenchError, match="holds a resnet20, but the file has 100 classes, the dataset 10"):
+            load_model(write(tmp_path / "a.pt", state), None, 10, 3)
 
 
 class TestMisfits:
@@ -374,7 +525,7 @@ class TestPublishedResNet56:
         return Split(images.permute(0, 3, 1, 2).contiguous(), torch.tensor(table["label"].to_pylist()))
 
     def test_it_loads_without_help_and_reaches_its_accuracy(self) -> None:
-        model, spec, accuracies = load_and_normalise(RESNET56, None, 10, 3, self.split("train", 256))
+        model, spec, accuracies, _ = load_and_normalise(RESNET56, None, 10, 3, self.split("train", 256))
         assert spec == "resnet56-option-a@imagenet"
         assert accuracies["imagenet"] > 0.99
         assert accuracies["none"] < 0.7

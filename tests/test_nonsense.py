@@ -33,7 +33,7 @@ from bench.kept import Slot
 from bench.models import build_model
 from bench.records import content_digest, read_record
 from bench.results import problems, read_all
-from bench.runs import all_runs
+from bench.runs import RunFolder, all_runs
 from bench.tabulate import render_tables
 from bench.tabulate.resources import table_files
 from bench.tabulate.spec import read_spec
@@ -199,7 +199,8 @@ def test_run_folders(data: st.DataObject) -> None:
         for each, content in whole.items():
             if each != "summary.json" or name == each:
                 (run / each).write_bytes(nonsense if each == name else as_json(content))
-        (folder,) = all_runs(home)
+        list(all_runs(home))
+        folder = RunFolder(run)
         for look in (folder.config, folder.summary, folder.progress, folder.state, folder.metrics):
             with only_bench_errors():
                 look()

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from bench import registry
+from bench.defense import Batch, Defense, Loss, Models
 from bench.errors import BenchError
+from bench.hyperparameters import method_class
 from bench.models import build_model
 from bench.stepping import TrainingStep
 
@@ -118,3 +124,56 @@ def test_mistakes_are_said(method: str, roles: tuple[str, ...], options: dict, m
     student, teacher = networks(2)
     with pytest.raises(BenchError, match=message):
         TrainingStep.from_recipe(method, student, dict.fromkeys(roles, teacher), **options)
+
+
+def returns(make: Callable[[Tensor], Any]) -> TrainingStep:
+    """A step of a stranger's defense whose loss is what `make` makes of the student's logits."""
+
+    class Strange(Defense):
+        label = source = "nobody"
+
+        def loss(self, batch: Batch, models: Models) -> Loss:
+            found: Loss = make(models.student(batch.x))
+            return found
+
+    (student,) = networks(1)
+    known = TrainingStep.from_recipe("natural", student)
+    known.defense = Strange()
+    return known
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda logits: logits.mean(), "is a Tensor, not a bench.defense.Loss"),
+        (lambda logits: None, "is a NoneType, not"),
+        (lambda logits: (logits.mean(), {}), "is a tuple, not"),
+        (lambda logits: Loss(logits.mean(), [logits.mean()]), "terms that are a list"),
+        (lambda logits: Loss(0.5, {}), "a total that is a float, not a tensor"),
+        (lambda logits: Loss(logits.mean(dim=1), {}), r"a total of shape \[16\], not a scalar"),
+        (lambda logits: Loss(logits.mean(), {"ce": 0.5}), "a ce that is a float, not a tensor"),
+        (lambda logits: Loss(logits.mean(), {"ce": logits.mean(dim=0)}), r"a ce of shape \[10\], not a scalar"),
+        (lambda logits: Loss(logits.mean().detach(), {}), "without a gradient"),
+    ],
+)
+def test_what_is_no_loss_is_said_and_trains_nothing(make: Callable[[Tensor], Any], words: str) -> None:
+    step = returns(make)
+    before = copy.deepcopy(dict(step.models.student.named_parameters()))
+    with pytest.raises(BenchError, match=words) as caught:
+        step(*batch())
+    assert f"the defense Strange ({__name__})" in str(caught.value)
+    assert all(torch.equal(value, before[name]) for name, value in step.models.student.named_parameters())
+
+
+def test_a_total_alone_is_a_loss() -> None:
+    assert returns(lambda logits: Loss(logits.square().mean(), {}))(*batch()).terms == {}
+
+
+@pytest.mark.parametrize("roles", [("teacher3",), "robust", ["robust"], ("robust", "robust"), (1,)])
+def test_roles_that_are_none_are_refused_before_any_teacher_is_trained(
+    roles: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = type("Strange", (Defense,), {"label": "Strange", "source": "nobody", "roles": roles})
+    monkeypatch.setattr(registry, "load", lambda kind, name: strange)
+    with pytest.raises(BenchError, match=r"'strange' has roles = .*\('clean', 'robust'\)"):
+        method_class("strange")

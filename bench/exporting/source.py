@@ -8,15 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from bench import runs
 from bench.config import RunConfig
 from bench.data.dataset import Dataset, to_float
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError
 from bench.home import Home
 from bench.known_records import home_records
 from bench.models import split_spec
 from bench.models.normalise import statistics
 from bench.records import Record, read_record
-from bench.runs import RunFolder, Summary, all_runs
+from bench.runs import RunFolder, Summary
 from bench.session import Session
 
 CHECKED_IMAGES = 256
@@ -85,7 +86,4 @@ def find_run(home: Home, name: str) -> RunFolder:
             raise BenchError(f"{name} is a record of a file from elsewhere, not of a run.\n`bench status` lists runs.")
     elif Path(name).is_dir():
         run_id = Path(name).resolve().name
-    known = {folder.id: folder for folder in all_runs(home)}
-    if run_id not in known:
-        raise unknown_name("run", str(run_id), known)
-    return known[run_id]
+    return runs.find_run(home, str(run_id))

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.config import RunConfig
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError
 from bench.figures.page import COLOURS, COLUMN, Drawing, new_figure, styled
 from bench.home import Home
-from bench.runs import RunFolder, all_runs
+from bench.runs import RunFolder, all_runs, find_run
 
 _LINES = {"student": "-", "robust teacher": "--", "clean teacher": ":"}
 _MARKERS = {"student": "o", "robust teacher": "s", "clean teacher": "^"}
@@ -24,13 +24,9 @@ def choose(home: Home, run_ids: Sequence[str]) -> list[RunFolder]:
     Raises:
         BenchError: a run that is not there, or no such pair.
     """
-    known = {folder.id: folder for folder in all_runs(home)}
     if run_ids:
-        for run_id in run_ids:
-            if run_id not in known:
-                raise unknown_name("run", run_id, known)
-        return [known[run_id] for run_id in dict.fromkeys(run_ids)]
-    finished = [(folder, folder.config()) for folder in known.values() if folder.finished]
+        return [find_run(home, run_id) for run_id in dict.fromkeys(run_ids)]
+    finished = [(folder, folder.config()) for folder in all_runs(home) if folder.finished]
     finished.sort(key=lambda pair: _finished(pair[0]), reverse=True)
     students = [(folder, config) for folder, config in finished if config.role is None and not config.overrides]
     for folder, config in students:

@@ -112,7 +112,10 @@ class Journal:
 
     def begin(self, epoch: int, step: int) -> None:
         """Go on at a place in the run: drop what is beyond it, and give every logger what it has not had yet."""
-        self.folder.forget_metrics_after(epoch, step)
+        missing = self.folder.forget_metrics_after(epoch, step)
+        if missing:
+            epochs = ", ".join(map(str, missing))
+            self.say(f"Warning: {self.folder.path / 'metrics.jsonl'} has lost the lines of epochs {epochs}.")
         kept = self.folder.metrics() if self.loggers else []
         self._state = {name: {"lines": 0, "memory": {}} | self._read_state().get(name, {}) for name in self.loggers}
         for name, logger in self._each():

@@ -1,18 +1,77 @@
-"""Which architecture a state dict belongs to, and in plain words why it does not belong to another."""
+"""Which architecture a state dict belongs to, and in plain words why it does not belong to another.
+
+Public code names the same layers differently; `LAYOUTS` lists how, and `readings` is every way to read a file by it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bench import registry
-from bench.models import build_model
+from bench.models import build_model, normalises_itself
 from bench.models.wide_resnet import name_from_weights
 
 State = Mapping[str, Tensor]
+
+
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "basic_net.", "0.", "1.")
+"""What modules around a network put before its names: DataParallel, compilers, `Sequential(normalise, network)`, ..."""
+
+UNUSED = "sub_block1."
+"""What TRADES' WideResNets hold and never run."""
+
+LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
+    # Also those of the CIFAR ResNets by which two-teacher methods take their clean teacher.
+    "torchvision's ResNets": (
+        (r"(layer\d+\.\d+)\.downsample\.", r"\1.shortcut."),
+        (r"fc\.", "linear."),
+    ),
+    "ResNets whose block is a `residual_function`": (
+        *((rf"conv{number}_x\.(\d+)\.shortcut\.", rf"layer{number - 1}.\1.shortcut.") for number in range(2, 6)),
+        *(
+            (rf"conv{number}_x\.(\d+)\.residual_function\.{place}\.", rf"layer{number - 1}.\1.{layer}.")
+            for number in range(2, 6)
+            for place, layer in enumerate(("conv1", "bn1", "relu", "conv2", "bn2"))
+        ),
+        (r"conv1\.0\.", "conv1."),
+        (r"conv1\.1\.", "bn1."),
+        (r"fc\.", "linear."),
+    ),
+    "a stem of its own": (
+        (r"(?:stem|conv1)\.(?:0|conv)\.", "conv1."),
+        (r"(?:stem|conv1)\.(?:1|bn)\.", "bn1."),
+        (r"(.+)\.(?:downsample|shortcut)\.", r"\1.shortcut."),
+        (r"(?:fc|classifier|linear)\.", "linear."),
+    ),
+    "a classifier of another name": ((r"(?:fc|classifier|head)\.", "linear."),),
+    "WideResNets with `shortcut` and `linear`": (
+        (r"(block\d\.layer\.\d+)\.(?:shortcut|downsample|conv_shortcut)(?:\.0)?\.", r"\1.convShortcut."),
+        (r"(?:linear|classifier)\.", "fc."),
+    ),
+}
+"""How public code names the layers of networks that are here under other names: pairs of a pattern, which a key begins
+with, and what takes its place. The first pair that fits a key renames it; a key that none fits stays."""
+
+_NORMALISERS = {"mean": "mean", "std": "std", "mu": "mean", "sigma": "std"}
+
+
+class Reading(NamedTuple):
+    """A way to read a file.
+
+    Attributes:
+        state: the weights under the names they have here.
+        layout: how the file names its layers, for a message; "" where it does as we do.
+        normaliser: mean and standard deviation of images that the file holds; none where it does not.
+    """
+
+    state: State
+    layout: str = ""
+    normaliser: Mapping[str, Tensor] = {}
 
 
 class Misfit(NamedTuple):
@@ -31,6 +90,51 @@ def constants(network: nn.Module) -> dict[str, Tensor]:
     """Buffers that a network holds but does not save; some published files hold them all the same."""
     saved = network.state_dict().keys()
     return {name: buffer for name, buffer in network.named_buffers() if name not in saved}
+
+
+def readings(state: State) -> Iterator[Reading]:
+    """Every way to read a foreign state dict, the plainest first."""
+    yield Reading(state)
+    weights, normaliser = dict(state), dict[str, Tensor]()
+    for key in state:
+        kind = _NORMALISERS.get(key.rpartition(".")[2])
+        if kind is not None:
+            normaliser[kind] = weights.pop(key)
+    if len(normaliser) != 2 or len(state) - len(weights) != 2:
+        weights, normaliser = dict(state), {}
+    while prefix := next((each for each in WRAPPERS if weights and all(key.startswith(each) for key in weights)), ""):
+        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
+    weights = {key: value for key, value in weights.items() if not key.startswith(UNUSED)}
+    wrapped = Reading(weights, "names behind a prefix" if weights.keys() != state.keys() else "", normaliser)
+    if weights.keys() != state.keys():
+        yield wrapped
+    for layout, pairs in LAYOUTS.items():
+        renamed = {_renamed(key, pairs): value for key, value in weights.items()}
+        if renamed.keys() != weights.keys() and len(renamed) == len(weights):
+            yield Reading(renamed, layout, normaliser)
+
+
+def _renamed(key: str, pairs: tuple[tuple[str, str], ...]) -> str:
+    for pattern, name in pairs:
+        found = re.match(pattern, key)
+        if found is not None:
+            return found.expand(name) + key[found.end() :]
+    return key
+
+
+def fitting(network: nn.Module, state: State, num_classes: int, in_channels: int) -> tuple[Reading, Misfit | None]:
+    """The first reading of a state dict that fits a network, or else the best of them and why it does not fit."""
+    best: tuple[Reading, Misfit | None] | None = None
+    for reading in readings(state):
+        if normalises_itself(network):  # what the file says of its normalisation has to be the network's own
+            reading = Reading({**reading.state, **reading.normaliser}, reading.layout)
+        problem = misfit(network, reading.state, num_classes, in_channels)
+        if problem is None:
+            return reading, None
+        if best is None or (problem.right_layers and not (best[1] and best[1].right_layers)):
+            best = reading, problem
+    assert best is not None
+    return best
 
 
 def misfit(network: nn.Module, state: State, num_classes: int, in_channels: int) -> Misfit | None:
@@ -66,15 +170,15 @@ def identify(state: State, num_classes: int, in_channels: int) -> dict[str, Misf
     their weights.
     """
     names = [name for name in registry.names("models") if "*" not in name]
-    wide = name_from_weights(state)
+    wide = dict.fromkeys(name_from_weights(reading.state) for reading in readings(state))
     found: dict[str, Misfit | None] = {}
-    for name in [*names, *([wide] if wide is not None and wide not in names else [])]:
+    for name in [*names, *(name for name in wide if name is not None and name not in names)]:
         try:
             with torch.device("meta"):
                 network = build_model(name, num_classes, in_channels)
         except Exception:  # a plug-in that cannot be built so must not stop the others
             continue
-        problem = misfit(network, state, num_classes, in_channels)
+        problem = fitting(network, state, num_classes, in_channels)[1]
         if problem is None or problem.right_layers:
             found[name] = problem
     return found

@@ -20,6 +20,9 @@ _TABLES = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
+_ROUNDED = 1e-3
+"""By how much published statistics may differ from the tables': they are written with three digits or more."""
+
 NAMES = (NONE, *_TABLES)
 """Every normalisation a model's spec may end in (`NAME@NORM`)."""
 
@@ -46,6 +49,19 @@ def statistics(name: str, in_channels: int) -> tuple[Tensor, Tensor]:
         )
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in _TABLES[name])
     return (mean, std) if in_channels == 3 else (mean.mean(0, keepdim=True), std.mean(0, keepdim=True))
+
+
+def name_of(mean: Tensor, std: Tensor, in_channels: int) -> str | None:
+    """The normalisation of these statistics, which may be rounded and of any shape; None where none here has them."""
+    for name in applicable(in_channels):
+        pairs = zip(statistics(name, in_channels), (mean, std), strict=True)
+        if all(
+            theirs.numel() in (1, in_channels)
+            and torch.allclose(ours.flatten(), theirs.flatten().to(ours).expand(in_channels), rtol=0, atol=_ROUNDED)
+            for ours, theirs in pairs
+        ):
+            return name
+    return None
 
 
 def normalise(network: nn.Module, name: str, in_channels: int) -> nn.Module:

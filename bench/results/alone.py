@@ -29,8 +29,8 @@ def check(path: Path, record: Record) -> Iterator[tuple[Kind, str]]:
     texts = record.model_dump(mode="json", exclude=_NUMBERS)
     for text in chain(_misnamed(path, record), _unlikely(record), _hidden(texts, "it")):
         yield "error", text
-    if not record.environment.get("git"):
-        yield "warning", "its environment names no commit of the harness"
+    if not (record.environment.get("git") or record.environment.get("release")):
+        yield "warning", "its environment names no commit and no release of the harness"
     for name, result in record.results.items():
         for text in _contradictions(result, record):
             yield "error", f"{name}: {text}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import defaultdict
@@ -154,14 +153,10 @@ def _how_to_find_out(task: Task) -> str:
 
 def _finished(folder: RunFolder) -> tuple[str, _Finished] | None:
     """(device, run) of a finished run; None where it is not finished, or nothing tells where it ran."""
-    summary = folder.summary()
-    try:
-        device = json.loads((folder.path / "environment.json").read_text(encoding="utf-8"))["hardware"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    config, summary = folder.config(), folder.summary()
+    device = (folder.environment() or {}).get("hardware")
     if summary is None or not isinstance(device, str):
         return None
-    config = folder.config()
     what = (
         *(config.method, config.student, config.data.name, config.recipe, config.precision, config.role),
         *(config.requested.get("limit_train"), config.epochs, config.batch_size),

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from bench.runs import RunFolder
+
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
 Contents = Callable[[Path], dict[str, tuple[int, bytes]]]
@@ -133,8 +135,9 @@ class TestEval:
         self, bench: Bench, home: Path, runs: Find
     ) -> None:
         (sat,) = runs(home, "_sat_")
-        summary = json.loads((sat / "summary.json").read_text())
-        (sat / "summary.json").write_text(json.dumps(summary | {"checkpoint": "0" * 64}))
+        summary = RunFolder(sat).summary()
+        assert summary is not None
+        RunFolder(sat).finish(summary.model_copy(update={"checkpoint": "0" * 64}))
         message = bench("eval", "--suite", "whitebox", "--limit", 16, "--run", sat.name, home=home).mistake
         assert "other weights" in message
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bench import resuming
+from bench.errors import BenchError
+from bench.runs import RunFolder
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
@@ -66,7 +69,79 @@ class TestRunFolder:
     def test_an_edited_configuration_is_no_longer_this_run_s(self, bench: Bench, home: Path, sat: Path) -> None:
         config = json.loads((sat / "config.json").read_text())
         (sat / "config.json").write_text(json.dumps(config | {"epochs": 300}))
-        assert "was changed: it describes the run" in bench("status", home=home).mistake
+        words = f"{sat / 'config.json'} was changed: it describes the run"
+        status = bench("status", home=home)
+        assert (status.code, status.err.count(words)) == (0, 1)
+        assert words in bench("eval", "--suite", "fgsm", "--run", sat.name, home=home).mistake
+
+    @pytest.mark.parametrize("name", ["config.json", "summary.json", "environment.json"])
+    def test_the_others_go_on_without_a_damaged_run(
+        self, bench: Bench, home: Path, sat: Path, records: Find, tmp_path: Path, name: str
+    ) -> None:
+        (sat / name).write_text("{")
+        page = ("report", "--out", tmp_path / "report")
+        for command in (("status",), ("eval", "--suite", "fgsm", "--limit", 4), page):
+            result = bench(*command, home=home)
+            assert result.code == 0, result
+            assert result.err.count(f"Left out: {sat / name}") == 1, result
+            assert "Traceback" not in result.err
+        assert [path.name.split("_")[2] for path in records(home, "__fgsm-")] == ["ciard"]
+        for command in (("eval", "--suite", "fgsm", "--run", sat.name), ("export", sat.name)):
+            assert f"{sat / name}" in bench(*command, home=home).mistake
+
+    @pytest.mark.parametrize(
+        ("name", "old", "new"),
+        [
+            ("summary.json", '"selected_on": "heldout"', '"selected_on": "test"'),
+            ("summary.json", '"seconds": ', '"seconds": 1'),
+            ("environment.json", '"device": "cpu"', '"device": "cpv"'),
+            ("environment.json", " cores", " core{"),
+        ],
+    )
+    def test_what_a_record_would_take_from_a_run_is_checked(
+        self, bench: Bench, home: Path, sat: Path, records: Find, name: str, old: str, new: str
+    ) -> None:
+        before = [path.name for path in records(home)]
+        text = (sat / name).read_text()
+        assert old in text
+        (sat / name).write_text(text.replace(old, new, 1))
+        message = bench("eval", "--suite", "fgsm", "--limit", 4, "--run", sat.name, home=home).mistake
+        assert f"{sat / name}" in message
+        assert "its digest does not match" in message
+        assert [path.name for path in records(home)] == before
+
+    def test_what_an_earlier_version_wrote_has_no_digest_and_is_read(
+        self, bench: Bench, home: Path, sat: Path, records: Find
+    ) -> None:
+        for name in ("summary.json", "environment.json"):
+            content = json.loads((sat / name).read_text())
+            del content["digest"]
+            (sat / name).write_text(json.dumps(content))
+        lines = [json.loads(line) for line in (sat / "metrics.jsonl").read_text().splitlines()]
+        for line in lines:
+            del line["digest"]
+        (sat / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        result = bench("eval", "--suite", "fgsm", "--limit", 4, "--run", sat.name, home=home)
+        assert (result.code, "Left out" in result.err) == (0, False)
+        assert RunFolder(sat).metrics() == lines
+
+    @pytest.mark.parametrize("copied", [("best.safetensors", "summary.json"), ("best.safetensors",), ("summary.json",)])
+    def test_the_weights_of_another_run_are_not_this_one_s(
+        self, bench: Bench, home: Path, sat: Path, runs: Find, copied: tuple[str, ...]
+    ) -> None:
+        (ciard,) = runs(home, "_ciard_")
+        for name in copied:
+            shutil.copy(ciard / name, sat / name)
+        assert str(sat / copied[-1]) in bench("eval", "--suite", "fgsm", "--run", sat.name, home=home).mistake
+
+    def test_weights_and_summary_of_another_run_without_digests(self, home: Path, sat: Path, runs: Find) -> None:
+        (ciard,) = runs(home, "_ciard_")
+        shutil.copy(ciard / "best.safetensors", sat / "best.safetensors")
+        summary = json.loads((ciard / "summary.json").read_text())
+        del summary["digest"]
+        (sat / "summary.json").write_text(json.dumps(summary))
+        with pytest.raises(BenchError, match=f"holds the weights of the run {ciard.name}"):
+            RunFolder(sat).selected_network()
 
     def test_an_edited_configuration_is_not_continued(
         self, bench: Bench, digits: tuple[str, ...], home: Path, interrupted: Path
@@ -103,13 +178,51 @@ class TestRunFolder:
     def test_changed_weights_are_noticed(self, bench: Bench, home: Path, sat: Path) -> None:
         (sat / "best.safetensors").write_bytes((sat.parent / sat.name / "last.safetensors").read_bytes()[:-4] + b"abcd")
         message = bench("eval", "--suite", "whitebox", "--limit", 4, "--run", sat.name, home=home).mistake
-        assert "is not what" in message
+        assert f"{sat / 'best.safetensors'} is damaged" in message
 
     def test_a_truncated_checkpoint(self, bench: Bench, home: Path, sat: Path) -> None:
         whole = (sat / "best.safetensors").read_bytes()
         (sat / "best.safetensors").write_bytes(whole[:-100])
         message = bench("eval", "--suite", "whitebox", "--limit", 4, "--run", sat.name, home=home).mistake
         assert f"{sat / 'best.safetensors'} is truncated" in message
+
+    def test_a_lost_summary_is_written_anew(
+        self, bench: Bench, digits: tuple[str, ...], home: Path, sat: Path, contents: Contents
+    ) -> None:
+        before, summary = contents(home), json.loads((sat / "summary.json").read_text())
+        (sat / "summary.json").unlink()
+        result = bench("run", "--method", "sat", "--student", "digits-cnn", *digits, home=home)
+        assert result.code == 0, result
+        assert f"{sat / 'summary.json'} was missing; it was written anew" in result.err
+        found = json.loads((sat / "summary.json").read_text())
+        for key in ("checkpoint", "selected_epoch", "selected_on", "accuracy"):
+            assert found[key] == summary[key]
+        assert found["seconds"] <= summary["seconds"]
+        name = str((sat / "summary.json").relative_to(home))
+        after = contents(home)
+        changed = {path for path in before | after if before.get(path) != after.get(path)}
+        assert changed <= {name, str((sat / "lock").relative_to(home))}
+        evaluated = bench("eval", "--suite", "whitebox", "--limit", 16, "--run", sat.name, home=home)
+        assert "1 had the suite already" in evaluated.err
+
+    @pytest.mark.parametrize("also", ["metrics.jsonl", "best.safetensors", "the digest", "another run's"])
+    def test_a_lost_summary_that_nothing_tells_is_asked_for(
+        self, bench: Bench, digits: tuple[str, ...], home: Path, sat: Path, runs: Find, also: str
+    ) -> None:
+        (sat / "summary.json").unlink()
+        if also == "the digest":
+            save_file(load_file(sat / "best.safetensors"), sat / "best.safetensors", {"model_spec": "digits-cnn"})
+        elif also == "another run's":
+            shutil.copy(runs(home, "_ciard_")[0] / "best.safetensors", sat / "best.safetensors")
+        else:
+            (sat / also).unlink()
+        files = ("best.safetensors", "last.safetensors", "metrics.jsonl", "config.json")
+        before = {name: (sat / name).read_bytes() for name in files if (sat / name).exists()}
+        message = bench("run", "--method", "sat", "--student", "digits-cnn", *digits, home=home).mistake
+        assert f"{sat / 'summary.json'} is missing" in message
+        assert "--restart" in message
+        assert {name: (sat / name).read_bytes() for name in files if (sat / name).exists()} == before
+        assert bench("run", "--method", "sat", "--student", "digits-cnn", *digits, "--restart", home=home).code == 0
 
     def test_a_stray_file_among_the_runs(self, bench: Bench, home: Path, sat: Path) -> None:
         (sat.parent / "notes.txt").write_text("mine")

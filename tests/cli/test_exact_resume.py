@@ -44,7 +44,7 @@ def moments(seed: str) -> Iterator[dict[str, Any]]:
 
 def logged(folder: Path) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in found]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "digest")} for line in found]
 
 
 def final_state(folder: Path) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def final_state(folder: Path) -> dict[str, Any]:
     _, content = (folder / "final.pt").read_bytes().split(b"\n", 1)
     state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
     assert {"student", "optimizer", "defense", "best", "best_weights"} <= state.keys()
-    return {key: value for key, value in state.items() if key != "seconds"}
+    return {key: value for key, value in state.items() if key not in ("seconds", "digest")}
 
 
 def assert_same(one: Any, other: Any, place: str = "state") -> None:

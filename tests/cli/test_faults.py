@@ -34,7 +34,7 @@ def result(folder: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {
         **{key: summary[key] for key in ("checkpoint", "selected_epoch", "accuracy")},
-        "metrics": [{key: value for key, value in line.items() if key != "seconds"} for line in lines],
+        "metrics": [{key: value for key, value in line.items() if key not in ("seconds", "digest")} for line in lines],
         "last": {name: value.tolist() for name, value in load_file(folder / "last.safetensors").items()},
     }
 

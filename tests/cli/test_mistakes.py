@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from bench.files import cannot_write
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
@@ -149,6 +152,23 @@ class TestAmongFinishedRuns:
         file = runs(trained, "_sat_")[0] / "best.safetensors"
         own = ("--checkpoint", file, "--student", "digits-cnn", "--dataset", "digits")
         assert "--teacher robust=FILE" in bench("eval", "--suite", "blackbox", *own, home=trained).mistake
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "Free some space"),
+        (errno.EDQUOT, "Free some space"),
+        (errno.EACCES, "Choose a folder you may write to"),
+        (errno.EPERM, "Choose a folder you may write to"),
+        (errno.EROFS, "Choose a folder you may write to"),
+    ],
+)
+def test_what_to_do_about_a_file_that_cannot_be_written_follows_from_the_reason(number: int, advice: str) -> None:
+    reason, advised = str(cannot_write(Path("a/b"), OSError(number, os.strerror(number)))).splitlines()
+    assert reason == f"Cannot write a/b: {os.strerror(number)}."
+    assert advised.startswith(advice)
+    assert "--home DIR" in advised
 
 
 class TestUnwritable:

@@ -40,7 +40,7 @@ def test_every_problem_has_a_line_and_an_error_gives_exit_code_2(bench: Any, tmp
         "it was created in the future: 2999-01-01T00:00:00+00:00",
         "its environment names no version of torch",
         "its environment names no device",
-        "its environment names no commit of the harness",
+        "its environment names no commit and no release of the harness",
     ]
     assert result.out.endswith("1 records: 3 errors, 1 warnings.\n")
     as_json = bench("results", "validate", path, "--format", "json")

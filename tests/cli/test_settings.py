@@ -48,6 +48,11 @@ def test_values_as_people_write_them(setting: str, value: Any) -> None:
         ("teacher_lr=.nan", "float"),
         ("teacher_lr=inf", "float"),
         ("teacher_lr=1/0", "float"),
+        ("teacher_lr=1e400", "float"),
+        ("teacher_lr=-1e400", "float"),
+        ("teacher_lr=1" + "0" * 400, "float"),
+        ("teacher_lr=1" + "0" * 400 + "/3", "float"),
+        ("teacher_lr=1e999999999999", "float"),
         ("push_form=relesed", "'algorithm1' or 'released'"),
         ("start=null", STARTS),
         ("temperature_milestones=3", "list of int, such as [1, 2]"),
@@ -74,6 +79,13 @@ def test_an_unknown_key_is_refused(setting: str, words: str) -> None:
     with pytest.raises(BenchError, match=words.replace("?", r"\?")) as caught:
         parse_settings("sat", [setting])
     assert describe(method_class("sat")) in str(caught.value)
+
+
+@pytest.mark.parametrize("second", ["teacher_lr=2", "teacher_lr = 1"])
+def test_a_key_that_is_set_twice_is_refused_with_both_values(second: str) -> None:
+    with pytest.raises(BenchError, match=r"--set teacher_lr=... is given twice") as caught:
+        parse_settings("ciard", ["teacher_lr=1", "push=false", second])
+    assert f"Choose one of 1 and {second.partition('=')[2]}." in str(caught.value)
 
 
 @pytest.mark.parametrize("method", names("methods"))

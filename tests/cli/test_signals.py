@@ -77,7 +77,7 @@ def ends_as(whole: Path, sitting: tuple[int, float, str]) -> None:
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     epochs = [
-        {key: value for key, value in json.loads(line).items() if key != "seconds"}
+        {key: value for key, value in json.loads(line).items() if key not in ("seconds", "digest")}
         for path in (run, whole)
         for line in (path / "metrics.jsonl").read_text().splitlines()
     ]

@@ -165,6 +165,11 @@ def test_what_is_odd_is_a_warning_and_is_taken_in(tmp_path: Path, change: Change
     assert (merged.new, len(merged.warnings)) == ((path.name,), 1)
 
 
+def test_a_release_is_as_good_as_a_commit(tmp_path: Path) -> None:
+    released = changed(WHITEBOX, tmp_path / "in", lambda c: c["environment"].update(git=None, release="0.1.0"))
+    assert lines(released) == []
+
+
 def other_surrogate(content: dict[str, Any]) -> None:
     for name in ("transfer:pgd-trades", "transfer:cw-inf"):
         content["results"][name]["surrogate"] = "0" * 64

@@ -1,0 +1,44 @@
+"""Where a result came from: a commit in a checkout, a release in an installed package."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench import environment
+from bench.version import __version__
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As if the harness ran from a package that pip had unpacked into this folder."""
+    (tmp_path / "bench").mkdir()
+    shutil.copy(environment.__file__, tmp_path / "bench")
+    metadata = tmp_path / f"ard_bench-{__version__}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: ard-bench\nVersion: {__version__}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "bench" / "environment.py"))
+    return tmp_path
+
+
+def test_an_installed_package_names_its_release(installed: Path) -> None:
+    assert environment.harness() == {"bench": __version__, "git": None, "release": __version__}
+
+
+def test_a_checkout_names_its_commit_and_no_release() -> None:
+    assert environment.harness()["release"] is None
+
+
+@pytest.mark.parametrize("spoil", ["its version", "its place", "a source tree"])
+def test_what_is_not_the_installed_package_is_no_release(installed: Path, spoil: str) -> None:
+    (metadata,) = installed.glob("*.dist-info")
+    if spoil == "its version":
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: ard-bench\nVersion: 0.0.1\n")
+    elif spoil == "its place":
+        shutil.move(metadata, (installed / "elsewhere").mkdir() or installed / "elsewhere" / metadata.name)
+    else:
+        (installed / "setup.cfg").write_text("")
+    assert environment.harness()["release"] is None
