@@ -2,12 +2,14 @@
 
 Reads a JSON object a line and answers with one: `argv`, the command; `event` and `count`, the moment (its `count`-th
 step, say); `delay`, seconds after it; `signal`, what the process gets then. Without `event` it is left alone.
+`largest_file`: no file may grow beyond so many bytes.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -76,6 +78,9 @@ def sit(order: dict[str, Any], pipe: int) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     training._SAVE_SECONDS = order["save_seconds"]
     keep_final_state()
+    if order["largest_file"]:
+        sys.dont_write_bytecode = True  # of a module: cut short, it would be there for all that import it later
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest_file"],) * 2)
     if order["event"]:
         target, name, stay = TARGETS[order["event"]]
         tell(target, name, order["count"], pipe, stay)
