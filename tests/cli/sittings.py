@@ -100,6 +100,12 @@ def sit(order: dict[str, Any], pipe: int) -> None:
     os._exit(code)
 
 
+def await_pause(process: int) -> None:
+    """Return once a process that stays is asleep: a signal that came before its pause would leave it there for ever."""
+    while open(f"/proc/{process}/stat").read().rpartition(")")[2].split()[0] != "S":
+        time.sleep(0.001)
+
+
 def serve(order: dict[str, Any]) -> dict[str, Any]:
     """Fork, wait for the moment, send the signal, wait for the end."""
     ours, theirs = os.pipe()
@@ -111,6 +117,8 @@ def serve(order: dict[str, Any]) -> dict[str, Any]:
     select.select([ours], [], [])
     if os.read(ours, 1):
         time.sleep(order["delay"])
+        if TARGETS[order["event"]][2]:
+            await_pause(process)
         os.kill(process, order["signal"])
     sent = time.monotonic()
     _, status = os.waitpid(process, 0)

@@ -78,23 +78,18 @@ def test_training(
     assert epochs[: len(epochs) // 2] == epochs[len(epochs) // 2 :]
 
 
-@pytest.mark.parametrize(
-    ("number", "suite", "count"), [(signal.SIGUSR1, "whitebox", 30), (signal.SIGTERM, "autoattack", 150)]
-)
-def test_in_the_midst_of_an_attack(
-    sit: Sit, bench: Bench, home: Path, runs: Find, records: Find, number: signal.Signals, suite: str, count: int
-) -> None:
-    """Not between two batches: there is only one, and it has hundreds of passes through the network."""
+def test_in_the_midst_of_an_attack(sit: Sit, bench: Bench, home: Path, runs: Find, records: Find) -> None:
+    """Not between two batches: there is only one. (AutoAttack's own: test_evaluation_commands.py.)"""
     (sat,) = runs(home, "_sat_")
-    arguments = ("eval", "--suite", suite, "--limit", 20, "--run", sat.name)
+    arguments = ("eval", "--suite", "whitebox", "--limit", 20, "--run", sat.name)
     other = Path(shutil.copytree(home, home.parent / "other"))
-    code, seconds, said = sit(*arguments, home=home, event="pass", count=count, number=number)
-    assert code == 128 + number, said
+    code, seconds, said = sit(*arguments, home=home, event="pass", count=30, number=signal.SIGUSR1)
+    assert code == 128 + signal.SIGUSR1, said
     assert seconds < ALLOWED
     assert "Run the same command again" in said.splitlines()[-1]
-    assert not records(home, f"{suite}-official-n20")
+    assert not records(home, "whitebox-official-n20")
     for place in (home, other):
         assert bench(*arguments, home=place).code == 0
-    ours, theirs = (records(place, f"{suite}-official-n20") for place in (home, other))
+    ours, theirs = (records(place, "whitebox-official-n20") for place in (home, other))
     assert [content(record) for record in ours] == [content(record) for record in theirs]
     assert len(ours) == 1
