@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import sklearn.datasets  # noqa: F401  (loaded before the fork)
@@ -102,7 +103,7 @@ def sit(order: dict[str, Any], pipe: int) -> None:
 
 def await_pause(process: int) -> None:
     """Return once a process that stays is asleep: a signal that came before its pause would leave it there for ever."""
-    while open(f"/proc/{process}/stat").read().rpartition(")")[2].split()[0] != "S":
+    while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "SZ":
         time.sleep(0.001)
 
 
