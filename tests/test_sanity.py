@@ -94,7 +94,7 @@ class Misleading(Saturated):
 @pytest.mark.parametrize("method", ["natural", "sat"])
 @pytest.mark.parametrize("suite", ["whitebox", "bim", "square"])
 def test_an_honest_model_has_no_flags(digits: Dataset, digits_model: Trained, method: str, suite: str) -> None:
-    record = evaluate(digits_model(method), digits, suite, 200)
+    record = evaluate(digits_model(method), digits, suite, 100)
     assert record.results["clean"].accuracy > 0.85
     assert record.flags == []
 

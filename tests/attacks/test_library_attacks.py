@@ -135,7 +135,7 @@ def test_autoattack_refuses_what_would_mean_nothing() -> None:
 def test_autoattack_is_the_librarys_own_whole_run() -> None:
     """Attack by attack and batch by batch it finds the very images that one call of the library finds."""
     model = network(10, scale=5)
-    x, y = images(model, 20)
+    x, y = images(model, 12)
     ours = AutoAttack(eps=EPS, batch_size=8).run(model, x, y)
     with torch.random.fork_rng():
         library = pyautoattack.AutoAttack(model, eps=EPS, seed=0)
