@@ -12,8 +12,10 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+	@# The type checker works beside the tests, and speaks after them.
+	$(BIN)/mypy > $(VENV)/mypy.txt & types=$$!; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8; tests=$$?; \
+	wait $$types; types=$$?; cat $(VENV)/mypy.txt; exit $$((tests || types))
 
 # The documentation as a site, build/site/index.html; a warning is an error.
 docs: $(INSTALLED)

@@ -6,9 +6,11 @@ each would take minutes. What is about processes (signals, locks, plug-ins, the 
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -180,27 +182,52 @@ def fit(network: nn.Module, x: Tensor, y: Tensor, epochs: int, eps: float = 0.0)
     return network.eval()
 
 
+def once_for_all(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills: once for all of pytest's workers, the first that asks for it; each gets a copy."""
+    mine = factory.getbasetemp()
+    common = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+    made = common / f"{name}-made"
+    with (common / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(common / f"{name}-making", ignore_errors=True)
+            (common / f"{name}-making").mkdir()
+            make(common / f"{name}-making")
+            (common / f"{name}-making").rename(made)
+    return Path(shutil.copytree(made, factory.mktemp(name) / name))
+
+
+@pytest.fixture(scope="session", name="fit")
+def _fit() -> Callable[..., nn.Module]:
+    return fit
+
+
 @pytest.fixture(scope="session")
-def digits_model() -> Callable[[str], nn.Module]:
+def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], nn.Module]:
     """digits_model("natural"), digits_model("sat"): a small network trained on the digits; each call a copy."""
-    from bench.data import load_dataset
-    from bench.data.dataset import to_float
     from bench.models import build_model
 
-    @cache
-    def trained(method: str) -> nn.Module:
+    def train(method: str, folder: Path) -> None:
+        from bench.data import load_dataset
+        from bench.data.dataset import to_float
+
         digits = load_dataset("digits", Path("data"))
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = build_model("digits-cnn", digits.num_classes, digits.in_channels)
         eps = {"natural": 0.0, "sat": digits.eps}[method]
-        return fit(network, to_float(digits.train.images), digits.train.labels, epochs=4, eps=eps)
+        fit(network, to_float(digits.train.images), digits.train.labels, epochs=4, eps=eps)
+        torch.save(network.state_dict(), folder / "network.pt")
+
+    @cache
+    def weights(method: str) -> dict[str, Tensor]:
+        folder = once_for_all(tmp_path_factory, f"digits-{method}", lambda folder: train(method, folder))
+        state: dict[str, Tensor] = torch.load(folder / "network.pt", weights_only=True)
+        return state
 
     def copy(method: str) -> nn.Module:
-        from bench.models import build_model
-
         network = build_model("digits-cnn", 10, 1)
-        network.load_state_dict(trained(method).state_dict())
+        network.load_state_dict(weights(method))
         return network.eval()
 
     return copy
@@ -298,13 +325,15 @@ def process(start: Start) -> Bench:
 @pytest.fixture(scope="session")
 def trained(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with SAT and CIARD on a hundred digits, CIARD's two teachers, and both students under `whitebox`."""
-    home = tmp_path_factory.mktemp("trained")
-    for method in ("sat", "ciard"):
-        result = bench("run", "--method", method, "--student", "digits-cnn", *DIGITS, home=home)
+
+    def make(home: Path) -> None:
+        for method in ("sat", "ciard"):
+            result = bench("run", "--method", method, "--student", "digits-cnn", *DIGITS, home=home)
+            assert result.code == 0, result
+        result = bench("eval", "--suite", "whitebox", "--limit", 16, home=home)
         assert result.code == 0, result
-    result = bench("eval", "--suite", "whitebox", "--limit", 16, home=home)
-    assert result.code == 0, result
-    return home
+
+    return once_for_all(tmp_path_factory, "trained", make)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,7 +110,7 @@ class InBatches(AutoAttack):
 
 @pytest.mark.parametrize(
     ("suite", "calls"),
-    [("whitebox", 1), ("whitebox", 8), ("whitebox", 130), ("autoattack", 20), ("autoattack", 700), ("dard", 250)],
+    [("whitebox", 1), ("whitebox", 8), ("whitebox", 130), ("autoattack", 20), ("autoattack", 400), ("dard", 250)],
 )
 def test_a_stopped_evaluation_goes_on_and_gives_the_same_record(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: str, calls: int
@@ -124,6 +124,8 @@ def test_a_stopped_evaluation_goes_on_and_gives_the_same_record(
         model = StopAfter(network(), stop, calls)
         return Said(folder, stop).run(dataset, SUITES[suite], model), -model.calls
 
+    if suite == "autoattack":  # a wide ball: what stands until Square costs five thousand passes
+        dataset = replace(dataset, eps=0.2)
     whole, all_calls = counted(tmp_path / "whole")
     assert calls < all_calls
     stop, folder = StopRequest(), tmp_path / "kept"

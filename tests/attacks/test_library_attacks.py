@@ -135,10 +135,10 @@ def test_autoattack_refuses_what_would_mean_nothing() -> None:
 def test_autoattack_is_the_librarys_own_whole_run() -> None:
     """Attack by attack and batch by batch it finds the very images that one call of the library finds."""
     model = network(10, scale=5)
-    x, y = images(model, 20)
-    ours = AutoAttack(eps=EPS, batch_size=8).run(model, x, y)
+    x, y = images(model, 12)
+    ours = AutoAttack(eps=0.1, batch_size=8).run(model, x, y)
     with torch.random.fork_rng():
-        library = pyautoattack.AutoAttack(model, eps=EPS, seed=0)
+        library = pyautoattack.AutoAttack(model, eps=0.1, seed=0)
         theirs, _ = library.run_standard_evaluation(x, y, batch_size=8)
     assert torch.equal(ours.x_adv, theirs)
     assert not torch.equal(theirs, x)

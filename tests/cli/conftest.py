@@ -44,15 +44,11 @@ def sit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit]:
             number: int = signal.SIGKILL,
             save_seconds: float = 300.0,
             step_seconds: float = 5.0,
+            largest_file: int | None = None,
         ) -> tuple[int, float, str]:
             order = {"argv": [*map(str, argv), "--home", str(home)], "log": str(log), "save_seconds": save_seconds}
-            order |= {
-                "step_seconds": step_seconds,
-                "event": event,
-                "count": count,
-                "delay": delay,
-                "signal": int(number),
-            }
+            order |= {"event": event, "count": count, "delay": delay, "signal": int(number)}
+            order |= {"step_seconds": step_seconds, "largest_file": largest_file}
             print(json.dumps(order), file=server.stdin, flush=True)
             answer = json.loads(server.stdout.readline())
             return answer["code"], answer["seconds"], log.read_text()

@@ -2,18 +2,21 @@
 
 Reads a JSON object a line and answers with one: `argv`, the command; `event` and `count`, the moment (its `count`-th
 step, say); `delay`, seconds after it; `signal`, what the process gets then. Without `event` it is left alone.
+`largest_file`: no file may grow beyond so many bytes.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import sklearn.datasets  # noqa: F401  (loaded before the fork)
@@ -90,6 +93,9 @@ def sit(order: dict[str, Any], pipe: int) -> None:
     training._SAVE_SECONDS = order["save_seconds"]
     training._STEP_SECONDS = order["step_seconds"]
     keep_final_state()
+    if order["largest_file"]:
+        sys.dont_write_bytecode = True  # of a module: cut short, it would be there for all that import it later
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest_file"],) * 2)
     if order["event"]:
         target, name, stay = TARGETS[order["event"]]
         tell(target, name, order["count"], pipe, stay)
@@ -109,6 +115,12 @@ def sit(order: dict[str, Any], pipe: int) -> None:
     os._exit(code)
 
 
+def await_pause(process: int) -> None:
+    """Return once a process that stays is asleep: a signal that came before its pause would leave it there for ever."""
+    while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "SZ":
+        time.sleep(0.001)
+
+
 def serve(order: dict[str, Any]) -> dict[str, Any]:
     """Fork, wait for the moment, send the signal, wait for the end."""
     ours, theirs = os.pipe()
@@ -120,6 +132,8 @@ def serve(order: dict[str, Any]) -> dict[str, Any]:
     select.select([ours], [], [])
     if os.read(ours, 1):
         time.sleep(order["delay"])
+        if TARGETS[order["event"]][2]:
+            await_pause(process)
         os.kill(process, order["signal"])
     sent = time.monotonic()
     _, status = os.waitpid(process, 0)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,7 @@ from bench.records import read_record, write_record
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def processes() -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes to end with the test, whatever happens in it."""
-    started: list[subprocess.Popen[str]] = []
-    yield started
-    for process in started:
-        process.kill()
-        process.communicate()
+Sit = Callable[..., tuple[int, float, str]]
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -41,39 +29,26 @@ def content(path: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_autoattack_that_was_interrupted_is_the_one_that_never_was(
-    bench: Bench,
-    start: Start,
-    records: Find,
-    processes: list[subprocess.Popen[str]],
-    digits_model: Callable[[str], nn.Module],
-    tmp_path: Path,
+    bench: Bench, sit: Sit, records: Find, digits_model: Callable[[str], nn.Module], tmp_path: Path
 ) -> None:
+    """Not between two batches: there is only one, and its first attack alone has a hundred passes."""
     file, home = tmp_path / "my.pt", tmp_path / "home"
-    torch.save(digits_model("sat").state_dict(), file)
+    torch.save(digits_model("natural").state_dict(), file)  # soon broken: nothing is left for Square
     command = ("eval", "--suite", "autoattack", "--checkpoint", file, "--student", "digits-cnn@none")
-    command += ("--dataset", "digits", "--limit", "6", "--device", "cpu")
+    command += ("--dataset", "digits", "--limit", "4", "--device", "cpu")
 
-    def interrupt(number: signal.Signals) -> tuple[int, str]:
-        """Send a signal once AutoAttack has begun."""
-        running = start(*command, home=home)
-        processes.append(running)
-        until = time.monotonic() + 60
-        while not list(home.rglob("clean.safetensors")):
-            assert running.poll() is None, running.communicate()
-            assert time.monotonic() < until, "it takes too long"
-            time.sleep(0.01)
-        time.sleep(2)  # into its first attacks; the whole takes several times as long
-        running.send_signal(number)
-        _, error = running.communicate(timeout=60)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+        code, seconds, said = sit(*command, home=home, event="pass", count=60, number=number)
         assert not records(home), "it was not interrupted"
-        return running.returncode, error
-
-    code, error = interrupt(signal.SIGINT)
-    assert code == 128 + signal.SIGINT
-    assert "what is computed is kept" in error
-    assert "Traceback" not in error
-    assert list(home.rglob("autoattack.inner.safetensors"))
-    assert interrupt(signal.SIGKILL)[0] == -signal.SIGKILL
+        assert list(home.rglob("autoattack.inner.safetensors"))
+        if number == signal.SIGKILL:
+            assert code == -number
+        else:
+            assert code == 128 + number, said
+            assert seconds < 10  # what a batch system is sure to leave
+            assert "what is computed is kept" in said
+            assert "Run the same command again" in said.splitlines()[-1]
+            assert "Traceback" not in said
 
     last = bench(*command, home=home)
     assert last.code == 0, last
@@ -81,7 +56,6 @@ def test_autoattack_that_was_interrupted_is_the_one_that_never_was(
     whole = bench(*command, home=tmp_path / "other")
     assert whole.code == 0, whole
     assert content(Path(last.out.strip())) == content(Path(whole.out.strip()))
-    assert 0 < json.loads(Path(last.out.strip()).read_text())["results"]["autoattack"]["accuracy"] < 1
 
 
 def test_a_checkpoint_of_ones_own_architecture(bench: Bench, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
+Sit = Callable[..., tuple[int, float, str]]
 Start = Callable[..., "subprocess.Popen[str]"]
 
 # CIARD, because nothing else has so much to remember: a teacher that learns, its optimizer, two temperatures.
@@ -59,8 +61,16 @@ def stopped(start: Start) -> Iterator[list[subprocess.Popen[str]]]:
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_in_every_way_is_the_run_that_never_was(
-    bench: Bench, start: Start, stopped: list[subprocess.Popen[str]], home: Path, trained: Path, runs: Find
+    bench: Bench,
+    start: Start,
+    stopped: list[subprocess.Popen[str]],
+    home: Path,
+    trained: Path,
+    tmp_path: Path,
+    runs: Find,
 ) -> None:
+    """By Ctrl-C and by a kill; what a batch system sends: test_signals.py."""
+
     def begin() -> subprocess.Popen[str]:
         stopped.append(start(*RUN, home=home))
         return stopped[-1]
@@ -69,6 +79,7 @@ def test_a_run_that_was_stopped_in_every_way_is_the_run_that_never_was(
         return next((path for path in runs(home, "_ciard_") if path.name not in finished), home / "none yet")
 
     finished = {path.name for path in runs(home)}
+    undisturbed = Path(shutil.copytree(trained, tmp_path / "undisturbed"))
 
     # Another process sees it run, cannot train it too, and cannot delete it.
     first = begin()
@@ -97,20 +108,11 @@ def test_a_run_that_was_stopped_in_every_way_is_the_run_that_never_was(
     second.communicate()
     (run / ".resume.pt.1.tmp").write_text("half a file, of a process that was killed while it wrote")
 
-    # What a batch system sends.
-    third = begin()
-    goal = epoch_of(run) + 1
-    wait_for(lambda: epoch_of(run) >= goal, third)
-    third.terminate()
-    _, error = third.communicate(timeout=60)
-    assert third.returncode == 128 + signal.SIGTERM, error
-    assert "Continuing" in error
-
     last = bench(*RUN, home=home)
     assert last.code == 0, last
     assert "Continuing" in last.err
 
-    whole = bench(*RUN, home=trained)
+    whole = bench(*RUN, home=undisturbed)
     assert whole.code == 0, whole
     expected = Path(whole.out.strip())
     assert expected.name == run.name
@@ -155,14 +157,14 @@ def test_two_runs_that_need_the_same_teacher_do_not_spoil_each_other(
 
 
 def test_an_evaluation_that_is_stopped_keeps_the_records_it_wrote(
-    start: Start, stopped: list[subprocess.Popen[str]], bench: Bench, home: Path, records: Find
+    sit: Sit, bench: Bench, home: Path, records: Find
 ) -> None:
-    running = start("eval", "--suite", "full", home=home)
-    stopped.append(running)
-    time.sleep(4)
-    running.send_signal(signal.SIGINT)
-    _, error = running.communicate(timeout=60)
-    assert running.returncode in (128 + signal.SIGINT, 0), error
-    assert "Traceback" not in error
+    """Of the first student; the signal comes in the midst of the second."""
+    command = ("eval", "--suite", "whitebox", "--limit", 8)
+    code, _, said = sit(*command, home=home, event="pass", count=450, number=signal.SIGINT)
+    assert code == 128 + signal.SIGINT, said
+    assert "Traceback" not in said
+    assert len(records(home, "whitebox-official-n8")) == 1
     assert bench("tables", home=home).code == 0
     assert not list(home.rglob("*.tmp"))
+    assert "1 evaluated, 1 had the suite already" in bench(*command, home=home).err

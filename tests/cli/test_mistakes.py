@@ -190,19 +190,13 @@ class TestUnwritable:
         (tmp_path / "file").write_text("mine")
         assert "--out DIR" in bench("tables", "--out", tmp_path / "file" / "x", home=trained).mistake
 
-    def test_a_full_disk_leaves_what_was_there(self, start: Callable[..., Any], home: Path, contents: Any) -> None:
-        resource = pytest.importorskip("resource")
-
-        def no_file_above_50_kb() -> None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-
+    def test_a_full_disk_leaves_what_was_there(self, sit: Callable[..., Any], home: Path, contents: Any) -> None:
         before = contents(home)
         arguments = (*RUN.split(), "--epochs", 2, "--limit-train", 100)
-        with start(*arguments, home=home, preexec_fn=no_file_above_50_kb) as running:
-            _, error = running.communicate(timeout=120)
-        assert running.returncode == 2, error
-        assert "Traceback" not in error
-        assert "Cannot write" in error
+        code, _, said = sit(*arguments, home=home, largest_file=50_000)
+        assert code == 2, said
+        assert "Traceback" not in said
+        assert "Cannot write" in said
         assert before.items() <= contents(home).items()
         assert not list(home.rglob("*.tmp"))
 

