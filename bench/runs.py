@@ -67,7 +67,7 @@ class Summary(BaseModel):
         checkpoint: SHA-256 of the selected weights (best.safetensors).
         selected_epoch: whose weights they are.
         selected_on: "heldout", "test", or "last" for no selection.
-        accuracy: on the selection split, with its number of samples; None where nothing was looked at.
+        accuracy: clean and robust, on the selection split; None where nothing was looked at.
         seconds: training time, all sittings together.
     """
 

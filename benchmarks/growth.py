@@ -115,7 +115,7 @@ def _write_run(folder: RunFolder, config: RunConfig) -> None:
         checkpoint=hashlib.sha256(config.id.encode()).hexdigest(),
         selected_epoch=1,
         selected_on="test",
-        accuracy={"clean": 0.8, "robust": 0.5, "n": 10_000},
+        accuracy={"clean": 0.8, "robust": 0.5},
         seconds=36_000.0,
         finished=_CREATED,
     )

@@ -77,7 +77,7 @@ TARGETS: dict[str, tuple[Any, str, str]] = {
     "look": (monitor.Monitor, "look", "until"),
     "pass": (resnet.ResNet, "forward", "until"),
     "export": (exporting, "agreement", "for ever"),
-    "page": (site, "render_page", "for ever"),
+    "page": (site, "_write_page", "for ever"),
     "profile": (profiling.Runner, "run", "for ever"),
     "import": (registry, "load", "for ever"),
     "command": (LazyGroup, "get_command", "for ever"),
