@@ -195,7 +195,8 @@ def test_an_earlier_export_survives_a_failed_one(
         metadata = file.metadata()
     next(iter(weights.values())).add_(1)
     safetensors.torch.save_file(weights, run / "best.safetensors", metadata)
-    assert "its weights are not those that were written into it" in bench("export", ciard, "--format", "safetensors", home=home).mistake
+    mistake = bench("export", ciard, "--format", "safetensors", home=home).mistake
+    assert "its weights are not those that were written into it" in mistake
     assert contents(folder) == before
 
 
