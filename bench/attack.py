@@ -67,8 +67,8 @@ class Attack:
         label: the attack's name as papers write it.
         source: the paper that defines it.
         protocols: parameters that differ from the defaults, by evaluation protocol.
-        lengths: fields that are lengths in pixel space and scale with a dataset's eps; without "eps" among them the
-            attack keeps its own radius on every dataset.
+        lengths: fields that are lengths in pixel space and scale with a dataset's eps, as `eps` itself then does; with
+            none of them, (), the attack keeps its own radius on every dataset.
         couples_batch: whether a sample's result depends on the others in its batch.
         whole_set: whether the attack wants all samples at once and makes batches of its own.
         needs_module: whether the model has to be an nn.Module, as libraries want it; else any callable does.
@@ -135,15 +135,21 @@ class Attack:
         return asdict(self)
 
     def scaled_to(self, eps: float) -> Attack:
-        """The same attack for another threat model: every length that it declares scales with the radius."""
+        """The same attack for another threat model: the radius and every length that it declares; with none, itself."""
+        if not self.lengths:
+            return self
         known = {field.name for field in fields(self)}
         lengths = {name: getattr(self, name) * eps / self.eps for name in self.lengths if name in known}
-        return replace(self, **(lengths | ({"eps": eps} if "eps" in lengths else {})))
+        return replace(self, **(lengths | {"eps": eps}))
 
     @classmethod
     def for_protocol(cls, protocol: Protocol, eps: float) -> Attack:
         """The attack as a protocol defines it, for a dataset of this eps."""
         attack = cls(**cls.protocols.get(protocol, {}))
+        if not 0 < attack.eps <= 1:
+            raise BenchError(
+                f"The attack {cls.label} has eps = {attack.eps}.\nIts author has to make it above 0, up to 1."
+            )
         return attack if eps == attack.eps else attack.scaled_to(eps)
 
 

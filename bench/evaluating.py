@@ -163,6 +163,12 @@ def finished_runs(session: Session, run_ids: Sequence[str], dataset: str | None)
     if dataset is not None and datasets and dataset not in datasets:
         raise unknown_name("dataset (of a finished run)", dataset, datasets)
     if not chosen:
+        lost = next((folder for folder in all_runs(session.home) if folder.lost_its_summary), None)
+        if lost is not None:
+            raise BenchError(
+                f"There is no finished run: {lost.path} has lost its summary.json.\n"
+                "Run the `bench run` that made it again: it writes it anew."
+            )
         raise BenchError(
             f"There is no finished run{f' on {dataset}' if dataset else ''} in {session.home.runs}.\n"
             "Train one first: bench run --method ciard --student resnet18."

@@ -208,7 +208,7 @@ class Evaluator:
                 if not isinstance(survivors, Outcome) or survivors.always_right is None:
                     raise BenchError(
                         f"The attack {entry.result} gives survivors that are no Outcome with `always_right`.\n"
-                        "Its author has to repair it."
+                        "Its author has to return Outcome(x_adv, always_right): what it decided by, and who is right."
                     )
                 x, _ = job.batch(start, start + len(y))
                 self._logits(job, entry, attack, x, survivors.x_adv)  # for the checks: who is right is known

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields
 from fractions import Fraction
+from math import isfinite
 from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -160,7 +161,8 @@ def _checked(name: str, key: str, hint: Any, value: Any) -> Any:
         adapter = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
         return adapter.validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
     except ValidationError as error:
+        finite = ", and a finite one" if isinstance(value, float) and not isfinite(value) else ""
         raise BenchError(
-            f"--set {key}={_written(value)}: {name}'s {key} takes {type_name(hint)}.\nAll of its hyper-parameters: "
-            f"{describe(method_class(name))}."
+            f"--set {key}={_written(value)}: {name}'s {key} takes {type_name(hint)}{finite}.\n"
+            f"All of its hyper-parameters: {describe(method_class(name))}."
         ) from error

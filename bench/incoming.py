@@ -14,10 +14,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bench.errors import BenchError
+from bench.errors import BenchError, name_skipped
 from bench.files import cannot_write, write_text_atomically
 from bench.known_records import INCOMING
-from bench.locks import held
+from bench.locks import Busy, held
+from bench.texts import one_line
 
 _DECIDED, _LOCK = "decided", ".incoming.lock"
 _BUSY = "Records are being taken in"
@@ -36,7 +37,10 @@ def take_in(files: Sequence[Path], folder: Path) -> None:
             _settle(folder)
             for file in files:
                 if (folder / file.name).exists():
-                    raise FileExistsError(None, f"{file.name} was written by someone else meanwhile")
+                    raise BenchError(
+                        f"Nothing was taken in: {folder / file.name} was written by someone else meanwhile.\n"
+                        "Merge again: what is the same is then passed over."
+                    )
             try:
                 stage.mkdir()
                 for file in files:
@@ -56,8 +60,11 @@ def settle(folder: Path) -> None:
     """Finish or undo what was stopped; nothing to do where another process is at it, or the folder is read-only."""
     if not (folder / INCOMING).is_dir():
         return
-    with suppress(BenchError, OSError), held(folder / _LOCK, _BUSY):
-        _settle(folder)
+    try:
+        with suppress(Busy, OSError), held(folder / _LOCK, _BUSY):
+            _settle(folder)
+    except BenchError as error:
+        name_skipped("merge", [error])
 
 
 def _settle(folder: Path) -> None:
@@ -69,7 +76,8 @@ def _settle(folder: Path) -> None:
 
 def _finish(folder: Path) -> None:
     for name in _decided(folder):
-        if (folder / INCOMING / name).exists():
+        # One that was written here meanwhile stays: records are never changed.
+        if (folder / INCOMING / name).exists() and not (folder / name).exists():
             os.replace(folder / INCOMING / name, folder / name)
     _flush(folder)
     shutil.rmtree(folder / INCOMING)
@@ -86,12 +94,21 @@ def _undo(folder: Path) -> None:
 
 
 def _decided(folder: Path) -> Iterable[str]:
-    """The names to take in; none where it was not decided."""
+    """The names to take in; none where it was not decided.
+
+    Raises:
+        BenchError: the list of them is damaged.
+    """
+    path = folder / INCOMING / _DECIDED
     try:
-        names = json.loads((folder / INCOMING / _DECIDED).read_text(encoding="utf-8"))
+        return [Path(name).name for name in json.loads(path.read_text(encoding="utf-8"))]
     except FileNotFoundError:
         return ()
-    return [Path(name).name for name in names]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BenchError(
+            f"{path}, a list of records to take in, is damaged ({one_line(str(error))}).\n"
+            f"Move the records beside it into {folder} if you want them, and delete the folder {INCOMING}."
+        ) from error
 
 
 def _flush(path: Path) -> None:

@@ -15,6 +15,7 @@ from bench.attack import Protocol
 from bench.data.dataset import Dataset, Split
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
+from bench.incoming import settle
 from bench.records import Record, Subject, conduct, read_record, write_record
 from bench.session import Session
 from bench.subjects import record_id
@@ -65,6 +66,7 @@ class Asked:
         Raises:
             BenchError: the record of this name cannot be read, or is of something else; the message says of what.
         """
+        settle(folder)
         for name in dict.fromkeys((self.id, self._id(None))):
             path = folder / f"{name}.json"
             record = read_record(path) if path.exists() else None

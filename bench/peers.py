@@ -84,7 +84,7 @@ class Peers:
         now = time.monotonic()
         return [
             rank
-            for rank, (line, new) in sorted(self.seen.items())
+            for rank, (line, new) in sorted(self.seen.copy().items())
             if rank != self.rank and (line == _ENDED or now - new > _SILENCE)
         ]
 
@@ -114,11 +114,12 @@ class Peers:
 
     def _judge(self) -> None:
         """Say that no step is made, and end the process when that lasts too long: it may wait inside PyTorch."""
-        if self.stepped_at is None:
+        stepped_at = self.stepped_at  # read once: it is set by the thread that trains
+        if stepped_at is None:
             if self.rank > 0 and self.stop.age > _STOP_SECONDS:  # it waits for the first one, which is told itself
                 self._end("Stopped", 128 + (self.stop.signal_number or 0))
             return
-        waited = time.monotonic() - self.stepped_at
+        waited = time.monotonic() - stepped_at
         missing = self.missing()
         whom = f"; {_named(missing, self.size)} gives no sign of life" if missing else ""
         if min(waited, self.stop.age) > _STOP_SECONDS:

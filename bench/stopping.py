@@ -116,6 +116,10 @@ class StopRequest:
             self.check()
 
 
+_requests: list[StopRequest] = []
+"""Of the blocks that are open, the innermost last."""
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Within the block the signals of `SIGNALS` are noted instead of ending the process; a second Ctrl-C ends it.
@@ -128,6 +132,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
         request.note(number)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    _requests.append(request)
     try:
         with _watched(request):
             for number in SIGNALS:
@@ -136,6 +141,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if _requests.pop() and _requests:  # what nobody answered in here, the work around it is to hear of
+            _requests[-1].hear(request.signal_number or signal.SIGTERM)
 
 
 @contextmanager
@@ -153,8 +160,9 @@ def _watched(request: StopRequest) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        theirs.close()
+        theirs.shutdown(socket.SHUT_WR)  # closing it is not enough where a forked process has it too
         thread.join()
+        theirs.close()
         ours.close()
 
 
@@ -163,10 +171,12 @@ def _watch(request: StopRequest, pipe: socket.socket) -> None:
     interrupts, reminded, reminders = 0, 0.0, 0
     while True:
         if select.select([pipe], [], [], _REMIND / 4 if request else None)[0]:
-            numbers = pipe.recv(64)
-            if not numbers:
+            received = pipe.recv(64)
+            if not received:
                 return
-            request.hear(numbers[0])
+            numbers = [number for number in received if number in SIGNALS]  # a library may listen to others
+            for number in numbers:
+                request.hear(number)
             interrupts += numbers.count(signal.SIGINT)
             if interrupts > 1:
                 _end_now(signal.SIGINT)

@@ -34,10 +34,11 @@ _LOG_EVERY = 50
 """Steps between two looks at the loss terms; each look waits for the device."""
 _SAVE_SECONDS = 300
 """Longest time between two checkpoints within a long epoch."""
-_LONG_STEP = 20
-"""Seconds of a step after which the state is saved at once, so that a signal costs no more than such a step."""
 _STEP_SECONDS = 5
-"""How long after a signal a step may go on: batch systems and containers kill after ten seconds or more."""
+"""How long after a signal a step may go on: batch systems and containers kill after ten seconds or more.
+
+After a step that took longer the state is saved at once, so that a signal costs no more than such a step.
+"""
 _PROGRESS_SECONDS = 2
 _TIMED_STEPS = 5
 """Steps after which the expected time is said, if it is longer than `_WORTH_SAYING` seconds."""
@@ -223,7 +224,7 @@ class Trainer:
 
     def _is_time_to_save(self, step_began: float) -> bool:
         now = time.monotonic()
-        return now - step_began > _LONG_STEP or now - self.saved > _SAVE_SECONDS
+        return now - step_began > _STEP_SECONDS or now - self.saved > _SAVE_SECONDS
 
     def _step(self, x: Tensor, y: Tensor, epoch: int, step: int) -> None:
         noise = generator(self.config.seed, "attack", epoch, step, device=self.device)

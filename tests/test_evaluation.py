@@ -412,6 +412,20 @@ def test_an_attack_keeps_the_radius_it_does_not_declare_as_scaling(dataset: Data
     assert not any("own eps" in flag for flag in evaluate(network(), dataset, strange(eps=0.2)).flags)
 
 
+def test_a_length_that_scales_takes_the_radius_with_it() -> None:
+    """Before radii could stay, nobody had to name `eps` among the lengths."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Stepping(Strange):
+        step_size: float = 2 / 255
+        lengths: ClassVar[tuple[str, ...]] = ("step_size",)
+
+    scaled = Stepping.for_protocol("official", 4 / 255)
+    assert (scaled.eps, scaled.parameters()["step_size"]) == (4 / 255, pytest.approx(1 / 255))
+    with pytest.raises(BenchError, match=r"has eps = 0.*\n"):
+        type("Nothing", (Strange,), {"protocols": {"official": {"eps": 0.0}}}).for_protocol("official", 8 / 255)
+
+
 def spoilt(value: float, where: str) -> nn.Module:
     model = network()
     with torch.no_grad():

@@ -68,7 +68,7 @@ def test_a_second_ctrl_c_ends_it_at_once_even_where_the_main_thread_is_deaf() ->
         process.send_signal(signal.SIGINT)
         _, error = process.communicate()
         ended.cancel()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert process.returncode == 130
     assert error.split("\n") == ["", "Stopped at once; what was saved is kept.", ""]
 
@@ -112,7 +112,7 @@ def test_the_first_signal_is_the_one_that_is_named() -> None:
 
 def test_work_that_ends_soon_after_a_signal_is_not_broken_off() -> None:
     with stop_on_signals() as stop:
-        with stop.within(5):
+        with stop.within(60):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.05)
         assert stop
@@ -128,7 +128,7 @@ def test_work_that_outlasts_its_time_is_broken_off_where_it_is() -> None:
     started = time.monotonic()
     with stop_on_signals() as stop, pytest.raises(Interrupted, match=r"That is lost\."):
         work(stop)
-    assert 0.2 <= time.monotonic() - started < 2
+    assert 0.2 <= time.monotonic() - started < 10
 
 
 def test_work_that_swallows_what_breaks_it_off_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,12 +138,12 @@ def test_work_that_swallows_what_breaks_it_off_is_told_again(monkeypatch: pytest
         with stop.at_once():
             with suppress(Exception):
                 os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
+            time.sleep(30)
 
     started = time.monotonic()
     with stop_on_signals() as stop, pytest.raises(Interrupted):
         work(stop)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
 
 
 def test_an_import_that_a_signal_broke_is_no_broken_file() -> None:
@@ -220,3 +220,36 @@ def test_a_network_is_interruptible_within_the_block_alone() -> None:
         with pytest.raises(Interrupted):
             network(torch.zeros(1, 2))
     network(torch.zeros(1, 2))
+
+
+def test_signals_that_others_listen_to_are_not_ours() -> None:
+    """A DataLoader, say, has a handler for SIGCHLD."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGCHLD, lambda number, _: heard.append(number))
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGCHLD)
+            time.sleep(0.2)
+            assert heard == [signal.SIGCHLD]
+            assert not stop
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_the_end_of_the_block_does_not_wait_for_a_forked_process() -> None:
+    with stop_on_signals():
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+    os.kill(child, signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+
+
+def test_what_nobody_answered_within_is_heard_around_it() -> None:
+    with stop_on_signals() as outer:
+        with stop_on_signals() as inner:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert inner
+            assert not outer
+        assert outer.signal_number == signal.SIGTERM

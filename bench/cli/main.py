@@ -94,7 +94,7 @@ def main() -> None:
         code, message = _run(stop)
         if message is not None:
             click.echo(printable(message), err=True)
-    if code > 128:
+    if isinstance(code, int) and code > 128:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python puts its things away: it is ending anyway
     if code:
         sys.exit(code)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -122,7 +123,7 @@ class Dataset:
         train, test = (tuple(split.images.shape[1:]) for split in (self.train, self.test))
         if train != test:
             yield f"training images are {train}, test images {test} (channels, height, width).\nGive both one shape."
-        if not isinstance(self.eps, float | int) or not 0 < self.eps <= 1:  # NaN is neither
+        if not isinstance(self.eps, Real) or not 0 < self.eps <= 1:  # NaN is neither
             yield f"eps is {self.eps}.\nGive the attacker's bound for images in [0, 1]: above 0 and at most 1."
         if not isinstance(self.padding, int) or self.padding < 0:
             yield f"padding is {self.padding}.\nGive a number of pixels, 0 or more."

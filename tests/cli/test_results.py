@@ -88,3 +88,32 @@ def test_validate_undoes_a_merge_that_was_stopped(bench: Any, tmp_path: Path) ->
     (here / ".incoming" / "other.json").write_bytes(WHITEBOX.read_bytes())
     assert "1 records: 0 errors" in bench("results", "validate", home=tmp_path).out
     assert [path.name for path in here.iterdir()] == [WHITEBOX.name]
+
+
+@pytest.mark.parametrize("damage", ["{x", "7", "[1]"])
+def test_a_damaged_list_of_what_was_being_merged_is_named_and_all_else_goes_on(
+    bench: Any, tmp_path: Path, damage: str
+) -> None:
+    here = tmp_path / "results" / "records"
+    (here / ".incoming").mkdir(parents=True)
+    (here / WHITEBOX.name).write_bytes(WHITEBOX.read_bytes())
+    (here / ".incoming" / "decided").write_text(damage)
+    for command in (("status",), ("results", "validate"), ("tables", "--table", "3")):
+        result = bench(*command, home=tmp_path)
+        assert result.code == 0, result
+        assert f"{here / '.incoming' / 'decided'}, a list of records to take in, is damaged" in result.err
+    assert "delete the folder .incoming" in bench("results", "merge", DEMO, home=tmp_path).mistake
+    assert (here / ".incoming" / "decided").read_text() == damage
+
+
+def test_a_merge_that_is_finished_later_changes_no_record_that_was_written_meanwhile(
+    bench: Any, tmp_path: Path
+) -> None:
+    here = tmp_path / "results" / "records"
+    (here / ".incoming").mkdir(parents=True)
+    (here / WHITEBOX.name).write_bytes(WHITEBOX.read_bytes())
+    (here / ".incoming" / WHITEBOX.name).write_text("of another time")
+    (here / ".incoming" / "decided").write_text(json.dumps([WHITEBOX.name]))
+    assert bench("status", home=tmp_path).code == 0
+    assert (here / WHITEBOX.name).read_bytes() == WHITEBOX.read_bytes()
+    assert [path.name for path in here.iterdir()] == [WHITEBOX.name]

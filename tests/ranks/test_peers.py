@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import pytest
@@ -78,51 +79,68 @@ def test_a_process_that_is_gone_is_named_and_the_others_end(number: signal.Signa
 
 @pytest.fixture
 def pair(monkeypatch: pytest.MonkeyPatch) -> tuple[Peers, Peers]:
-    """Two processes' watches on one store, whose seconds are short."""
-    for name, seconds in (("_BEAT", 0.02), ("_SILENCE", 0.2), ("_SAID_EVERY", 0.3)):
+    """Two processes' watches on one store, which look often and are patient: the machine may have other work."""
+    for name, seconds in (("_BEAT", 0.02), ("_SILENCE", 10.0), ("_SAID_EVERY", 10.0)):
         monkeypatch.setattr(peers, name, seconds)
     store = dist.HashStore()
     return Peers(store, 0, 2, 600, StopRequest()), Peers(store, 1, 2, 600, StopRequest())
+
+
+def soon(holds: Callable[[], object]) -> bool:
+    """Whether something comes to hold before long."""
+    until = time.monotonic() + 20
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.01)
+    return bool(holds())
 
 
 def test_who_lives_is_not_missing_and_who_has_ended_is(pair: tuple[Peers, Peers]) -> None:
     first, second = pair
     with first.watched():
         with second.watched():
-            time.sleep(0.5)
+            assert soon(lambda: len(first.seen) == len(second.seen) == 2)
             assert first.missing() == second.missing() == []
-        time.sleep(0.1)
-        assert first.missing() == [1]
+        assert soon(lambda: first.missing() == [1])
 
 
 def test_a_wait_is_said_and_outside_training_it_may_last(
-    pair: tuple[Peers, Peers], capsys: pytest.CaptureFixture[str]
+    pair: tuple[Peers, Peers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(peers, "_SAID_EVERY", 0.1)
     first, second = pair
+    said: list[str] = []
+    monkeypatch.setattr(first, "_say", said.append)
     with first.watched(), second.watched():
-        time.sleep(0.5)
-        assert capsys.readouterr().err == ""
+        time.sleep(0.3)
+        assert not said
         with first.in_step():
-            time.sleep(0.5)
-        lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert "the run ends after 600 (--step-timeout)" in lines[0]
+            assert soon(lambda: said)
+    assert "the run ends after 600 (--step-timeout)" in said[0]
 
 
-def test_steps_keep_it_quiet(pair: tuple[Peers, Peers], capsys: pytest.CaptureFixture[str]) -> None:
+def test_steps_keep_it_quiet(pair: tuple[Peers, Peers], monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = pair
-    with first.watched(), first.in_step():
-        for _ in range(20):
-            first.stepped()
-            time.sleep(0.03)
-    assert capsys.readouterr().err == ""
+    said: list[str] = []
+    monkeypatch.setattr(first, "_say", said.append)
+    with first.in_step():
+        assert first.stepped_at is not None
+        monkeypatch.setattr(peers, "_SAID_EVERY", -1.0)
+        first._judge()
+        assert len(said) == 1
+        first.stepped_at -= 100
+        monkeypatch.setattr(peers, "_SAID_EVERY", 60.0)
+        first.stepped()
+        first._judge()
+        assert len(said) == 1
 
 
-def test_who_follows_another_is_not_taken_for_the_one_that_ended(pair: tuple[Peers, Peers]) -> None:
+def test_who_follows_another_is_not_taken_for_the_one_that_ended(
+    pair: tuple[Peers, Peers], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = pair
     with first.watched():
         with second.watched():
-            time.sleep(0.1)
+            monkeypatch.setattr(peers, "_SILENCE", 0.1)  # what `gone` waits for
             second.gone()
         assert first.seen[1][0] != "ended"
 
@@ -139,9 +157,8 @@ def test_a_process_that_waits_inside_pytorch_ends_some_time_after_a_signal(
         time.sleep(0.4)
         assert not ended
         second.stop.note(signal.SIGTERM)
-        time.sleep(0.1)
-        assert not ended
-        time.sleep(0.4)
+        assert soon(lambda: ended)
+        assert second.stop.age > 0.2
     assert ended[0] == 128 + signal.SIGTERM
     assert "Stopped" in capsys.readouterr().err
 
