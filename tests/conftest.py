@@ -32,8 +32,10 @@ from bench.cli.main import main
 from bench.records import AttackResult, Data, Record, Subject, TrainingCost, pack
 from bench.statistics import wilson_interval
 
-# Tests run beside each other and beside other work; their networks are too small to gain from a second thread.
-torch.set_num_threads(1)
+# Tests run beside each other and beside other work; their networks are too small to gain from a second thread. What is
+# said here goes for the processes that tests start, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -302,7 +304,7 @@ def start() -> Start:
         command = [sys.executable, "-m", "bench"] if module or not script.exists() else [str(script)]
         command += [*map(str, arguments), *([] if home is None else ["--home", str(home)])]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "BENCH_"))}
-        environment |= {"OMP_NUM_THREADS": "1"} | ({} if path is None else {"PYTHONPATH": str(path)})
+        environment |= {} if path is None else {"PYTHONPATH": str(path)}
         return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
             command, cwd=cwd, env=environment, text=True, **{"stdout": PIPE, "stderr": PIPE, **options}
         )

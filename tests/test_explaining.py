@@ -111,7 +111,7 @@ def test_a_section_ends_where_the_next_one_begins() -> None:
 
 
 def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    environment = os.environ | {"COLUMNS": "100"}
     return subprocess.run(
         [sys.executable, "-m", "bench", "explain", *arguments], env=environment, capture_output=True, text=True
     )

@@ -26,7 +26,7 @@ def sit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
     with subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("sittings.py"))],
-        env=environment | {"OMP_NUM_THREADS": "1"},
+        env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

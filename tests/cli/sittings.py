@@ -31,7 +31,7 @@ from bench.cli.main import LazyGroup, main
 from bench.models import resnet
 from bench.report import site
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 def tell(target: Any, name: str, count: int, pipe: int, stay: str) -> None:

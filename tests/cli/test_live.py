@@ -41,7 +41,7 @@ def in_a_terminal(*arguments: str) -> str:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
-    environment |= {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
+    environment |= {"TERM": "xterm-256color"}
     for name in ("NO_COLOR", "COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         environment.pop(name, None)
     command = [sys.executable, "-m", "bench", *arguments]

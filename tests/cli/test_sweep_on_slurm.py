@@ -37,7 +37,7 @@ def tools(tmp_path: Path) -> dict[str, str]:
         (folder / name).chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("BENCH_", "SLURM_"))}
     path = f"{folder}:{Path(sys.executable).parent}:{environment['PATH']}"
-    return environment | {"PATH": path, "CALLS": str(tmp_path / "calls"), "OMP_NUM_THREADS": "1"}
+    return environment | {"PATH": path, "CALLS": str(tmp_path / "calls")}
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ class _Result(NamedTuple):
 
 def _python(*arguments: str, folder: Path) -> _Result:
     """Python in a process of its own, which finds a package that the page has installed."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder / "installed")}
+    environment = {**os.environ, "PYTHONPATH": str(folder / "installed")}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
     )

@@ -5,6 +5,7 @@ Usage: script.py OUT [--batch-norm]; with several processes RANK, WORLD_SIZE, MA
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def flat(state: Any, prefix: str) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     with joined(torch.device("cpu")) as processes:
         found = {f"{method} {variant}": train(method, variant) for method, variant in METHODS}
         torch.save(found, Path(sys.argv[1]) / f"rank{processes.rank}.pt")

@@ -47,7 +47,7 @@ def two(timeout: float) -> list[subprocess.Popen[str]]:
         found.append(
             subprocess.Popen(
                 [sys.executable, "-c", LOOP, str(timeout)],
-                env={**os.environ, "OMP_NUM_THREADS": "1", **names},
+                env={**os.environ, **names},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

@@ -35,7 +35,7 @@ def results(folder: Path, size: int, *options: str) -> list[dict[str, dict[str, 
     processes = []
     for rank in range(size):
         variables = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(variables if size > 1 else {})}
+        environment = {**os.environ, **(variables if size > 1 else {})}
         processes.append(subprocess.Popen([sys.executable, str(SCRIPT), str(folder), *options], env=environment))
     assert [process.wait(timeout=300) for process in processes] == [0] * size
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(size)]
@@ -89,7 +89,7 @@ def bench_run(plain: Path, home: Path, processes: int, *options: str) -> subproc
     command = [*(launch if processes > 1 else []), "-m", "bench", "run", "--dataset", "digits", "--recipe", "demo"]
     return subprocess.run(
         [sys.executable, *command, *options, "--home", str(home)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(plain)},
+        env={**os.environ, "PYTHONPATH": str(plain)},
         capture_output=True,
         text=True,
         timeout=300,
