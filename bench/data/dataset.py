@@ -53,8 +53,8 @@ class Split:
     def fingerprint(self) -> str:
         """SHA-256 of pixels, labels and shape: two splits with the same one hold the same samples in the same order."""
         digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
-        digest.update(self.images.contiguous().cpu().numpy().tobytes())
-        digest.update(self.labels.contiguous().cpu().numpy().tobytes())
+        for values in (self.images, self.labels):
+            digest.update(values.contiguous().cpu().numpy().data)
         return digest.hexdigest()
 
     def mistakes(self, classes: int) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import PIL
@@ -21,6 +22,7 @@ from bench.data.dataset import Split
 from bench.data.places import check_is_file
 from bench.errors import BenchError
 from bench.files import atomic_path
+from bench.texts import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,13 @@ class Encoded:
 
     where: str
     content: bytes | Path
+
+
+class _Kept(NamedTuple):
+    """A cache's images, uint8 of shape (N, C, H, W), and the digest that is written after them."""
+
+    images: np.ndarray
+    digest: bytes
 
 
 def decode_files(
@@ -64,8 +73,9 @@ def decode_splits(
 ) -> tuple[Split, Split]:
     """The training and the test split of encoded images; decoded once, then read from a cache.
 
-    The cache is one file in `root/decoded`, named after paths, sizes and times of `files`; it may be deleted
-    at any time. Where it cannot be written, a warning is logged and the images are decoded each time.
+    The cache is one file in `root/decoded`, named after paths, sizes and times of `files`, with a digest of the
+    images and labels; it may be deleted at any time. Where it is damaged, a warning is logged and the images are
+    decoded anew; where it cannot be written, they are decoded each time.
 
     Args:
         files: every file the images come from.
@@ -79,12 +89,22 @@ def decode_splits(
     """
     n = len(train_labels)
     cache = root.expanduser() / "decoded" / f"{_cache_key(files)}.npy"
-    images = _read_cache(cache, n + len(test_labels))
-    if images is None:
-        images = decode_images(encoded())
-        _write_cache(cache, images)
-    pixels = torch.from_numpy(images)
-    return Split(pixels[:n], train_labels), Split(pixels[n:], test_labels)
+
+    def splits(images: np.ndarray) -> tuple[Split, Split]:
+        pixels = torch.from_numpy(images)
+        return Split(pixels[:n], train_labels), Split(pixels[n:], test_labels)
+
+    kept = _read_cache(cache, n + len(test_labels))
+    if kept is not None:
+        found = splits(kept.images)
+        if kept.digest == _digest(found):
+            return found
+        what = "are damaged" if kept.digest else "have no digest, as an earlier version wrote them"
+        logger.warning("The decoded images in %s %s; decoding them again.", cache, what)
+    images = decode_images(encoded())
+    found = splits(images)
+    _write_cache(cache, _Kept(images, _digest(found)))
+    return found
 
 
 def decode_images(encoded: Sequence[Encoded]) -> np.ndarray:
@@ -158,21 +178,33 @@ def _cache_key(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _read_cache(cache: Path, count: int) -> np.ndarray | None:
-    """The cached images, or None where there are none that can be used."""
+def _digest(splits: tuple[Split, Split]) -> bytes:
+    """A digest of both splits, made of their fingerprints: a run needs those as well, and each is computed once."""
+    return hashlib.sha256("".join(split.fingerprint for split in splits).encode()).hexdigest().encode()
+
+
+def _read_cache(cache: Path, count: int) -> _Kept | None:
+    """What the cache holds, whether its digest is right or not; None where there are no images that could be."""
     if not cache.is_file():
         return None
     try:
-        images: np.ndarray = np.load(cache)
-    except (OSError, ValueError, EOFError) as error:
-        logger.warning("The decoded images in %s cannot be read (%s); decoding them again.", cache, error)
+        with cache.open("rb") as stream:
+            images: np.ndarray = np.load(stream)
+            digest = stream.read()
+        if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:
+            raise ValueError(f"{images.dtype} of shape {images.shape}, not {count} images")
+    except Exception as error:  # numpy raises nearly anything for a header that is damaged
+        logger.warning(
+            "The decoded images in %s cannot be read (%s); decoding them again.", cache, one_line(str(error))
+        )
         return None
-    return images if images.dtype == np.uint8 and images.ndim == 4 and len(images) == count else None
+    return _Kept(images, digest)
 
 
-def _write_cache(cache: Path, images: np.ndarray) -> None:
+def _write_cache(cache: Path, kept: _Kept) -> None:
     try:
         with atomic_path(cache) as temporary, temporary.open("wb") as stream:
-            np.save(stream, images)
+            np.save(stream, kept.images)
+            stream.write(kept.digest)
     except BenchError as error:
         logger.warning("The images will be decoded again next time. %s", error)

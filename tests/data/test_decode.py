@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from bench.data import decode
@@ -114,20 +113,54 @@ def test_a_changed_file_is_decoded_again(tmp_path: Path, two_files: list[tuple[P
     assert test.images[0, :, 0, 0].tolist() == [77, 78, 79]
 
 
-@pytest.mark.parametrize("content", [b"", b"not an array", None, np.zeros((1, 3, 8, 8), np.uint8)])
-def test_a_damaged_cache_is_replaced(
-    tmp_path: Path, two_files: list[tuple[Path, int]], content: bytes | np.ndarray | None
+def saved(images: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, images)
+    return stream.getvalue()
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda whole: b"", "cannot be read"),
+        (lambda whole: b"not an array", "cannot be read"),
+        (lambda whole: whole[:-100], "cannot be read"),
+        (lambda whole: saved(np.zeros((1, 3, 8, 8), np.uint8)), "not 2 images"),
+        (lambda whole: whole.replace(b"'fortran_order'", b"'fortran_order(", 1), "cannot be read"),
+        (lambda whole: whole.replace(b"(2, 3, 8, 8)", b"(2, 3,(8, 8)", 1), "cannot be read"),
+        (lambda whole: whole.replace(b"(2, 3, 8, 8)", b"(99999999,8)", 1), "cannot be read"),
+        (lambda whole: whole.replace(b"(2, 3, 8, 8)", b"(2, 8, 3, 8)", 1), "are damaged"),
+        (lambda whole: whole[:-10], "are damaged"),
+        (lambda whole: whole + b"\n", "are damaged"),
+        (lambda whole: flipped(whole, 128), "are damaged"),  # the first pixel
+        (lambda whole: flipped(whole, len(whole) - 65), "are damaged"),  # the last one
+        (lambda whole: flipped(whole, len(whole) - 1), "are damaged"),
+        (lambda whole: whole[:128] + bytes(384) + whole[512:], "are damaged"),  # all black
+        (lambda whole: whole[:-64], "as an earlier version wrote them"),
+    ],
+)
+def test_a_damaged_cache_is_named_and_replaced(
+    tmp_path: Path,
+    two_files: list[tuple[Path, int]],
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[bytes], bytes],
+    reason: str,
 ) -> None:
-    first, _ = decode_files(two_files[:1], two_files[1:], tmp_path / "root")
+    first = decode_files(two_files[:1], two_files[1:], tmp_path / "root")
     (cache,) = (tmp_path / "root" / "decoded").iterdir()
     whole = cache.read_bytes()
-    if isinstance(content, np.ndarray):
-        np.save(cache, content)
-    else:
-        cache.write_bytes(whole[:-10] if content is None else content)
-    again, _ = decode_files(two_files[:1], two_files[1:], tmp_path / "root")
-    assert torch.equal(first.images, again.images)
+    assert damage(whole) != whole
+    cache.write_bytes(damage(whole))
+    assert caplog.text == ""
+    again = decode_files(two_files[:1], two_files[1:], tmp_path / "root")
+    assert [part.fingerprint for part in again] == [part.fingerprint for part in first]
     assert cache.read_bytes() == whole
+    assert f"The decoded images in {cache}" in caplog.text
+    assert reason in caplog.text
 
 
 def test_without_a_place_for_the_cache_it_goes_on_with_a_warning(
