@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from bench.hyperparameters import method_class
 from bench.profiles import Profile
 from bench.tabulate.plain import PlainTable
 
@@ -80,6 +79,8 @@ def _table(profiles: Sequence[Profile]) -> PlainTable:
 
 
 def _row(profile: Profile, sat: float) -> tuple[str, ...]:
+    from bench.hyperparameters import method_class  # it brings PyTorch, and a home may have no profiles
+
     return (
         f"{method_class(profile.method).label} ({profile.variant})",
         f"{profile.phase}, {profile.phase_share:.0%} of epochs" if profile.phase else "",

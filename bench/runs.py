@@ -27,18 +27,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import nn
 
 from bench import locks, resuming
-from bench.checkpoints import load_model, read_metadata, save_weights, weights_hash
 from bench.config import SCHEMA_VERSION, RunConfig
 from bench.errors import BenchError, name_skipped, unknown_name
 from bench.files import cannot_write, flush_to_disk, sealed, unsealed, unsealed_line, write_text_atomically
 from bench.home import Home
 from bench.texts import first_mistake, newer_version, one_line
+
+if TYPE_CHECKING:
+    from torch import nn
 
 State = Literal["not run", "running", "interrupted", "trained"]
 
@@ -250,6 +251,8 @@ class RunFolder:
 
     def save_weights(self, name: str, network: nn.Module, metadata: dict[str, str]) -> None:
         """Write a network as `NAME.safetensors`."""
+        from bench.checkpoints import save_weights  # PyTorch is of no use to whoever only looks at runs
+
         save_weights(self.path / f"{name}.safetensors", network, metadata)
 
     def selected_network(self) -> nn.Module:
@@ -258,6 +261,8 @@ class RunFolder:
         Raises:
             BenchError: the run is not finished, or its weights are not those that it selected.
         """
+        from bench.checkpoints import load_model, read_metadata, weights_hash
+
         config, summary = self.config(), self.summary()
         if summary is None:
             raise BenchError(f"The run {self.id} is not finished.\nContinue it with the `bench run` that began it.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import exp, log, sqrt
 
 import numpy as np
@@ -58,16 +59,21 @@ def worst_class_interval(right: Sequence[int], counts: Sequence[int]) -> tuple[f
     Returns:
         (low, high), each in [0, 1].
     """
-    from scipy.special import betaincinv
-
     # Of classes with as many samples the lowest has both the lowest lower and the lowest upper bound.
     lowest: dict[int, int] = {}
     for k, total in zip(right, counts, strict=True):
         lowest[total] = min(k, lowest.get(total, k))
-    x, n = np.array([*lowest.values()]), np.array([*lowest])
-    low = np.where(x == 0, 0.0, betaincinv(np.maximum(x, 1), n - x + 1, 0.025))
-    high = np.where(x == n, 1.0, betaincinv(x + 1, np.maximum(n - x, 1), 0.975 ** (1 / len(right))))
-    return float(low.min()), float(high.min())
+    bounds = [_exact_bounds(k, n, len(right)) for n, k in lowest.items()]
+    return min(low for low, _ in bounds), min(high for _, high in bounds)
+
+
+@cache
+def _exact_bounds(k: int, n: int, classes: int) -> tuple[float, float]:
+    """Clopper and Pearson's lower bound of k in n at 97.5 %, and the upper one that holds for all classes at once."""
+    from scipy.special import betaincinv
+
+    low = float(betaincinv(k, n - k + 1, 0.025)) if k else 0.0
+    return low, (float(betaincinv(k + 1, n - k, 0.975 ** (1 / classes))) if k < n else 1.0)
 
 
 def weighted_interval(clean: np.ndarray, robust: np.ndarray) -> tuple[float, float]:

@@ -28,5 +28,8 @@ def command(home: Home, out: Path | None, datasets: str | None, examples: int, d
     from bench.report.site import write_report
 
     wanted = [name.strip() for name in datasets.split(",") if name.strip()] if datasets else None
+    if not examples:
+        click.echo(write_report(home, out or home.report, wanted))
+        return
     with session(home, device) as active, active.stop.at_once():
-        click.echo(write_report(active, out or home.report, wanted, examples))
+        click.echo(write_report(home, out or home.report, wanted, examples, active))

@@ -116,12 +116,13 @@ def chart(found: Sequence[ClassAccuracies], names: Names) -> dict[str, Any]:
             choice["left_out"] += 1
             continue
         name = entry.label + (f", seed {one.seed}" if entry.view == "network" and one.seed else "")
-        choice["networks"].append({"name": name, "values": one.values, "worst": one.worst})
+        values = one.values
+        choice["networks"].append({"name": name, "values": values, "worst": one.worst})
         for i, count in enumerate(one.counts or ()):
             low_high = one.interval(i)
             if low_high is not None:
                 low, high = low_high
-                intervals[f"{one.values[i]}/{count}"] = (round(100 * low, 1), round(100 * high, 1))
+                intervals[f"{values[i]}/{count}"] = (round(100 * low, 1), round(100 * high, 1))
     return {"choices": list(choices.values()), "intervals": intervals}
 
 

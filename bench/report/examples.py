@@ -6,22 +6,21 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from bench.checkpoints import load_model, weights_hash
 from bench.config import RunConfig
-from bench.data.dataset import Dataset, to_float
 from bench.errors import BenchError
-from bench.evaluation import Evaluator
-from bench.job import ready
 from bench.records import Record, unpack
 from bench.report.leaderboard import attack_label, attack_labels
 from bench.runs import RunFolder
-from bench.session import Session
 from bench.tabulate.cells import defense_label
 from bench.tabulate.headers import eps_text
+
+if TYPE_CHECKING:  # a report without examples has no use for PyTorch
+    from torch import Tensor, nn
+
+    from bench.data.dataset import Dataset
+    from bench.session import Session
 
 MOST_RUNS = 20
 """Networks that are shown at most, so that the page stays small."""
@@ -86,12 +85,12 @@ class _NotAtHand(BenchError):
 
 
 def gallery(
-    session: Session, runs: Sequence[tuple[RunFolder, RunConfig]], records: Iterable[Record], n: int
+    session: Session | None, runs: Sequence[tuple[RunFolder, RunConfig]], records: Iterable[Record], n: int
 ) -> Gallery:
-    """The first n test images under each defense's own evaluation, one seed a defense."""
+    """The first n test images under each defense's own evaluation, one seed a defense; none without a session."""
     by_run = _by_run(records)
     found, folders = Gallery(), {folder.id: (folder, config) for folder, config in runs}
-    if not n:
+    if not n or session is None:
         return found
     for run_id in _one_seed_each(by_run):
         record = by_run[run_id]
@@ -137,7 +136,9 @@ def _shown(
     n: int,
     classes: dict[str, Sequence[str]],
 ) -> Shown:
-    from bench.data.cifar import is_at_hand  # it brings torchvision, which is of no use to a report without examples
+    from bench.checkpoints import load_model, weights_hash
+    from bench.data.cifar import is_at_hand
+    from bench.evaluation import Evaluator
 
     if not folder.best.is_file():
         raise _NotAtHand(f"its weights ({folder.best.name}) are not here")
@@ -165,6 +166,11 @@ def _shown(
 
 
 def _examples(network: nn.Module, dataset: Dataset, x_adv: Tensor, recorded: Sequence[bool]) -> list[Example]:
+    import torch
+
+    from bench.data.dataset import to_float
+    from bench.job import ready
+
     split = dataset.test.first(len(x_adv))
     x, labels = to_float(split.images), split.labels.tolist()
     with ready(network), torch.no_grad():
@@ -195,7 +201,7 @@ def _data_uri(image: Tensor) -> str:
     """An image in [0, 1], shape (C, H, W) with one or three channels, as a PNG in a data URI."""
     from PIL import Image
 
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).squeeze(2).numpy()
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from bench.config import RunConfig
 from bench.costs import cost_tables
 from bench.errors import BenchError, unknown_name
@@ -22,16 +24,18 @@ from bench.records import Record
 from bench.report import checks, classes, leaderboard, training
 from bench.report.examples import gallery
 from bench.runs import RunFolder
-from bench.session import Session
 from bench.tabulate import Table, build_tables, load_specs, write_tables
 from bench.tabulate.plain import PlainTable, plain_to_csv
 from bench.tabulate.render import plain_to_latex, plain_to_markdown
 from bench.tabulate.resources import table_files
+from bench.tabulate.table import Cell
 from bench.texts import one_line
 from bench.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
+
+    from bench.session import Session
 
 Runs = Sequence[tuple[RunFolder, RunConfig]]
 
@@ -62,20 +66,23 @@ class Contents:
     datasets: Sequence[str] | None
 
 
-def write_report(session: Session, out: Path, datasets: Sequence[str] | None = None, examples: int = 0) -> Path:
-    """Write the site of a session's home and return its first page.
+def write_report(
+    home: Home, out: Path, datasets: Sequence[str] | None = None, examples: int = 0, session: Session | None = None
+) -> Path:
+    """Write the site of a home and return its first page.
 
     Args:
         out: folder for the site, made if need be; files of an earlier report are replaced.
         datasets: show only these; None for all.
         examples: test images to show attacked for each defense whose weights are at hand.
+        session: of this home; it attacks the examples. Without one there are none.
 
     Raises:
         BenchError: an unknown dataset, a record or run that is not right, no Plotly, a folder that cannot be written.
     """
     plotly = plotly_file()
     with no_collection():
-        contents = _contents(session.home, datasets)
+        contents = _contents(home, datasets)
         pages = _pages(session, contents, examples)
         first = next(pages)  # the logs of runs are read for it, which may be damaged: nothing is written before
     for name in ASSETS:
@@ -119,13 +126,13 @@ def _contents(home: Home, datasets: Sequence[str] | None) -> Contents:
     return Contents(home, shown, [(run, config) for run, config in runs if config.data.name in datasets], datasets)
 
 
-def _pages(session: Session, contents: Contents, examples: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _pages(session: Session | None, contents: Contents, examples: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each page's name and what its template is given; the one after the other."""
     yield "training", _training(contents)
     yield "costs", _costs(contents)
     yield "checks", _checks(contents)
     found = gallery(session, contents.runs, contents.records, examples)
-    yield "examples", {"gallery": found, "wanted": examples}
+    yield "examples", {"gallery": found, "wanted": examples if session else 0}
     yield "tables", {"tables": _tables(contents, "measured")}
     yield "paper", {"tables": _tables(contents, "compare")}
     students = leaderboard.entries(contents.records)
@@ -242,6 +249,27 @@ def _shared(name: str) -> dict[str, Any]:
     return {"page": name, "pages": PAGES, "formats": FORMATS, "version": __version__}
 
 
+def _number(cell: Cell) -> Markup:
+    """A number with its interval, or its spread over seeds, beneath it; it stands in ten thousands of rows."""
+    if cell.shown is None:
+        return Markup('<span class="none">–</span>')
+    text = cell.text if cell.std is None else cell.text.split(" ")[0] + cell.signs
+    text = f'<span class="{cell.mark}">{text}</span>' if cell.mark else text
+    if cell.interval:
+        text += f"<small>{cell.interval[0]:.1f}–{cell.interval[1]:.1f}</small>"
+    elif cell.std is not None:
+        text += f"<small>± {cell.std:.2f}, {cell.seeds} seeds</small>"
+    return Markup(text)
+
+
+def _bar(cell: Cell) -> Markup | str:
+    """The interval of an accuracy, drawn from 0 to 100."""
+    if not cell.interval:
+        return ""
+    low, high = cell.interval
+    return Markup(f'<i class="ci" style="--v:{cell.value:.1f};--l:{low:.1f};--h:{high:.1f}"></i>')
+
+
 def _templates() -> Path:
     return table_files("templates") / "report"
 
@@ -259,5 +287,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: one_line(value) if type(value) is str else value,
     )
+    environment.globals |= {"number": _number, "bar": _bar}
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment

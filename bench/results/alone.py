@@ -10,8 +10,8 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.attack import Protocol
 from bench.errors import BenchError
+from bench.protocol import Protocol
 from bench.records import AttackResult, Record, unpack
 from bench.texts import is_visible
 

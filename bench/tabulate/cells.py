@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -67,10 +67,12 @@ def measure(frame: DataFrame) -> Cells:
     cells: Cells = {}
     for (*key, attack, row), lines in sorted(places.items()):
         group = Group(*key)
+        origin = _Origin.of(group.n, lines)
         for quantity in QUANTITIES:
-            cell = _cell(group, [line for line in lines if _is_known(line[quantity])], quantity)
-            if cell is not None:
-                cells[group, attack, row, quantity] = cell
+            known = [line for line in lines if _is_known(line[quantity])]
+            if known:
+                its_own = origin if len(known) == len(lines) else _Origin.of(group.n, known)
+                cells[group, attack, row, quantity] = _cell(group, known, quantity, its_own)
     return cells
 
 
@@ -218,25 +220,41 @@ def _name_rows(frame: DataFrame, spec: TableSpec) -> DataFrame:
     return frame
 
 
-def _cell(group: Group, lines: Sequence[Line], quantity: Quantity) -> Cell | None:
-    """One number from one line for each seed; None without lines."""
-    if not lines:
-        return None
+class _Origin(NamedTuple):
+    """Where numbers come from; all of a place share it, mostly."""
+
+    selection: tuple[str, ...]
+    flags: tuple[str, ...]
+    records: tuple[str, ...]
+    evidence: Evidence
+
+    @classmethod
+    def of(cls, n: int, lines: Sequence[Line]) -> _Origin:
+        return cls(
+            selection=tuple(sorted({line["selection"] for line in lines})),
+            flags=tuple(sorted({flag for line in lines for flag in line["flags"]})),
+            records=tuple(sorted(line["record"] for line in lines)),
+            evidence=_evidence(n, lines),
+        )
+
+
+def _cell(group: Group, lines: Sequence[Line], quantity: Quantity, origin: _Origin) -> Cell:
+    """One number from one line for each seed."""
     single, scale = len(lines) == 1, 1 if quantity == "cost" else 100
-    values = np.array([line[quantity] for line in lines])
+    values = [float(line[quantity]) for line in lines]
     interval = _interval(lines[0], group.n, quantity) if single else None
     cost = quantity == "cost"  # what it takes does not depend on what was selected, or how it was attacked
     return Cell(
-        value=scale * float(values.mean()),
+        value=scale * (values[0] if single else float(np.mean(values))),
         group=group,
-        std=None if single else scale * float(values.std(ddof=1)),
+        std=None if single else scale * float(np.std(values, ddof=1)),
         interval=None if interval is None else (scale * interval[0], scale * interval[1]),
         seeds=len(lines),
-        selection=() if cost else tuple(sorted({line["selection"] for line in lines})),
-        flags=() if cost else tuple(sorted({flag for line in lines for flag in line["flags"]})),
-        records=tuple(sorted(line["record"] for line in lines)),
+        selection=() if cost else origin.selection,
+        flags=() if cost else origin.flags,
+        records=origin.records,
         unit="h" if cost else "%",
-        evidence=_evidence(group.n, lines),
+        evidence=origin.evidence,
     )
 
 

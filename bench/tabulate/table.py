@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import cached_property
 from itertools import accumulate, groupby, pairwise
 from math import floor
 from typing import Literal
@@ -112,7 +113,7 @@ class Cell:
     lead: Lead | None = None
     evidence: Evidence | None = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def shown(self) -> float | None:
         """The number as a reader sees it; marks and differences come from it.
 

@@ -75,7 +75,7 @@ def test_scaling_is_relative_to_the_attacks_own_radius() -> None:
     assert attack.scaled_to(0.3) == attack
 
 
-def test_an_attack_of_ones_own_says_what_its_lengths_are_and_nothing_else_scales() -> None:
+def test_an_attack_of_ones_own_says_what_its_other_lengths_are() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Patch(Attack):
         side: float = 0.04
@@ -83,7 +83,7 @@ def test_an_attack_of_ones_own_says_what_its_lengths_are_and_nothing_else_scales
         lengths: ClassVar[tuple[str, ...]] = ("side", "absent")
 
     scaled = Patch().scaled_to(EPS / 4)
-    assert scaled.parameters() == pytest.approx({"eps": EPS, "side": 0.01, "size": 3})
+    assert scaled.parameters() == pytest.approx({"eps": EPS / 4, "side": 0.01, "size": 3})
 
 
 def test_an_attack_whose_own_radius_scales_has_the_datasets_on_every_dataset() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +25,25 @@ def processor_seconds(*arguments: str) -> float:
 @pytest.mark.parametrize("arguments", [("-c", "import bench"), ("-m", "bench", "--help")], ids=" ".join)
 def test_it_answers_within_half_a_second(arguments: tuple[str, ...]) -> None:
     assert processor_seconds(*arguments) < 0.5
+
+
+LOOKING = """
+import sys
+from pathlib import Path
+from bench.cli.main import main
+home, first, second = sys.argv[1:]
+for command in (["status"], ["tables"], ["compare", first, second], ["report", "--examples", "0"], ["list", "recipes"]):
+    sys.argv = ["bench", *command, "--home", home]
+    main()
+    assert "torch" not in sys.modules, command
+"""
+
+
+def test_who_looks_at_results_waits_for_no_pytorch(tmp_path: Path) -> None:
+    records = sorted((Path(__file__).parents[2] / "docs/demo/results/records").glob("*_s0_*whitebox*"))[:3]
+    (tmp_path / "results" / "records").mkdir(parents=True)
+    for record in records:
+        shutil.copy(record, tmp_path / "results" / "records")
+    pair = [record.name.partition("__")[0] for record in records[:2]]
+    done = subprocess.run([sys.executable, "-c", LOOKING, str(tmp_path), *pair], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -35,7 +35,7 @@ def demo_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = train(session, asked)
     Evaluation(session, suite_named("pgd-sat"), "official", limit=20).run(folder)
-    return write_report(session, home.root / "report", examples=3).parent
+    return write_report(home, home.root / "report", examples=3, session=session).parent
 
 
 @dataclass

@@ -147,7 +147,7 @@ def test_a_damaged_log_is_a_mistake_with_a_remedy(tmp_path: Path) -> None:
     folder = make_run(Home(tmp_path), "mtard")
     folder.append_metrics({"kind": "epoch", "epoch": 4, "step": 1, "accuracy": {"student": "good"}})
     with pytest.raises(BenchError, match=r"metrics.jsonl has no accuracies in its line of epoch 4\.\nRestore"):
-        site.write_report(session_of(Home(tmp_path)), tmp_path / "out")
+        site.write_report(Home(tmp_path), tmp_path / "out")
 
 
 def test_every_flag_that_a_check_can_raise_is_explained(make_record: Maker) -> None:
@@ -234,7 +234,7 @@ def test_the_same_home_gives_the_same_report(tmp_path: Path, make_record: Maker)
     make_run(home, "ciard")
     for method in ("sat", "trades"):
         keep(home, make_record(method=method))
-    first, second = (site.write_report(session_of(home), tmp_path / name).parent for name in ("a", "b"))
+    first, second = (site.write_report(home, tmp_path / name).parent for name in ("a", "b"))
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(second) for path in second.rglob("*") if path.is_file())
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
@@ -254,7 +254,7 @@ def test_the_command(tmp_path: Path, make_record: Maker) -> None:
     assert "<td>cifar100</td>" in html
     assert "<td>cifar10</td>" not in html
     with pytest.raises(BenchError, match="Did you mean 'cifar100'"):
-        site.write_report(session_of(home), tmp_path / "out", ["cifar1000"])
+        site.write_report(home, tmp_path / "out", ["cifar1000"])
 
 
 def test_costs_are_those_of_records_and_profiles(tmp_path: Path, make_record: Maker) -> None:
@@ -262,7 +262,7 @@ def test_costs_are_those_of_records_and_profiles(tmp_path: Path, make_record: Ma
     keep(home, make_record(overrides={"beta": 2}, hours=1.5, device="GPU A"))
     write_profile(home, PROFILE)
     write_profile(home, PROFILE.model_copy(update={"method": "trades", "off": ("folding",)}))
-    out = site.write_report(session_of(home), tmp_path / "out").parent
+    out = site.write_report(home, tmp_path / "out").parent
     html = (out / "costs.html").read_text(encoding="utf-8")
     assert re.search(r'<th scope="row">SAT \(beta=2\)</th>(<td>[^<]*</td>)+<td>GPU A</td><td>0</td><td>1.50</td>', html)
     assert '<th scope="row">SAT (official)</th>' in html
@@ -273,12 +273,12 @@ def test_costs_are_those_of_records_and_profiles(tmp_path: Path, make_record: Ma
 def test_without_plotly_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "plotly", None)
     with pytest.raises(BenchError, match=r"need Plotly, which is not installed\.\nInstall it: pip install"):
-        site.write_report(session_of(Home(tmp_path)), tmp_path / "out")
+        site.write_report(Home(tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_empty_home_has_a_report_that_says_what_to_do(tmp_path: Path) -> None:
-    page = site.write_report(session_of(Home(tmp_path)), tmp_path / "out", examples=2)
+    page = site.write_report(Home(tmp_path), tmp_path / "out", examples=2, session=session_of(Home(tmp_path)))
     assert "Train and attack one first" in page.read_text(encoding="utf-8")
     assert "bench run" in (page.parent / "training.html").read_text(encoding="utf-8")
 
@@ -286,7 +286,7 @@ def test_an_empty_home_has_a_report_that_says_what_to_do(tmp_path: Path) -> None
 def test_data_in_a_page_cannot_end_its_element(tmp_path: Path) -> None:
     home = Home(tmp_path)
     make_run(home, "ciard", label="</script><script>hacked()</script>\u2028")
-    html = site.write_report(session_of(home), tmp_path / "out").with_name("training.html").read_text(encoding="utf-8")
+    html = site.write_report(home, tmp_path / "out").with_name("training.html").read_text(encoding="utf-8")
     assert "hacked()</script>" not in html
     (text,) = re.findall(r'<script type="application/json" id="runs-data">(.*?)</script>', html, re.DOTALL)
     assert json.loads(text)[0]["name"] == "</script><script>hacked()</script>\u2028"

@@ -20,7 +20,7 @@ from bench.report import site
 from bench.runs import all_runs
 from bench.tabulate.resources import table_files
 
-from .homes import keep, make_run, session_of
+from .homes import keep, make_run
 
 ROOT = Path(__file__).parents[2]
 Maker = Callable[..., Record]
@@ -203,7 +203,7 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path, watch: Watch, ma
         record = make_record(label=name, model=name, dataset=HOSTILE[0], setting=name, flags=[name], method=f"m{i}")
         keep(home, record)
     make_run(home, "mtard", label=HOSTILE[0]), make_run(home, "ciard", label=HOSTILE[2])
-    out = site.write_report(session_of(home), tmp_path / "out").parent
+    out = site.write_report(home, tmp_path / "out").parent
     with watch() as watched:
         page = watched.page
         for name in site.PAGES:
@@ -245,7 +245,7 @@ def test_a_home_of_500_records_is_small_and_quick(tmp_path: Path, watch: Watch) 
             for epoch in range(100)
         ]
         (folder.path / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    out = site.write_report(session_of(Home(tmp_path)), tmp_path / "out").parent
+    out = site.write_report(Home(tmp_path), tmp_path / "out").parent
     sizes = {path.name: path.stat().st_size for path in out.rglob("*") if path.is_file()}
     library = sizes.pop("plotly.min.js")
     assert library > 1_000_000
