@@ -14,7 +14,7 @@ from bench.attack import Protocol
 from bench.checkpoints import weights_hash
 from bench.config import RunConfig
 from bench.data.dataset import Dataset
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError, name_skipped, unknown_name
 from bench.foreign import load_foreign
 from bench.measuring import Asked, evaluator_for, measure
 from bench.records import Record, Subject, differing
@@ -25,6 +25,10 @@ from bench.session import Session
 from bench.subjects import foreign_subject, run_subject
 from bench.suites import Suite
 from bench.transfers import Surrogate
+
+
+class Unusable(BenchError):
+    """The weights of a run are damaged, or not those that it selected."""
 
 
 @dataclass
@@ -62,13 +66,29 @@ class Evaluation:
         asked = self._asked(subject, dataset)
         if asked.find(self.session.home.records) is not None:
             return None
-        network = folder.selected_network()
+        try:
+            network = folder.selected_network()
+        except BenchError as error:
+            raise Unusable(str(error)) from error
         surrogate = self._surrogate(dataset, config) if self.suite.needs_surrogate else None
         try:
             return self._evaluate(network, asked, surrogate)
         except locks.Busy as error:
             self.session.reporter.say(f"{str(error).splitlines()[0]} It is left to that process.")
             return None
+
+    def run_all(self, folders: Sequence[RunFolder]) -> list[Path]:
+        """Evaluate finished runs; those whose weights cannot be used are named and left out."""
+        written, unusable = [], []
+        for folder in folders:
+            try:
+                path = self.run(folder)
+            except Unusable as error:
+                unusable.append(error)
+            else:
+                written += [] if path is None else [path]
+        name_skipped("run", unusable)
+        return written
 
     def file(self, checkpoint: Path, model: str, dataset_spec: str) -> Path:
         """Evaluate a checkpoint from elsewhere."""

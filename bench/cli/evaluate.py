@@ -98,7 +98,8 @@ def command(
             click.echo(evaluation.file(checkpoint, student, dataset or "cifar10"))
             return
         folders = finished_runs(active, run_ids, dataset)
-        written = [path for folder in folders if (path := evaluation.run(folder)) is not None]
+        # A run that is named itself is an error where it cannot be used; of all, it is left out.
+        written = [*filter(None, map(evaluation.run, folders))] if run_ids else evaluation.run_all(folders)
         for path in written:
             click.echo(path)
         active.reporter.say(f"{len(written)} evaluated, {len(folders) - len(written)} had the suite already.")

@@ -224,6 +224,18 @@ class TestRunFolder:
         assert {name: (sat / name).read_bytes() for name in files if (sat / name).exists()} == before
         assert bench("run", "--method", "sat", "--student", "digits-cnn", *digits, "--restart", home=home).code == 0
 
+    def test_weights_that_are_damaged_stop_no_other_run_s_evaluation(
+        self, bench: Bench, home: Path, sat: Path, records: Find
+    ) -> None:
+        (sat / "best.safetensors").write_bytes((sat / "best.safetensors").read_bytes()[:-9])
+        arguments = ("eval", "--suite", "fgsm", "--limit", 2)
+        assert f"{sat / 'best.safetensors'} is truncated" in bench(*arguments, "--run", sat.name, home=home).mistake
+        result = bench(*arguments, home=home)
+        assert result.code == 0, result
+        assert f"Left out: {sat / 'best.safetensors'} is truncated" in result.err
+        assert [path.name for path in records(home, "__fgsm-")] == [Path(line).name for line in result.out.splitlines()]
+        assert len(result.out.splitlines()) == 1
+
     def test_a_stray_file_among_the_runs(self, bench: Bench, home: Path, sat: Path) -> None:
         (sat.parent / "notes.txt").write_text("mine")
         (sat.parent / "empty").mkdir()
