@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import BenchError
-from bench.protocol import Protocol
 from bench.records import AttackResult, Record, unpack
 from bench.texts import is_visible
 
 Kind = Literal["error", "warning"]
 
 _ROUNDING = 1e-9
+_to_json = json.JSONEncoder(sort_keys=True).encode
 _NUMBERS: Any = {"data": {"class_counts"}, "results": {"__all__": {"class_accuracy", "final", "worst"}}}
 """Long parts of a record that hold numbers alone."""
 _CLOCK = timedelta(hours=1)
@@ -34,9 +35,9 @@ def check(path: Path, record: Record) -> Iterator[tuple[Kind, str]]:
     for name, result in record.results.items():
         for text in _contradictions(result, record):
             yield "error", f"{name}: {text}"
-        if name != "clean":
-            for kind, text in _foreign(name, result, record):
-                yield kind, f"{name}: {text}"
+        clean = record.results.get("clean")
+        if clean is not None and name != "clean" and result.accuracy > clean.accuracy + _ROUNDING:
+            yield "warning", f"{name}: robust accuracy is above the clean one"
 
 
 def _misnamed(path: Path, record: Record) -> Iterator[str]:
@@ -98,31 +99,31 @@ def _contradictions(result: AttackResult, record: Record) -> Iterator[str]:
             yield "right on every iterate of an attack that starts at the image, yet wrong on the image"
 
 
-def _foreign(name: str, result: AttackResult, record: Record) -> Iterator[tuple[Kind, str]]:
-    """What is not as this installation would have measured it."""
-    from bench.suites import changed
+def attacked_with(record: Record) -> list[tuple[str, str]]:
+    """Each result's name and what it was attacked with, for `foreign`; thousands of records have the same few."""
+    return [
+        (name, _to_json([name.removeprefix("transfer:"), record.protocol, record.data.eps, result.parameters]))
+        for name, result in record.results.items()
+        if name != "clean"
+    ]
 
-    clean = record.results.get("clean")
-    if clean is not None and result.accuracy > clean.accuracy + _ROUNDING:
-        yield "warning", "robust accuracy is above the clean one"
+
+@lru_cache(maxsize=4096)
+def foreign(what: str) -> tuple[tuple[Kind, str], ...]:
+    """What of an attack, its protocol, eps and parameters is not as this installation would have it."""
+    from bench.suites import changed, parameters_of
+
+    name, protocol, eps, given = json.loads(what)
     try:
-        expected = _parameters(name.removeprefix("transfer:"), record.protocol, record.data.eps)
+        expected = parameters_of(name, protocol, eps)
     except BenchError:
-        yield "warning", "no attack of that name is installed here, so its parameters cannot be checked"
-        return
-    given = result.parameters
+        return (("warning", "no attack of that name is installed here, so its parameters cannot be checked"),)
+    found: list[tuple[Kind, str]] = []
     wrong = changed(given, expected)
     if wrong:
         text = ", ".join(f"{key} = {given[key]!r} instead of {expected[key]!r}" for key in wrong)
-        yield "error", f"parameters are not the {record.protocol} protocol's: {text}"
+        found.append(("error", f"parameters are not the {protocol} protocol's: {text}"))
     unknown = sorted(expected.keys() ^ given.keys())
     if unknown:
-        yield "warning", f"parameters that only one version of the attack has: {', '.join(unknown)}"
-
-
-@lru_cache(maxsize=256)
-def _parameters(name: str, protocol: Protocol, eps: float) -> dict[str, Any]:
-    """An attack's parameters as a record holds them."""
-    from bench.suites import parameters_of
-
-    return parameters_of(name, protocol, eps)
+        found.append(("warning", f"parameters that only one version of the attack has: {', '.join(unknown)}"))
+    return tuple(found)

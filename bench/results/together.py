@@ -13,7 +13,7 @@ from bench.garbage import no_collection
 from bench.helping import Helper, share
 from bench.known_records import Facts
 from bench.records import read_record
-from bench.results.alone import Kind, check
+from bench.results.alone import Kind, attacked_with, check, foreign
 from bench.texts import one_line
 
 
@@ -92,20 +92,22 @@ def _read(files: Sequence[str]) -> list[Found]:
         looked |= helper.results()
     found = []
     for file in files:
-        facts, texts = looked[file] if file in looked else look(file)
+        facts, texts, attacks = looked[file] if file in looked else look(file)
+        # Here, and not by the second process: what attacks are installed takes PyTorch to know.
+        texts = [*texts, *((kind, f"{name}: {text}") for name, what in attacks for kind, text in foreign(what))]
         problems = tuple(Problem(_shown(Path(file)), kind, text) for kind, text in texts)
         found.append(Found(Path(file), None if facts is None else Facts(*facts), problems))
     return found
 
 
-def look(file: str) -> tuple[Sequence[Any] | None, list[tuple[Kind, str]]]:
-    """What a file's record is of (None: it is none), and all that is wrong with it alone."""
+def look(file: str) -> tuple[Sequence[Any] | None, list[tuple[Kind, str]], list[tuple[str, str]]]:
+    """What a file's record is of (None: it is none), all that is wrong with it alone, and its attacks."""
     path = Path(file)
     try:
         record = read_record(path)
     except BenchError as error:
-        return None, [("error", str(error).split("\n")[0].replace(f"The record {path}", "it"))]
-    return Facts.of(record), list(check(path, record))
+        return None, [("error", str(error).split("\n")[0].replace(f"The record {path}", "it"))], []
+    return Facts.of(record), list(check(path, record)), attacked_with(record)
 
 
 def _contradictions(found: Sequence[Found], believed: set[Path]) -> Iterator[Problem]:
