@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from bench.costs import cost_tables
 from bench.errors import BenchError, unknown_name
 from bench.files import atomic_path, write_text_atomically
 from bench.garbage import no_collection
+from bench.helping import LEAST, Helper
 from bench.home import Home
 from bench.known_records import home_records
 from bench.profiles import load_profiles
@@ -89,18 +91,36 @@ def write_report(
         write_text_atomically(out / "assets" / name, (_templates() / name).read_text(encoding="utf-8"))
     with atomic_path(out / "assets" / "plotly.min.js") as temporary:
         shutil.copyfile(plotly, temporary)
-    summary = _summary(contents)
-    # One page after the other, so that no more than one is in memory.
-    _write_page(out, summary, *first)
-    del first
-    while True:
-        with no_collection():
-            page = next(pages, None)
-        if page is None:
-            break
-        _write_page(out, summary, *page)
-        del page
+    # A second process makes the tables of a large home meanwhile; whatever keeps it from that, this one makes them.
+    asked = json.dumps([str(home.root), str(out), datasets])
+    with Helper("bench.report.site:write_tables_pages", [asked] if len(contents.records) >= LEAST else []) as helper:
+        summary = _summary(contents)
+        # One page after the other, so that no more than one is in memory.
+        _write_page(out, summary, *first)
+        del first
+        while True:
+            with no_collection():
+                page = next(pages, None)
+            if page is None:
+                break
+            _write_page(out, summary, *page)
+            del page
+        if not helper.results():
+            _write_tables_pages(out, summary, contents)
     return out / "index.html"
+
+
+def write_tables_pages(asked: str) -> bool:
+    """Write the pages with the tables of a home, in a process of its own; JSON of home, folder and datasets."""
+    root, out, datasets = json.loads(asked)
+    contents = _contents(Home(Path(root)), datasets)
+    _write_tables_pages(Path(out), _summary(contents), contents)
+    return True
+
+
+def _write_tables_pages(out: Path, summary: dict[str, Any], contents: Contents) -> None:
+    _write_page(out, summary, "tables", {"tables": _tables(contents, "measured")})
+    _write_page(out, summary, "paper", {"tables": _tables(contents, "compare")})
 
 
 def plotly_file() -> Path:
@@ -127,14 +147,12 @@ def _contents(home: Home, datasets: Sequence[str] | None) -> Contents:
 
 
 def _pages(session: Session | None, contents: Contents, examples: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each page's name and what its template is given; the one after the other."""
+    """Each page's name and what its template is given, but for those of tables; the one after the other."""
     yield "training", _training(contents)
     yield "costs", _costs(contents)
     yield "checks", _checks(contents)
     found = gallery(session, contents.runs, contents.records, examples)
     yield "examples", {"gallery": found, "wanted": examples if session else 0}
-    yield "tables", {"tables": _tables(contents, "measured")}
-    yield "paper", {"tables": _tables(contents, "compare")}
     students = leaderboard.entries(contents.records)
     teachers = leaderboard.entries(contents.records, "teacher")
     yield "index", _index(students, teachers)
