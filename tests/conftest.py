@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -233,6 +233,30 @@ def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], nn
         return network.eval()
 
     return copy
+
+
+Mount = Callable[..., AbstractContextManager[Path]]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Mount:
+    """`with mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs") as place`: a file system; skips where none may be."""
+
+    @contextmanager
+    def at(*arguments: object) -> Iterator[Path]:
+        if shutil.which("mount") is None or os.geteuid() != 0:
+            pytest.skip("only root may mount a file system")
+        place = tmp_path / "disk"
+        place.mkdir(exist_ok=True)
+        done = subprocess.run(["mount", *map(str, arguments), place], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
+        try:
+            yield place
+        finally:
+            subprocess.run(["umount", "-l", place], check=True)
+
+    return at
 
 
 DIGITS = ("--dataset", "digits", "--recipe", "demo", "--epochs", "1", "--limit-train", "100")

@@ -6,9 +6,8 @@ import hashlib
 import io
 import os
 import random
-import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ import torch
 
 from bench import resuming
 from bench.errors import BenchError
+
+Mount = Callable[..., AbstractContextManager[Path]]
 
 
 def state(step: int) -> dict[str, Any]:
@@ -128,17 +129,10 @@ def test_a_sealed_file_of_something_else(folder: Path, content: object) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(mounted: Mount) -> Iterator[Path]:
     """A file system of 256 KB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("only root may mount a file system")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("no file system may be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+    with mounted("-t", "tmpfs", "-o", "size=256k", "tmpfs") as place:
+        yield place
 
 
 def test_a_full_disk_leaves_both_states(small_disk: Path) -> None:

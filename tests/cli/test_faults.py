@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
 Sit = Callable[..., tuple[int, float, str]]
 Start = Callable[..., "subprocess.Popen[str]"]
+Mount = Callable[..., AbstractContextManager[Path]]
 
 RUN = (
     *("run", "--method", "sat", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),
@@ -92,16 +94,10 @@ class TestDamage:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(mounted: Mount) -> Iterator[Path]:
     """A file system that is filled up but for about 1.5 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("only root may mount a file system")
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], capture_output=True).returncode:
-        pytest.skip("no file system may be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+    with mounted("-t", "tmpfs", "-o", "size=8m", "tmpfs") as place:
+        yield place
 
 
 def test_a_full_disk_in_the_midst_of_a_run(sit: Sit, bench: Bench, small_disk: Path, whole: dict[str, Any]) -> None:
