@@ -217,8 +217,8 @@ def _write(stream: IO[str], path: Path) -> Owner:
     own = Owner(process=os.getpid(), host=socket.gethostname(), since=since)
     try:
         stream.truncate(0)
-        stream.write(own.model_dump_json() + "\n")
-        stream.flush()
+        # Past Python's buffer, which on a full disk would try, and fail, once more when the file is closed.
+        os.write(stream.fileno(), f"{own.model_dump_json()}\n".encode())
     except OSError as error:
         raise cannot_write(path, error) from error
     return own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,43 @@ def test_a_full_disk_in_the_midst_of_a_run(sit: Sit, bench: Bench, small_disk: P
     assert done.code == 0, done
     assert "Continuing" in done.err
     assert result(folder) == whole
+
+
+def outcomes(home: Path, run: str) -> list[dict[str, Any]]:
+    """The records of a run, but for times."""
+    records = [json.loads(path.read_text()) for path in sorted((home / "results" / "records").glob(f"{run}__*"))]
+    for record in records:
+        for values in (record, *record["results"].values()):
+            values.pop("seconds"), values.pop("created", None), values.pop("digest", None)
+    return records
+
+
+EVAL = ("eval", "--suite", "blackbox", "--limit", "4", "--run")
+
+
+@pytest.fixture(scope="module")
+def evaluated(bench: Bench, trained: Path, runs: Find, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run's records, as they become where there is room."""
+    home = Path(shutil.copytree(trained, tmp_path_factory.mktemp("room") / "home"))
+    (sat,) = runs(home, "_sat_")
+    assert bench(*EVAL, sat.name, home=home).code == 0
+    return outcomes(home, sat.name)
+
+
+@pytest.mark.parametrize("free", [0, 4096, 16384, 20480])
+def test_an_evaluation_on_a_full_disk(
+    bench: Bench, small_disk: Path, trained: Path, runs: Find, evaluated: Any, free: int
+) -> None:
+    shutil.copytree(trained, small_disk / "home")
+    home, ballast = small_disk / "home", small_disk / "ballast"
+    (sat,) = runs(home, "_sat_")
+    ballast.write_bytes(b"\0" * (shutil.disk_usage(small_disk).free - free))
+    full = bench(*EVAL, sat.name, home=home)
+    assert re.match(f"Cannot write {home}/.*: No space left on device", full.mistake)
+    assert "Free some space" in full.mistake
+    ballast.unlink()
+    assert bench(*EVAL, sat.name, home=home).code == 0
+    assert outcomes(home, sat.name) == evaluated
 
 
 class TestLosses:
