@@ -20,11 +20,11 @@ def command(home: Home, device: str) -> None:
     from bench.demonstration import run_demo
     from bench.reporting import duration
 
-    started, before = time.time(), _files(home)
+    started, before = time.monotonic(), _files(home)
     with session(home, device) as active:
         tables = run_demo(active)
     written = sorted(path for path, changed in _files(home).items() if before.get(path) != changed)
-    click.echo(f"\nDone in {duration(time.time() - started)}.")
+    click.echo(f"\nDone in {duration(time.monotonic() - started)}.")
     click.echo(f"Files written ({len(written)}):")
     for folder in sorted({path.parent for path in written}):
         names = ", ".join(path.name for path in written if path.parent == folder)
