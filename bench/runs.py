@@ -54,11 +54,11 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    seconds_left: float | None
+    epoch: int = Field(ge=0)
+    epochs: int = Field(ge=0)
+    step: int = Field(ge=0)
+    steps: int = Field(ge=0)
+    seconds_left: float | None = Field(ge=0, allow_inf_nan=False)
 
 
 class Summary(BaseModel):

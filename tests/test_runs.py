@@ -110,3 +110,12 @@ def test_lines_without_a_digest_are_of_an_earlier_version(folder: RunFolder) -> 
 def test_a_summary_has_its_values_in_range(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         Summary.model_validate(SUMMARY.model_dump() | change)
+
+
+@pytest.mark.parametrize("change", [{"step": -1}, {"seconds_left": -60.0}, {"seconds_left": "Infinity"}])
+def test_progress_out_of_range_tells_nothing(folder: RunFolder, change: dict[str, Any]) -> None:
+    folder.write_progress(epoch=2, epochs=9, step=1, steps=5, seconds_left=60.0)
+    assert folder.progress() is not None
+    path = folder.path / "progress.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert folder.progress() is None

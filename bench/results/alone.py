@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -108,7 +107,6 @@ def attacked_with(record: Record) -> list[tuple[str, str]]:
     ]
 
 
-@lru_cache(maxsize=4096)
 def foreign(what: str) -> tuple[tuple[Kind, str], ...]:
     """What of an attack, its protocol, eps and parameters is not as this installation would have it."""
     from bench.suites import changed, parameters_of

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
 from bench.garbage import no_collection
-from bench.helping import Helper, share
+from bench.helping import LEAST, Helper, share
 from bench.known_records import Facts
 from bench.records import read_record
 from bench.results.alone import Kind, attacked_with, check, foreign
@@ -90,14 +91,26 @@ def _read(files: Sequence[str]) -> list[Found]:
     with Helper("bench.results.together:look", files[own:]) as helper, no_collection():
         looked = {file: look(file) for file in files[:own]}
         looked |= helper.results()
-    found = []
-    for file in files:
-        facts, texts, attacks = looked[file] if file in looked else look(file)
-        # Here, and not by the second process: what attacks are installed takes PyTorch to know.
-        texts = [*texts, *((kind, f"{name}: {text}") for name, what in attacks for kind, text in foreign(what))]
-        problems = tuple(Problem(_shown(Path(file)), kind, text) for kind, text in texts)
-        found.append(Found(Path(file), None if facts is None else Facts(*facts), problems))
-    return found
+        looked |= {file: look(file) for file in files if file not in looked}
+    attacks = sorted({what for _, _, own_attacks in looked.values() for _, what in own_attacks})
+    # Which attacks are installed takes PyTorch to know, which beside many records takes too much memory.
+    with Helper("bench.results.alone:foreign", attacks if len(files) >= LEAST else []) as helper:
+        odd = helper.results()
+    odd |= {what: foreign(what) for what in attacks if what not in odd}
+    return [_found(Path(file), odd, *looked[file]) for file in files]
+
+
+def _found(
+    path: Path,
+    odd: Mapping[str, Iterable[tuple[Kind, str]]],
+    facts: Sequence[Any] | None,
+    texts: Iterable[tuple[Kind, str]],
+    attacks: Iterable[tuple[str, str]],
+) -> Found:
+    """What `look` gave, with what is `odd` about its attacks."""
+    of_attacks = ((kind, f"{name}: {text}") for name, what in attacks for kind, text in odd[what])
+    problems = tuple(Problem(_shown(path), kind, text) for kind, text in chain(texts, of_attacks))
+    return Found(path, None if facts is None else Facts(*facts), problems)
 
 
 def look(file: str) -> tuple[Sequence[Any] | None, list[tuple[Kind, str]], list[tuple[str, str]]]:
