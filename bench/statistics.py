@@ -167,13 +167,14 @@ class _Restricted:
         return shift, max(0.0, second / total - shift * shift)
 
     def where(self, excess: Callable[[float, float], float]) -> tuple[float, float]:
-        """Shift and variance where a function of both, which rises along the way, is 0; by bisection of log(tilt)."""
-        far, near = log(_LEAST_TILT), 0.0
-        for _ in range(40):
-            middle = (far + near) / 2
-            found = self._at(exp(middle))
-            far, near = (middle, near) if excess(*found) > 0 else (far, middle)
-        return found
+        """Shift and variance where a function of both, which rises along the way from 0 or less, is 0; or at the end."""
+        from scipy.optimize import brentq
+
+        def at(log_tilt: float) -> float:
+            return excess(*self._at(exp(log_tilt)))
+
+        end = log(_LEAST_TILT)
+        return self._at(exp(brentq(at, end, 0.0) if at(end) > 0 else end))
 
 
 def paired_scores(first: np.ndarray, second: np.ndarray) -> Difference:
