@@ -39,9 +39,12 @@ COMMANDS = {
     "tables": ("tables",),
     "compare": ("compare", "RUN", "RUN"),
     "validate": ("results", "validate"),
+    "merge": ("results", "merge", "RECORD"),
     "report": ("report", "--examples", "0"),
 }
-"""By name; each `RUN` stands for another run. In an empty home there is nothing to compare or to validate."""
+"""By name; each `RUN` stands for another run, and `RECORD` for one that is taken out of the home before."""
+_NEED_RECORDS = ("compare", "validate", "merge")
+"""They do not run in an empty home."""
 _LAUNCH = """
 import json, os, subprocess, sys, time
 began = time.perf_counter()
@@ -195,19 +198,27 @@ class Took:
 def took(command: str, home: Path) -> Took:
     """A command in a process of its own, from its start to its end."""
     runs = iter(sorted(path.name for path in (home / "results" / "runs").glob("*")))
-    arguments = [next(runs) if word == "RUN" else word for word in COMMANDS[command]]
-    bench = [sys.executable, "-m", "bench", *arguments, "--home", str(home)]
-    launched = subprocess.run([sys.executable, "-c", _LAUNCH, *bench], stdout=subprocess.PIPE, check=True)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        named = {"RUN": lambda: next(runs), "RECORD": lambda: _taken_out(home, Path(elsewhere))}
+        arguments = [named[word]() if word in named else word for word in COMMANDS[command]]
+        bench = [sys.executable, "-m", "bench", *arguments, "--home", str(home)]
+        launched = subprocess.run([sys.executable, "-c", _LAUNCH, *bench], stdout=subprocess.PIPE, check=True)
     seconds, memory, code = json.loads(launched.stdout)
     if code:
         raise click.ClickException(f"bench {' '.join(arguments)} ended with exit code {code}.")
     return Took(seconds, memory / (2**20 if sys.platform == "darwin" else 1024))
 
 
+def _taken_out(home: Path, folder: Path) -> str:
+    """A record of the home, moved into a folder."""
+    record = next((home / "results" / "records").glob("*.json"))
+    return str(shutil.move(record, folder / record.name))
+
+
 def measure(command: str, home: Path, empty: Path, repeats: int) -> dict[str, Any]:
     """A command in an empty home, the first time after so many new records, and later."""
     shutil.rmtree(home / "results" / "kept", ignore_errors=True)
-    alone = took(command, empty).seconds if command not in ("compare", "validate") else None
+    alone = took(command, empty).seconds if command not in _NEED_RECORDS else None
     first, later = took(command, home), [took(command, home) for _ in range(repeats)]
     return {
         "empty": alone,
