@@ -18,7 +18,7 @@ from bench.known_records import run_records
 from bench.records import Record, Subject, protocol_text, read_record, unpack
 from bench.significance import LEVEL, Test, compare
 from bench.statistics import Difference, holm, weighted_interval, weighted_scores, wilson_interval
-from bench.texts import one_line
+from bench.texts import defense_label, one_line
 
 Quantity = Literal["clean", "robust", "weighted"]
 
@@ -237,16 +237,11 @@ def _sides(networks: Sequence[Network]) -> list[Side]:
                 f"{', '.join(network.name for network in group)}: the same defense and seed, by what their records say."
                 "\nThey are no seeds of one defense: name one of them, and leave --all-seeds away."
             )
-    labels = [_label(group[0].subject) for group in groups.values()]
+    labels = [defense_label(group[0].subject.label, group[0].subject.overrides) for group in groups.values()]
     return [
         Side(label if labels.count(label) == 1 else group[0].name, tuple(group))
         for label, group in zip(labels, groups.values(), strict=True)
     ]
-
-
-def _label(subject: Subject) -> str:
-    settings = ", ".join(f"{name}={value}" for name, value in sorted(subject.overrides.items()))
-    return f"{subject.label} ({settings})" if settings else subject.label
 
 
 def _shared(first: Side, second: Side, attacks: Sequence[str]) -> tuple[list[tuple[Condition, str]], list[str]]:

@@ -11,6 +11,7 @@ from bench.home import Home
 from bench.records import Record
 from bench.reporting import duration
 from bench.runs import RunFolder, all_runs
+from bench.texts import defense_label
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,7 @@ def _standing(folder: RunFolder, config: RunConfig, suites: list[str], flags: li
         detail = f"epoch {progress.epoch} of {progress.epochs}"
         if state == "running" and progress.seconds_left is not None:
             detail += f", {duration(progress.seconds_left)} left"
-    overrides = ", ".join(f"{key}={value}" for key, value in config.overrides.items())
-    method = f"{config.method} ({overrides})" if overrides else config.method
+    method = defense_label(config.method, config.overrides)
     return Standing(
         folder.id,
         method,

@@ -167,7 +167,7 @@ class _Restricted:
         return shift, max(0.0, second / total - shift * shift)
 
     def where(self, excess: Callable[[float, float], float]) -> tuple[float, float]:
-        """Shift and variance where a function of both, which rises along the way from 0 or less, is 0; or at the end."""
+        """Shift and variance where a function of both, which rises along the way, is 0; at the end if it is nowhere."""
         from scipy.optimize import brentq
 
         def at(log_tilt: float) -> float:

@@ -1,9 +1,10 @@
-"""Texts that come from elsewhere: shown on one line, and read as YAML or JSON so that nonsense is no accident."""
+"""Texts for readers, and texts from elsewhere: read as YAML or JSON so that nonsense is no accident."""
 
 from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -20,6 +21,18 @@ def one_line(text: str) -> str:
 
 def is_visible(mark: str) -> bool:
     return unicodedata.category(mark) not in ("Cc", "Cf", "Cs")
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Hyper-parameters as `--set` takes them, in their order: `itt=false, push=false`."""
+    return ", ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()
+    )
+
+
+def defense_label(label: str, overrides: Mapping[str, Any]) -> str:
+    """A defense's name with what was set otherwise than its recipe does: `CIARD (push=false)`."""
+    return f"{label} ({settings_text(dict(sorted(overrides.items())))})" if overrides else label
 
 
 def parse_yaml(text: str) -> Any:

@@ -13,6 +13,7 @@ from bench.exporting.source import Source
 from bench.hyperparameters import method_class
 from bench.records import protocol_text
 from bench.tabulate import escape
+from bench.texts import settings_text
 
 if TYPE_CHECKING:
     from bench.exporting.formats import Agreement
@@ -50,9 +51,9 @@ def _facts(source: Source) -> dict[str, Any]:
         "std": _numbers(std),
         "set_aside": source.summary.selected_on == "heldout",
         "licence": source.dataset.licence,
-        "overrides": _settings(config.overrides),
-        "hyperparameters": _settings(config.hyperparameters),
-        "optimizer": _settings(config.optimizer.model_dump()),
+        "overrides": settings_text(config.overrides) or "none",
+        "hyperparameters": settings_text(config.hyperparameters) or "none",
+        "optimizer": settings_text(config.optimizer.model_dump()),
         "teachers": "; ".join(_teachers(source)) or "none",
         "eps": eps_text(config.data.eps),
         "rows": list(_rows(source)),
@@ -132,10 +133,6 @@ def _limits(source: Source) -> Iterator[str]:
     yield f"One training seed ({config.seed}); other seeds give other accuracies."
     height, width = source.image_shape[1:]
     yield f"Images are of {height} x {width} pixels; other sizes were not tried."
-
-
-def _settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items()) or "none"
 
 
 def _numbers(values: list[float]) -> str:

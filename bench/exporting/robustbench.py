@@ -8,6 +8,7 @@ import re
 from bench.exporting.source import Source
 from bench.hyperparameters import method_class
 from bench.records import Record
+from bench.texts import settings_text
 
 
 def model_info(source: Source) -> str:
@@ -68,7 +69,7 @@ def _footnote(source: Source) -> str:
         f"Checkpoint selected on: {summary.selected_on}.",
     ]
     if config.overrides:
-        words.append("Changed: " + ", ".join(f"{name}={value}" for name, value in config.overrides.items()) + ".")
+        words.append(f"Changed: {settings_text(config.overrides)}.")
     parts = [record for record in source.records if record.data.n < record.data.total]
     for record in parts:
         accuracies = ", ".join(f"{name} {result.accuracy:.2%}" for name, result in record.results.items())

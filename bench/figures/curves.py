@@ -10,6 +10,7 @@ from bench.errors import BenchError
 from bench.figures.page import COLOURS, COLUMN, Drawing, new_figure, styled
 from bench.home import Home
 from bench.runs import RunFolder, all_runs, find_run
+from bench.texts import settings_text
 
 _LINES = {"student": "-", "robust teacher": "--", "clean teacher": ":"}
 _MARKERS = {"student": "o", "robust teacher": "s", "clean teacher": "^"}
@@ -125,8 +126,7 @@ def _caption(folders: Sequence[RunFolder], configs: Sequence[RunConfig]) -> str:
 
 
 def _name(config: RunConfig) -> str:
-    overrides = ", ".join(f"{key}={value}" for key, value in config.overrides.items())
-    return f"{config.label}\n({overrides})" if overrides else config.label
+    return f"{config.label}\n({settings_text(config.overrides)})" if config.overrides else config.label
 
 
 def _comparable(one: RunConfig, other: RunConfig) -> bool:

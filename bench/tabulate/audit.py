@@ -20,6 +20,7 @@ from bench.tabulate.paper import paper_frame
 from bench.tabulate.spec import TableSpec
 from bench.tabulate.table import Cell, Group, Table
 from bench.tabulate.wins import Wins, find_wins
+from bench.texts import defense_label
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -197,7 +198,7 @@ def _between(specs: Iterable[TableSpec], frames: dict[int, DataFrame]) -> Iterat
         for line in frame[frame["clean"].notna()].to_dict("records"):
             if line["position"] < len(spec.rows) and spec.subject == "student":
                 row = spec.rows[line["position"]]
-                name = f"{row.method} {row.overrides or ''}".strip()
+                name = defense_label(row.method, row.overrides)
                 student = str(spec.model_for(line["dataset"]))
                 condition = (str(line[each]) for each in (*GROUP, "seed") if each != "dataset")
                 key = (name, line["dataset"], student, *condition)

@@ -13,6 +13,7 @@ from bench.records import AttackResult, Record, Subject, unpack
 from bench.statistics import weighted_interval, worst_class_interval
 from bench.tabulate.spec import Quantity, TableSpec
 from bench.tabulate.table import Cell, Evidence, Group
+from bench.texts import defense_label
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -152,14 +153,6 @@ def _identity(subject: Subject) -> str:
     """What must be the same for two records to be seeds of one row."""
     own = subject.checkpoint if subject.kind == "checkpoint" else subject.overrides
     return _to_json([subject.kind, subject.role, subject.method, own])
-
-
-def defense_label(label: str, overrides: Mapping[str, Any]) -> str:
-    """A defense's name with what was set otherwise than its recipe does: `CIARD (push=false)`."""
-    settings = (
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in sorted(overrides.items())
-    )
-    return label + (f" ({', '.join(settings)})" if overrides else "")
 
 
 def _cost(subject: Subject) -> dict[str, Any]:
