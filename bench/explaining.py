@@ -111,10 +111,10 @@ def _hyperparameters(method: type[Defense]) -> Iterator[Hyperparameter]:
 
 def _schedules(name: str, method: type[Defense]) -> Iterator[Schedule]:
     for each in map(recipe.load, recipe.names()):
-        variant, training, settings = each.resolve(name, "cifar10", "resnet18", "student")
+        variant, training, settings = each.resolve(name, "cifar10", "resnet18")
         rules = {role: each.teacher(role, name, "cifar10") for role in method.roles}
         teachers = {role: f"{rule.model} by {rule.trained_by}" for role, rule in rules.items()}
-        yield Schedule(each.name, variant, training["epochs"], training["batch_size"], settings, teachers)
+        yield Schedule(each.name, variant, training.epochs, training.batch_size, settings, teachers)
 
 
 def _split(cls: type) -> tuple[str, str]:

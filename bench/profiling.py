@@ -85,8 +85,8 @@ class Workload:
 
     def resolved(self) -> Workload:
         """The same with the recipe's variant and batch size filled in."""
-        variant, training, _ = recipe.load(self.recipe).resolve(self.method, self.images.name, self.student, "student")
-        return replace(self, variant=self.variant or variant, batch_size=self.batch_size or int(training["batch_size"]))
+        variant, training, _ = recipe.load(self.recipe).resolve(self.method, self.images.name, self.student)
+        return replace(self, variant=self.variant or variant, batch_size=self.batch_size or training.batch_size)
 
     def networks(self, device: torch.device, wrap: Callable[[nn.Module], nn.Module]) -> dict[str, nn.Module]:
         """Student and teachers by role on a device."""

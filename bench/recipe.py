@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -65,6 +66,19 @@ class Training(_Frozen):
     schedule: Schedule
     selection: Selection
 
+    @property
+    def scaling_schedule(self) -> Schedule:
+        """The schedule with the length that it is stated for: where it names none, these epochs."""
+        return self.schedule.model_copy(update={"horizon": self.schedule.horizon or self.epochs})
+
+
+class Resolved(NamedTuple):
+    """What a recipe comes to for one run, before the user's flags."""
+
+    variant: str
+    training: Training
+    hyperparameters: dict[str, Any]
+
 
 class Rule(_Frozen):
     """What differs for some runs."""
@@ -106,15 +120,22 @@ class Recipe(_Frozen):
     teachers: list[TeacherRule]
     teacher_limit: int | None = Field(default=None, description="test images a teacher is evaluated on; None: all")
 
-    def resolve(self, method: str, dataset: str, student: str, role: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """(variant, training, hyper-parameters) for a run, before the user's flags."""
+    def resolve(self, method: str, dataset: str, student: str, role: str = "student") -> Resolved:
+        """What the recipe comes to for a run.
+
+        Raises:
+            BenchError: the recipe's file leaves something out, or has a value that cannot be.
+        """
         variant, training, hyperparameters = self.variant, self.training, dict[str, Any]()
         for rule in self.rules:
             if rule.matches(method, dataset, student, role):
                 variant = rule.variant or variant
                 training = merged(training, rule.training)
                 hyperparameters |= rule.hyperparameters
-        return variant, training, hyperparameters
+        try:
+            return Resolved(variant, Training.model_validate(training), hyperparameters)
+        except ValidationError as error:
+            raise _not_valid(self.name, first_mistake(error)) from error
 
     def teacher(self, role: str, method: str, dataset: str) -> TeacherRule:
         """The last rule that names a teacher of this role for a method and dataset."""
@@ -148,6 +169,7 @@ def names() -> list[str]:
     return sorted(path.name[: -len(".yaml")] for path in (files("bench") / "recipes").iterdir())
 
 
+@cache
 def load(name: str) -> Recipe:
     """Read a recipe by its name."""
     return parse(name, _text(name))
@@ -174,7 +196,11 @@ def parse(name: str, text: str) -> Recipe:
         reason = first_mistake(error)
     except (ValueError, TypeError) as error:  # no YAML, or keys that are no text
         reason = one_line(str(error))
-    raise BenchError(f"The recipe {name!r} is not valid: {reason}.\nRepair its YAML file.")
+    raise _not_valid(name, reason)
+
+
+def _not_valid(name: str, reason: str) -> BenchError:
+    return BenchError(f"The recipe {name!r} is not valid: {reason}.\nRepair its YAML file.")
 
 
 def _extended(content: dict[str, Any]) -> dict[str, Any]:

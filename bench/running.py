@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from bench import environment, hyperparameters, locks, loggers, recipe, registry
@@ -20,11 +19,11 @@ from bench.errors import BenchError
 from bench.files import DIGEST
 from bench.models import build_model, split_spec, try_out
 from bench.ranks import ranks
-from bench.recipe import Recipe, Training
+from bench.recipe import Resolved
 from bench.runs import RunFolder, Summary, now
 from bench.seeding import derive
 from bench.session import Session, absolute_spec
-from bench.texts import first_mistake, one_line
+from bench.texts import one_line
 from bench.training import Trainer
 
 
@@ -145,7 +144,6 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
     variant, training, recipe_settings = scheduled(request, data.name)
     settings = hyperparameters.parse_settings(request.method, request.settings)
     method = hyperparameters.method_class(request.method)
-    schedule = training.schedule.model_copy(update={"horizon": training.schedule.horizon or training.epochs})
     return RunConfig(
         method=request.method,
         label=method.label,
@@ -164,17 +162,16 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
         seed=request.seed,
         precision=request.precision,
         optimizer=training.optimizer,
-        schedule=schedule,
+        schedule=training.scaling_schedule,
         selection=training.selection,
         teachers=list(teachers),
     )
 
 
-def scheduled(request: Request, dataset: str) -> tuple[str, Training, dict[str, Any]]:
-    """(variant, training, hyper-parameters) by the recipe, for a dataset's name, before the user's changes."""
+def scheduled(request: Request, dataset: str) -> Resolved:
+    """What the recipe comes to for a dataset's name, before the user's changes."""
     chosen = recipe.load(request.recipe)
-    variant, values, settings = chosen.resolve(request.method, dataset, request.student, request.role or "student")
-    return variant, _training(chosen, values), settings
+    return chosen.resolve(request.method, dataset, request.student, request.role or "student")
 
 
 def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), restart: bool = False) -> RunFolder:
@@ -296,12 +293,3 @@ def parse_teachers(texts: Sequence[str]) -> dict[str, str]:
             raise BenchError(f"--teacher {role}=... is given twice.\nChoose one of {parsed[role]} and {file}.")
         parsed[role] = file
     return parsed
-
-
-def _training(chosen: Recipe, values: dict[str, Any]) -> Training:
-    try:
-        return Training.model_validate(values)
-    except ValidationError as error:
-        raise BenchError(
-            f"The recipe {chosen.name!r} is not valid: {first_mistake(error)}.\nRepair its YAML file."
-        ) from error

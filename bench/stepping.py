@@ -14,7 +14,7 @@ from bench.defense import Batch, Defense, Loss, Models
 from bench.errors import BenchError
 from bench.models import check_finite
 from bench.ranks import ranks
-from bench.recipe import Optimizer, Training
+from bench.recipe import Optimizer
 from bench.schedule import Schedule
 
 _ROUNDING = 1e-6
@@ -96,12 +96,17 @@ class TrainingStep:
                 f"{method} needs the teachers {', '.join(needed) or 'none'}, not {', '.join(given) or 'none'}.\n"
                 "Give each by its role: teachers={'robust': network}."
             )
-        chosen, values, own = recipe.load(recipe_name).resolve(method, dataset, model, "student")
-        training = Training.model_validate(values)
+        chosen, training, own = recipe.load(recipe_name).resolve(method, dataset, model)
         resolved = hyperparameters.resolve(method, variant or chosen, own, settings or {}, eps)
-        schedule = training.schedule.model_copy(update={"horizon": training.schedule.horizon or training.epochs})
         defense = hyperparameters.make(method, resolved)
-        return cls(defense, Models(student, given), training.optimizer, schedule, epochs or training.epochs, fused)
+        return cls(
+            defense,
+            Models(student, given),
+            training.optimizer,
+            training.scaling_schedule,
+            epochs or training.epochs,
+            fused,
+        )
 
     def __call__(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ import torch
 from bench import hyperparameters, recipe, registry
 from bench.defense import Defense
 from bench.errors import BenchError
-from bench.recipe import Training
+from bench.recipe import Resolved
 from bench.schedule import Schedule
 from bench.stepping import TrainingStep
 
@@ -84,9 +83,8 @@ def test_every_method_is_looked_at() -> None:
     assert sorted(METHODS) == sorted(built_in)
 
 
-def resolved(name: str, method: str, dataset: str = "cifar10") -> tuple[str, Training, dict[str, Any]]:
-    variant, training, settings = recipe.load(name).resolve(method, dataset, "resnet18", "student")
-    return variant, Training.model_validate(training), settings
+def resolved(name: str, method: str, dataset: str = "cifar10") -> Resolved:
+    return recipe.load(name).resolve(method, dataset, "resnet18")
 
 
 @pytest.mark.parametrize("method", METHODS)

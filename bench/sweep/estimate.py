@@ -81,7 +81,7 @@ class Estimator:
     def _from_profiles(self, task: Task) -> Estimate | None:
         """The steps of all phases; what a setting of `--set` changes of a step's own cost is not in a profile."""
         request = task.request
-        _, training, _ = running.scheduled(request, task.dataset)
+        training = running.scheduled(request, task.dataset).training
         epochs = request.epochs or training.epochs
         fitting = {profile.phase: profile for profile in sorted(self._fitting(task), key=lambda each: each.created)}
         shares = self._phase_shares(task, epochs)
@@ -119,7 +119,7 @@ class Estimator:
     def _from_runs(self, task: Task) -> Estimate | None:
         """A finished run of the same length, of any seed and setting of `--set`."""
         request = task.request
-        _, training, _ = running.scheduled(request, task.dataset)
+        training = running.scheduled(request, task.dataset).training
         wanted = (
             *(request.method, request.student, task.dataset, request.recipe, request.precision, request.role),
             *(request.limit_train, request.epochs or training.epochs, request.batch_size or training.batch_size),
