@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 @click.option("--plan", "only_plan", is_flag=True, help="Show the tasks, their order and what they take; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --plan: as JSON.")
 @click.option("--hardware", metavar="NAME", help="With --plan: estimate for this device (default: this machine's).")
-@click.option("--workers", type=click.IntRange(min=1), help="On Ray: at most so many tasks at a time.")
-@click.option("--address", metavar="HOST:PORT", help="On a Ray cluster that runs already, or `auto`.")
+@click.option("--workers", type=click.IntRange(min=1), help="So many tasks at a time, each in a process of its own.")
+@click.option("--address", metavar="HOST:PORT", help="On a Ray cluster that runs; `auto`; `local`: a Ray of its own.")
 @click.option("--gpus-per-task", type=click.FloatRange(min=0), help="On Ray: a share of a GPU, 0.25 (default: 1).")
 @click.option("--target", type=click.Choice(["slurm"]), help="Write scripts for a batch system instead.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="With --target: the scripts' folder.")
@@ -63,24 +63,25 @@ def command(
     """
     from bench.sweep.spec import Changes, load_sweep
 
-    on_ray = workers is not None or address is not None
-    _check_options(only_plan, as_json or hardware is not None, on_ray, gpus_per_task, target, out, sbatch)
+    at_a_time = workers is not None or address is not None
+    _check_options(only_plan, as_json or hardware is not None, at_a_time, target, out, sbatch)
+    if gpus_per_task is not None and address is None:
+        raise BenchError("--gpus-per-task is for Ray.\nAdd --address HOST:PORT, auto or local.")
     sweep = Changes(dataset, recipe, limit_train, limit).of(load_sweep(spec))
     if only_plan:
         _show_plan(home, sweep, device, hardware, as_json)
     elif target is not None and out is not None:
         _write_scripts(home, sweep, device, out, sbatch)
-    elif on_ray:
+    elif address is not None:
         _execute_on_ray(home, sweep, device, workers, address, gpus_per_task)
     else:
-        _execute(home, sweep, device)
+        _execute(home, sweep, device, workers)
 
 
 def _check_options(
     only_plan: bool,
     of_plan: bool,
-    on_ray: bool,
-    gpus_per_task: float | None,
+    at_a_time: bool,
     target: str | None,
     out: Path | None,
     sbatch: tuple[str, ...],
@@ -92,9 +93,7 @@ def _check_options(
         raise BenchError("--target and --out go together.\nWrite --target slurm --out DIR.")
     if sbatch and target is None:
         raise BenchError("--sbatch belongs to --target slurm.\nWrite --target slurm --out DIR, or leave it away.")
-    if gpus_per_task is not None and not on_ray:
-        raise BenchError("--gpus-per-task is for Ray.\nAdd --workers N or --address HOST:PORT.")
-    if only_plan + on_ray + (target is not None) > 1:
+    if only_plan + at_a_time + (target is not None) > 1:
         raise BenchError("--plan, --target and --workers or --address exclude each other.\nGive one of them.")
 
 
@@ -121,17 +120,20 @@ def _ledger(active: Session, sweep: SweepSpec) -> Ledger:
     return Ledger(plan, _done(active, plan, Actual(active)), active.reporter)
 
 
-def _execute(home: Home, sweep: SweepSpec, device: str) -> None:
-    from bench.sweep import local
+def _execute(home: Home, sweep: SweepSpec, device: str, workers: int | None) -> None:
+    from bench.sweep import local, processes
 
     with session(home, device) as active:
         ledger = _ledger(active, sweep)
-        local.execute(active, ledger)
+        if workers is None:
+            local.execute(active, ledger)
+        else:
+            processes.execute(active, ledger, workers)
         ledger.close()
 
 
 def _execute_on_ray(
-    home: Home, sweep: SweepSpec, device: str, workers: int | None, address: str | None, gpus_per_task: float | None
+    home: Home, sweep: SweepSpec, device: str, workers: int | None, address: str, gpus_per_task: float | None
 ) -> None:
     from bench.sweep import on_ray
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from bench.errors import BenchError
 from bench.reporting import Reporter
+from bench.sweep.perform import Report
 from bench.sweep.plan import Plan, Task
 
 
@@ -48,6 +49,17 @@ class Ledger:
         self.under_way.discard(task.number)
         self.failed[task.number] = reason
         self.reporter.say(f"[{task.number}/{len(self.plan)}] failed: {reason}")
+
+    def take(self, task: Task, report: Report) -> None:
+        """What another process has come to; a task that was stopped is open again."""
+        for line in report.lines:
+            self.reporter.say(line)
+        if report.stopped:
+            self.reopen(task)
+        elif report.failure is not None:
+            self.fail(task, report.failure)
+        else:
+            self.finish(task)
 
     def close(self) -> None:
         """Say how it ended.

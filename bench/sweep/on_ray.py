@@ -13,19 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench.errors import BenchError
-from bench.home import Home
-from bench.reporting import Lines
-from bench.session import Session, opened
-from bench.stopping import Interrupted, stop_on_signals
+from bench.session import Session
+from bench.stopping import stop_on_signals
 from bench.sweep.ledger import Ledger
-from bench.sweep.perform import Failure, perform
+from bench.sweep.perform import RETRIES, Report, report_of
 from bench.sweep.plan import Task
 
-_RETRIES = 3
-"""How often a task is begun again after its worker died."""
+_LOCAL = "local"
 _OBJECT_STORE = 80 * 2**20
 """Bytes for what tasks send each other, which is nothing but lines of text; about Ray's least."""
 _ANSWER_SECONDS = 10.0
@@ -39,27 +34,14 @@ class Cluster:
 
     Attributes:
         workers: tasks at a time; None: as many as there are processors, or room on the cluster.
-        address: of a cluster that runs already; None: a Ray of our own on this machine.
+        address: of a cluster that runs already; `local`: a Ray of our own on this machine.
         gpus_per_task: a share of a GPU, or several. device: for the workers: "auto", "cpu" or "cuda".
     """
 
     workers: int | None
-    address: str | None
+    address: str
     gpus_per_task: float
     device: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a worker sends home of a task.
-
-    Attributes:
-        lines: what was said. failure: why it could not be done. stopped: whether a signal ended it.
-    """
-
-    lines: list[str]
-    failure: str | None = None
-    stopped: bool = False
 
 
 def execute(session: Session, ledger: Ledger, cluster: Cluster) -> None:
@@ -70,7 +52,7 @@ def execute(session: Session, ledger: Ledger, cluster: Cluster) -> None:
         BenchError: Ray is not installed, or cannot be reached.
     """
     with _ray(cluster) as ray, stop_on_signals() as stop:  # Ray's start puts a handler of its own in place of ours
-        work = ray.remote(max_retries=_RETRIES, num_cpus=1, num_gpus=cluster.gpus_per_task)(_work)
+        work = ray.remote(max_retries=RETRIES, num_cpus=1, num_gpus=cluster.gpus_per_task)(report_of)
         surroundings = (session.home.root.resolve(), Path.cwd(), cluster.device)
         pending: dict[Any, Task] = {}
         while not (stop or session.stop):
@@ -97,31 +79,9 @@ def _take(ray: Any, ledger: Ledger, task: Task, ref: Any) -> None:
         return
     except ray.exceptions.RayError as error:
         reason = " ".join(str(error).split())
-        ledger.fail(task, f"Its worker died {_RETRIES + 1} times: {reason}")
+        ledger.fail(task, f"Its worker died {RETRIES + 1} times: {reason}")
         return
-    for line in report.lines:
-        ledger.reporter.say(line)
-    if report.stopped:
-        ledger.reopen(task)
-    elif report.failure is not None:
-        ledger.fail(task, report.failure)
-    else:
-        ledger.finish(task)
-
-
-def _work(root: Path, cwd: Path, device: str, task: Task) -> Report:
-    """One task, in a process of Ray's."""
-    os.chdir(cwd)
-    torch.set_num_threads(1)
-    reporter = Lines()
-    try:
-        with opened(Home(root), device, reporter=reporter) as session:
-            perform(session, task)
-    except Interrupted as stop:
-        return Report([*reporter.lines, str(stop).splitlines()[0]], stopped=True)
-    except (Failure, BenchError, OSError) as error:
-        return Report(reporter.lines, failure=str(error))
-    return Report(reporter.lines)
+    ledger.take(task, report)
 
 
 @contextmanager
@@ -132,13 +92,13 @@ def _ray(cluster: Cluster) -> Iterator[Any]:
         import ray
     except ImportError as error:
         raise BenchError(
-            "--workers and --address need Ray, which is not installed.\n"
-            "Install it (pip install ray); without both options the tasks are done one after the other."
+            "--address needs Ray, which is not installed.\n"
+            "Install it (pip install ray), or give --workers N without --address: processes of this machine."
         ) from error
-    if cluster.address is not None:
+    if cluster.address != _LOCAL:
         _check_address(cluster.address)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "address": cluster.address or "local"}
-    if cluster.address is None:
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "address": cluster.address}
+    if cluster.address == _LOCAL:
         options |= {"num_cpus": cluster.workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
     try:
         ray.init(**options)
@@ -162,8 +122,8 @@ def _check_address(address: str) -> None:
         raise _unreachable(address, error) from error
 
 
-def _unreachable(address: str | None, error: Exception) -> BenchError:
-    where = f"reach Ray at {address}" if address else "start Ray"
+def _unreachable(address: str, error: Exception) -> BenchError:
+    where = "start Ray" if address == _LOCAL else f"reach Ray at {address}"
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return BenchError(f"Cannot {where}: {reason}.\nStart it with `ray start`, or give --workers N without --address.")
 
@@ -171,7 +131,7 @@ def _unreachable(address: str | None, error: Exception) -> BenchError:
 def _check_gpus(ray: Any, cluster: Cluster) -> None:
     """Refuse what would wait for ever; a cluster may still grow the GPUs it lacks."""
     there = ray.cluster_resources().get("GPU", 0)
-    if cluster.address is None and there < cluster.gpus_per_task:
+    if cluster.address == _LOCAL and there < cluster.gpus_per_task:
         raise BenchError(
             f"--gpus-per-task {cluster.gpus_per_task:g}: Ray sees {there:g} GPUs here.\n"
             "Give a smaller share, 0 for none, or the --address of a cluster that has some."

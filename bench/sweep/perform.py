@@ -1,16 +1,40 @@
-"""Does one task, as the command would that the plan shows for it."""
+"""Does one task, exactly as the command that the plan shows for it."""
 
 from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
 
 from bench import running, teachers
 from bench.device import name_memory_errors
 from bench.errors import BenchError
 from bench.evaluating import Evaluation
+from bench.home import Home
+from bench.reporting import Lines
 from bench.runs import RunFolder
-from bench.session import Session
+from bench.session import Session, opened
 from bench.stopping import Interrupted
 from bench.suites import suite_named
 from bench.sweep.plan import Task
+
+RETRIES = 3
+"""How often a task is begun again after its process died."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a process sends home of a task.
+
+    Attributes:
+        lines: what was said. failure: why it could not be done. stopped: whether a signal ended it.
+    """
+
+    lines: list[str]
+    failure: str | None = None
+    stopped: bool = False
 
 
 class Failure(Exception):
@@ -34,6 +58,25 @@ def perform(session: Session, task: Task) -> None:
     except Exception as error:  # a plug-in's code, or a library's, may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise Failure(f"{reason}\nTo see where, run the command alone: {task.command}") from error
+
+
+def report_of(root: Path, cwd: Path, device: str, task: Task) -> Report:
+    """Do a task in a process of its own, with one thread.
+
+    Args:
+        root: of the home. cwd: the folder that names of files are relative to. device: "auto", "cpu" or "cuda".
+    """
+    os.chdir(cwd)
+    torch.set_num_threads(1)
+    reporter = Lines()
+    try:
+        with opened(Home(root), device, reporter=reporter) as session:
+            perform(session, task)
+    except Interrupted as stop:
+        return Report([*reporter.lines, str(stop).splitlines()[0]], stopped=True)
+    except (Failure, BenchError, OSError) as error:
+        return Report(reporter.lines, failure=str(error))
+    return Report(reporter.lines)
 
 
 def _perform(session: Session, task: Task) -> None:

@@ -171,7 +171,8 @@ def test_stopped_and_continued(bench: Bench, start: Callable[..., Any], tmp_path
     ("options", "says"),
     [
         (("--json",), "--plan"),
-        (("--gpus-per-task", "0.5"), "--workers"),
+        (("--gpus-per-task", "0.5"), "--address"),
+        (("--gpus-per-task", "0.5", "--workers", "2"), "--address"),
         (("--target", "slurm"), "--out"),
         (("--sbatch", "--time=1"), "--target slurm"),
         (("--plan", "--workers", "2"), "exclude"),

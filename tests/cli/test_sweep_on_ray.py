@@ -127,7 +127,7 @@ def test_a_killed_worker_s_task_is_begun_again_and_the_results_are_those_of_an_u
     bench: Bench, start: Start, spec: Path, tmp_path: Path, runs: Find, records: Find
 ) -> None:
     before, disturbed, whole = raylets(), tmp_path / "disturbed", tmp_path / "whole"
-    with sweeping(start, "sweep", spec, "--workers", "2", home=disturbed) as running:
+    with sweeping(start, "sweep", spec, "--address", "local", "--workers", "2", home=disturbed) as running:
         folder, worker = worker_in_the_middle(disturbed, running)
         os.kill(worker, signal.SIGKILL)
         _, said = running.communicate(timeout=180)
@@ -148,7 +148,7 @@ def test_ctrl_c_has_all_workers_save(bench: Bench, start: Start, spec: Path, tmp
     before = raylets()
     no_teachers = SPEC.replace("[ciard, rslad]", "[sat, score]").replace("epochs: 6", "epochs: 100")
     spec.write_text(no_teachers, encoding="utf-8")
-    with sweeping(start, "sweep", spec, "--workers", "2", home=tmp_path) as running:
+    with sweeping(start, "sweep", spec, "--address", "local", "--workers", "2", home=tmp_path) as running:
         folder, _ = worker_in_the_middle(tmp_path, running)
         os.killpg(running.pid, signal.SIGINT)  # as a terminal does
         _, said = running.communicate(timeout=30)
@@ -165,5 +165,5 @@ def test_ctrl_c_has_all_workers_save(bench: Bench, start: Start, spec: Path, tmp
 def test_gpus_that_are_not_there_are_named(bench: Bench, spec: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    result = bench("sweep", spec, "--workers", "1", "--gpus-per-task", "0.25", home=tmp_path)
+    result = bench("sweep", spec, "--address", "local", "--workers", "1", "--gpus-per-task", "0.25", home=tmp_path)
     assert "Ray sees 0 GPUs here" in result.mistake
