@@ -21,6 +21,7 @@ from bench.errors import BenchError
 from bench.fast import Fast
 from bench.live import LiveView
 from bench.loggers import Journal, Logger
+from bench.loss_means import LossMeans
 from bench.monitor import CollapseWatch, Monitor, split_for
 from bench.ranks import ranks
 from bench.reporting import Reporter, duration
@@ -88,11 +89,7 @@ class Trainer:
         )
         self.defense = hyperparameters.make(config.method, config.hyperparameters)
         self.monitor = Monitor(looked_at.to(device), config.selection, config.data.eps, config.seed)
-        # Sums of the loss terms over this epoch's `count` steps, and what they were at the last logging step.
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
-        self.logged: dict[str, float] = {}
-        self.logged_count = 0
+        self.means = LossMeans(self.ranks)
         self.ended = False  # whether the defense was told that this epoch is over
         self.checked = (1, 0)  # epoch and step by which all was finite
         self.best: dict[str, Any] = {"score": -1.0, "epoch": 0, "accuracy": None}
@@ -166,9 +163,7 @@ class Trainer:
             self.training_step.optimizer.load_state_dict(state["optimizer"])
             self.defense.load_state_dict(state["defense"])
             self.best, self.seconds_before = state["best"], state["seconds"]
-            # What all ranks had summed up goes on in the first one's sums.
-            self.sums = {name: value.to(self.device) * self.ranks.first for name, value in state["sums"].items()}
-            self.count, self.logged, self.logged_count = (state[key] for key in ("count", "logged", "logged_count"))
+            self.means.load_state_dict(state, self.device)
             epoch, step, self.ended = state["epoch"], state["step"], state["ended"]
             self.best_weights, self.checked = state["best_weights"], (epoch, step)
             self.kept = (epoch, step)
@@ -234,15 +229,11 @@ class Trainer:
         first = self.ranks.part(whole).start
         options: dict[str, Any] = {"generator": noise, "whole": whole, "first": first}
         loss = self.training_step(x, y, epoch=epoch, step=step, steps=self.steps, **options)
-        for name, value in {"loss": loss.total, **loss.terms}.items():
-            value = value.double() * self.ranks.share
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.count += 1
+        self.means.add({"loss": loss.total, **loss.terms})
 
     def _read_sums(self, epoch: int, step: int) -> dict[str, float]:
         """The sums over this epoch as numbers; here, and not in every step, a loss that ran away is noticed."""
-        totals = self.ranks.total(torch.stack(list(self.sums.values()))).tolist() if self.sums else []
-        read = dict(zip(self.sums, totals, strict=True))
+        read = self.means.read()
         bad = sorted(name for name, value in read.items() if not math.isfinite(value))
         weights = [value.isfinite().all() for value in self.student.state_dict().values()]
         if self.ranks.agree(not torch.stack(weights).all()):
@@ -262,10 +253,7 @@ class Trainer:
 
     def _log_steps(self, epoch: int, step: int) -> None:
         """Log the means since the last logging step of this epoch."""
-        read = self._read_sums(epoch, step)
-        steps = self.count - self.logged_count
-        means = {name: (read[name] - self.logged.get(name, 0)) / steps for name in read}
-        self.logged, self.logged_count = read, self.count
+        means = self.means.since_logged(self._read_sums(epoch, step))
         self._log({"kind": "steps", "epoch": epoch, "step": step, "terms": means})
 
     def _log(self, line: Mapping[str, Any]) -> None:
@@ -276,8 +264,9 @@ class Trainer:
         """Log the epoch, look at the models where the recipe says so, keep the best, save."""
         read = self._read_sums(epoch, self.steps)
         accuracy = self._look(epoch) if self._looks(epoch) else None
-        means = {name: value / self.count for name, value in read.items()}
-        self.sums, self.count, self.logged, self.logged_count, self.ended = {}, 0, {}, 0, False
+        means = self.means.of_epoch(read)
+        self.means.forget()
+        self.ended = False
         line = {"kind": "epoch", "epoch": epoch, "step": self.steps, "terms": means, "accuracy": accuracy}
         line["lr"] = self.training_step.lr
         line["seconds"] = round(self.seconds_before + time.monotonic() - self.started, 3)
@@ -325,7 +314,6 @@ class Trainer:
         return (time.monotonic() - self.started) / self.done * (self.left - self.done)
 
     def _save(self, epoch: int, step: int) -> None:
-        sums = {name: self.ranks.total(value) for name, value in self.sums.items()}
         self.folder.save_resume(
             {
                 "epoch": epoch,
@@ -338,10 +326,7 @@ class Trainer:
                 "ended": self.ended,
                 "watch": self.watch.state_dict(),
                 "seconds": self.seconds_before + time.monotonic() - self.started,
-                "sums": sums,
-                "count": self.count,
-                "logged": self.logged,
-                "logged_count": self.logged_count,
+                **self.means.state_dict(),
             }
         )
         self.saved, self.kept = time.monotonic(), (epoch, step)
