@@ -25,7 +25,7 @@ class Job:
     """One model and the samples it is attacked on.
 
     Attributes:
-        view: a cheaper way to compute what `network` does, for the attacks; who is right is the network's own word.
+        view: a cheaper way to compute what `network` does, for the attacks; accuracy is always measured on `network`.
     """
 
     network: nn.Module

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from attacks.cw_inf import CWInf
 from attacks.pgd import PGDTRADES
-from bench import evaluation, sanity
+from bench import attack_run, evaluation, sanity
 from bench.attack import Attack, Outcome
+from bench.attack_run import start_noise
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
@@ -32,7 +33,7 @@ WHITEBOX, BLACKBOX = SUITES["whitebox"], SUITES["blackbox"]
 
 @pytest.fixture(autouse=True)
 def _all_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(evaluation.FASTEST, "cpu", 250)
+    monkeypatch.setitem(attack_run.FASTEST, "cpu", 250)
 
 
 def network(seed: int = 0, classes: int = 4) -> nn.Module:
@@ -96,7 +97,7 @@ def test_outcomes_do_not_depend_on_the_batch_size(
 ) -> None:
     seen = []
     for batch_size in (250, 7, 1):
-        monkeypatch.setitem(evaluation.FASTEST, "cpu", batch_size)
+        monkeypatch.setitem(attack_run.FASTEST, "cpu", batch_size)
         record = evaluate(network(), dataset, protocol=protocol)
         assert {result.batch_size for result in record.results.values()} == {batch_size}
         seen.append(outcomes(record))
@@ -112,16 +113,14 @@ def test_outcomes_do_not_depend_on_the_limit(dataset: Dataset) -> None:
 
 
 def test_another_seed_gives_other_start_noise(dataset: Dataset) -> None:
-    first, same, other = (evaluator(seed=seed) for seed in (0, 0, 1))
-    x = to_float(dataset.test.images)
-    attack = first.attack_named("pgd-sat", 8 / 255)
-    noise = first._noise(attack, x, 0, "pgd-sat")
+    x, attack = to_float(dataset.test.images), evaluator().attack_named("pgd-sat", 8 / 255)
+    noise = start_noise(attack, x, 0, 0, "pgd-sat")
     assert noise is not None
-    assert torch.equal(noise, same._noise(attack, x, 0, "pgd-sat"))
-    assert torch.equal(noise[7:9], first._noise(attack, x[7:9], 7, "pgd-sat"))  # it belongs to the sample
-    assert not torch.equal(noise, other._noise(attack, x, 0, "pgd-sat"))
+    assert torch.equal(noise, start_noise(attack, x, 0, 0, "pgd-sat"))
+    assert torch.equal(noise[7:9], start_noise(attack, x[7:9], 7, 0, "pgd-sat"))  # it belongs to the sample
+    assert not torch.equal(noise, start_noise(attack, x, 0, 1, "pgd-sat"))
     assert len(noise.unique()) > noise.numel() // 2
-    assert first._noise(first.attack_named("cw-inf", 8 / 255), x, 0, "cw-inf") is None
+    assert start_noise(evaluator().attack_named("cw-inf", 8 / 255), x, 0, 0, "cw-inf") is None
 
 
 def test_a_record_is_valid_and_says_what_was_measured(dataset: Dataset, tmp_path: Path) -> None:
@@ -218,7 +217,7 @@ def test_transferred_attacks_are_crafted_on_the_surrogate_once(dataset: Dataset)
     x, y = to_float(dataset.test.images), dataset.test.labels
     attacks = {"transfer:cw-inf": CWInf(), "transfer:pgd-trades": PGDTRADES(step_size=0.003)}
     for name, attack in attacks.items():
-        noise = ours._noise(attack, x, 0, name)
+        noise = start_noise(attack, x, 0, ours.seed, name)
         x_adv = attack(teacher.eval(), x, y, noise=noise)
         with torch.no_grad():
             right = network()(x_adv).argmax(1) == y
@@ -264,7 +263,7 @@ def test_an_attack_on_the_whole_set_gets_it_at_once_but_the_network_does_not(
             given.append(len(x))
             return Outcome(moved(x), components={"first": 0.5})
 
-    monkeypatch.setitem(evaluation.FASTEST, "cpu", 16)
+    monkeypatch.setitem(attack_run.FASTEST, "cpu", 16)
     real = evaluation.attack_class
     monkeypatch.setattr(evaluation, "attack_class", lambda name: Negative if name == "negative" else real(name))
     model, batches = network(), []

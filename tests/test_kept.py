@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from attacks.autoattack import AutoAttack
-from bench import evaluation
+from bench import attack_run, evaluation
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
@@ -47,7 +47,7 @@ SUBJECT = Subject(
 
 @pytest.fixture(autouse=True)
 def _all_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(evaluation.FASTEST, "cpu", 250)
+    monkeypatch.setitem(attack_run.FASTEST, "cpu", 250)
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -115,7 +115,7 @@ class InBatches(AutoAttack):
 def test_a_stopped_evaluation_goes_on_and_gives_the_same_record(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: str, calls: int
 ) -> None:
-    monkeypatch.setitem(evaluation.FASTEST, "cpu", 16)
+    monkeypatch.setitem(attack_run.FASTEST, "cpu", 16)
     real = evaluation.attack_class
     monkeypatch.setattr(evaluation, "attack_class", lambda name: InBatches if name == "autoattack" else real(name))
 
@@ -180,7 +180,7 @@ def test_images_of_a_surrogate_are_crafted_once_for_all_students_and_commands(
     surrogate = Surrogate(teacher, "ee" * 32, "small")
     records = [Said(tmp_path).run(dataset, SUITES["blackbox"], network(k), surrogate=surrogate) for k in (0, 1)]
     assert len(calls) == 20 + 30
-    monkeypatch.setitem(evaluation.FASTEST, "cpu", 7)  # start noise belongs to the sample: the same images
+    monkeypatch.setitem(attack_run.FASTEST, "cpu", 7)  # start noise belongs to the sample: the same images
     again = Said(tmp_path).run(dataset, SUITES["blackbox"], surrogate=surrogate)
     assert len(calls) == 20 + 30
     for name in ("transfer:pgd-trades", "transfer:cw-inf"):
@@ -195,7 +195,7 @@ def test_another_normalisation_of_the_same_weights_is_another_surrogate(dataset:
 
 
 def test_crafting_that_is_stopped_goes_on(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(evaluation.FASTEST, "cpu", 16)
+    monkeypatch.setitem(attack_run.FASTEST, "cpu", 16)
     suite = Suite("own", "", (Entry("cw-inf", transfer=True),))
     whole = Said(tmp_path / "whole").run(dataset, suite, surrogate=Surrogate(network(3), "ee" * 32, "small"))
     stop = StopRequest()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench import evaluation, locks, teachers
+from bench import attack_run, locks, teachers
 from bench.checkpoints import save_weights, weights_hash
 from bench.config import TeacherRef
 from bench.data import load_dataset
@@ -65,7 +65,7 @@ def _outcomes(record: Record) -> dict[str, Any]:
 def test_what_a_signal_stops_is_kept_and_continued(
     session: Session, teacher: Teacher, digits_model: Callable[[str], nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(evaluation.FASTEST, "cpu", 8)
+    monkeypatch.setitem(attack_run.FASTEST, "cpu", 8)
     session.speedups = enabled(["folding"])  # so that all passes are the network's own
 
     def evaluated(stop_after: int = 0) -> tuple[Record, int]:
