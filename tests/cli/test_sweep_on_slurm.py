@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,26 +16,24 @@ import pytest
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
 
-GRID = "students: [digits-cnn], datasets: [digits], recipes: [demo], limit_train: 100, batch_size: 4"
+GRID = "students: [digits-cnn], datasets: [digits], recipes: [rehearsal], limit_train: 100, batch_size: 4"
 SPEC = f"""
 description: a student with a teacher, and two without
 runs:
-  - {{methods: [rslad], {GRID}, epochs: 12, evaluations: [{{suite: blackbox, limit: 16}}]}}
+  - {{methods: [rslad], {GRID}, epochs: 12, evaluations: [{{suite: blackbox, limit: 2}}]}}
   - {{methods: [sat, natural], {GRID}, epochs: 1, evaluations: [{{suite: fgsm, limit: 16}}]}}
 """
 
 
 @pytest.fixture
-def tools(tmp_path: Path) -> dict[str, str]:
-    """The environment of a job: `sbatch` and `scontrol` that note their arguments, and the installed `bench`."""
+def tools(shell: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The environment of a job: `sbatch` and `scontrol` that note their arguments, and `bench`."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, answer in (("sbatch", 'wc -l < "$CALLS"'), ("scontrol", "true")):
         (folder / name).write_text(f'#!/bin/bash\necho "{name} $*" >> "$CALLS"\n{answer}\n')
         (folder / name).chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("BENCH_", "SLURM_"))}
-    path = f"{folder}:{Path(sys.executable).parent}:{environment['PATH']}"
-    return environment | {"PATH": path, "CALLS": str(tmp_path / "calls")}
+    return shell | {"PATH": f"{folder}:{shell['PATH']}", "CALLS": str(tmp_path / "calls")}
 
 
 @pytest.fixture
