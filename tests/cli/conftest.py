@@ -79,15 +79,28 @@ def home(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "home"))
 
 
+def copy_teachers(trained: Path, home: Path, *kinds: str) -> Path:
+    for kind in kinds:
+        here = home / "results" / kind
+        here.mkdir(parents=True)
+        for path in (trained / "results" / kind).glob("*-teacher_*"):
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, here / path.name)
+    return home
+
+
 @pytest.fixture
 def taught(trained: Path, tmp_path: Path) -> Path:
     """A home with the teachers of `trained` alone: to train and judge them takes longer than all that a test asks."""
-    here = tmp_path / "taught" / "results"
-    for kind in ("runs", "records"):
-        (here / kind).mkdir(parents=True)
-        for path in (trained / "results" / kind).glob("*-teacher_*"):
-            (shutil.copytree if path.is_dir() else shutil.copy)(path, here / kind / path.name)
-    return here.parent
+    return copy_teachers(trained, tmp_path / "taught", "runs", "records")
+
+
+@pytest.fixture
+def judged(trained: Path) -> Callable[[Path], Path]:
+    """judged(home): a home with the records of `trained`'s teachers, to be found for teachers that it trains as those.
+
+    To judge a teacher takes longer than to train it.
+    """
+    return lambda home: copy_teachers(trained, home, "records")
 
 
 @pytest.fixture(scope="session")

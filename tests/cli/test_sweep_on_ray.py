@@ -32,7 +32,7 @@ runs:
     limit_train: 100
     batch_size: 4
     epochs: 6
-    evaluations: [{suite: whitebox, limit: 20}, {suite: blackbox, limit: 20}]
+    evaluations: [{suite: whitebox, limit: 4}, {suite: blackbox, limit: 4}]
 """
 TASKS = 8
 TIMES = {"created", "digest", "seconds", "training"}
@@ -124,9 +124,15 @@ def assert_same_results(one: Path, other: Path, runs: Find, records: Find) -> No
 
 @pytest.mark.slow
 def test_a_killed_worker_s_task_is_begun_again_and_the_results_are_those_of_an_undisturbed_sweep(
-    bench: Bench, start: Start, spec: Path, tmp_path: Path, runs: Find, records: Find
+    bench: Bench,
+    start: Start,
+    judged: Callable[[Path], Path],
+    spec: Path,
+    tmp_path: Path,
+    runs: Find,
+    records: Find,
 ) -> None:
-    before, disturbed, whole = raylets(), tmp_path / "disturbed", tmp_path / "whole"
+    before, disturbed, whole = raylets(), judged(tmp_path / "disturbed"), judged(tmp_path / "whole")
     with sweeping(start, "sweep", spec, "--workers", "2", home=disturbed) as running:
         folder, worker = worker_in_the_middle(disturbed, running)
         os.kill(worker, signal.SIGKILL)

@@ -16,7 +16,7 @@ import pytest
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
 
-GRID = "students: [digits-cnn], datasets: [digits], recipes: [rehearsal], limit_train: 100, batch_size: 4"
+GRID = "students: [digits-cnn], datasets: [digits], recipes: [demo], limit_train: 100, batch_size: 4"
 SPEC = f"""
 description: a student with a teacher, and two without
 runs:
@@ -37,12 +37,12 @@ def tools(shell: dict[str, str], tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def scripts(bench: Bench, tmp_path: Path) -> Path:
+def scripts(bench: Bench, judged: Callable[[Path], Path], tmp_path: Path) -> Path:
     """The folder with the scripts; the home is `home` beside it."""
     spec, out = tmp_path / "mine.yaml", tmp_path / "scripts"
     spec.write_text(SPEC, encoding="utf-8")
     options = ("--target", "slurm", "--out", out, "--sbatch", "--partition=gpu", "--sbatch", "--gres=gpu:1")
-    result = bench("sweep", spec, *options, home=tmp_path / "home")
+    result = bench("sweep", spec, *options, home=judged(tmp_path / "home"))
     assert result.code == 0, result
     assert result.out.splitlines()[-1] == str(out / "submit.sh")
     return out
