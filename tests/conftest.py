@@ -237,6 +237,21 @@ def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], nn
     return copy
 
 
+@pytest.fixture
+def quick_autoattack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AutoAttack by its library, with a tenth of its iterations and a fifth of its queries (test_library_attacks.py has them all)."""
+    import pyautoattack
+
+    real = pyautoattack.AutoAttack.__init__
+
+    def made(self: Any, *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **options)
+        self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = 10
+        self.square.n_queries = 1000
+
+    monkeypatch.setattr(pyautoattack.AutoAttack, "__init__", made)
+
+
 DIGITS = ("--dataset", "digits", "--recipe", "demo", "--epochs", "1", "--limit-train", "100")
 
 
