@@ -239,7 +239,7 @@ def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], nn
 
 @pytest.fixture
 def quick_autoattack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AutoAttack by its library, with a tenth of its iterations and a fifth of its queries (test_library_attacks.py has them all)."""
+    """AutoAttack with a tenth of its iterations and a fifth of its queries (test_library_attacks.py has them all)."""
     import pyautoattack
 
     real = pyautoattack.AutoAttack.__init__

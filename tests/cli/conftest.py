@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from bench import recipe
+
 from ..warm import bench_for_shells
 
 Sit = Callable[..., tuple[int, float, str]]
@@ -92,6 +94,13 @@ def copy_teachers(trained: Path, home: Path, *kinds: str) -> Path:
 def taught(trained: Path, tmp_path: Path) -> Path:
     """A home with the teachers of `trained` alone: to train and judge them takes longer than all that a test asks."""
     return copy_teachers(trained, tmp_path / "taught", "runs", "records")
+
+
+@pytest.fixture
+def judged_by_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes that have a teacher judged by eight images."""
+    real = recipe.load
+    monkeypatch.setattr(recipe, "load", lambda name: real(name).model_copy(update={"teacher_limit": 8}))
 
 
 @pytest.fixture
