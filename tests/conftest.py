@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -31,6 +31,8 @@ from torch import Tensor, nn
 from bench.cli.main import main
 from bench.records import AttackResult, Data, Record, Subject, TrainingCost, pack
 from bench.statistics import wilson_interval
+
+from .warm import Warm, serving
 
 # Tests run beside each other and beside other work; their networks are too small to gain from a second thread. What is
 # said here goes for the processes that tests start, too.
@@ -259,6 +261,21 @@ def mounted(tmp_path: Path) -> Mount:
     return at
 
 
+@pytest.fixture
+def quick_autoattack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AutoAttack with a tenth of its iterations and a fifth of its queries (test_library_attacks.py has them all)."""
+    import pyautoattack
+
+    real = pyautoattack.AutoAttack.__init__
+
+    def made(self: Any, *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **options)
+        self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = 10
+        self.square.n_queries = 1000
+
+    monkeypatch.setattr(pyautoattack.AutoAttack, "__init__", made)
+
+
 DIGITS = ("--dataset", "digits", "--recipe", "demo", "--epochs", "1", "--limit-train", "100")
 
 
@@ -310,28 +327,50 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(scope="session")
-def start() -> Start:
-    """start("run", ..., home=...): the command in a process of its own, as it is installed.
+def server() -> Iterator[Callable[[], str]]:
+    """server(): the socket of what starts processes warm (see warm.py), begun when the first test asks."""
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(serving()))
 
-    `module=True` starts `python -m bench`; `cwd` and `path` (PYTHONPATH) are the process's.
+
+@pytest.fixture(scope="session")
+def warm(server: Callable[[], str]) -> Start:
+    """warm("bench", "status"), warm("script.py"), warm("-c", "..."): a process that starts with all loaded, a Popen."""
+
+    def popen(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+        return Warm(server(), *arguments, **{"env": users_environment(), **options})
+
+    return popen
+
+
+def users_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "BENCH_"))}
+
+
+@pytest.fixture(scope="session")
+def start(warm: Start) -> Start:
+    """start("run", ..., home=...): the command in a process of its own; `cwd` is the process's.
+
+    It starts warm, unless the test is about how it starts: `cold=True` starts the command as it is installed, and
+    `module=True` `python -m bench`; `path` is such a one's PYTHONPATH.
     """
     script = Path(sys.executable).with_name("bench")
 
     def popen(
         *arguments: object,
         home: Path | None = None,
-        cwd: Path | None = None,
         path: Path | str | None = None,
         module: bool = False,
-        **options: object,
+        cold: bool = False,
+        **options: Any,
     ) -> subprocess.Popen[str]:
+        arguments += () if home is None else ("--home", home)
+        options = {"stdout": PIPE, "stderr": PIPE, **options}
+        if not (cold or module or path):
+            return warm("bench", *arguments, **options)
         command = [sys.executable, "-m", "bench"] if module or not script.exists() else [str(script)]
-        command += [*map(str, arguments), *([] if home is None else ["--home", str(home)])]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "BENCH_"))}
-        environment |= {} if path is None else {"PYTHONPATH": str(path)}
-        return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
-            command, cwd=cwd, env=environment, text=True, **{"stdout": PIPE, "stderr": PIPE, **options}
-        )
+        environment = users_environment() | ({} if path is None else {"PYTHONPATH": str(path)})
+        return subprocess.Popen([*command, *map(str, arguments)], env=environment, text=True, **options)
 
     return popen
 

@@ -108,9 +108,10 @@ class InBatches(AutoAttack):
     batch_size: int = 16
 
 
+@pytest.mark.usefixtures("quick_autoattack")
 @pytest.mark.parametrize(
     ("suite", "calls"),
-    [("whitebox", 1), ("whitebox", 8), ("whitebox", 130), ("autoattack", 20), ("autoattack", 400), ("dard", 250)],
+    [("whitebox", 1), ("whitebox", 8), ("whitebox", 130), ("autoattack", 20), ("autoattack", 250), ("dard", 250)],
 )
 def test_a_stopped_evaluation_goes_on_and_gives_the_same_record(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: str, calls: int

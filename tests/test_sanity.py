@@ -119,7 +119,7 @@ def test_queries_alone_tell_that_gradients_are_masked(digits: Dataset, digits_mo
     assert flag.startswith("Square breaks more than PGD-SAT")
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("quick_autoattack")
 def test_what_square_finds_after_the_white_box_attacks_is_flagged(digits: Dataset, digits_model: Trained) -> None:
     record = evaluate(Rounded(digits_model("natural")), digits, "autoattack", 16)
     (flag,) = (flag for flag in record.flags if flag.startswith("AutoAttack's Square"))

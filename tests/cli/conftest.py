@@ -7,54 +7,72 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bench import recipe
+
+from ..warm import bench_for_shells
+
 Sit = Callable[..., tuple[int, float, str]]
 
 
+def await_pause(process: int) -> None:
+    """Return once a process that stays is asleep: a signal that came before its pause would leave it there for ever."""
+    while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "SZ":
+        time.sleep(0.001)
+
+
 @pytest.fixture(scope="session")
-def sit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sit]:
+def sit(warm: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory) -> Sit:
     """sit(*argv, home=..., event="step", count=3, delay=0.01): (exit code, seconds after the signal, what it said).
 
-    The command in a process forked for it, which gets a signal (`number`) at a moment; see sittings.py.
+    The command in a process of its own, which gets a signal (`number`) so long after a moment (sittings.py has them;
+    "": it is left alone).
     """
     log = tmp_path_factory.mktemp("sittings") / "log"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BENCH_")}
-    with subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("sittings.py"))],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+    script = Path(__file__).with_name("sittings.py")
 
-        def once(
-            *argv: object,
-            home: Path,
-            event: str = "",
-            count: int = 1,
-            delay: float = 0.0,
-            number: int = signal.SIGKILL,
-            save_seconds: float = 300.0,
-            step_seconds: float = 5.0,
-            largest_file: int | None = None,
-        ) -> tuple[int, float, str]:
-            order = {"argv": [*map(str, argv), "--home", str(home)], "log": str(log), "save_seconds": save_seconds}
-            order |= {"event": event, "count": count, "delay": delay, "signal": int(number)}
-            order |= {"step_seconds": step_seconds, "largest_file": largest_file}
-            print(json.dumps(order), file=server.stdin, flush=True)
-            answer = json.loads(server.stdout.readline())
-            return answer["code"], answer["seconds"], log.read_text()
+    def once(
+        *argv: object,
+        home: Path,
+        event: str = "",
+        count: int = 1,
+        delay: float = 0.0,
+        number: int = signal.SIGKILL,
+        save_seconds: float = 300.0,
+        step_seconds: float = 5.0,
+        largest_file: int | None = None,
+    ) -> tuple[int, float, str]:
+        order = {"argv": [*map(str, argv), "--home", str(home)], "event": event, "count": count}
+        order |= {"save_seconds": save_seconds, "step_seconds": step_seconds, "largest_file": largest_file}
+        heard, bell = os.pipe()
+        with log.open("w") as said, open(heard, "rb", buffering=0) as ears:
+            process = warm(script, json.dumps(order), stdin=bell, stdout=said, stderr=said)
+            os.close(bell)
+            if rung := ears.read(1):  # else it has ended
+                time.sleep(delay)
+                if rung == b"z":
+                    await_pause(process.pid)
+                process.send_signal(number)
+            sent = time.monotonic()
+            code = process.wait()
+        return code, time.monotonic() - sent, log.read_text()
 
-        yield once
-        server.stdin.close()
+    return once
+
+
+@pytest.fixture
+def shell(server: Callable[[], str], tmp_path: Path) -> dict[str, str]:
+    """The environment of a shell whose `bench` starts warm."""
+    folder = tmp_path / "warm"
+    folder.mkdir()
+    bench_for_shells(folder, server())
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("BENCH_", "SLURM_"))}
+    return environment | {"PATH": f"{folder}:{environment['PATH']}"}
 
 
 @pytest.fixture
@@ -63,15 +81,35 @@ def home(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "home"))
 
 
+def copy_teachers(trained: Path, home: Path, *kinds: str) -> Path:
+    for kind in kinds:
+        here = home / "results" / kind
+        here.mkdir(parents=True)
+        for path in (trained / "results" / kind).glob("*-teacher_*"):
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, here / path.name)
+    return home
+
+
 @pytest.fixture
 def taught(trained: Path, tmp_path: Path) -> Path:
     """A home with the teachers of `trained` alone: to train and judge them takes longer than all that a test asks."""
-    here = tmp_path / "taught" / "results"
-    for kind in ("runs", "records"):
-        (here / kind).mkdir(parents=True)
-        for path in (trained / "results" / kind).glob("*-teacher_*"):
-            (shutil.copytree if path.is_dir() else shutil.copy)(path, here / kind / path.name)
-    return here.parent
+    return copy_teachers(trained, tmp_path / "taught", "runs", "records")
+
+
+@pytest.fixture
+def judged_by_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes that have a teacher judged by eight images."""
+    real = recipe.load
+    monkeypatch.setattr(recipe, "load", lambda name: real(name).model_copy(update={"teacher_limit": 8}))
+
+
+@pytest.fixture(scope="session")
+def judged(trained: Path) -> Callable[[Path], Path]:
+    """judged(home): a home with the records of `trained`'s teachers, to be found for teachers that it trains as those.
+
+    To judge a teacher takes longer than to train it.
+    """
+    return lambda home: copy_teachers(trained, home, "records")
 
 
 @pytest.fixture(scope="session")

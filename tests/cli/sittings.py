@@ -1,8 +1,8 @@
-"""A server of sittings: forks a process for every command, so that PyTorch is imported once, and ends it when told to.
+"""A command that is to get a signal at a moment: it rings when that has come (see `sit` in conftest.py).
 
-Reads a JSON object a line and answers with one: `argv`, the command; `event` and `count`, the moment (its `count`-th
-step, say); `delay`, seconds after it; `signal`, what the process gets then. Without `event` it is left alone.
-`largest_file`: no file may grow beyond so many bytes.
+Its argument is a JSON object: `argv`, the command; `event` and `count`, the moment (its `count`-th step, say), or none;
+`save_seconds` and `step_seconds`, how long it takes to save and for a step to end; `largest_file`: no file may grow
+beyond so many bytes. In place of its input it has the bell, a pipe to write to.
 """
 
 from __future__ import annotations
@@ -10,34 +10,23 @@ from __future__ import annotations
 import json
 import os
 import resource
-import select
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import sklearn.datasets  # noqa: F401  (loaded before the fork)
-import torch
-import torch._dynamo  # what an optimizer's first step imports
-import torchattacks  # noqa: F401
-
 from attacks import loop
-from bench import evaluating, exporting, monitor, profiling, registry, resuming, teachers, training  # noqa: F401
-from bench.cli import evaluate, run  # noqa: F401
+from bench import exporting, monitor, profiling, registry, resuming, training
 from bench.cli.main import LazyGroup, main
 from bench.models import resnet
 from bench.report import site
 
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
+def tell(target: Any, name: str, count: int, bell: int, stay: str) -> None:
+    """Have the `count`-th call of a function ring.
 
-def tell(target: Any, name: str, count: int, pipe: int, stay: str) -> None:
-    """Have the `count`-th call of a function tell the server.
-
-    `stay`: and wait there "until" its signal, or "for ever"; "": neither.
+    `stay`: and wait there "until" its signal, or "for ever", which it rings too; "": neither.
     """
     real: Callable[..., Any] = getattr(target, name)
     left = count
@@ -46,7 +35,7 @@ def tell(target: Any, name: str, count: int, pipe: int, stay: str) -> None:
         nonlocal left
         left -= 1
         if left == 0:
-            os.write(pipe, b"!")
+            os.write(bell, b"z" if stay else b"!")
             while stay:
                 signal.pause()
                 if stay == "until":
@@ -84,11 +73,8 @@ TARGETS: dict[str, tuple[Any, str, str]] = {
 }
 
 
-def sit(order: dict[str, Any], pipe: int) -> None:
-    """The command, in the forked process."""
-    with open(order["log"], "w") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+def sit(order: dict[str, Any]) -> None:
+    bell = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     training._SAVE_SECONDS = order["save_seconds"]
     training._STEP_SECONDS = order["step_seconds"]
@@ -98,50 +84,10 @@ def sit(order: dict[str, Any], pipe: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest_file"],) * 2)
     if order["event"]:
         target, name, stay = TARGETS[order["event"]]
-        tell(target, name, order["count"], pipe, stay)
+        tell(target, name, order["count"], bell, stay)
     sys.argv = ["bench", *order["argv"]]
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def await_pause(process: int) -> None:
-    """Return once a process that stays is asleep: a signal that came before its pause would leave it there for ever."""
-    while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "SZ":
-        time.sleep(0.001)
-
-
-def serve(order: dict[str, Any]) -> dict[str, Any]:
-    """Fork, wait for the moment, send the signal, wait for the end."""
-    ours, theirs = os.pipe()
-    process = os.fork()
-    if process == 0:
-        os.close(ours)
-        sit(order, theirs)
-    os.close(theirs)
-    select.select([ours], [], [])
-    if os.read(ours, 1):
-        time.sleep(order["delay"])
-        if TARGETS[order["event"]][2]:
-            await_pause(process)
-        os.kill(process, order["signal"])
-    sent = time.monotonic()
-    _, status = os.waitpid(process, 0)
-    os.close(ours)
-    return {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - sent}
+    main()
 
 
 if __name__ == "__main__":
-    print("ready", flush=True)
-    for line in sys.stdin:
-        print(json.dumps(serve(json.loads(line))), flush=True)
+    sit(json.loads(sys.argv[1]))

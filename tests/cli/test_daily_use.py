@@ -73,6 +73,7 @@ class TestRun:
         assert config["overrides"] == {"steps": 3, "eps": 16 / 255}
         assert config["hyperparameters"]["steps"] == 3
 
+    @pytest.mark.usefixtures("judged_by_few")
     def test_a_teacher_may_be_a_file(self, bench: Bench, digits: tuple[str, ...], home: Path, runs: Find) -> None:
         (robust,) = runs(home, "robust-teacher")
         arguments = ("run", "--method", "ard", "--student", "digits-cnn", *digits)
@@ -83,6 +84,7 @@ class TestRun:
         # The recipe's teacher is the same network, but not named by the user: another run in nothing that matters.
         assert "Already trained" in bench(*arguments, home=home).err
 
+    @pytest.mark.usefixtures("judged_by_few")
     def test_a_robust_teacher_that_is_not_is_warned_about(
         self, bench: Bench, digits: tuple[str, ...], home: Path, runs: Find, records: Find
     ) -> None:

@@ -43,6 +43,7 @@ def evaluated(bench: Bench, trained: Path, home: Path, *options: str) -> Any:
     return read_record(Path(result.out.strip()))
 
 
+@pytest.mark.usefixtures("quick_autoattack")
 @pytest.mark.parametrize(("suite", "limit"), [("whitebox", 120), ("dard", 8), ("square", 120)])
 def test_outcomes_are_the_same_with_every_speedup_on_and_off(
     bench: Bench, trained: Path, tmp_path: Path, suite: str, limit: int, monkeypatch: pytest.MonkeyPatch

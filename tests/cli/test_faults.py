@@ -283,6 +283,7 @@ class TestTwoProcesses:
         assert not (folder / "lock").exists()
 
 
+@pytest.mark.usefixtures("judged_by_few")
 def test_a_learned_teacher_is_a_checkpoint_like_any_other(
     bench: Bench, digits: tuple[str, ...], home: Path, runs: Find
 ) -> None:

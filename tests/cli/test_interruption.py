@@ -23,7 +23,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 # CIARD, because nothing else has so much to remember: a teacher that learns, its optimizer, two temperatures.
 RUN = (
     *("run", "--method", "ciard", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),
-    *("--epochs", "10", "--limit-train", "100", "--batch-size", "4"),
+    *("--epochs", "8", "--limit-train", "100", "--batch-size", "5"),
 )
 
 
@@ -86,7 +86,7 @@ def test_a_run_that_was_stopped_in_every_way_is_the_run_that_never_was(
     wait_for(lambda: epoch_of(folder()) >= 1, first)
     (seen,) = (run for run in json.loads(bench("status", "--json", home=home).out) if run["id"] == folder().name)
     assert seen["state"] == "running"
-    assert "of 10" in seen["detail"]
+    assert "of 8" in seen["detail"]
     for restart in ([], ["--restart"]):
         assert f"is being trained by process {first.pid}" in bench(*RUN, *restart, home=home).mistake
 
@@ -102,7 +102,7 @@ def test_a_run_that_was_stopped_in_every_way_is_the_run_that_never_was(
 
     # A kill without warning: it goes on from the last state that was saved.
     second = begin()
-    goal = epoch_of(run) + 2
+    goal = epoch_of(run) + 1
     wait_for(lambda: epoch_of(run) >= goal, second)
     second.kill()
     second.communicate()
@@ -140,19 +140,24 @@ def test_a_line_that_a_crash_cut_short_is_dropped(
 
 
 def test_two_runs_that_need_the_same_teacher_do_not_spoil_each_other(
-    start: Start, stopped: list[subprocess.Popen[str]], bench: Bench, tmp_path: Path, runs: Find
+    start: Start,
+    stopped: list[subprocess.Popen[str]],
+    bench: Bench,
+    judged: Callable[[Path], Path],
+    tmp_path: Path,
+    runs: Find,
 ) -> None:
-    arguments = ("--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo", "--limit-train", "200")
-    first = start("teacher", "train", "--role", "robust", *arguments[2:], home=tmp_path)
+    home = judged(tmp_path / "home")
+    arguments = ("--dataset", "digits", "--recipe", "demo", "--limit-train", "100")
+    first = start("teacher", "train", "--role", "robust", *arguments, home=home)
     stopped.append(first)
-    wait_for(lambda: (tmp_path / "results" / "runs").exists() and epoch_of(runs(tmp_path)[0]) >= 1, first)
-    second = bench("run", "--method", "ard", *arguments, home=tmp_path)
+    wait_for(lambda: (home / "results" / "runs").exists() and epoch_of(runs(home)[0]) >= 1, first)
+    second = bench("run", "--method", "ard", "--student", "digits-cnn", "--epochs", "1", *arguments, home=home)
     assert second.code == 0, second
     assert f"is being trained by process {first.pid}" in second.err
     assert "Waiting" in second.err
     assert first.wait(timeout=60) == 0
-    assert len(runs(tmp_path, "_robust-teacher_")) == 1
-    (teacher,) = runs(tmp_path, "_robust-teacher_")
+    (teacher,) = runs(home, "_robust-teacher_")
     assert [line["epoch"] for line in logged(teacher) if line["kind"] == "epoch"] == list(range(1, 13))
 
 

@@ -27,7 +27,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> str:
         pytest.skip("the shared development data is not beside this repository")
     folder = tmp_path_factory.mktemp("data") / "few-of-cifar10"
     folder.mkdir()
-    for split, n in (("train", 64), ("test", 8)):
+    for split, n in (("train", 64), ("test", 4)):
         name = f"{split}-00000-of-00001.parquet"
         pq.write_table(pq.read_table(SHARED / "cifar10-subset" / name).slice(0, n), folder / name)
     return f"parquet:{folder}"
@@ -62,7 +62,7 @@ def test_train_attack_tabulate(
     assert epoch["accuracy"]["clean teacher"]["clean"] > 0.9
 
     monkeypatch.chdir(tmp_path)  # the images are found again from any folder
-    assert bench("eval", "--suite", "whitebox", "--limit", 4, home=home).code == 0
+    assert bench("eval", "--suite", "whitebox", "--limit", 2, home=home).code == 0
     (record,) = records(home, run.name)
     results = json.loads(record.read_text())["results"]
     assert results.keys() == {"clean", "fgsm", "pgd-sat", "pgd-trades", "cw-inf"}

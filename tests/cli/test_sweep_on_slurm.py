@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,31 +20,29 @@ GRID = "students: [digits-cnn], datasets: [digits], recipes: [demo], limit_train
 SPEC = f"""
 description: a student with a teacher, and two without
 runs:
-  - {{methods: [rslad], {GRID}, epochs: 12, evaluations: [{{suite: blackbox, limit: 16}}]}}
+  - {{methods: [rslad], {GRID}, epochs: 12, evaluations: [{{suite: blackbox, limit: 2}}]}}
   - {{methods: [sat, natural], {GRID}, epochs: 1, evaluations: [{{suite: fgsm, limit: 16}}]}}
 """
 
 
 @pytest.fixture
-def tools(tmp_path: Path) -> dict[str, str]:
-    """The environment of a job: `sbatch` and `scontrol` that note their arguments, and the installed `bench`."""
+def tools(shell: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The environment of a job: `sbatch` and `scontrol` that note their arguments, and `bench`."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, answer in (("sbatch", 'wc -l < "$CALLS"'), ("scontrol", "true")):
         (folder / name).write_text(f'#!/bin/bash\necho "{name} $*" >> "$CALLS"\n{answer}\n')
         (folder / name).chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("BENCH_", "SLURM_"))}
-    path = f"{folder}:{Path(sys.executable).parent}:{environment['PATH']}"
-    return environment | {"PATH": path, "CALLS": str(tmp_path / "calls")}
+    return shell | {"PATH": f"{folder}:{shell['PATH']}", "CALLS": str(tmp_path / "calls")}
 
 
 @pytest.fixture
-def scripts(bench: Bench, tmp_path: Path) -> Path:
+def scripts(bench: Bench, judged: Callable[[Path], Path], tmp_path: Path) -> Path:
     """The folder with the scripts; the home is `home` beside it."""
     spec, out = tmp_path / "mine.yaml", tmp_path / "scripts"
     spec.write_text(SPEC, encoding="utf-8")
     options = ("--target", "slurm", "--out", out, "--sbatch", "--partition=gpu", "--sbatch", "--gres=gpu:1")
-    result = bench("sweep", spec, *options, home=tmp_path / "home")
+    result = bench("sweep", spec, *options, home=judged(tmp_path / "home"))
     assert result.code == 0, result
     assert result.out.splitlines()[-1] == str(out / "submit.sh")
     return out

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,12 +15,15 @@ from bench import peers
 from bench.peers import Peers
 from bench.stopping import StopRequest
 
-from .test_ranks import free_port
+from .test_ranks import Start, environments
 
 LOOP = """
 import sys, torch
+from bench import peers
 from bench.cli import main
 from bench.ranks import joined, ranks
+
+peers._BEAT, peers._SILENCE = 0.2, 2.0
 
 def work(stop):
     from bench.errors import BenchError
@@ -39,20 +40,10 @@ main.main()
 """
 
 
-def two(timeout: float) -> list[subprocess.Popen[str]]:
+def two(warm: Start, timeout: float) -> list[subprocess.Popen[str]]:
     """Two processes that make steps together until something happens."""
-    port, found = str(free_port()), []
-    for rank in range(2):
-        names = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        found.append(
-            subprocess.Popen(
-                [sys.executable, "-c", LOOP, str(timeout)],
-                env={**os.environ, **names},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    found = [warm("-c", LOOP, timeout, env=each, **pipes) for each in environments(2)]
     for process in found:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n", process.communicate()
@@ -60,10 +51,10 @@ def two(timeout: float) -> list[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_process_that_is_gone_is_named_and_the_others_end(number: signal.Signals) -> None:
-    first, second = two(600 if number == signal.SIGKILL else 7)
+def test_a_process_that_is_gone_is_named_and_the_others_end(warm: Start, number: signal.Signals) -> None:
+    first, second = two(warm, 600 if number == signal.SIGKILL else 4)
     try:
-        time.sleep(1.5)
+        time.sleep(0.5)
         second.send_signal(number)
         _, error = first.communicate(timeout=60)
     finally:

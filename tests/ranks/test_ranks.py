@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -22,21 +24,27 @@ from bench.training import Trainer
 SCRIPT = Path(__file__).with_name("script.py")
 
 
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
-def results(folder: Path, size: int, *options: str) -> list[dict[str, dict[str, Any]]]:
-    """What the script came to in each of so many processes."""
-    folder.mkdir()
+def environments(size: int, **others: str) -> Iterator[dict[str, str]]:
+    """What torchrun tells each of so many processes."""
     port = str(free_port())
-    processes = []
     for rank in range(size):
         variables = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = {**os.environ, **(variables if size > 1 else {})}
-        processes.append(subprocess.Popen([sys.executable, str(SCRIPT), str(folder), *options], env=environment))
+        yield {**os.environ, **(variables if size > 1 else {}), **others}
+
+
+def results(warm: Start, folder: Path, size: int, *options: str) -> list[dict[str, dict[str, Any]]]:
+    """What the script came to in each of so many processes."""
+    folder.mkdir()
+    processes = [warm(SCRIPT, folder, *options, env=environment) for environment in environments(size)]
     assert [process.wait(timeout=300) for process in processes] == [0] * size
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(size)]
 
@@ -45,10 +53,10 @@ def results(folder: Path, size: int, *options: str) -> list[dict[str, dict[str, 
     ("options", "size"), [((), 3), (("--batch-norm",), 2)], ids=["plain", "synchronised-batch-norm"]
 )
 def test_several_processes_do_what_one_does_in_every_method(
-    options: tuple[str, ...], size: int, tmp_path: Path
+    warm: Start, options: tuple[str, ...], size: int, tmp_path: Path
 ) -> None:
-    (alone,) = results(tmp_path / "1", 1, *options)
-    for rank, found in enumerate(results(tmp_path / str(size), size, *options)):  # 13 images: 4, 4 and 5; 6 and 7
+    (alone,) = results(warm, tmp_path / "1", 1, *options)
+    for rank, found in enumerate(results(warm, tmp_path / str(size), size, *options)):  # 13 images: 4, 4 and 5; 6 and 7
         assert found.keys() == alone.keys()
         for method, tensors in alone.items():
             assert found[method].keys() == tensors.keys()
@@ -83,18 +91,38 @@ def plain(tmp_path: Path) -> Path:
     return folder
 
 
-def bench_run(plain: Path, home: Path, processes: int, *options: str) -> subprocess.CompletedProcess[str]:
-    """`bench run` on digits, in so many processes."""
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(free_port())]
-    command = [*(launch if processes > 1 else []), "-m", "bench", "run", "--dataset", "digits", "--recipe", "demo"]
-    return subprocess.run(
-        [sys.executable, *command, *options, "--home", str(home)],
-        env={**os.environ, "PYTHONPATH": str(plain)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+class Ended(NamedTuple):
+    """What the processes of a run came to: whether all is well, and all that they wrote."""
+
+    well: bool
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def bench_run(warm: Start, plain: Path) -> Run:
+    """bench_run(home, 2, ...): `bench run` on digits, in so many processes."""
+
+    def run(home: Path, size: int, *options: str) -> Ended:
+        command = ("bench", "run", "--dataset", "digits", "--recipe", "demo", *options, "--home", home)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        processes = [warm(*command, env=each, **pipes) for each in environments(size, PYTHONPATH=str(plain))]
+        said = [process.communicate(timeout=300) for process in processes]
+        return Ended(not any(process.returncode for process in processes), *map("".join, zip(*said, strict=True)))
+
+    return run
+
+
+def torchrun(plain: Path, home: Path, *options: str) -> Ended:
+    """`bench run` on digits in the two processes of a torchrun."""
+    launch = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()))
+    command = (*launch, "-m", "bench", "run", "--dataset", "digits", "--recipe", "demo", *options, "--home", home)
+    environment = {**os.environ, "PYTHONPATH": str(plain)}
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300)
+    return Ended(done.returncode == 0, done.stdout, done.stderr)
 
 
 def metrics(home: Path, method: str) -> list[dict[str, Any]]:
@@ -117,17 +145,19 @@ def teachers(tmp_path: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_torchrun_gives_the_metrics_of_one_process_without_batch_normalisation(
-    plain: Path, teachers: list[str], tmp_path: Path
+    bench_run: Run, plain: Path, teachers: list[str], tmp_path: Path
 ) -> None:
     """Over an epoch, to 1e-4; CIARD's robust teacher learns from the first step on."""
     options = ["--method", "ciard", "--student", "plain-cnn", "--epochs", "1", "--limit-train", "500", *teachers]
     options += ["--set", "freeze_epochs=0", "--set", "teacher_lr_decay=false"]
     logs, weights = [], []
-    for processes in (1, 2):
-        home = tmp_path / str(processes)
-        result = bench_run(plain, home, processes, *options)
-        assert result.returncode == 0, result.stderr
-        folder = Path(result.stdout.strip())  # one line: the first process speaks for all
+    homes = {processes: tmp_path / str(processes) for processes in (2, 1)}
+    for processes, home in homes.items():
+        if processes == 1:  # it need not judge the teachers again
+            shutil.copytree(homes[2] / "results" / "records", home / "results" / "records")
+        result = bench_run(home, 1, *options) if processes == 1 else torchrun(plain, home, *options)
+        assert result.well, result
+        folder = Path(result.out.strip())  # one line: the first process speaks for all
         assert json.loads((folder / "environment.json").read_text())["processes"] == processes
         assert sorted(path.name for path in (home / "results" / "runs").iterdir()) == [folder.name]
         logs.append(metrics(home, "ciard"))
@@ -148,24 +178,24 @@ def test_torchrun_gives_the_metrics_of_one_process_without_batch_normalisation(
             torch.testing.assert_close(weights[1][name][key], value, rtol=0.05, atol=0.01)
 
 
-def test_with_batch_normalisation_processes_learn(plain: Path, tmp_path: Path) -> None:
+def test_with_batch_normalisation_processes_learn(bench_run: Run, tmp_path: Path) -> None:
     options = ("--method", "natural", "--student", "digits-cnn", "--epochs", "4", "--limit-train", "500")
-    result = bench_run(plain, tmp_path, 2, *options)
-    assert result.returncode == 0, result.stderr
+    result = bench_run(tmp_path, 2, *options)
+    assert result.well, result
     losses = [line["terms"]["loss"] for line in metrics(tmp_path, "natural") if line["kind"] == "epoch"]
     assert losses[-1] < losses[0] / 2
 
 
 def test_with_synchronised_batch_normalisation_the_metrics_are_those_of_one_process(
-    plain: Path, tmp_path: Path
+    bench_run: Run, tmp_path: Path
 ) -> None:
     options = ("--method", "trades", "--student", "digits-cnn", "--epochs", "1", "--limit-train", "320")
     terms, statistics = [], []
     for processes, own in ((1, ()), (2, ("--sync-bn",)), (2, ())):
         home = tmp_path / f"{processes}{''.join(own)}"
-        result = bench_run(plain, home, processes, *options, *own)
-        assert result.returncode == 0, result.stderr
-        folder = Path(result.stdout.strip())
+        result = bench_run(home, processes, *options, *own)
+        assert result.well, result
+        folder = Path(result.out.strip())
         assert json.loads((folder / "environment.json").read_text())["sync_bn"] == bool(own)
         terms.append(metrics(home, "trades")[-1]["terms"])
         weights = load_file(folder / "last.safetensors")

@@ -1,8 +1,9 @@
-"""`bench sweep` on a real Ray of two workers, one of which is killed in the middle of a training."""
+"""`bench sweep` with two workers, processes of its own or of a real Ray; one is killed in the middle of a training."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,17 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from bench.sweep import processes
+from bench.sweep.perform import RETRIES
+
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
 Start = Callable[..., "subprocess.Popen[str]"]
-
-pytest.importorskip("ray", reason="ray is not installed (extra `ray`)")
 
 SPEC = """
 description: two students with a teacher each, long enough to be killed
@@ -32,10 +35,19 @@ runs:
     limit_train: 100
     batch_size: 4
     epochs: 6
-    evaluations: [{suite: whitebox, limit: 20}, {suite: blackbox, limit: 20}]
+    evaluations: [{suite: whitebox, limit: 4}, {suite: blackbox, limit: 4}]
 """
 TASKS = 8
 TIMES = {"created", "digest", "seconds", "training"}
+
+
+@pytest.fixture(params=["processes", "ray"])
+def at_once(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Options for two tasks at a time."""
+    if request.param == "processes":
+        return "--workers", "2"
+    pytest.importorskip("ray", reason="ray is not installed (extra `ray`)")
+    return "--workers", "2", "--address", "local"
 
 
 @pytest.fixture
@@ -122,13 +134,30 @@ def assert_same_results(one: Path, other: Path, runs: Find, records: Find) -> No
         assert contents[0] == contents[1]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(bench: Bench, judged: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which one task was done after the other."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "whole.yaml").write_text(SPEC, encoding="utf-8")
+    home = judged(folder / "home")
+    assert bench("sweep", folder / "whole.yaml", home=home).code == 0
+    return home
+
+
 @pytest.mark.slow
 def test_a_killed_worker_s_task_is_begun_again_and_the_results_are_those_of_an_undisturbed_sweep(
-    bench: Bench, start: Start, spec: Path, tmp_path: Path, runs: Find, records: Find
+    start: Start,
+    at_once: tuple[str, ...],
+    judged: Callable[[Path], Path],
+    undisturbed: Path,
+    spec: Path,
+    tmp_path: Path,
+    runs: Find,
+    records: Find,
 ) -> None:
-    before, disturbed, whole = raylets(), tmp_path / "disturbed", tmp_path / "whole"
-    with sweeping(start, "sweep", spec, "--address", "local", "--workers", "2", home=disturbed) as running:
-        folder, worker = worker_in_the_middle(disturbed, running)
+    before, home = raylets(), judged(tmp_path / "disturbed")
+    with sweeping(start, "sweep", spec, *at_once, home=home) as running:
+        folder, worker = worker_in_the_middle(home, running)
         os.kill(worker, signal.SIGKILL)
         _, said = running.communicate(timeout=180)
     assert running.returncode == 0, said
@@ -136,19 +165,19 @@ def test_a_killed_worker_s_task_is_begun_again_and_the_results_are_those_of_an_u
     assert f"Continuing {folder.name} at epoch" in said
     assert "Traceback" not in said
     assert leftover(before) == set()
-
-    assert bench("sweep", spec, home=whole).code == 0
-    assert_same_results(disturbed, whole, runs, records)
-    assert len(runs(whole)) == 4
-    assert len(records(whole)) == 2 + 4
+    assert_same_results(home, undisturbed, runs, records)
+    assert len(runs(home)) == 4
+    assert len(records(home)) == 2 + 4
 
 
 @pytest.mark.slow
-def test_ctrl_c_has_all_workers_save(bench: Bench, start: Start, spec: Path, tmp_path: Path) -> None:
+def test_ctrl_c_has_all_workers_save(
+    bench: Bench, start: Start, at_once: tuple[str, ...], spec: Path, tmp_path: Path
+) -> None:
     before = raylets()
     no_teachers = SPEC.replace("[ciard, rslad]", "[sat, score]").replace("epochs: 6", "epochs: 100")
     spec.write_text(no_teachers, encoding="utf-8")
-    with sweeping(start, "sweep", spec, "--address", "local", "--workers", "2", home=tmp_path) as running:
+    with sweeping(start, "sweep", spec, *at_once, home=tmp_path) as running:
         folder, _ = worker_in_the_middle(tmp_path, running)
         os.killpg(running.pid, signal.SIGINT)  # as a terminal does
         _, said = running.communicate(timeout=30)
@@ -162,8 +191,28 @@ def test_ctrl_c_has_all_workers_save(bench: Bench, start: Start, spec: Path, tmp
     assert states[folder.name] == "interrupted"
 
 
+def test_a_task_whose_process_dies_each_time_is_given_up(
+    bench: Bench, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What needs it is not tried."""
+
+    def dead(context: Any, session: Any, task: Any) -> Any:
+        answer, theirs = multiprocessing.Pipe(duplex=False)
+        theirs.close()
+        return processes._Worker(task, SimpleNamespace(join=lambda: None), answer)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(processes._Worker, "start", dead)
+    spec.write_text(SPEC.replace("[ciard, rslad]", "[sat]"), encoding="utf-8")
+    said = bench("sweep", spec, "--workers", "2", home=tmp_path)
+    assert said.code == 2
+    assert said.err.count("[1/4] bench run") == 1 + RETRIES
+    assert "Its process died 4 times, perhaps because the memory is used up." in said.err
+    assert "Not tried, for it needs 1" in said.err
+
+
 def test_gpus_that_are_not_there_are_named(bench: Bench, spec: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
+    pytest.importorskip("ray", reason="ray is not installed (extra `ray`)")
     result = bench("sweep", spec, "--address", "local", "--workers", "1", "--gpus-per-task", "0.25", home=tmp_path)
     assert "Ray sees 0 GPUs here" in result.mistake
