@@ -86,7 +86,7 @@ def test_killed_again_and_again_and_continued(method: str, sit: Sit, trained: Pa
     kills = KILLS if method == "ciard" else KILLS // 2
     epochs = kills // 2
     arguments = ("run", "--method", method, "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo")
-    arguments += ("--epochs", str(epochs), "--limit-train", "100", "--batch-size", "5")
+    arguments += ("--epochs", str(epochs), "--limit-train", "100", "--batch-size", "5", "--set", "steps=3")
     homes = [Path(shutil.copytree(trained, tmp_path / name)) for name in ("whole", "killed")]
     there = {path.name for path in runs(trained)}
 
