@@ -44,6 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes more than ten seconds (leave it out with -m 'not slow')")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first: begun last, one test would have all workers but its own wait."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 RecordMaker = Callable[..., Record]
 
 WHITEBOX = {"clean": 80, "fgsm": 60, "pgd-sat": 50, "pgd-trades": 50, "cw-inf": 40}

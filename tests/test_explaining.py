@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from itertools import takewhile
+from typing import Any
 
 import pytest
 
@@ -110,15 +109,18 @@ def test_a_section_ends_where_the_next_one_begins() -> None:
         assert not any(title in explain(name).page for title in titles)
 
 
-def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "100"}
-    return subprocess.run(
-        [sys.executable, "-m", "bench", "explain", *arguments], env=environment, capture_output=True, text=True
-    )
+@pytest.fixture
+def command(bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """command("ciard"): `bench explain ciard`, a hundred columns wide."""
+    monkeypatch.setenv("COLUMNS", "100")
+    return lambda *arguments: bench("explain", *arguments)
 
 
-def test_the_command_prints_all_of_it() -> None:
-    text = _command("ciard").stdout
+Command = Callable[..., Any]
+
+
+def test_the_command_prints_all_of_it(command: Command) -> None:
+    text = command("ciard").out
     found = explain("ciard")
     for part in (found.source, found.definition, found.page):
         assert part in text
@@ -129,14 +131,12 @@ def test_the_command_prints_all_of_it() -> None:
     assert [row["recipe"] for row in rows if "recipe" in row] == recipe.names()
 
 
-def test_the_command_s_json_holds_the_same() -> None:
-    found = json.loads(_command("trades", "--json").stdout)
+def test_the_command_s_json_holds_the_same(command: Command) -> None:
+    found = json.loads(command("trades", "--json").out)
     assert found["name"] == "trades"
     assert found["hyperparameters"][0]["values"] == {"paper": 8 / 255, "official": 0.031}
     assert {row["parameter"] for row in found["differences"]} == {"`step_size`, `eps`", "`repeat_clean_forward`"}
 
 
-def test_a_name_that_is_none_has_the_closest_one() -> None:
-    failed = _command("ciardd")
-    assert failed.returncode == 2
-    assert "Did you mean 'ciard'?" in failed.stderr
+def test_a_name_that_is_none_has_the_closest_one(command: Command) -> None:
+    assert "Did you mean 'ciard'?" in command("ciardd").mistake

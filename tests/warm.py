@@ -1,7 +1,7 @@
 """Processes that start warm: forked from a Python that has PyTorch and `bench` loaded, which costs seconds each time.
 
 What is forked is a process like any other, with a pid, signals, files, folder and environment of its own. What it does
-not show is what a start imports, and from where: for that a test starts one cold.
+not show is what a start imports, and from where: for that a test starts one cold. It needs Linux.
 
 Run as a program, this file is the server (`warm.py SOCKET`) that forks them, or the `bench` of a shell that has it do
 so (`warm.py SOCKET bench ARGUMENTS`, see `bench_for_shells`).
@@ -186,6 +186,8 @@ def end(doing: Callable[[], None]) -> NoReturn:
         doing()
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1

@@ -98,7 +98,7 @@ def test_a_published_network_on_real_images_gives_the_same_outcomes_too() -> Non
     """Under a small eps, so that some images are lost on the way, and some are not."""
     split = load_dataset(f"parquet:{SHARED / 'cifar10-jpeg'}", Path("data")).test
     network, _ = load_model(RESNET56, "resnet56-option-a@imagenet", 10, 3)
-    x, y = to_float(split.images[:48]), split.labels[:48]
+    x, y = to_float(split.images[:24]), split.labels[:24]
     with ready(network):
         view = view_of(network, enabled())
         assert view is not None
@@ -109,7 +109,7 @@ def test_a_published_network_on_real_images_gives_the_same_outcomes_too() -> Non
             with torch.no_grad():
                 right = [network(outcome.x_adv).argmax(1) == y for outcome in (fast, slow)]
             assert torch.equal(*right)
-            assert 0 < right[0].sum() < 40
+            assert 0 < right[0].sum() < 20
             worst = attack.survivors(view, x, y, noise=noise, batch_size=32)
             assert worst is not None
             assert torch.equal(worst.always_right, slow.always_right & right[1])

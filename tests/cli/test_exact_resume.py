@@ -1,6 +1,6 @@
-"""A run that is killed again and again, at random moments, ends bit by bit as the one that never was.
+"""A run that is killed ten times, at random moments, ends bit by bit as the one that never was.
 
-`BENCH_TEST_KILLS=200` kills more often than ten times the method that has most to remember, five the others.
+`BENCH_TEST_KILLS=200` kills more often.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Find = Callable[..., list[Path]]
 Sit = Callable[..., tuple[int, float, str]]
 
 
-def moments(seed: str, kills: int) -> Iterator[dict[str, Any]]:
+def moments(seed: str) -> Iterator[dict[str, Any]]:
     """When to kill: in a step or between two, while a checkpoint is written or renamed, at the beginning."""
     draw = random.Random(seed)
-    for number in range(kills):
+    for number in range(KILLS):
         match number % 5:
             case 0 | 1:
                 yield {"event": "step", "count": draw.randint(1, 4), "delay": draw.uniform(0, 0.03)}
@@ -83,10 +83,9 @@ def test_the_comparison_sees_one_bit() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["sat", "mtard", "b-mtard", "absld", "ciard"])
 def test_killed_again_and_again_and_continued(method: str, sit: Sit, trained: Path, tmp_path: Path, runs: Find) -> None:
-    kills = KILLS if method == "ciard" else KILLS // 2
-    epochs = kills // 2
+    epochs = 2 * KILLS // 4
     arguments = ("run", "--method", method, "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo")
-    arguments += ("--epochs", str(epochs), "--limit-train", "100", "--batch-size", "5")
+    arguments += ("--epochs", str(epochs), "--limit-train", "100", "--batch-size", "5", "--set", "steps=3")
     homes = [Path(shutil.copytree(trained, tmp_path / name)) for name in ("whole", "killed")]
     there = {path.name for path in runs(trained)}
 
@@ -97,7 +96,7 @@ def test_killed_again_and_again_and_continued(method: str, sit: Sit, trained: Pa
     code, _, said = sit(*arguments, home=homes[0])
     assert code == 0, said
     places = []
-    for moment in moments(method, kills):
+    for moment in moments(method):
         code, _, said = sit(*arguments, home=homes[1], save_seconds=0.0, **moment)
         if code == 0:  # a fast processor was done before the moment came
             break
@@ -110,7 +109,7 @@ def test_killed_again_and_again_and_continued(method: str, sit: Sit, trained: Pa
         code, _, said = sit(*arguments, home=homes[1])
         assert code == 0, said
         assert "Continuing" in said
-    assert len(set(places)) > kills // 3  # it came forward
+    assert len(set(places)) > KILLS // 3  # it came forward
 
     whole, killed = map(folder, homes)
     assert whole.name == killed.name

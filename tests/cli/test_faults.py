@@ -242,7 +242,7 @@ class TestTwoProcesses:
             _, error = process.communicate(timeout=120)
             assert process.returncode == 0, error
         assert len(runs(home, "_s1_")) == len(runs(home, "_s2_")) == 1
-        both = [start("eval", "--suite", suite, "--limit", 8, home=home) for suite in ("whitebox", "whitebox")]
+        both = [start("eval", "--suite", suite, "--limit", 8, home=home) for suite in ("fgsm", "fgsm")]
         said = []
         for process in both:
             _, error = process.communicate(timeout=120)

@@ -7,8 +7,6 @@ import io
 import os
 import re
 import struct
-import subprocess
-import sys
 import termios
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +33,7 @@ SHOWN = (
 """What the live view of the run has in it, in the end."""
 
 
-def in_a_terminal(*arguments: str) -> str:
+def in_a_terminal(warm: Callable[..., Any], *arguments: object) -> str:
     """What a command writes to a terminal of 120 columns."""
     pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
     ours, theirs = pty.openpty()
@@ -44,8 +42,7 @@ def in_a_terminal(*arguments: str) -> str:
     environment |= {"TERM": "xterm-256color"}
     for name in ("NO_COLOR", "COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         environment.pop(name, None)
-    command = [sys.executable, "-m", "bench", *arguments]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+    with warm("bench", *arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         written = b""
         while True:
@@ -61,8 +58,8 @@ def in_a_terminal(*arguments: str) -> str:
     return written.decode()
 
 
-def test_a_terminal_shows_where_the_run_is_and_clears_it_away(home: Path) -> None:
-    written = in_a_terminal(*RUN, "--home", str(home))
+def test_a_terminal_shows_where_the_run_is_and_clears_it_away(warm: Callable[..., Any], home: Path) -> None:
+    written = in_a_terminal(warm, *RUN, "--home", home)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
     for shown in SHOWN:
         assert re.search(shown, plain), (shown, plain)

@@ -25,7 +25,7 @@ Sit = Callable[..., tuple[int, float, str]]
 # 60 steps an epoch, so that a line is logged within an epoch, and again when the epoch is repeated.
 RUN = (
     *("run", "--method", "sat", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),
-    *("--epochs", "4", "--limit-train", "150", "--batch-size", "2"),
+    *("--epochs", "4", "--limit-train", "150", "--batch-size", "2", "--set", "steps=1"),
 )
 STEPS = 60
 

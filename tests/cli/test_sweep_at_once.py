@@ -34,7 +34,7 @@ runs:
     datasets: [digits]
     recipes: [demo]
     limit_train: 100
-    batch_size: 4
+    batch_size: 8
     epochs: 6
     evaluations: [{suite: whitebox, limit: 4}]
 """

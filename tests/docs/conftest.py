@@ -117,27 +117,43 @@ Follow = Callable[[Path, Path], list[Done]]
 
 @pytest.fixture
 def follow(
-    bench: Callable[..., Any], process: Callable[..., Any], instead: Instead, monkeypatch: pytest.MonkeyPatch
+    bench: Callable[..., Any],
+    process: Callable[..., Any],
+    warm: Callable[..., Any],
+    instead: Instead,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Follow:
     """follow(page, folder): does in a folder what a page shows, in its order; what its commands came to.
 
-    Once a page has installed a package (into `installed`), all that follows runs in processes that find it there.
+    Once a page has installed a package (into `installed`), all that follows runs in processes that find it there; the
+    first is `python -m bench` from its start, in whose way the folder could come.
     """
+    started: set[Path] = set()
 
     def run(words: Command, folder: Path) -> Any:
         installed = folder / "installed"
         if words[0] != "bench":
             assert words[0] in PROGRAMS, f"no way to run {words[0]}: add {shlex.join(words)} to commands.yaml"
             return _python(*PROGRAMS[words[0]], *words[1:], folder=folder)
-        if installed.exists():
-            return process(*words[1:], path=installed, cwd=folder, module=True)
-        return bench(*words[1:])
+        if not installed.exists():
+            return bench(*words[1:])
+        if folder in started:
+            return in_warmth(*words, folder=folder)
+        started.add(folder)
+        return process(*words[1:], path=installed, cwd=folder, module=True)
+
+    def in_warmth(*arguments: str, folder: Path) -> Any:
+        environment = {**os.environ, "PYTHONPATH": str(folder / "installed")}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with warm(*arguments, cwd=folder, env=environment, **pipes) as running:
+            out, err = running.communicate(timeout=240)
+        return _Result(running.returncode, out, err)
 
     def perform(block: Block, folder: Path, names: dict[str, Any]) -> Iterator[Done]:
         if block.file is not None:
             _write(block, folder)
         elif block.language == "python" and (folder / "installed").exists():
-            yield Done(("python",), *_python("-c", block.text, folder=folder))
+            yield Done(("python",), *in_warmth("-c", block.text, folder=folder))
         elif block.language == "python":
             exec(compile(block.text, "a page", "exec"), names)
         else:
