@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from markupsafe import Markup
+
 from bench.records import Record
+from bench.report.rows import Row, html, number, number_and_bar
 from bench.tabulate.cells import GROUP, Cells, measure, newest, tidy
 from bench.tabulate.headers import eps_text
 from bench.tabulate.plain import PlainTable
@@ -165,6 +168,27 @@ def _order(entry: Entry) -> tuple[object, ...]:
         *(group.dataset, entry.model, group.n < group.total, rank, entry.attack, group.setting, group.protocol),
         *(-group.n, group.fingerprint),
         *(-(entry.robust.value or 0), entry.label, entry.seeds),
+    )
+
+
+def to_rows(found: Iterable[Entry]) -> Iterator[Row]:
+    """The rows as the page shows them; those that compare with each other have one group."""
+    groups: dict[tuple[str, str, Group], int] = {}
+    for entry in found:
+        group = groups.setdefault((entry.model, entry.attack, entry.group), len(groups))
+        yield Row(_cells(entry), entry.view, group)
+
+
+def _cells(entry: Entry) -> tuple[Markup, ...]:
+    flags = len(entry.robust.flags)
+    return (
+        *map(html, (entry.label, entry.group.dataset, entry.model, entry.attack_label)),
+        number_and_bar(entry.robust),
+        *map(number, (entry.clean, entry.weighted, entry.worst_class)),
+        *map(html, (entry.samples, entry.seed_text)),
+        number(entry.cost),
+        *map(html, (entry.group.protocol, entry.schedule)),
+        Markup(f'<a href="checks.html">{flags} flags</a>' if flags else "no flags"),
     )
 
 
