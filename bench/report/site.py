@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,7 +21,7 @@ from bench.files import atomic_path, write_text_atomically
 from bench.garbage import no_collection
 from bench.helping import LEAST, Helper
 from bench.home import Home
-from bench.known_records import home_records
+from bench.known_records import folder_facts, home_records
 from bench.profiles import load_profiles
 from bench.records import Record
 from bench.report import checks, classes, leaderboard, training
@@ -82,39 +84,42 @@ def write_report(
         BenchError: an unknown dataset, a record or run that is not right, no Plotly, a folder that cannot be written.
     """
     plotly = plotly_file()
-    with no_collection():
+    many = home.records.is_dir() and len(os.listdir(home.records)) >= LEAST
+    if many:
+        folder_facts(home.records)  # what is new is checked once, before two processes read all
+    # A second process makes the tables of a large home meanwhile; whatever keeps it from that, this one makes them.
+    asked = json.dumps([str(home.root), datasets])
+    with no_collection(), Helper("bench.report.site:tables_pages", [asked] if many else []) as helper:
         contents = _contents(home, datasets)
         pages = _pages(session, contents, examples)
         first = next(pages)  # the logs of runs are read for it, which may be damaged: nothing is written before
-    for name in ASSETS:
-        write_text_atomically(out / "assets" / name, (_templates() / name).read_text(encoding="utf-8"))
-    with atomic_path(out / "assets" / "plotly.min.js") as temporary:
-        shutil.copyfile(plotly, temporary)
-    # A second process makes the tables of a large home meanwhile; whatever keeps it from that, this one makes them.
-    asked = json.dumps([str(home.root), str(out), datasets])
-    with Helper("bench.report.site:write_tables_pages", [asked] if len(contents.records) >= LEAST else []) as helper:
+        for name in ASSETS:
+            write_text_atomically(out / "assets" / name, (_templates() / name).read_text(encoding="utf-8"))
+        with atomic_path(out / "assets" / "plotly.min.js") as temporary:
+            shutil.copyfile(plotly, temporary)
         summary = _summary(contents)
-        # One page after the other, so that no more than one is in memory.
         _write_page(out, summary, *first)
         del first
-        while True:
-            with no_collection():
-                page = next(pages, None)
-            if page is None:
-                break
+        # One page after the other, so that no more than one is in memory.
+        for page in pages:
             _write_page(out, summary, *page)
             del page
-        if not helper.results():
+        files = helper.results().get(asked)
+        if files is None:
             _write_tables_pages(out, summary, contents)
+        for name, text in (files or {}).items():
+            write_text_atomically(out / name, text)
     return out / "index.html"
 
 
-def write_tables_pages(asked: str) -> bool:
-    """Write the pages with the tables of a home, in a process of its own; JSON of home, folder and datasets."""
-    root, out, datasets = json.loads(asked)
+def tables_pages(asked: str) -> dict[str, str]:
+    """The files of the pages with tables, by path; asked for is JSON of a home and datasets, by another process."""
+    root, datasets = json.loads(asked)
     contents = _contents(Home(Path(root)), datasets)
-    _write_tables_pages(Path(out), _summary(contents), contents)
-    return True
+    with tempfile.TemporaryDirectory() as folder:
+        _write_tables_pages(Path(folder), _summary(contents), contents)
+        written = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in written}
 
 
 def _write_tables_pages(out: Path, summary: dict[str, Any], contents: Contents) -> None:
