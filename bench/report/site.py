@@ -115,8 +115,8 @@ def write_report(
 def tables_pages(asked: str) -> dict[str, str]:
     """The files of the pages with tables, by path; asked for is JSON of a home and datasets, by another process."""
     root, datasets = json.loads(asked)
-    contents = _contents(Home(Path(root)), datasets)
-    with tempfile.TemporaryDirectory() as folder:
+    with no_collection(), tempfile.TemporaryDirectory() as folder:
+        contents = _contents(Home(Path(root)), datasets)
         _write_tables_pages(Path(folder), _summary(contents), contents)
         written = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
         return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in written}
