@@ -95,6 +95,17 @@ def test_seeds_are_shown_as_their_mean_and_each_by_itself(make_record: Maker) ->
     assert found[0].robust.mark == ""
 
 
+def test_the_newest_record_of_a_network_counts(make_record: Maker) -> None:
+    new, old = (make_record({"clean": 80, "fgsm": right}, minute=minute) for right, minute in ((60, 2), (50, 1)))
+    other = make_record({"clean": 80, "fgsm": 40}, minute=0, seed=1)
+    found = leaderboard.entries([new, old, other])
+    assert [(entry.view, entry.robust.text, entry.robust.records) for entry in found] == [
+        ("network", "60.00", (new.id,)),
+        ("mean", "50.00 ± 14.14 (2)", (new.id, other.id)),
+        ("network", "40.00", (other.id,)),
+    ]
+
+
 def test_all_test_images_come_before_a_part_of_them(make_record: Maker) -> None:
     part = make_record({"clean": 90, "autoattack": 80}, n=100, total=200)
     whole = make_record({"clean": 90, "fgsm": 80}, n=200, total=200)
