@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.records import AttackResult, Record
-from bench.report.leaderboard import Entry
-from bench.statistics import wilson_interval, worst_class_interval
+from bench.report.leaderboard import Entry, interval_text
+from bench.statistics import wilson_interval
 from bench.tabulate.plain import PlainTable
 from bench.tabulate.table import DASH
 
@@ -35,13 +35,13 @@ class ClassAccuracies:
     entry: Entry
     attack_label: str
     seed: str
-    accuracies: tuple[float | None, ...]
-    counts: tuple[int, ...] | None
+    accuracies: Sequence[float | None]
+    counts: Sequence[int] | None
 
     @property
     def worst(self) -> int:
         """The class with the lowest accuracy; of equal ones the first."""
-        return min((accuracy, i) for i, accuracy in enumerate(self.accuracies) if accuracy is not None)[1]
+        return self.accuracies.index(min(accuracy for accuracy in self.accuracies if accuracy is not None))
 
     @property
     def values(self) -> list[float | None]:
@@ -58,19 +58,10 @@ class ClassAccuracies:
             return None
         return wilson_interval(round(accuracy * self.counts[i]), self.counts[i])
 
-    @property
-    def worst_interval(self) -> tuple[float, float] | None:
-        """95 % interval of the lowest true accuracy of a class, in [0, 1]; None where their samples are not known."""
-        if self.counts is None:
-            return None
-        pairs = zip(self.accuracies, self.counts, strict=True)
-        known = [(round(accuracy * count), count) for accuracy, count in pairs if accuracy is not None]
-        return worst_class_interval([right for right, _ in known], [count for _, count in known])
-
 
 def class_accuracies(found: Iterable[Entry], records: Mapping[str, Record]) -> list[ClassAccuracies]:
     """Of every network in the leaderboard: without attack, and under each attack."""
-    clean: dict[tuple[object, ...], ClassAccuracies] = {}
+    clean: dict[tuple[object, ...], tuple[Entry, Record]] = {}
     attacked: list[ClassAccuracies] = []
     for entry in found:
         if entry.view == "mean":
@@ -78,17 +69,17 @@ def class_accuracies(found: Iterable[Entry], records: Mapping[str, Record]) -> l
         record = records[entry.robust.records[0]]
         attacked += _of(entry, entry.attack_label, record, record.results[entry.attack])
         if "clean" in record.results:
-            for one in _of(entry, CLEAN, record, record.results["clean"]):
-                clean[entry.model, entry.group, entry.label, entry.seeds] = one
-    return [*attacked, *clean.values()]
+            clean[entry.model, entry.group, entry.label, entry.seeds] = (entry, record)
+    return attacked + [
+        one for entry, record in clean.values() for one in _of(entry, CLEAN, record, record.results["clean"])
+    ]
 
 
 def _of(entry: Entry, attack: str, record: Record, result: AttackResult) -> list[ClassAccuracies]:
     if all(accuracy is None for accuracy in result.class_accuracy):
         return []
-    counts = record.data.class_counts
     seed = ", ".join(map(str, entry.seeds))
-    return [ClassAccuracies(entry, attack, seed, tuple(result.class_accuracy), None if counts is None else (*counts,))]
+    return [ClassAccuracies(entry, attack, seed, result.class_accuracy, record.data.class_counts)]
 
 
 def class_name(names: Names, dataset: str, i: int) -> str:
@@ -107,11 +98,12 @@ def chart(found: Sequence[ClassAccuracies], names: Names) -> dict[str, Any]:
     for one in found:
         entry, group = one.entry, one.entry.group
         key = (group.dataset, entry.model, one.attack_label, entry.group.protocol, entry.schedule, entry.samples)
-        labels = [class_name(names, group.dataset, i) for i in range(len(one.accuracies))]
-        choice = choices.setdefault(
-            (*key, group.fingerprint, one.counts),
-            {"key": key, "classes": labels, "counts": one.counts, "networks": [], "left_out": 0},
-        )
+        measured_on = (*key, group.fingerprint, one.counts and tuple(one.counts))
+        choice = choices.get(measured_on)
+        if choice is None:
+            labels = [class_name(names, group.dataset, i) for i in range(len(one.accuracies))]
+            choice = {"key": key, "classes": labels, "counts": one.counts, "networks": [], "left_out": 0}
+            choices[measured_on] = choice
         if len(choice["networks"]) == MOST_NETWORKS:
             choice["left_out"] += 1
             continue
@@ -145,10 +137,10 @@ def worst_table(found: Iterable[ClassAccuracies], names: Names) -> PlainTable:
 
 def _worst_row(one: ClassAccuracies, names: Names) -> tuple[str, ...]:
     entry, i = one.entry, one.worst
-    interval, accuracy = one.worst_interval, one.accuracies[i]
+    accuracy = one.accuracies[i]
     return (
         *(entry.label, entry.model, entry.group.dataset, one.attack_label, entry.group.protocol, entry.schedule),
         *(one.seed or DASH, class_name(names, entry.group.dataset, i), f"{100 * (accuracy or 0):.2f}"),
-        f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else DASH,
+        interval_text(entry.worst_class),
         str(one.counts[i]) if one.counts else DASH,
     )

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from functools import cache, cached_property
+from typing import Literal
+
+from markupsafe import Markup
 
 from bench.records import Record
-from bench.tabulate.cells import GROUP, Cells, measure, newest, tidy
+from bench.report.rows import Row, html, number, number_and_bar
+from bench.tabulate.cells import Line, Place, averaged, newest_lines, places, tidy_lines
 from bench.tabulate.headers import eps_text
 from bench.tabulate.plain import PlainTable
 from bench.tabulate.rivals import mark_rivals
 from bench.tabulate.spec import AttackSpec, Quantity, RowSpec, TableSpec, load_specs
 from bench.tabulate.table import DASH, Cell, Group
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 View = Literal["network", "mean", "both"]
 """A row is one network, or the mean over a defense's seeds; where there is one seed it is both."""
@@ -25,7 +26,6 @@ PREFERRED = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")
 """Attacks to show first, the strongest before the others."""
 _COLUMNS: list[Quantity] = ["clean", "robust", "weighted", "worst_class", "cost"]
 _TEACHERS = [RowSpec(label="Clean teacher", role="clean"), RowSpec(label="Robust teacher", role="robust")]
-_Place = tuple[Group, str, str]
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Entry:
     worst_class: Cell
     cost: Cell
 
-    @property
+    @cached_property
     def schedule(self) -> str:
         """The setting, with what was reduced, and the images that were attacked."""
         return f"{self.group.setting}; eps = {eps_text(self.group.eps)}"
 
-    @property
+    @cached_property
     def samples(self) -> str:
         """`360`, or `50 of 360` where not all test images were attacked but the first so many."""
         group = self.group
@@ -76,29 +76,32 @@ class Entry:
 def entries(records: Sequence[Record], subject: Literal["student", "teacher"] = "student") -> list[Entry]:
     """All rows, by dataset and model, those of all test images first, then by attack; then the most robust first."""
     labels = attack_labels()
+    of_models: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if (record.subject.kind == "teacher") == (subject == "teacher"):
+            of_models[record.subject.model].append(record)
     found: list[Entry] = []
-    for model in sorted({record.subject.model for record in records}):
-        own = [record for record in records if record.subject.model == model]
+    for model, own in sorted(of_models.items()):
         results = sorted({name for record in own for name in record.results if name != "clean"})
         if results:
-            found += _of_one_model(own, model, [AttackSpec(result=name, label=name) for name in results], subject)
-    named = [replace(entry, attack_label=attack_label(entry.attack, labels)) for entry in found]
-    return sorted(_marked(named), key=_order)
+            found += _of_one_model(own, model, {name: attack_label(name, labels) for name in results}, subject)
+    return sorted(_marked(found), key=_order)
 
 
-def attack_labels() -> dict[str, str]:
+@cache
+def attack_labels() -> Mapping[str, str]:
     """Names of attacks for readers, as the paper's tables write them."""
     return {attack.result: attack.label for spec in load_specs().values() for attack in spec.attacks}
 
 
-def attack_label(name: str, labels: dict[str, str]) -> str:
+def attack_label(name: str, labels: Mapping[str, str]) -> str:
     """An attack's name for readers: `PGD-SAT`, `CW∞, transferred`."""
     own = name.removeprefix("transfer:")
     return labels.get(own, own) + (", transferred" if own != name else "")
 
 
 def _of_one_model(
-    records: Sequence[Record], model: str, attacks: list[AttackSpec], subject: Literal["student", "teacher"]
+    records: Sequence[Record], model: str, attacks: dict[str, str], subject: Literal["student", "teacher"]
 ) -> Iterator[Entry]:
     spec = TableSpec(
         number=0,
@@ -108,41 +111,22 @@ def _of_one_model(
         models={"default": model} if subject == "student" else {},
         datasets={"any": "any"},
         columns=_COLUMNS,
-        attacks=attacks,
+        attacks=[AttackSpec(result=name, label=label) for name, label in attacks.items()],
         rows=_TEACHERS if subject == "teacher" else [],
     )
-    frame = newest(tidy(records, spec))
-    seeds = _seeds(frame)
-    for place, cells in _by_place(measure(frame)):
-        several = cells["robust"].seeds > 1
-        yield _entry(model, place, cells, "mean" if several else "both", seeds[place])
-    # Of each network of several seeds, what it was measured at itself.
-    several = frame[frame.duplicated([*GROUP, "attack", "row"], keep=False)]
-    for seed, part in several.groupby("seed", dropna=False):
-        for place, cells in _by_place(measure(part)):
-            yield _entry(model, place, cells, "network", (int(str(seed)),) if seed == seed else ())
+    for place, lines in places(newest_lines(tidy_lines(records, spec))):
+        several = len(lines) > 1
+        yield _entry(model, place, attacks, lines, "mean" if several else "both")
+        # Of each network of several seeds, what it was measured at itself.
+        yield from (_entry(model, place, attacks, [line], "network") for line in lines if several)
 
 
-def _seeds(frame: DataFrame) -> dict[_Place, tuple[int, ...]]:
-    """The known seeds of every row."""
-    found: defaultdict[_Place, list[int]] = defaultdict(list)
-    columns = (frame[name].tolist() for name in (*GROUP, "attack", "row", "seed"))
-    for *key, attack, row, seed in zip(*columns, strict=True):
-        found[Group(*key), attack, row] += [int(seed)] if str(seed).isdigit() else []
-    return {place: tuple(sorted(seeds)) for place, seeds in found.items()}
-
-
-def _by_place(cells: Cells) -> Iterator[tuple[_Place, dict[Quantity, Cell]]]:
-    places: defaultdict[_Place, dict[Quantity, Cell]] = defaultdict(dict)
-    for (group, attack, row, quantity), cell in cells.items():
-        places[group, attack, row][quantity] = cell
-    yield from places.items()
-
-
-def _entry(model: str, place: _Place, cells: dict[Quantity, Cell], view: View, seeds: tuple[int, ...]) -> Entry:
+def _entry(model: str, place: Place, attacks: dict[str, str], lines: Sequence[Line], view: View) -> Entry:
     group, attack, label = place
+    seeds = tuple(int(line["seed"]) for line in lines if str(line["seed"]).isdigit())
+    cells = averaged(group, lines)
     numbers = [cells.get(quantity, Cell()) for quantity in _COLUMNS]
-    return Entry(label, model, attack, attack, group, view, seeds, *numbers)
+    return Entry(label, model, attack, attacks[attack], group, view, seeds, *numbers)
 
 
 def _marked(found: Iterable[Entry]) -> Iterator[Entry]:
@@ -165,6 +149,27 @@ def _order(entry: Entry) -> tuple[object, ...]:
         *(group.dataset, entry.model, group.n < group.total, rank, entry.attack, group.setting, group.protocol),
         *(-group.n, group.fingerprint),
         *(-(entry.robust.value or 0), entry.label, entry.seeds),
+    )
+
+
+def to_rows(found: Iterable[Entry]) -> Iterator[Row]:
+    """The rows as the page shows them; those that compare with each other have one group."""
+    groups: dict[tuple[str, str, Group], int] = {}
+    for entry in found:
+        group = groups.setdefault((entry.model, entry.attack, entry.group), len(groups))
+        yield Row(_cells(entry), entry.view, group)
+
+
+def _cells(entry: Entry) -> tuple[Markup, ...]:
+    flags = len(entry.robust.flags)
+    return (
+        *map(html, (entry.label, entry.group.dataset, entry.model, entry.attack_label)),
+        number_and_bar(entry.robust),
+        *map(number, (entry.clean, entry.weighted, entry.worst_class)),
+        *map(html, (entry.samples, entry.seed_text)),
+        number(entry.cost),
+        *map(html, (entry.group.protocol, entry.schedule)),
+        Markup(f'<a href="checks.html">{flags} flags</a>' if flags else "no flags"),
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from markupsafe import Markup
 
 from bench.config import RunConfig
 from bench.costs import cost_tables
@@ -20,17 +21,17 @@ from bench.files import atomic_path, write_text_atomically
 from bench.garbage import no_collection
 from bench.helping import LEAST, Helper
 from bench.home import Home
-from bench.known_records import home_records
+from bench.known_records import folder_facts, home_records
 from bench.profiles import load_profiles
 from bench.records import Record
 from bench.report import checks, classes, leaderboard, training
 from bench.report.examples import gallery
+from bench.report.rows import Rows, number, of_texts
 from bench.runs import RunFolder
 from bench.tabulate import Table, build_tables, load_specs, write_tables
 from bench.tabulate.plain import PlainTable, plain_to_csv
 from bench.tabulate.render import plain_to_latex, plain_to_markdown
 from bench.tabulate.resources import table_files
-from bench.tabulate.table import Cell
 from bench.texts import one_line
 from bench.version import __version__
 
@@ -83,39 +84,42 @@ def write_report(
         BenchError: an unknown dataset, a record or run that is not right, no Plotly, a folder that cannot be written.
     """
     plotly = plotly_file()
-    with no_collection():
+    many = home.records.is_dir() and len(os.listdir(home.records)) >= LEAST
+    if many:
+        folder_facts(home.records)  # what is new is checked once, before two processes read all
+    # A second process makes the tables of a large home meanwhile; whatever keeps it from that, this one makes them.
+    asked = json.dumps([str(home.root), datasets])
+    with no_collection(), Helper("bench.report.site:tables_pages", [asked] if many else []) as helper:
         contents = _contents(home, datasets)
         pages = _pages(session, contents, examples)
         first = next(pages)  # the logs of runs are read for it, which may be damaged: nothing is written before
-    for name in ASSETS:
-        write_text_atomically(out / "assets" / name, (_templates() / name).read_text(encoding="utf-8"))
-    with atomic_path(out / "assets" / "plotly.min.js") as temporary:
-        shutil.copyfile(plotly, temporary)
-    # A second process makes the tables of a large home meanwhile; whatever keeps it from that, this one makes them.
-    asked = json.dumps([str(home.root), str(out), datasets])
-    with Helper("bench.report.site:write_tables_pages", [asked] if len(contents.records) >= LEAST else []) as helper:
+        for name in ASSETS:
+            write_text_atomically(out / "assets" / name, (_templates() / name).read_text(encoding="utf-8"))
+        with atomic_path(out / "assets" / "plotly.min.js") as temporary:
+            shutil.copyfile(plotly, temporary)
         summary = _summary(contents)
-        # One page after the other, so that no more than one is in memory.
         _write_page(out, summary, *first)
         del first
-        while True:
-            with no_collection():
-                page = next(pages, None)
-            if page is None:
-                break
+        # One page after the other, so that no more than one is in memory.
+        for page in pages:
             _write_page(out, summary, *page)
             del page
-        if not helper.results():
+        files = helper.results().get(asked)
+        if files is None:
             _write_tables_pages(out, summary, contents)
+        for name, text in (files or {}).items():
+            write_text_atomically(out / name, text)
     return out / "index.html"
 
 
-def write_tables_pages(asked: str) -> bool:
-    """Write the pages with the tables of a home, in a process of its own; JSON of home, folder and datasets."""
-    root, out, datasets = json.loads(asked)
-    contents = _contents(Home(Path(root)), datasets)
-    _write_tables_pages(Path(out), _summary(contents), contents)
-    return True
+def tables_pages(asked: str) -> dict[str, str]:
+    """The files of the pages with tables, by path; asked for is JSON of a home and datasets, by another process."""
+    root, datasets = json.loads(asked)
+    with no_collection(), tempfile.TemporaryDirectory() as folder:
+        contents = _contents(Home(Path(root)), datasets)
+        _write_tables_pages(Path(folder), _summary(contents), contents)
+        written = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in written}
 
 
 def _write_tables_pages(out: Path, summary: dict[str, Any], contents: Contents) -> None:
@@ -160,11 +164,11 @@ def _pages(session: Session | None, contents: Contents, examples: int) -> Iterat
 
 
 def _index(students: list[leaderboard.Entry], teachers: list[leaderboard.Entry]) -> dict[str, Any]:
-    groups = {(entry.model, entry.attack, entry.group): None for entry in students}
+    found = {"leaderboard": students, "teachers": teachers}
     return {
         "entries": students,
         "teachers": teachers,
-        "groups": {key: number for number, key in enumerate(groups)},
+        "rows": {name: Rows.of(name, leaderboard.to_rows(entries)) for name, entries in found.items()},
         "notes": leaderboard.READING,
         "downloads": {
             "leaderboard": [leaderboard.to_plain(students, "Leaderboard")],
@@ -176,32 +180,34 @@ def _index(students: list[leaderboard.Entry], teachers: list[leaderboard.Entry])
 def _classes(found: list[leaderboard.Entry], contents: Contents, names: dict[str, Sequence[str]]) -> dict[str, Any]:
     accuracies = classes.class_accuracies(found, {record.id: record for record in contents.records})
     table = classes.worst_table(accuracies, names)
-    return {"chart": classes.chart(accuracies, names), "table": table, "downloads": {"worst-classes": [table]}}
+    return {"chart": classes.chart(accuracies, names), "table": table, **_listed("worst-classes", table)}
 
 
 def _training(contents: Contents) -> dict[str, Any]:
     table = training.table(contents.runs)
     pair = training.figure_3(contents.home, contents.runs)
-    return {"runs": training.chart(contents.runs, pair), "pair": pair, "table": table, "downloads": {"runs": [table]}}
+    return {"runs": training.chart(contents.runs, pair), "pair": pair, "table": table, **_listed("runs", table)}
 
 
 def _costs(contents: Contents) -> dict[str, Any]:
     profiles = [profile for profile in load_profiles(contents.home) if not profile.off]
     shown = [p for p in profiles if contents.datasets is None or p.dataset in contents.datasets]
     profiled, trained = cost_tables(shown), training.costs(contents.records)
-    downloads = {"training-costs": [trained], **({"costs": profiled} if profiled else {})}
-    return {"profiled": profiled, "trained": trained, "downloads": downloads}
+    listed = _listed("training-costs", trained)
+    if profiled:
+        listed["downloads"]["costs"] = profiled
+    return {"profiled": profiled, "trained": trained, **listed}
 
 
 def _checks(contents: Contents) -> dict[str, Any]:
     table = checks.table(contents.records)
     failed = {check.key for row in table.rows if (check := checks.explained(row[-1]))}
-    return {
-        "checks": checks.CHECKS,
-        "failed": failed,
-        "table": table,
-        "downloads": {"failed-checks": [table]},
-    }
+    return {"checks": checks.CHECKS, "failed": failed, "table": table, **_listed("failed-checks", table)}
+
+
+def _listed(name: str, table: PlainTable) -> dict[str, Any]:
+    """A table's rows for its page, and the table to download."""
+    return {"rows": {name: Rows.of(name, of_texts(table))}, "downloads": {name: [table]}}
 
 
 def _numbers(contents: Contents, values: str) -> list[int]:
@@ -226,9 +232,16 @@ def _columns(contents: Contents, values: str) -> list[str] | None:
 
 
 def _write_page(out: Path, summary: dict[str, Any], name: str, facts: dict[str, Any]) -> None:
-    """A page, and every table of it as CSV, Markdown and LaTeX."""
-    with atomic_path(out / f"{name}.html") as temporary:
-        _template(name).stream(**_shared(name), summary=summary, **facts).dump(str(temporary), encoding="utf-8")
+    """A page, the rows that it does not hold itself, and every table of it as CSV, Markdown and LaTeX."""
+    facts = {"rows": {}, **facts}
+    for rows in facts["rows"].values():
+        if rows.file:
+            write_text_atomically(out / "rows" / rows.file, rows.script)
+    write_text_atomically(out / f"{name}.html", _template(name).render(**_shared(name), summary=summary, **facts))
+    for rows in facts["rows"].values():
+        for path in (out / "rows").glob(rows.files):
+            if path.name != rows.file:  # an earlier report's, which no page leads to any more
+                path.unlink(missing_ok=True)
     renderers = {"csv": plain_to_csv, "md": plain_to_markdown, "tex": plain_to_latex}
     for title, tables in facts.get("downloads", {}).items():
         for suffix, render in renderers.items():
@@ -267,25 +280,10 @@ def _shared(name: str) -> dict[str, Any]:
     return {"page": name, "pages": PAGES, "formats": FORMATS, "version": __version__}
 
 
-def _number(cell: Cell) -> Markup:
-    """A number with its interval, or its spread over seeds, beneath it; it stands in ten thousands of rows."""
-    if cell.shown is None:
-        return Markup('<span class="none">–</span>')
-    text = cell.text if cell.std is None else cell.text.split(" ")[0] + cell.signs
-    text = f'<span class="{cell.mark}">{text}</span>' if cell.mark else text
-    if cell.interval:
-        text += f"<small>{cell.interval[0]:.1f}–{cell.interval[1]:.1f}</small>"
-    elif cell.std is not None:
-        text += f"<small>± {cell.std:.2f}, {cell.seeds} seeds</small>"
-    return Markup(text)
-
-
-def _bar(cell: Cell) -> Markup | str:
-    """The interval of an accuracy, drawn from 0 to 100."""
-    if not cell.interval:
-        return ""
-    low, high = cell.interval
-    return Markup(f'<i class="ci" style="--v:{cell.value:.1f};--l:{low:.1f};--h:{high:.1f}"></i>')
+def _distinct(rows: Iterable[Any], what: str | int) -> list[Any]:
+    """What stands in a column of rows, or in an attribute of theirs, each once, in their order."""
+    get = attrgetter(what) if isinstance(what, str) else itemgetter(what)
+    return list(dict.fromkeys(map(get, rows)))
 
 
 def _templates() -> Path:
@@ -305,6 +303,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: one_line(value) if type(value) is str else value,
     )
-    environment.globals |= {"number": _number, "bar": _bar}
+    environment.globals["number"] = number
+    environment.filters["distinct"] = _distinct
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return environment

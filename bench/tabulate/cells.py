@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
@@ -24,34 +25,44 @@ COLUMNS = [
     *("row", "position", "identity", "tag", "method", "label", "overrides", "model"),
     *(*GROUP, "schedule", "seed", "attack"),
     *(name for quantity in QUANTITIES for name in (quantity, f"{quantity}_low", f"{quantity}_high")),
-    *("clean_right", "robust_right", "worst_class_right", "worst_class_n", "device"),
+    *("clean_right", "robust_right", "worst_class_right", "worst_class_n", "classes", "device"),
     *("surrogate", "teachers", "parameters", "selection", "flags", "environment", "created", "record"),
 ]
 """Columns of a tidy frame. Accuracies are in [0, 1], costs in hours; `row` is a row's label, `position` its place.
-W-R's interval is left out: few cells show it, and it takes its time.
+The intervals of W-R and of the worst class are left out: few cells show them, and they take their time.
 
 `clean_right` and `robust_right` are packed outcomes; `worst_class_right` and `worst_class_n` the samples that are right
-and all samples of the class with the lowest robust accuracy.
+and all samples of the class with the lowest robust accuracy; `classes` the robust accuracies and the samples of all.
 """
 
 Line = Mapping[Any, Any]
 """A line of a tidy frame, by column."""
+_key = itemgetter(*GROUP, "attack", "row", "seed")
+_EMPTY = dict.fromkeys(COLUMNS)
 _to_json = json.JSONEncoder(sort_keys=True, default=str).encode
+Place = tuple[Group, str, str]
+"""Group, attack and row."""
 Cells = dict[tuple[Group, str, str, Quantity], Cell]
 """Cells by group, attack, row and quantity; what is missing has no entry."""
 
 
 def tidy(records: Iterable[Record], spec: TableSpec) -> DataFrame:
+    """The lines of `tidy_lines` as a frame."""
+    import pandas as pd
+
+    return pd.DataFrame(tidy_lines(records, spec), columns=pd.Index(COLUMNS), dtype=object).astype({"seed": "Int64"})
+
+
+def tidy_lines(records: Iterable[Record], spec: TableSpec) -> list[dict[str, Any]]:
     """The records that belong into a table, one line for each of the table's attacks they have.
 
     Evaluations of training samples and of other architectures are left out. Nothing is averaged here.
     """
-    import pandas as pd
-
     unique = {record.id: record for record in records}
-    lines = [line for record in unique.values() for line in _lines(record, spec)]
-    frame = pd.DataFrame(lines, columns=pd.Index(COLUMNS), dtype=object).astype({"seed": "Int64"})
-    return _name_rows(frame, spec)
+    parameters: dict[int, str] = {}
+    lines = [line for record in unique.values() for line in _lines(record, spec, parameters)]
+    _name_rows(lines, spec)
+    return lines
 
 
 def newest(frame: DataFrame) -> DataFrame:
@@ -60,28 +71,46 @@ def newest(frame: DataFrame) -> DataFrame:
     return ordered.drop_duplicates([*GROUP, "attack", "row", "seed"], keep="last")
 
 
+def newest_lines(lines: Iterable[Line]) -> Iterable[Line]:
+    """As `newest`, of lines that are in no frame."""
+    ordered = sorted(lines, key=itemgetter("created", "record"))
+    return {_key(line): line for line in ordered}.values()
+
+
 def measure(frame: DataFrame) -> Cells:
     """The cells of a frame without duplicates, seeds averaged."""
-    places: defaultdict[tuple[Any, ...], list[Line]] = defaultdict(list)
-    for line in _as_lines(frame.sort_values(["seed", "record"])):
-        places[tuple(line[name] for name in (*GROUP, "attack", "row"))].append(line)
-    cells: Cells = {}
-    for (*key, attack, row), lines in sorted(places.items()):
-        group = Group(*key)
-        origin = _Origin.of(group.n, lines)
-        for quantity in QUANTITIES:
-            known = [line for line in lines if _is_known(line[quantity])]
-            if known:
-                its_own = origin if len(known) == len(lines) else _Origin.of(group.n, known)
-                cells[group, attack, row, quantity] = _cell(group, known, quantity, its_own)
-    return cells
-
-
-def _as_lines(frame: DataFrame) -> Iterator[Line]:
-    """The lines of a frame; as `to_dict("records")` gives them, in a fraction of its time."""
     names = frame.columns.tolist()
-    for content in zip(*(frame[name].tolist() for name in names), strict=True):
-        yield dict(zip(names, content, strict=True))
+    # As `to_dict("records")` gives them, in a fraction of its time.
+    lines = (
+        dict(zip(names, line, strict=True)) for line in zip(*(frame[name].tolist() for name in names), strict=True)
+    )
+    return {
+        (*place, quantity): cell
+        for place, its_lines in places(lines)
+        for quantity, cell in averaged(place[0], its_lines).items()
+    }
+
+
+def places(lines: Iterable[Line]) -> Iterator[tuple[Place, list[Line]]]:
+    """The lines of each place, none of them twice: one for each seed, those of unknown seed last; both in order."""
+    found: defaultdict[tuple[Any, ...], list[Line]] = defaultdict(list)
+    for line in lines:
+        found[_key(line)[:-1]].append(line)
+    for (*key, attack, row), its_lines in sorted(found.items()):
+        its_lines.sort(key=_by_seed)
+        yield (Group(*key), attack, row), its_lines
+
+
+def averaged(group: Group, lines: Sequence[Line]) -> dict[Quantity, Cell]:
+    """The numbers of some seeds of one place, averaged."""
+    origin = _Origin.of(group.n, lines)
+    cells: dict[Quantity, Cell] = {}
+    for quantity in QUANTITIES:
+        known = [line for line in lines if _is_known(line[quantity])]
+        if known:
+            its_own = origin if len(known) == len(lines) else _Origin.of(group.n, known)
+            cells[quantity] = _cell(group, known, quantity, its_own)
+    return cells
 
 
 def grouped(frame: DataFrame, *further: str) -> Iterator[tuple[Group, tuple[Any, ...], DataFrame]]:
@@ -97,7 +126,8 @@ def groups(frame: DataFrame) -> list[Group]:
     return sorted(found, key=lambda group: (group.setting, group.protocol, -group.n, group.eps, group.fingerprint))
 
 
-def _lines(record: Record, spec: TableSpec) -> Iterator[dict[str, Any]]:
+def _lines(record: Record, spec: TableSpec, parameters: dict[int, str]) -> Iterator[dict[str, Any]]:
+    """A record's lines; `parameters` keeps the text of those of attacks, by object: many records share them."""
     if not any(attack.result in record.results for attack in spec.attacks):
         return
     place = _place(record.subject, spec)
@@ -105,6 +135,7 @@ def _lines(record: Record, spec: TableSpec) -> Iterator[dict[str, Any]]:
         return
     subject, data = record.subject, record.data
     shared = {
+        **_EMPTY,
         "position": place[0],
         "row": place[1],
         "identity": _identity(subject),
@@ -124,7 +155,9 @@ def _lines(record: Record, spec: TableSpec) -> Iterator[dict[str, Any]]:
         if attack.result in record.results:
             result = record.results[attack.result]
             worst = _worst_class(result, data.class_counts) if "worst_class" in spec.columns else {}
-            yield {**shared, "attack": attack.result, **_numbers(record, result), **worst}
+            text = parameters.get(id(result.parameters)) or _to_json(result.parameters)
+            parameters[id(result.parameters)] = text
+            yield {**shared, "attack": attack.result, "parameters": text, **_numbers(record, result), **worst}
 
 
 def _has_model(record: Record, spec: TableSpec) -> bool:
@@ -169,7 +202,6 @@ def _numbers(record: Record, result: AttackResult) -> dict[str, Any]:
         "robust_high": result.interval[1],
         "robust_right": result.final,
         "surrogate": result.surrogate,
-        "parameters": _to_json(result.parameters),
     }
     if clean is None:
         return numbers
@@ -183,34 +215,37 @@ def _numbers(record: Record, result: AttackResult) -> dict[str, Any]:
 
 
 def _worst_class(result: AttackResult, counts: list[int] | None) -> dict[str, Any]:
-    """The lowest accuracy of a class, with its interval where the classes' numbers of samples are known."""
-    known = [(accuracy, i) for i, accuracy in enumerate(result.class_accuracy) if accuracy is not None]
+    """The lowest accuracy of a class; with its samples, and all classes, where their numbers of samples are known."""
+    known = [accuracy for accuracy in result.class_accuracy if accuracy is not None]
     if not known:
         return {}
-    lowest, i = min(known)
+    lowest = min(known)
     if counts is None:
         return {"worst_class": lowest}
-    right = round(lowest * counts[i])
-    low, high = worst_class_interval([round(share * counts[k]) for share, k in known], [counts[k] for _, k in known])
-    return {
-        "worst_class": lowest,
-        "worst_class_low": low,
-        "worst_class_high": high,
-        "worst_class_right": right,
-        "worst_class_n": counts[i],
-    }
+    n = counts[result.class_accuracy.index(lowest)]
+    classes = (result.class_accuracy, counts)
+    return {"worst_class": lowest, "worst_class_right": round(lowest * n), "worst_class_n": n, "classes": classes}
 
 
-def _name_rows(frame: DataFrame, spec: TableSpec) -> DataFrame:
+def _name_rows(lines: list[dict[str, Any]], spec: TableSpec) -> None:
     """Give different rows different labels, so that only seeds of the same are averaged."""
     if spec.subject == "teacher":
-        return frame.assign(row=frame["row"] + " (" + frame["model"] + ")")
-    further = frame["position"] == len(spec.rows)
-    owners = frame[further].groupby("row")["identity"].nunique()
-    taken = {row.label for row in spec.rows} | set(owners[owners > 1].index)
-    clashing = further & frame["row"].isin(taken)
-    frame.loc[clashing, "row"] += " [" + frame.loc[clashing, "tag"] + "]"
-    return frame
+        for line in lines:
+            line["row"] += f" ({line['model']})"
+        return
+    further = [line for line in lines if line["position"] == len(spec.rows)]
+    owners: defaultdict[str, set[str]] = defaultdict(set)
+    for line in further:
+        owners[line["row"]].add(line["identity"])
+    taken = {row.label for row in spec.rows} | {row for row, known in owners.items() if len(known) > 1}
+    for line in further:
+        if line["row"] in taken:
+            line["row"] += f" [{line['tag']}]"
+
+
+def _by_seed(line: Line) -> tuple[bool, int, str]:
+    seed = line["seed"] if str(line["seed"]).isdigit() else None  # pandas has a sign of its own for what is missing
+    return seed is None, seed or 0, line["record"]
 
 
 class _Origin(NamedTuple):
@@ -252,9 +287,12 @@ def _cell(group: Group, lines: Sequence[Line], quantity: Quantity, origin: _Orig
 
 
 def _interval(line: Line, n: int, quantity: Quantity) -> tuple[float, float] | None:
-    """A number's interval; W-R's is worked out here, for the few cells that show it."""
+    """A number's interval; those that are worked out here are of few cells."""
     if quantity == "weighted" and _is_known(line["clean_right"]):
         return weighted_interval(unpack(line["clean_right"], n), unpack(line["robust_right"], n))
+    if quantity == "worst_class" and _is_known(line["classes"]):
+        known = [(share, count) for share, count in zip(*line["classes"], strict=True) if share is not None]
+        return worst_class_interval([round(share * count) for share, count in known], [count for _, count in known])
     low, high = line[f"{quantity}_low"], line[f"{quantity}_high"]
     # The paper gives no outcomes to work W-R's interval out from.
     return (float(low), float(high)) if _is_known(low) else None

@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +93,17 @@ def test_seeds_are_shown_as_their_mean_and_each_by_itself(make_record: Maker) ->
     assert found[1].robust.interval is None
     assert found[1].robust.mark == "best"
     assert found[0].robust.mark == ""
+
+
+def test_the_newest_record_of_a_network_counts(make_record: Maker) -> None:
+    new, old = (make_record({"clean": 80, "fgsm": right}, minute=minute) for right, minute in ((60, 2), (50, 1)))
+    other = make_record({"clean": 80, "fgsm": 40}, minute=0, seed=1)
+    found = leaderboard.entries([new, old, other])
+    assert [(entry.view, entry.robust.text, entry.robust.records) for entry in found] == [
+        ("network", "60.00", (new.id,)),
+        ("mean", "50.00 ± 14.14 (2)", (new.id, other.id)),
+        ("network", "40.00", (other.id,)),
+    ]
 
 
 def test_all_test_images_come_before_a_part_of_them(make_record: Maker) -> None:
@@ -235,9 +248,38 @@ def test_the_same_home_gives_the_same_report(tmp_path: Path, make_record: Maker)
     for method in ("sat", "trades"):
         keep(home, make_record(method=method))
     first, second = (site.write_report(home, tmp_path / name).parent for name in ("a", "b"))
-    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
-    assert files == sorted(path.relative_to(second) for path in second.rglob("*") if path.is_file())
-    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
+    assert files_of(first) == files_of(second)
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("comes_to_grief", [False, True])
+def test_a_second_process_makes_the_tables_of_a_large_home_or_this_one_does(
+    tmp_path: Path, make_record: Maker, monkeypatch: pytest.MonkeyPatch, comes_to_grief: bool
+) -> None:
+    home = Home(tmp_path / "home")
+    for method in ("sat", "trades"):
+        keep(home, make_record(method=method))
+    alone = site.write_report(home, tmp_path / "alone").parent
+    asked: list[str] = []
+
+    class Other(nullcontext[Any]):
+        """What the second process is to do, done in this one."""
+
+        def __init__(self, function: str, items: list[str]) -> None:
+            super().__init__(self)
+            asked.extend([function, *items])
+
+        def results(self) -> dict[str, Any]:
+            return {} if comes_to_grief else {asked[1]: json.loads(json.dumps(site.tables_pages(asked[1])))}
+
+    monkeypatch.setattr(site, "LEAST", 2)
+    monkeypatch.setattr(site, "Helper", Other)
+    together = site.write_report(home, tmp_path / "together").parent
+    assert asked[0] == f"{site.tables_pages.__module__}:{site.tables_pages.__name__}"
+    assert files_of(together) == files_of(alone)
 
 
 def test_the_command(tmp_path: Path, make_record: Maker) -> None:

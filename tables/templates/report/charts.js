@@ -53,7 +53,7 @@
         spread: spread ? Number(spread[1]) : null,
       };
     };
-    return [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => ({
+    return [...table.tBodies[0].rows].map((row) => ({
       name: row.cells[columns.defense].textContent,
       about: ["dataset", "student", "attack", "seeds"].map((key) => row.cells[columns[key]].textContent).join(", "),
       clean: number(row.cells[columns.clean]),
@@ -113,11 +113,12 @@
 
   function drawTradeoff() {
     const div = byId("tradeoff"), note = byId("tradeoff-note"), look = theme();
-    const shown = points(byId("leaderboard"));
-    if (!shown.length || shown.length > MOST_ROWS) {
+    const rows = Number(byId("leaderboard").dataset.shown); // on all pages of the table
+    const shown = rows > MOST_ROWS ? [] : points(byId("leaderboard"));
+    if (!shown.length) {
       Plotly.purge(div);
-      note.textContent = shown.length
-        ? `${shown.length} rows are too many to tell apart. Filter the leaderboard to ${MOST_ROWS} or fewer.`
+      note.textContent = rows > MOST_ROWS
+        ? `${rows} rows are too many to tell apart. Filter the leaderboard to ${MOST_ROWS} or fewer.`
         : "No row above has both a clean and a robust accuracy.";
       return;
     }
