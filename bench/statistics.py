@@ -13,7 +13,7 @@ _Z95 = 1.959963984540054
 _ROUNDING = 1e-12
 _UNSEEN = 1e-9
 """Samples taken for a score that can occur and did not."""
-_LEAST_TILT = 1e-26
+_LEAST_TILT, _FIRST_STEP = 1e-26, -0.125
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ def _bound(counts: Mapping[float, int], extreme: float) -> float:
     path = _Restricted(counts, extreme)
     if not path.reach:
         return extreme
-    return path.mean + path.where(lambda shift, variance: path.n * shift * shift - _Z95 * _Z95 * variance)[0]
+    root_n = sqrt(path.n)
+    return path.mean + path.where(lambda shift, variance: root_n * abs(shift) - _Z95 * sqrt(variance))[0]
 
 
 def _score_p(counts: Mapping[float, int], lowest: float, highest: float) -> float:
@@ -168,13 +169,43 @@ class _Restricted:
 
     def where(self, excess: Callable[[float, float], float]) -> tuple[float, float]:
         """Shift and variance where a function of both, which rises along the way, is 0; at the end if it is nowhere."""
-        from scipy.optimize import brentq
 
         def at(log_tilt: float) -> float:
             return excess(*self._at(exp(log_tilt)))
 
-        end = log(_LEAST_TILT)
-        return self._at(exp(brentq(at, end, 0.0) if at(end) > 0 else end))
+        near, far, end = 0.0, _FIRST_STEP, log(_LEAST_TILT)
+        while (high := at(far)) <= 0:
+            if far == end:
+                return self._at(exp(end))
+            near, far = far, max(4 * far, end)
+        return self._at(exp(_root(at, far, high, near, at(near))))
+
+
+def _root(function: Callable[[float], float], a: float, f_a: float, b: float, f_b: float) -> float:
+    """Where a function is 0, whose values at a and b have opposite signs (Chandrupatla 1997).
+
+    Inverse quadratic interpolation where that is safe, else bisection. SciPy's finders leave cycles of objects behind,
+    and take longer to import than a table of intervals takes.
+    """
+    share = 0.5
+    while True:
+        x = a + share * (b - a)
+        f_x = function(x)
+        # From here on a is the newest, the root is between it and b, and c is the one before.
+        if (f_x > 0) == (f_a > 0):
+            c, f_c = a, f_a
+        else:
+            c, f_c, b, f_b = b, f_b, a, f_a
+        a, f_a = x, f_x
+        if f_x == 0 or abs(b - a) < _ROUNDING:
+            return a
+        xi, phi = (a - b) / (c - b), (f_a - f_b) / (f_c - f_b)
+        share = 0.5
+        if phi**2 < xi and (1 - phi) ** 2 < 1 - xi:
+            share = f_a / (f_b - f_a) * f_c / (f_b - f_c)
+            share += (c - a) / (b - a) * f_a / (f_c - f_a) * f_b / (f_c - f_b)
+        least = _ROUNDING / (2 * abs(b - a))
+        share = min(1 - least, max(least, share))
 
 
 def paired_scores(first: np.ndarray, second: np.ndarray) -> Difference:
