@@ -8,10 +8,9 @@ from pathlib import Path
 from bench.known_records import home_records
 from bench.session import Session
 from bench.sweep import processes
-from bench.sweep.ledger import Ledger
 from bench.sweep.plan import expand
 from bench.sweep.spec import load_sweep
-from bench.sweep.standing import Actual, Standing
+from bench.sweep.standing import account
 from bench.tabulate import render_tables
 
 _MOST_WORKERS = 4
@@ -21,7 +20,7 @@ _MOST_WORKERS = 4
 def run_demo(session: Session) -> list[Path]:
     """Do the sweep `demo`, render Tables 0 and 3 to 7; what is done already is left as it is. Returns the tables."""
     plan = expand(load_sweep("demo"), str)
-    ledger = Ledger(plan, Standing(session.home, plan, Actual(session)).done(), session.reporter)
+    ledger = account(session, plan)
     workers = 1 if session.device.type == "cuda" else min(_MOST_WORKERS, os.cpu_count() or 1)
     processes.execute(session, ledger, workers)
     ledger.close()

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,16 @@ def cannot_write(path: Path, error: OSError) -> BenchError:
     else:
         advice = "Choose a folder you may write to with --home DIR or --out DIR."
     return BenchError(f"Cannot write {path}: {error.strerror or error}.\n{advice}")
+
+
+def check_writable(folder: Path) -> None:
+    """A BenchError where no file can be made in a folder, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 @contextmanager

@@ -113,11 +113,9 @@ def _done(active: Session, plan: Plan, source: Source) -> set[int]:
 
 
 def _ledger(active: Session, sweep: SweepSpec) -> Ledger:
-    from bench.sweep.ledger import Ledger
-    from bench.sweep.standing import Actual
+    from bench.sweep.standing import account
 
-    plan = _planned(active, sweep)
-    return Ledger(plan, _done(active, plan, Actual(active)), active.reporter)
+    return account(active, _planned(active, sweep))
 
 
 def _execute(home: Home, sweep: SweepSpec, device: str, workers: int | None) -> None:

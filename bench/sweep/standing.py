@@ -11,6 +11,7 @@ from typing import Protocol
 from bench import hyperparameters, recipe, running, teachers
 from bench.config import DataRef, Role, RunConfig, TeacherRef
 from bench.errors import BenchError
+from bench.files import check_writable
 from bench.foreign import split_model_file
 from bench.home import Home
 from bench.records import read_record
@@ -19,6 +20,7 @@ from bench.runs import RunFolder, all_runs
 from bench.session import Session
 from bench.subjects import record_id, run_subject
 from bench.suites import suite_named
+from bench.sweep.ledger import Ledger
 from bench.sweep.plan import Plan, Task
 from bench.sweep.spec import EvaluationSpec
 
@@ -157,6 +159,18 @@ class Standing:
                 if whole and fits and same:
                     return True
         return False
+
+
+def account(session: Session, plan: Plan) -> Ledger:
+    """The account of a plan to be executed.
+
+    Raises:
+        BenchError: something is to be done, and nothing can be written to the home.
+    """
+    ledger = Ledger(plan, Standing(session.home, plan, Actual(session)).done(), session.reporter)
+    if ledger.ready():
+        check_writable(session.home.records)
+    return ledger
 
 
 def _evaluation(task: Task) -> EvaluationSpec | None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from attacks.fgsm import FGSM
 from attacks.pgd import PGDSAT
-from bench import evaluation
+from bench import attack_run
 from bench.checkpoints import load_model
 from bench.data import load_dataset
 from bench.data.dataset import to_float
@@ -50,7 +50,7 @@ def test_outcomes_are_the_same_with_every_speedup_on_and_off(
 ) -> None:
     fast = evaluated(bench, trained, tmp_path / "fast", "--suite", suite, "--limit", str(limit))
     assert fast.environment["speedups"] == ["folding"]
-    monkeypatch.setitem(evaluation.FASTEST, "cpu", 250)
+    monkeypatch.setitem(attack_run.FASTEST, "cpu", 250)
     off = [word for name in SPEEDUPS for word in ("--off", name)]
     slow = evaluated(bench, trained, tmp_path / "slow", "--suite", suite, "--limit", str(limit), *off)
     assert slow.environment["speedups"] == []

@@ -174,7 +174,9 @@ def test_what_to_do_about_a_file_that_cannot_be_written_follows_from_the_reason(
 class TestUnwritable:
     """Root may write anywhere, so these are places where nobody can."""
 
-    @pytest.mark.parametrize("command", [RUN, "tables", "teacher train --dataset digits --recipe demo", "demo"])
+    @pytest.mark.parametrize(
+        "command", [RUN, "tables", "teacher train --dataset digits --recipe demo", "demo", "sweep table7"]
+    )
     @pytest.mark.parametrize("place", ["below a file", "/proc"])
     def test_a_home(self, bench: Bench, tmp_path: Path, command: str, place: str) -> None:
         (tmp_path / "file").write_text("mine")

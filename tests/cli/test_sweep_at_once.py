@@ -18,7 +18,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.sweep import processes
+from bench.errors import BenchError
+from bench.sweep import on_ray, processes
 from bench.sweep.perform import RETRIES
 
 Bench = Callable[..., Any]
@@ -211,9 +212,8 @@ def test_a_task_whose_process_dies_each_time_is_given_up(
     assert "Not tried, for it needs 1" in said.err
 
 
-def test_gpus_that_are_not_there_are_named(bench: Bench, spec: Path, tmp_path: Path) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
-    pytest.importorskip("ray", reason="ray is not installed (extra `ray`)")
-    result = bench("sweep", spec, "--address", "local", "--workers", "1", "--gpus-per-task", "0.25", home=tmp_path)
-    assert "Ray sees 0 GPUs here" in result.mistake
+@pytest.mark.parametrize("there", [{}, {"GPU": 0.2}])
+def test_gpus_that_are_not_there_are_named(there: dict[str, float]) -> None:
+    ray = SimpleNamespace(cluster_resources=lambda: there)
+    with pytest.raises(BenchError, match=r"--gpus-per-task 0.25: Ray sees 0(\.2)? GPUs here"):
+        on_ray._check_gpus(ray, on_ray.Cluster(workers=1, address="local", gpus_per_task=0.25, device="auto"))

@@ -147,7 +147,7 @@ def test_what_the_cpu_check_says_of_its_tests() -> None:
     def told_apart(name: str) -> set[str]:
         return {other for sides in significant if name in sides for other in sides - {name}}
 
-    ablations = {"CIARD (push=False)", "CIARD (itt=False, push=False)"}
+    ablations = {"CIARD (push=false)", "CIARD (itt=false, push=false)"}
     assert told_apart("DARD") == set[str]().union(*weighted) - {"DARD", "SAT"} - ablations
     assert f"all others but SAT (p = {float(weighted[frozenset({'DARD', 'SAT'})][2]):.3f} after" in page
     assert told_apart("SAT") == {"SCORE"}
@@ -161,7 +161,7 @@ def test_what_the_cpu_check_says_of_its_tests() -> None:
     (ciard,) = (
         cells
         for sides, cells in contrasts("ablation.md", "pgd-trades", "W-R").items()
-        if sides == {"CIARD", "CIARD (itt=False, push=False)"}
+        if sides == {"CIARD", "CIARD (itt=false, push=false)"}
     )
     p = ciard[1].split()[0]
     assert f"p = {float(p):.3f} before the correction and {ciard[2]} after it" in page
