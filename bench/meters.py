@@ -75,17 +75,24 @@ class Operations(TorchDispatchMode):
 
 
 def matmul_peak(device: torch.device, precision: Precision, seconds: float = 0.5) -> float:
-    """Operations a second of the best square matrix product on this device in this precision, here and now."""
+    """Operations a second of the best square matrix product on this device in this precision, here and now.
+
+    The matrices grow as long as a product takes a small part of the time: a CPU that has no bf16 takes a minute for one
+    that another does in milliseconds.
+    """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    size = 8192 if device.type == "cuda" else 2048
-    first, second = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    best, until = 0.0, time.perf_counter() + seconds
+    largest = 8192 if device.type == "cuda" else 2048
+    size, took, best, until = 0, 0.0, 0.0, time.perf_counter() + seconds
     while time.perf_counter() < until:
+        if size < largest and took < seconds / 20:
+            size = 2 * size or 256
+            first, second = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
         began = time.perf_counter()
         first @ second
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+        took = time.perf_counter() - began
+        best = max(best, 2 * size**3 / took)
     return best
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,12 @@ def test_peak_memory_forgets_what_was_before() -> None:
 
 def test_the_matrix_product_s_peak_is_a_rate() -> None:
     assert 1e9 < matmul_peak(CPU, "32", seconds=0.1) < 1e14
+
+
+def test_a_processor_without_bf16_is_not_measured_for_a_minute() -> None:
+    began = time.perf_counter()
+    assert matmul_peak(CPU, "bf16", seconds=0.1) > 0
+    assert time.perf_counter() - began < 10
 
 
 @pytest.fixture
