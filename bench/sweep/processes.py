@@ -55,7 +55,7 @@ class _Worker:
 
 
 def execute(session: Session, ledger: Ledger, workers: int) -> None:
-    """Do all that is not done yet, on the CPU with one thread each.
+    """Do all that is not done yet, each task with one thread of the CPU; a GPU they share.
 
     Args:
         workers: tasks at a time.

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import registry
 from bench.errors import BenchError
 from bench.hyperparameters import defaults, method_class, parse_settings
 from bench.suites import suite_named
@@ -128,6 +129,13 @@ def test_a_command_changes_data_recipe_and_lengths_of_a_whole_sweep() -> None:
         assert task.evaluation is None or task.evaluation.limit == 4
     fewer = Changes(limit=2000).of(sweep).runs[0].evaluations
     assert [each.limit for each in fewer] == [2000, 2000, 1000]
+
+
+def test_the_demo_has_every_method_of_this_package_with_both_students() -> None:
+    own = {name for name in registry.names("methods") if registry.find("methods", name).module.startswith("methods.")}
+    grids = [grid for grid in load_sweep("demo").runs if grid.ablations == [{}]]
+    assert [student for grid in grids for student in grid.students] == ["digits-cnn", "digits-mobile"]
+    assert all(set(grid.methods) == own for grid in grids)
 
 
 def test_every_built_in_sweep_can_be_planned() -> None:
