@@ -14,13 +14,13 @@ from bench.data import load_dataset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
-from bench.home import Home
 from bench.measuring import Asked
 from bench.models import try_out
 from bench.records import Record, Subject, write_record
-from bench.reporting import Reporter
-from bench.stopping import StopRequest
 from bench.suites import suite_named
+from bench.system.console import Reporter
+from bench.system.home import Home
+from bench.system.signals import StopRequest
 from bench.transfers import Surrogate
 
 

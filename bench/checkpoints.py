@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from bench.data.dataset import Split, to_float
 from bench.errors import BenchError
-from bench.files import DIGEST, atomic_path, tensors_file
 from bench.models import build_model, normalises_itself, not_finite, split_spec, try_out
 from bench.models.match import UNUSED, Misfit, Reading, constants, fitting, identify, misfit
 from bench.models.normalise import NONE, applicable, name_of, normalise, statistics
-from bench.texts import one_line
+from bench.system.files import DIGEST, atomic_path, tensors_file
+from bench.system.text import one_line
 
 SPEC_KEY = "model_spec"
 """The metadata key that holds the model's spec, and by which the harness knows its own files."""

@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 
 from bench.errors import BenchError, unknown_name
-from bench.home import Home
 from bench.known_records import run_records
 from bench.records import Record, Subject, protocol_text, read_record, unpack
 from bench.significance import LEVEL, Test, compare
 from bench.statistics import Difference, holm, weighted_interval, weighted_scores, wilson_interval
-from bench.texts import defense_label, one_line
+from bench.system.home import Home
+from bench.system.text import defense_label, one_line
 
 Quantity = Literal["clean", "robust", "weighted"]
 

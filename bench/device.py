@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 
 from bench.errors import BenchError
-from bench.texts import one_line
+from bench.system.text import one_line
 
 
 def choose_device(name: str) -> torch.device:

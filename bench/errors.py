@@ -48,7 +48,7 @@ def name_skipped(kind: str, errors: Sequence[BenchError]) -> None:
     """
     import click
 
-    from bench.texts import one_line
+    from bench.system.text import one_line
 
     context = click.get_current_context(silent=True)
     said: set[str] = context.meta.setdefault("bench.errors.skipped", set()) if context is not None else set()

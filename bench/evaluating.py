@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import nn
 
-from bench import locks, teachers
+from bench import teachers
 from bench.attack import Protocol
 from bench.checkpoints import weights_hash
 from bench.config import RunConfig
@@ -18,12 +18,13 @@ from bench.errors import BenchError, name_skipped, unknown_name
 from bench.foreign import load_foreign
 from bench.measuring import Asked, evaluator_for, measure
 from bench.records import Record, Subject, differing
-from bench.reporting import duration
 from bench.running import Request, Teacher
 from bench.runs import RunFolder, all_runs, find_run
 from bench.session import Session
 from bench.subjects import foreign_subject, run_subject
 from bench.suites import Suite
+from bench.system import locks
+from bench.system.console import duration
 from bench.transfers import Surrogate
 
 

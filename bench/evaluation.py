@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench import environment, sanity
+from bench import sanity
 from bench.attack import Attack, Protocol, check_images
 from bench.attack_run import AttackRun, Clean, batch_size, start_noise
 from bench.data.dataset import Dataset, Split, to_float
@@ -22,12 +22,13 @@ from bench.job import Job, check_device, ready, view_of
 from bench.kept import Slot, forget_folder
 from bench.models import check_finite
 from bench.records import AttackResult, Data, Record, Subject, pack
-from bench.reporting import Reporter
 from bench.runs import now
 from bench.seeding import seeded
 from bench.statistics import wilson_interval
-from bench.stopping import StopRequest, interruptible
 from bench.suites import Entry, Suite, attack_class
+from bench.system import provenance
+from bench.system.console import Reporter
+from bench.system.signals import StopRequest, interruptible
 from bench.transfers import Surrogate, Transfers
 
 
@@ -112,7 +113,7 @@ class Evaluator:
             flags=flags,
             worst_case=self.worst_case,
             precision=self.precision,
-            environment=environment.describe(self.device) | {"speedups": job.speedups},
+            environment=provenance.describe(self.device) | {"speedups": job.speedups},
             created=now(),
             seconds=round(time.monotonic() - started, 3),
         )
@@ -146,7 +147,7 @@ class Evaluator:
             "worst_case": self.worst_case,
             "precision": self.precision,
             "device": self.device.type,
-            "packages": environment.describe(self.device)["packages"],
+            "packages": provenance.describe(self.device)["packages"],
             "surrogate": job.surrogate.checkpoint if entry.transfer and job.surrogate else None,
         }
         name = entry.result.replace(":", "-") + ".safetensors"

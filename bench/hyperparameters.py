@@ -15,7 +15,7 @@ from bench import registry
 from bench.data.dataset import LINF_EPS
 from bench.defense import ROLES, Defense
 from bench.errors import BenchError, unknown_name
-from bench.texts import parse_yaml
+from bench.system.text import parse_yaml
 
 
 def method_class(name: str) -> type[Defense]:

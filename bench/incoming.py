@@ -15,10 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench.errors import BenchError, name_skipped
-from bench.files import cannot_write, write_text_atomically
 from bench.known_records import INCOMING
-from bench.locks import Busy, held
-from bench.texts import one_line
+from bench.system.files import cannot_write, write_text_atomically
+from bench.system.locks import Busy, held
+from bench.system.text import one_line
 
 _DECIDED, _LOCK = "decided", ".incoming.lock"
 _BUSY = "Records are being taken in"

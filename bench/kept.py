@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bench.files import DIGEST, atomic_path, tensors_file
+from bench.system.files import DIGEST, atomic_path, tensors_file
 
 
 class Kept(NamedTuple):

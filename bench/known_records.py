@@ -21,11 +21,11 @@ from pydantic_core import from_json
 
 from bench import records as checks
 from bench.errors import BenchError, name_skipped
-from bench.files import atomic_path
-from bench.garbage import no_collection
-from bench.helping import Helper, share
-from bench.home import Home
 from bench.records import AttackResult, Data, Record, Subject, TrainingCost, checked_record, read_bytes
+from bench.system.files import atomic_path
+from bench.system.garbage import no_collection
+from bench.system.helper import Helper, share
+from bench.system.home import Home
 
 INCOMING = ".incoming"
 """Where records that are being taken in wait beside the others."""

@@ -10,7 +10,6 @@ from typing import Literal
 
 from torch import nn
 
-from bench import locks
 from bench.attack import Protocol
 from bench.data.dataset import Dataset, Split
 from bench.errors import BenchError
@@ -20,6 +19,7 @@ from bench.records import Record, Subject, conduct, read_record, write_record
 from bench.session import Session
 from bench.subjects import record_id
 from bench.suites import Suite, changed, parameters_of
+from bench.system import locks
 from bench.transfers import Surrogate
 
 

@@ -17,7 +17,7 @@ from bench.ranks import ranks
 from bench.recipe import Selection
 from bench.seeding import generator
 from bench.statistics import wilson_interval
-from bench.stopping import checked
+from bench.system.signals import checked
 
 _BATCH = 500
 _WARM_UP = 1 / 3

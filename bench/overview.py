@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bench.config import RunConfig
-from bench.home import Home
 from bench.records import Record
-from bench.reporting import duration
 from bench.runs import RunFolder, all_runs
-from bench.texts import defense_label
+from bench.system.console import duration
+from bench.system.home import Home
+from bench.system.text import defense_label
 
 
 @dataclass(frozen=True)

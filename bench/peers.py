@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bench.stopping import StopRequest
+from bench.system.signals import StopRequest
 
 STEP_TIMEOUT = 600.0
 """Seconds without a step after which a run of several processes ends, unless the user says otherwise."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.errors import BenchError
-from bench.files import write_text_atomically
-from bench.home import Home
+from bench.system.files import write_text_atomically
+from bench.system.home import Home
 
 
 class Profile(BaseModel):

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from bench import environment, recipe
+from bench import recipe
 from bench.attack import Attack
 from bench.config import Precision
 from bench.device import prepare
@@ -25,6 +25,7 @@ from bench.profiles import Profile
 from bench.runs import now
 from bench.seeding import generator
 from bench.stepping import TrainingStep
+from bench.system import provenance
 
 _WARM_UP = 2
 _TIMED_TOGETHER = {"cpu": 1, "cuda": 10}
@@ -151,7 +152,7 @@ def profile(workload: Workload, device: torch.device, steps: int, peak_flops: fl
                 phase=name,
                 phase_share=share,
                 off=tuple(sorted(workload.off)),
-                device=environment.hardware(device),
+                device=provenance.hardware(device),
                 device_type=device.type,
                 threads=torch.get_num_threads(),
                 steps=steps,
@@ -161,7 +162,7 @@ def profile(workload: Workload, device: torch.device, steps: int, peak_flops: fl
                 shares=runner.shares(networks),
                 peak_memory=memory.read(),
                 peak_flops=peak_flops,
-                environment=environment.describe(device),
+                environment=provenance.describe(device),
                 created=now(),
             )
         )

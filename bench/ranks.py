@@ -23,7 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from bench.errors import BenchError
 from bench.peers import GO_ON, STEP_TIMEOUT, Peers
-from bench.stopping import StopRequest
+from bench.system.signals import StopRequest
 
 _PATIENCE = timedelta(days=2)
 """How long a rank waits for the others outside training: the first one may train and attack a teacher meanwhile."""

@@ -30,9 +30,9 @@ from pydantic import (
 from pydantic_core import from_json
 
 from bench.errors import BenchError
-from bench.files import write_text_atomically
 from bench.statistics import wilson_interval
-from bench.texts import first_mistake, newer_schema, one_line
+from bench.system.files import write_text_atomically
+from bench.system.text import first_mistake, newer_schema, one_line
 
 SCHEMA_VERSION: Final = 1
 

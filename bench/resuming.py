@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.files import atomic_path
+from bench.system.files import atomic_path
 
 LAST = "resume.pt"
 BEFORE = "resume-before.pt"

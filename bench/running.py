@@ -11,19 +11,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench import environment, hyperparameters, locks, loggers, recipe, registry
+from bench import hyperparameters, loggers, recipe, registry
 from bench.checkpoints import read_state_dict, weights_hash
 from bench.config import DataRef, Precision, Role, RunConfig, TeacherRef
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
-from bench.files import DIGEST
 from bench.models import build_model, split_spec, try_out
 from bench.ranks import ranks
 from bench.recipe import Resolved
 from bench.runs import RunFolder, Summary, now
 from bench.seeding import derive
 from bench.session import Session, absolute_spec
-from bench.texts import one_line
+from bench.system import locks, provenance
+from bench.system.files import DIGEST
+from bench.system.text import one_line
 from bench.training import Trainer
 
 
@@ -199,7 +200,7 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
             restore_summary(session, folder, config)
             return folder
         how = {"speedups": sorted(session.speedups), "processes": ranks().size, "sync_bn": ranks().sync_bn}
-        folder.create(config, environment.describe(session.device) | how)
+        folder.create(config, provenance.describe(session.device) | how)
         trainer.run()
     ranks().wait()  # what the first one has written is there for all
     return folder

@@ -12,8 +12,8 @@ best.safetensors   the student's selected weights; last.safetensors its final on
 summary.json       written when the run is finished: what was selected, and how
 
 environment.json, summary.json and each line of metrics.jsonl hold a digest of their content and the run's id, the
-weights one of their own (`bench.files`): what was changed, or copied from another run, is noticed. Files of versions
-before that have none, and are read all the same.
+weights one of their own (`bench.system.files`): what was changed, or copied from another run, is noticed. Files of
+versions before that have none, and are read all the same.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench import locks, resuming
+from bench import resuming
 from bench.config import SCHEMA_VERSION, RunConfig
 from bench.errors import BenchError, name_skipped, unknown_name
-from bench.files import cannot_write, flush_to_disk, sealed, unsealed, unsealed_line, write_text_atomically
-from bench.home import Home
-from bench.texts import first_mistake, newer_version, one_line
+from bench.system import locks
+from bench.system.files import cannot_write, flush_to_disk, sealed, unsealed, unsealed_line, write_text_atomically
+from bench.system.home import Home
+from bench.system.text import first_mistake, newer_version, one_line
 
 if TYPE_CHECKING:
     from torch import nn

@@ -13,10 +13,10 @@ from bench.data import load_dataset
 from bench.data.dataset import Dataset
 from bench.device import choose_device, name_memory_errors, prepare
 from bench.fast import enabled
-from bench.home import Home
 from bench.loggers import make
-from bench.reporting import Reporter
-from bench.stopping import StopRequest, stop_on_signals
+from bench.system.console import Reporter
+from bench.system.home import Home
+from bench.system.signals import StopRequest, stop_on_signals
 
 
 @dataclass

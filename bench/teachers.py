@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench import hyperparameters, locks, recipe
+from bench import hyperparameters, recipe
 from bench.checkpoints import weights_hash
 from bench.config import Role, TeacherRef
 from bench.data.dataset import Dataset
@@ -22,6 +22,7 @@ from bench.runs import RunFolder
 from bench.session import Session
 from bench.subjects import foreign_subject, run_subject
 from bench.suites import SUITES
+from bench.system import locks
 
 
 def gather(session: Session, request: Request) -> list[Teacher]:

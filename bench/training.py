@@ -24,12 +24,12 @@ from bench.loggers import Journal, Logger
 from bench.loss_means import LossMeans
 from bench.monitor import CollapseWatch, Monitor, split_for
 from bench.ranks import ranks
-from bench.reporting import Reporter, duration
 from bench.runs import RunFolder, Summary, now
 from bench.seeding import generator
 from bench.stepping import TrainingStep
-from bench.stopping import Interrupted, StopRequest
 from bench.sync_bn import synchronised
+from bench.system.console import Reporter, duration
+from bench.system.signals import Interrupted, StopRequest
 
 _LOG_EVERY = 50
 """Steps between two looks at the loss terms; each look waits for the device."""

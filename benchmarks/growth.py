@@ -23,16 +23,16 @@ import click
 import numpy as np
 import torch
 
-from bench import environment
 from bench.attack import Protocol
 from bench.config import DataRef, RunConfig, TeacherRef
-from bench.home import Home
 from bench.records import AttackResult, Data, Record, content_digest, pack
 from bench.running import Request, configure
 from bench.runs import RunFolder, Summary
 from bench.statistics import wilson_interval
 from bench.subjects import record_id, run_subject
 from bench.suites import SUITES, Suite, attack_class
+from bench.system import provenance
+from bench.system.home import Home
 
 COMMANDS = {
     "status": ("status",),
@@ -151,7 +151,7 @@ def _record(folder: RunFolder, suite: Suite, protocol: Protocol, samples: _Sampl
         seed=0,
         results=results,
         flags=["transfer:pgd-trades breaks more than pgd-trades"] if number % 50 == 0 else [],
-        environment=environment.describe(torch.device("cpu")) | {"git": "0" * 40},
+        environment=provenance.describe(torch.device("cpu")) | {"git": "0" * 40},
         created=_CREATED,
         seconds=60.0,
     )
@@ -250,7 +250,7 @@ def main(
     if as_json:
         click.echo(json.dumps(found))
         return
-    click.echo(f"{runs} runs, {there} records of {images} images; {environment.hardware(torch.device('cpu'))}.")
+    click.echo(f"{runs} runs, {there} records of {images} images; {provenance.hardware(torch.device('cpu'))}.")
     for command, each in found.items():
         alone = "" if each["empty"] is None else f"; in an empty home {each['empty']:.2f} s"
         click.echo(

@@ -15,7 +15,6 @@ from typing import Any
 import click
 import torch
 
-from bench import environment
 from bench.checkpoints import load_and_normalise
 from bench.data import load_dataset
 from bench.data.augment import batches, plan_epoch
@@ -24,6 +23,7 @@ from bench.fast import Fast, enabled
 from bench.models import build_model
 from bench.seeding import generator
 from bench.stepping import TrainingStep
+from bench.system import provenance
 from benchmarks.plain_ciard import PlainCIARD
 
 BATCH_SIZE = 64
@@ -68,7 +68,7 @@ def main(dataset: str, clean: Path, robust: str, student: str, steps: int, seeds
             "batch size": BATCH_SIZE,
             "window": window,
             "curves": curves,
-            "environment": environment.describe(torch.device("cpu")),
+            "environment": provenance.describe(torch.device("cpu")),
         }
         if seed:
             result["verdict"] = verdict(curves, window)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench import environment
+from bench.system import provenance
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def by_turns(
 
 def to_markdown(rows: list[Row]) -> str:
     """The rows as a table, with what they were measured on."""
-    about = environment.describe(torch.device("cpu"))
+    about = provenance.describe(torch.device("cpu"))
     versions = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     lines = [
         "| what | baseline | ours | baseline s | ours s | times as fast (range) | target |",

@@ -7,29 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment
+from bench.system import provenance
 from bench.version import __version__
 
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As if the harness ran from a package that pip had unpacked into this folder."""
-    (tmp_path / "bench").mkdir()
-    shutil.copy(environment.__file__, tmp_path / "bench")
+    folder = tmp_path / "bench" / "system"
+    folder.mkdir(parents=True)
+    shutil.copy(provenance.__file__, folder)
     metadata = tmp_path / f"ard_bench-{__version__}.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: ard-bench\nVersion: {__version__}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "bench" / "environment.py"))
+    monkeypatch.setattr(provenance, "__file__", str(folder / "provenance.py"))
     return tmp_path
 
 
 def test_an_installed_package_names_its_release(installed: Path) -> None:
-    assert environment.harness() == {"bench": __version__, "git": None, "release": __version__}
+    assert provenance.harness() == {"bench": __version__, "git": None, "release": __version__}
 
 
 def test_a_checkout_names_its_commit_and_no_release() -> None:
-    assert environment.harness()["release"] is None
+    assert provenance.harness()["release"] is None
 
 
 @pytest.mark.parametrize("spoil", ["its version", "its place", "a source tree"])
@@ -41,4 +42,4 @@ def test_what_is_not_the_installed_package_is_no_release(installed: Path, spoil:
         shutil.move(metadata, (installed / "elsewhere").mkdir() or installed / "elsewhere" / metadata.name)
     else:
         (installed / "setup.cfg").write_text("")
-    assert environment.harness()["release"] is None
+    assert provenance.harness()["release"] is None

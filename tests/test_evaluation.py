@@ -21,10 +21,10 @@ from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
 from bench.records import Record, Subject, read_record, unpack, write_record
-from bench.reporting import Reporter
 from bench.statistics import wilson_interval
-from bench.stopping import Interrupted, StopRequest
 from bench.suites import SUITES, Entry, Suite
+from bench.system.console import Reporter
+from bench.system.signals import Interrupted, StopRequest
 from bench.transfers import Surrogate
 
 N = 40

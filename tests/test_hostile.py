@@ -16,10 +16,10 @@ from torch import nn
 import bench
 from bench.checkpoints import read_state_dict
 from bench.errors import BenchError
-from bench.home import Home
 from bench.kept import Slot
 from bench.records import Record, read_record, write_record
 from bench.runs import RunFolder
+from bench.system.home import Home
 from bench.tabulate import render_tables
 
 RecordMaker = Callable[..., Record]

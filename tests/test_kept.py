@@ -20,12 +20,12 @@ from bench import attack_run, evaluation
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
-from bench.files import atomic_path
 from bench.kept import Slot
 from bench.records import Record, Subject
-from bench.reporting import Reporter
-from bench.stopping import Interrupted, StopRequest
 from bench.suites import SUITES, Entry, Suite
+from bench.system.console import Reporter
+from bench.system.files import atomic_path
+from bench.system.signals import Interrupted, StopRequest
 from bench.transfers import Surrogate
 
 N = 40

@@ -14,9 +14,9 @@ import pytest
 
 from bench import known_records
 from bench.errors import BenchError
-from bench.home import Home
 from bench.known_records import home_records, run_records
 from bench.records import Record, read_record, read_records, write_record
+from bench.system.home import Home
 
 RecordMaker = Callable[..., Record]
 

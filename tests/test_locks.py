@@ -18,14 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import locks
 from bench.errors import BenchError
-from bench.locks import Busy, check_mine, held, is_held
+from bench.system import locks
+from bench.system.locks import Busy, check_mine, held, is_held
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from bench.locks import held
+from bench.system.locks import held
 with held(Path(sys.argv[1]), "it is done"):
     print("held", flush=True)
     time.sleep(60)

@@ -28,16 +28,16 @@ from bench import overview, recipe, resuming
 from bench.checkpoints import SPEC_KEY, load_model
 from bench.data import load_dataset
 from bench.errors import BenchError
-from bench.home import Home
 from bench.kept import Slot
 from bench.models import build_model
 from bench.records import content_digest, read_record
 from bench.results import problems, read_all
 from bench.runs import RunFolder, all_runs
+from bench.system.home import Home
+from bench.system.text import is_visible
 from bench.tabulate import render_tables
 from bench.tabulate.resources import table_files
 from bench.tabulate.spec import read_spec
-from bench.texts import is_visible
 
 HERE = Path(__file__).parent
 RECORD = next((HERE.parent / "docs/demo/results/records").glob("digits_digits-cnn_sat_*whitebox*.json"))

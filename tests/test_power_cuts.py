@@ -20,8 +20,8 @@ import torch
 
 from bench import resuming
 from bench.checkpoints import REQUIRED_METADATA, read_state_dict
-from bench.files import flush_to_disk
 from bench.runs import RunFolder, Summary
+from bench.system.files import flush_to_disk
 
 Mount = Callable[..., AbstractContextManager[Path]]
 

@@ -18,10 +18,10 @@ from torch import nn
 
 from bench.costs import HEADERS, cost_tables
 from bench.errors import BenchError
-from bench.home import Home
 from bench.meters import Clock, Operations, PeakMemory, matmul_peak
 from bench.profiles import Profile, load_profiles, write_profile
 from bench.profiling import IMAGES, Workload, flops_per_image, profile
+from bench.system.home import Home
 
 SMALL = Workload("ciard", "resnet20", IMAGES["cifar10"], "short", batch_size=4, precision="bf16")
 CPU = torch.device("cpu")

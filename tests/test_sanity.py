@@ -21,11 +21,11 @@ from bench.data import load_dataset
 from bench.data.dataset import Dataset, to_float
 from bench.evaluation import Evaluator
 from bench.records import AttackResult, Record, pack
-from bench.reporting import Reporter
 from bench.statistics import wilson_interval
-from bench.stopping import StopRequest
 from bench.subjects import foreign_subject
 from bench.suites import suite_named
+from bench.system.console import Reporter
+from bench.system.signals import StopRequest
 from bench.transfers import Surrogate
 
 Trained = Callable[[str], nn.Module]

@@ -18,10 +18,10 @@ from torch import nn
 
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
-from bench.home import Home
-from bench.reporting import Reporter
 from bench.session import Session
-from bench.stopping import SIGNALS, Interrupted, StopRequest, interruptible, stop_on_signals
+from bench.system.console import Reporter
+from bench.system.home import Home
+from bench.system.signals import SIGNALS, Interrupted, StopRequest, interruptible, stop_on_signals
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -48,7 +48,7 @@ def test_batch_systems_send_their_signals_several_times(number: signal.Signals) 
 
 DEAF = """
 import hashlib
-from bench.stopping import stop_on_signals
+from bench.system.signals import stop_on_signals
 with stop_on_signals():
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # one call of minutes, which looks at no signal
@@ -132,7 +132,7 @@ def test_work_that_outlasts_its_time_is_broken_off_where_it_is() -> None:
 
 
 def test_work_that_swallows_what_breaks_it_off_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.stopping._REMIND", 0.1)
+    monkeypatch.setattr("bench.system.signals._REMIND", 0.1)
 
     def work(stop: StopRequest) -> None:
         with stop.at_once():

@@ -12,19 +12,20 @@ import pytest
 import torch
 from torch import nn
 
-from bench import attack_run, locks, teachers
+from bench import attack_run, teachers
 from bench.checkpoints import save_weights, weights_hash
 from bench.config import TeacherRef
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.fast import enabled
-from bench.home import Home
 from bench.records import Record, read_record
-from bench.reporting import Lines
 from bench.running import Request, Teacher
 from bench.session import Session
-from bench.stopping import Interrupted, StopRequest
+from bench.system import locks
+from bench.system.console import Lines
+from bench.system.home import Home
+from bench.system.signals import Interrupted, StopRequest
 
 REQUEST = Request(method="rslad", student="digits-cnn", dataset="digits", recipe="demo")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.texts import defense_label, settings_text
+from bench.system.text import defense_label, settings_text
 
 
 def test_a_defense_is_named_with_its_settings_as_the_command_line_takes_them() -> None:

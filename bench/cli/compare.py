@@ -11,7 +11,7 @@ import click
 
 from bench.cli import completing
 from bench.cli.options import home_option
-from bench.home import Home
+from bench.system.home import Home
 
 if TYPE_CHECKING:
     from bench.comparing import Accuracy, Comparison, Contrast, Side

@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from bench.errors import BenchError
-from bench.home import Home
+from bench.system.home import Home
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import device_option, home_option, session
-from bench.home import Home
+from bench.system.home import Home
 
 
 @click.command("demo")
@@ -18,7 +18,7 @@ from bench.home import Home
 def command(home: Home, device: str) -> None:
     """Train two teachers and all methods on scikit-learn's digits, attack them, and write Tables 0 and 3 to 7."""
     from bench.demonstration import run_demo
-    from bench.reporting import duration
+    from bench.system.console import duration
 
     started, before = time.monotonic(), _files(home)
     with session(home, device) as active:

@@ -9,7 +9,7 @@ import click
 from bench.cli import completing
 from bench.cli.options import device_option, home_option, limit_option, session, speed_options
 from bench.errors import BenchError
-from bench.home import Home
+from bench.system.home import Home
 
 
 @click.command("eval")

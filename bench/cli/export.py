@@ -8,7 +8,7 @@ import click
 
 from bench.cli import completing
 from bench.cli.options import home_option, session
-from bench.home import Home
+from bench.system.home import Home
 
 
 @click.command("export")

@@ -8,7 +8,7 @@ import click
 
 from bench.cli.options import home_option
 from bench.errors import BenchError
-from bench.home import Home
+from bench.system.home import Home
 
 
 @click.command("figures")

@@ -11,7 +11,7 @@ import click
 
 from bench.cli.options import home_option
 from bench.errors import BenchError, printable
-from bench.home import Home
+from bench.system.home import Home
 
 Row = Mapping[str, Any]
 

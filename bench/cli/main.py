@@ -16,8 +16,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from bench.errors import BenchError, printable, unknown_name
-from bench.home import Home
-from bench.stopping import Interrupted, StopRequest, stop_on_signals
+from bench.system.home import Home
+from bench.system.signals import Interrupted, StopRequest, stop_on_signals
 from bench.version import __version__
 
 COMMANDS = {
@@ -85,7 +85,7 @@ def cli(ctx: click.Context, home: Path) -> None:
 def main() -> None:
     """Run the command line; every mistake of the user's ends in one or two lines and exit code 2.
 
-    A signal ends a command where it is, unless the command itself has something to save (`bench.stopping`).
+    A signal ends a command where it is, unless the command itself has something to save (`bench.system.signals`).
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from bench.cli import completing
-from bench.home import Home
+from bench.system.home import Home
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

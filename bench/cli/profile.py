@@ -10,7 +10,7 @@ import click
 from bench.cli import completing
 from bench.cli.options import device_option, home_option, session
 from bench.errors import BenchError, unknown_name
-from bench.home import Home
+from bench.system.home import Home
 
 if TYPE_CHECKING:
     from bench.profiles import Profile
@@ -156,8 +156,8 @@ def _show(found: list[Profile]) -> None:
 
 def _write_costs(home: Home, reporter: Any) -> None:
     from bench.costs import cost_tables
-    from bench.files import write_text_atomically
     from bench.profiles import load_profiles
+    from bench.system.files import write_text_atomically
     from bench.tabulate.plain import plain_to_csv
     from bench.tabulate.render import plain_to_latex, plain_to_markdown
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import device_option, home_option, session
-from bench.home import Home
+from bench.system.home import Home
 
 
 @click.command("report")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import home_option
-from bench.home import Home
+from bench.system.home import Home
 
 _PATHS = click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 

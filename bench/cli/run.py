@@ -6,7 +6,7 @@ import click
 
 from bench.cli import completing
 from bench.cli.options import device_option, home_option, logger_option, session, speed_options
-from bench.home import Home
+from bench.system.home import Home
 
 
 @click.command("run")
@@ -85,7 +85,7 @@ def command(
     """
     from bench import running
     from bench.ranks import joined
-    from bench.reporting import Reporter
+    from bench.system.console import Reporter
     from bench.teachers import gather
 
     request = running.Request(

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from bench.cli.options import home_option
-from bench.home import Home
+from bench.system.home import Home
 
 
 @click.command("status")

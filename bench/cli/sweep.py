@@ -11,7 +11,7 @@ import click
 from bench.cli import completing
 from bench.cli.options import device_option, home_option, session
 from bench.errors import BenchError
-from bench.home import Home
+from bench.system.home import Home
 
 if TYPE_CHECKING:
     from bench.session import Session
@@ -159,14 +159,14 @@ def _write_scripts(home: Home, sweep: SweepSpec, device: str, out: Path, sbatch:
 
 
 def _show_plan(home: Home, sweep: SweepSpec, device: str, hardware: str | None, as_json: bool) -> None:
-    from bench import environment
     from bench.sweep.estimate import Estimator
     from bench.sweep.standing import Known
+    from bench.system import provenance
 
     with session(home, device) as active:
         plan = _planned(active, sweep)
         done = _done(active, plan, Known(home))
-        estimator = Estimator(home, hardware or environment.hardware(active.device))
+        estimator = Estimator(home, hardware or provenance.hardware(active.device))
         if hardware is not None:
             estimator.check_hardware()
         estimates = {task.number: estimator.estimate(task) for task in plan}

@@ -9,7 +9,7 @@ import click
 
 from bench.cli.options import home_option
 from bench.errors import BenchError
-from bench.home import Home
+from bench.system.home import Home
 
 FORMATS = ("markdown", "latex", "csv", "json")
 
@@ -53,8 +53,8 @@ def command(
     order: str | None,
 ) -> None:
     """Render tables from all records; a cell that was not measured is a dash."""
-    from bench.garbage import no_collection
     from bench.known_records import home_records
+    from bench.system.garbage import no_collection
     from bench.tabulate import render_tables
 
     wanted = [name.strip() for name in datasets.split(",") if name.strip()] if datasets else None

@@ -6,7 +6,7 @@ import click
 
 from bench.cli import completing
 from bench.cli.options import device_option, home_option, logger_option, session, speed_options
-from bench.home import Home
+from bench.system.home import Home
 
 
 @click.group("teacher")

@@ -24,7 +24,7 @@ from torchvision.datasets.utils import check_integrity, extract_archive
 from bench.data.dataset import Dataset, Split
 from bench.data.places import where_to_put
 from bench.errors import BenchError
-from bench.files import atomic_path
+from bench.system.files import atomic_path
 
 ANSWER_SECONDS = 6.0
 """How long the server may take to answer, and then to go on sending."""

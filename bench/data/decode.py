@@ -21,8 +21,8 @@ from torch import Tensor
 from bench.data.dataset import Split
 from bench.data.places import check_is_file
 from bench.errors import BenchError
-from bench.files import atomic_path
-from bench.texts import one_line
+from bench.system.files import atomic_path
+from bench.system.text import one_line
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from bench.data.dataset import Dataset
 from bench.data.decode import Encoded, decode_splits
 from bench.data.places import check_is_file, folder_argument
 from bench.errors import BenchError
-from bench.texts import one_line
+from bench.system.text import one_line
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label")

@@ -12,8 +12,8 @@ from bench.exporting.robustbench import eps_text
 from bench.exporting.source import Source
 from bench.hyperparameters import method_class
 from bench.records import protocol_text
-from bench.tabulate import escape
-from bench.texts import settings_text
+from bench.system import escape
+from bench.system.text import settings_text
 
 if TYPE_CHECKING:
     from bench.exporting.formats import Agreement

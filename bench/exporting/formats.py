@@ -21,7 +21,7 @@ from torch import Tensor
 from bench.checkpoints import SPEC_KEY, load_model, save_weights
 from bench.errors import BenchError
 from bench.exporting.source import Source
-from bench.texts import one_line
+from bench.system.text import one_line
 from bench.version import __version__
 
 TOLERANCE = 1e-4

@@ -8,7 +8,7 @@ import re
 from bench.exporting.source import Source
 from bench.hyperparameters import method_class
 from bench.records import Record
-from bench.texts import settings_text
+from bench.system.text import settings_text
 
 
 def model_info(source: Source) -> str:

@@ -12,13 +12,13 @@ from bench import runs
 from bench.config import RunConfig
 from bench.data.dataset import Dataset, to_float
 from bench.errors import BenchError
-from bench.home import Home
 from bench.known_records import home_records
 from bench.models import split_spec
 from bench.models.normalise import statistics
 from bench.records import Record, read_record
 from bench.runs import RunFolder, Summary
 from bench.session import Session
+from bench.system.home import Home
 
 CHECKED_IMAGES = 256
 """Test images on which an exported file is compared with the original; fewer where there are not so many."""

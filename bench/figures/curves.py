@@ -8,9 +8,9 @@ from typing import Any
 from bench.config import RunConfig
 from bench.errors import BenchError
 from bench.figures.page import COLOURS, COLUMN, Drawing, new_figure, styled
-from bench.home import Home
 from bench.runs import RunFolder, all_runs, find_run
-from bench.texts import settings_text
+from bench.system.home import Home
+from bench.system.text import settings_text
 
 _LINES = {"student": "-", "robust teacher": "--", "clean teacher": ":"}
 _MARKERS = {"student": "o", "robust teacher": "s", "clean teacher": "^"}

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.files import atomic_path, write_text_atomically
-from bench.tabulate import escape
+from bench.system import escape
+from bench.system.files import atomic_path, write_text_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 from bench import registry
 from bench.errors import BenchError
-from bench.files import write_text_atomically
 from bench.runs import RunFolder
-from bench.texts import one_line
+from bench.system.files import write_text_atomically
+from bench.system.text import one_line
 
 STATE = "loggers.json"
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.records import Record
+from bench.system.text import defense_label
 from bench.tabulate.plain import PlainTable
 from bench.tabulate.table import DASH
-from bench.texts import defense_label
 
 
 @dataclass(frozen=True)

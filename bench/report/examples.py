@@ -13,8 +13,8 @@ from bench.errors import BenchError
 from bench.records import Record, unpack
 from bench.report.leaderboard import attack_label, attack_labels
 from bench.runs import RunFolder
+from bench.system.text import defense_label
 from bench.tabulate.headers import eps_text
-from bench.texts import defense_label
 
 if TYPE_CHECKING:  # a report without examples has no use for PyTorch
     from torch import Tensor, nn

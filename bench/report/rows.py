@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
+from bench.system.text import one_line
 from bench.tabulate.plain import PlainTable
 from bench.tabulate.table import Cell
-from bench.texts import one_line
 
 MOST_IN_PAGE = 250
 """Rows of a table that its page holds; its script shows as many at once."""

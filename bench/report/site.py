@@ -17,10 +17,6 @@ from typing import TYPE_CHECKING, Any
 from bench.config import RunConfig
 from bench.costs import cost_tables
 from bench.errors import BenchError, unknown_name
-from bench.files import atomic_path, write_text_atomically
-from bench.garbage import no_collection
-from bench.helping import LEAST, Helper
-from bench.home import Home
 from bench.known_records import folder_facts, home_records
 from bench.profiles import load_profiles
 from bench.records import Record
@@ -28,11 +24,15 @@ from bench.report import checks, classes, leaderboard, training
 from bench.report.examples import gallery
 from bench.report.rows import Rows, number, of_texts
 from bench.runs import RunFolder
+from bench.system.files import atomic_path, write_text_atomically
+from bench.system.garbage import no_collection
+from bench.system.helper import LEAST, Helper
+from bench.system.home import Home
+from bench.system.text import one_line
 from bench.tabulate import Table, build_tables, load_specs, write_tables
 from bench.tabulate.plain import PlainTable, plain_to_csv
 from bench.tabulate.render import plain_to_latex, plain_to_markdown
 from bench.tabulate.resources import table_files
-from bench.texts import one_line
 from bench.version import __version__
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import Any
 from bench.config import RunConfig
 from bench.errors import BenchError
 from bench.figures import curves
-from bench.home import Home
 from bench.records import Record
 from bench.runs import RunFolder, all_runs
+from bench.system.home import Home
+from bench.system.text import defense_label
 from bench.tabulate.plain import PlainTable
 from bench.tabulate.table import DASH, Cell
-from bench.texts import defense_label
 
 MOST_POINTS, LEAST_POINTS = 100, 8
 """Epochs of a run that are drawn; of longer runs each k-th and the last."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from bench.errors import BenchError
 from bench.records import AttackResult, Record, unpack
-from bench.texts import is_visible
+from bench.system.text import is_visible
 
 Kind = Literal["error", "warning"]
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from bench.errors import BenchError
-from bench.texts import is_visible, one_line
+from bench.system.text import is_visible, one_line
 
 _MOST_FILES = 10_000
 _MOST_BYTES = 500_000_000

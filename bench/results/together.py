@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.garbage import no_collection
-from bench.helping import LEAST, Helper, share
 from bench.known_records import Facts
 from bench.records import read_record
 from bench.results.alone import Kind, attacked_with, check, foreign
-from bench.texts import one_line
+from bench.system.garbage import no_collection
+from bench.system.helper import LEAST, Helper, share
+from bench.system.text import one_line
 
 
 @dataclass(frozen=True)

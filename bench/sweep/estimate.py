@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from bench import hyperparameters, recipe, running
 from bench.data.dataset import LINF_EPS
 from bench.errors import unknown_name
-from bench.home import Home
 from bench.known_records import home_records
 from bench.monitor import held_out_of
 from bench.profiles import Profile, load_profiles
@@ -19,6 +18,7 @@ from bench.profiling import IMAGES
 from bench.records import Record
 from bench.runs import RunFolder, all_runs
 from bench.sweep.plan import Task
+from bench.system.home import Home
 
 
 @dataclass(frozen=True)

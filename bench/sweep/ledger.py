@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from bench.errors import BenchError
-from bench.reporting import Reporter
 from bench.sweep.perform import Report
 from bench.sweep.plan import Plan, Task
+from bench.system.console import Reporter
 
 
 @dataclass

@@ -15,10 +15,10 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.session import Session
-from bench.stopping import stop_on_signals
 from bench.sweep.ledger import Ledger
 from bench.sweep.perform import RETRIES, Report, report_of
 from bench.sweep.plan import Task
+from bench.system.signals import stop_on_signals
 
 _LOCAL = "local"
 _OBJECT_STORE = 80 * 2**20

@@ -12,13 +12,13 @@ from bench import running, teachers
 from bench.device import name_memory_errors
 from bench.errors import BenchError
 from bench.evaluating import Evaluation
-from bench.home import Home
-from bench.reporting import Lines
 from bench.runs import RunFolder
 from bench.session import Session, opened
-from bench.stopping import Interrupted
 from bench.suites import suite_named
 from bench.sweep.plan import Task
+from bench.system.console import Lines
+from bench.system.home import Home
+from bench.system.signals import Interrupted
 
 RETRIES = 3
 """How often a task is begun again after its process died."""

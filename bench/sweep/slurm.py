@@ -12,9 +12,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.files import write_text_atomically
-from bench.home import Home
 from bench.sweep.plan import Plan, Task
+from bench.system.files import write_text_atomically
+from bench.system.home import Home
 
 _SCRIPT = """#!/bin/bash
 #SBATCH --job-name={job}

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.config import Precision, Role
 from bench.errors import BenchError, unknown_name
 from bench.protocol import Protocol
-from bench.texts import parse_yaml
+from bench.system.text import parse_yaml
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1)]

@@ -11,9 +11,7 @@ from typing import Protocol
 from bench import hyperparameters, recipe, running, teachers
 from bench.config import DataRef, Role, RunConfig, TeacherRef
 from bench.errors import BenchError
-from bench.files import check_writable
 from bench.foreign import split_model_file
-from bench.home import Home
 from bench.records import read_record
 from bench.running import Request
 from bench.runs import RunFolder, all_runs
@@ -23,6 +21,8 @@ from bench.suites import suite_named
 from bench.sweep.ledger import Ledger
 from bench.sweep.plan import Plan, Task
 from bench.sweep.spec import EvaluationSpec
+from bench.system.files import check_writable
+from bench.system.home import Home
 
 
 class Source(Protocol):

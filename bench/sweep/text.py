@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from bench.reporting import duration
 from bench.sweep.estimate import Estimate
 from bench.sweep.plan import Plan, Task
+from bench.system.console import duration
 
 
 def lines(plan: Plan, done: Collection[int], estimates: Mapping[int, Estimate], hardware: str) -> Iterator[str]:

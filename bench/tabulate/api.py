@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import cast, get_args
 
 from bench.errors import BenchError, unknown_name
-from bench.files import write_text_atomically
 from bench.records import Record
+from bench.system.files import write_text_atomically
 from bench.tabulate.build import build_table
 from bench.tabulate.render import to_csv, to_latex, to_latex_document, to_markdown
 from bench.tabulate.spec import TableSpec, load_specs

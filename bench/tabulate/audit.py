@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.records import Record
 from bench.significance import LEVEL, TEST_NAMES
+from bench.system.text import defense_label
 from bench.tabulate.api import choose_specs
 from bench.tabulate.build import build_table
 from bench.tabulate.cells import GROUP, grouped, newest, tidy
@@ -20,7 +21,6 @@ from bench.tabulate.paper import paper_frame
 from bench.tabulate.spec import TableSpec
 from bench.tabulate.table import Cell, Group, Table
 from bench.tabulate.wins import Wins, find_wins
-from bench.texts import defense_label
 
 if TYPE_CHECKING:
     from pandas import DataFrame

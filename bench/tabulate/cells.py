@@ -12,9 +12,9 @@ import numpy as np
 
 from bench.records import AttackResult, Record, Subject, unpack
 from bench.statistics import weighted_interval, worst_class_interval
+from bench.system.text import defense_label
 from bench.tabulate.spec import Quantity, TableSpec
 from bench.tabulate.table import Cell, Evidence, Group
-from bench.texts import defense_label
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.tabulate import escape
+from bench.system import escape
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.significance import TEST_NAMES
-from bench.tabulate import escape
+from bench.system import escape
 from bench.tabulate.resources import table_files
 from bench.tabulate.table import Cell, Column, Group, Row, Section, Table
 

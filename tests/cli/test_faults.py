@@ -254,8 +254,8 @@ class TestTwoProcesses:
     def test_an_evaluation_that_another_process_makes_is_left_to_it(
         self, sit: Sit, bench: Bench, home: Path, runs: Find, records: Find
     ) -> None:
-        from bench.home import Home
-        from bench.locks import held
+        from bench.system.home import Home
+        from bench.system.locks import held
 
         (sat,) = runs(home, "_sat_")
         arguments = ("eval", "--suite", "fgsm", "--limit", 8, "--run", sat.name)

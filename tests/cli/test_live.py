@@ -17,7 +17,7 @@ from rich.console import Console
 
 from bench import live
 from bench.live import LiveView
-from bench.reporting import Reporter
+from bench.system.console import Reporter
 
 RUN = (
     *("run", "--method", "ciard", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.files import cannot_write
+from bench.system.files import cannot_write
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]

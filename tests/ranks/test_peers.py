@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from bench import peers
 from bench.peers import Peers
-from bench.stopping import StopRequest
+from bench.system.signals import StopRequest
 
 from .test_ranks import Start, environments
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench.home import Home
 from bench.running import Request
+from bench.system.home import Home
 
 from .homes import DEMO, make_run, session_of
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from bench.config import DataRef, TeacherRef
-from bench.home import Home
 from bench.records import Record, content_digest
-from bench.reporting import Reporter
 from bench.running import Request, configure
 from bench.runs import RunFolder, Summary
 from bench.session import Session
-from bench.stopping import StopRequest
+from bench.system.console import Reporter
+from bench.system.home import Home
+from bench.system.signals import StopRequest
 
 DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from bench.home import Home
 from bench.records import read_records
 from bench.report import rows, site
 from bench.report.rows import Row, Rows
+from bench.system.home import Home
 
 from .homes import DEMO, keep
 

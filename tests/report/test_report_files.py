@@ -17,13 +17,13 @@ import pytest
 
 from bench import sanity
 from bench.errors import BenchError
-from bench.home import Home
 from bench.profiles import Profile, write_profile
 from bench.records import Record, read_records
 from bench.report import checks, classes, leaderboard, site, training
 from bench.report.examples import MOST_RUNS, gallery
 from bench.runs import RunFolder
 from bench.statistics import wilson_interval
+from bench.system.home import Home
 
 from .homes import DEMO, keep, make_run, session_of
 

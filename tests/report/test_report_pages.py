@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from bench.home import Home
 from bench.records import Record
 from bench.report import site
 from bench.runs import all_runs
+from bench.system.home import Home
 from bench.tabulate.resources import table_files
 
 from .homes import keep, make_run

@@ -14,9 +14,9 @@ import pytest
 from bench import known_records, records
 from bench.errors import BenchError
 from bench.known_records import folder_facts
-from bench.locks import held
 from bench.records import content_digest, pack, unpack
 from bench.results import merge, problems, read_all
+from bench.system.locks import held
 
 DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
 WHITEBOX = next(DEMO.glob("digits_digits-cnn_sat_*whitebox*.json"))

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from bench.home import Home
 from bench.profiles import Profile, write_profile
 from bench.records import Record, write_record
 from bench.sweep.estimate import Estimate, Estimator
 from bench.sweep.plan import Plan, expand
 from bench.sweep.spec import SweepSpec
 from bench.sweep.text import lines
+from bench.system.home import Home
 
 RecordMaker = Callable[..., Record]
 GPU = "GPU A"

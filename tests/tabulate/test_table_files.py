@@ -17,7 +17,8 @@ from markdown_it import MarkdownIt
 
 from bench.errors import BenchError
 from bench.records import Record
-from bench.tabulate import escape, render_tables
+from bench.system import escape
+from bench.tabulate import render_tables
 
 RecordMaker = Callable[..., Record]
 HOSTILE = (

@@ -45,6 +45,11 @@ def hardware(device: torch.device) -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
+def _root() -> Path:
+    """The folder that holds the package `bench`: a checkout's, or `site-packages`."""
+    return Path(__file__).resolve().parents[2]
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -54,7 +59,7 @@ def _version(package: str) -> str | None:
 
 def _git_commit() -> str | None:
     """The commit of the checkout the harness runs from, with `+changes`; None for an installed package."""
-    folder = Path(__file__).resolve().parent.parent
+    folder = _root()
     if not (folder / ".git").exists():
         return None
     try:
@@ -81,6 +86,6 @@ def _release() -> str | None:
     except PackageNotFoundError:
         return None
     here = Path(__file__).resolve()
-    checkout = (here.parent.parent / "setup.cfg").exists()
-    same = Path(str(installed.locate_file("bench/environment.py"))).resolve() == here
+    checkout = (_root() / "setup.cfg").exists()
+    same = Path(str(installed.locate_file("bench/system/provenance.py"))).resolve() == here
     return __version__ if same and not checkout and installed.version == __version__ else None

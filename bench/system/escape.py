@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from bench.texts import one_line
+from bench.system.text import one_line
 
 _MARKDOWN = {
     **{mark: "\\" + mark for mark in "\\`*_[]~$#"},
