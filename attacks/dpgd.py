@@ -9,8 +9,8 @@ from torch import Tensor
 
 from attacks.loop import GradientAttack
 from bench.attack import Start
+from bench.compute.ranks import ranks
 from bench.labels import one_hot
-from bench.ranks import ranks
 
 _SMOOTH = 1e-5
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from bench.attack import Attack, Model, Outcome, ResumableAttack, check_images
+from bench.compute.seeding import generator, seeded
 from bench.errors import BenchError
 from bench.job import Job
 from bench.kept import Slot
 from bench.models import not_finite
-from bench.seeding import generator, seeded
 
 BATCH_SIZE = 250
 """Samples in a batch of an attack that couples them: part of its definition here, and in every record."""

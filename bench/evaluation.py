@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from bench import sanity
 from bench.attack import Attack, Protocol, check_images
 from bench.attack_run import AttackRun, Clean, batch_size, start_noise
+from bench.compute.seeding import seeded
+from bench.compute.speedups import enabled
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
-from bench.fast import enabled
 from bench.job import Job, check_device, ready, view_of
 from bench.kept import Slot, forget_folder
 from bench.models import check_finite
 from bench.records import AttackResult, Data, Record, Subject, pack
 from bench.runs import now
-from bench.seeding import seeded
 from bench.statistics import wilson_interval
 from bench.suites import Entry, Suite, attack_class
 from bench.system import provenance
@@ -41,10 +41,10 @@ class Evaluator:
         protocol: whose attack parameters.
         seed: of the attacks' start noise, which belongs to the sample and not to its batch.
         kept: folder for what is kept; None: in memory alone.
-        speedups: those that are on, of `bench.fast.SPEEDUPS`; they change no outcome.
+        speedups: those that are on, of `bench.compute.speedups.SPEEDUPS`; they change no outcome.
         worst_case: whether a sample is left alone once an iterate of a gradient attack fools the model; the record then
             holds who was right on every iterate, and nothing of the last one alone.
-        precision: what it was asked to compute in (`bench.device.prepare`).
+        precision: what it was asked to compute in (`bench.compute.device.prepare`).
     """
 
     device: torch.device

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.attack import Attack, Model
+from bench.compute.folding import foldable
+from bench.compute.speedups import View
 from bench.data.dataset import Split, to_float
 from bench.defense import mode
 from bench.errors import BenchError
-from bench.fast import View
-from bench.folding import foldable
 from bench.records import Data, Subject
 from bench.transfers import Surrogate
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.ranks import Ranks
+from bench.compute.ranks import Ranks
 
 
 class LossMeans:

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from bench import registry
 from bench.attack import Attack
+from bench.compute.ranks import ranks
+from bench.compute.seeding import generator
 from bench.data.dataset import LINF_EPS, Dataset, Split, to_float
 from bench.data.holdout import hold_out
 from bench.defense import Models, attacked, mode
-from bench.ranks import ranks
 from bench.recipe import Selection
-from bench.seeding import generator
 from bench.statistics import wilson_interval
 from bench.system.signals import checked
 

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from bench import recipe
 from bench.attack import Attack
+from bench.compute.device import prepare
+from bench.compute.seeding import generator
+from bench.compute.speedups import Fast, enabled
 from bench.config import Precision
-from bench.device import prepare
-from bench.fast import Fast, enabled
 from bench.hyperparameters import method_class
 from bench.meters import Clock, Operations, PeakMemory
 from bench.models import build_model
 from bench.profiles import Profile
 from bench.runs import now
-from bench.seeding import generator
 from bench.stepping import TrainingStep
 from bench.system import provenance
 

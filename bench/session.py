@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import torch
 
+from bench.compute.device import choose_device, name_memory_errors, prepare
+from bench.compute.speedups import enabled
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
-from bench.device import choose_device, name_memory_errors, prepare
-from bench.fast import enabled
 from bench.loggers import make
 from bench.system.console import Reporter
 from bench.system.home import Home
@@ -24,7 +24,7 @@ class Session:
     """The surroundings of one command.
 
     Attributes:
-        speedups: those that are on, of `bench.fast.SPEEDUPS`.
+        speedups: those that are on, of `bench.compute.speedups.SPEEDUPS`.
         loggers: names of those that hear of every run's metrics (`bench.loggers`).
     """
 
@@ -58,7 +58,7 @@ def opened(
 
     Args:
         device: "auto", "cpu" or "cuda". off: speed-ups to do without. reporter: None for the terminal's.
-        deterministic, tf32: see `bench.device.prepare`. loggers: see `Session`.
+        deterministic, tf32: see `bench.compute.device.prepare`. loggers: see `Session`.
     """
     make(loggers)  # a mistake in a name is found before anything is trained
     speedups = enabled(off)

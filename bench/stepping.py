@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from bench import hyperparameters, recipe
+from bench.compute.ranks import ranks
 from bench.data.dataset import LINF_EPS
 from bench.defense import Batch, Defense, Loss, Models
 from bench.errors import BenchError
 from bench.models import check_finite
-from bench.ranks import ranks
 from bench.recipe import Optimizer
 from bench.schedule import Schedule
 

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from bench import hyperparameters, recipe
 from bench.checkpoints import weights_hash
+from bench.compute.ranks import ranks
 from bench.config import Role, TeacherRef
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.foreign import load_foreign, split_model_file
 from bench.measuring import Asked, evaluator_for, measure
-from bench.ranks import ranks
 from bench.records import Record, Subject
 from bench.running import Request, Teacher, limited, resolve, train, train_or_wait
 from bench.runs import RunFolder

@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 from bench import hyperparameters
 from bench.checkpoints import SPEC_KEY, read_state_dict, weights_hash
+from bench.compute.ranks import ranks
+from bench.compute.seeding import generator
+from bench.compute.speedups import Fast
+from bench.compute.sync_bn import synchronised
 from bench.config import RunConfig
 from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Dataset, to_float
 from bench.defense import Models
 from bench.errors import BenchError
-from bench.fast import Fast
 from bench.live import LiveView
 from bench.loggers import Journal, Logger
 from bench.loss_means import LossMeans
 from bench.monitor import CollapseWatch, Monitor, split_for
-from bench.ranks import ranks
 from bench.runs import RunFolder, Summary, now
-from bench.seeding import generator
 from bench.stepping import TrainingStep
-from bench.sync_bn import synchronised
 from bench.system.console import Reporter, duration
 from bench.system.signals import Interrupted, StopRequest
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bench.compute.speedups import Fast, enabled
 from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Split, to_float
-from bench.fast import Fast, enabled
 from bench.models import build_model
 from bench.stepping import TrainingStep
 from benchmarks.timing import Row, by_turns

@@ -16,10 +16,10 @@ from attacks.fgsm import FGSM
 from attacks.loop import GradientAttack
 from attacks.pgd import PGD
 from bench.checkpoints import load_model
+from bench.compute.speedups import enabled
 from bench.data import load_dataset
 from bench.data.dataset import LINF_EPS, to_float
 from bench.evaluation import FASTEST
-from bench.fast import enabled
 from bench.job import ready, view_of
 from bench.models import build_model
 from benchmarks.timing import Row, by_turns

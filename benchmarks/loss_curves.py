@@ -16,12 +16,12 @@ import click
 import torch
 
 from bench.checkpoints import load_and_normalise
+from bench.compute.seeding import generator
+from bench.compute.speedups import Fast, enabled
 from bench.data import load_dataset
 from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Dataset, to_float
-from bench.fast import Fast, enabled
 from bench.models import build_model
-from bench.seeding import generator
 from bench.stepping import TrainingStep
 from bench.system import provenance
 from benchmarks.plain_ciard import PlainCIARD

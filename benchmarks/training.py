@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bench.fast import Fast, enabled
+from bench.compute.speedups import Fast, enabled
 from bench.models import build_model
 from bench.stepping import TrainingStep
 from benchmarks.plain_ciard import PlainCIARD

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.ranks import ranks
+from bench.compute.ranks import ranks
 
 
 def decayed(rate: float, epoch: int, milestones: Sequence[int]) -> float:

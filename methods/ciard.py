@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attacks.loop import Objective
+from bench.compute.ranks import ranks
 from bench.defense import Batch, Loss, Models
-from bench.ranks import ranks
 from methods.adversarial import AdversarialDefense
 from methods.balance import LossWeights, TemperatureBalance, decayed
 from methods.losses import batch_kl_between, mean_entropy, mean_kl, softened

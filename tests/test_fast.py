@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.compute.folding import fold, foldable
+from bench.compute.speedups import SPEEDUPS, Fast, enabled
 from bench.defense import attacked, mode
 from bench.errors import BenchError
-from bench.fast import SPEEDUPS, Fast, enabled
-from bench.folding import fold, foldable
 from bench.models import build_model
 
 NETWORKS = {"resnet18": 3, "resnet56-option-a@cifar10": 3, "wrn-22-6": 3, "mobilenet_v2": 3, "digits-mobile": 1}

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.compute.ranks import ranks
 from bench.loss_means import LossMeans
-from bench.ranks import ranks
 
 CPU = torch.device("cpu")
 

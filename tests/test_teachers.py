@@ -14,11 +14,11 @@ from torch import nn
 
 from bench import attack_run, teachers
 from bench.checkpoints import save_weights, weights_hash
+from bench.compute.speedups import enabled
 from bench.config import TeacherRef
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
-from bench.fast import enabled
 from bench.records import Record, read_record
 from bench.running import Request, Teacher
 from bench.session import Session

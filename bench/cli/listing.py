@@ -113,7 +113,7 @@ def _sweeps(home: Home) -> list[Row]:
 
 
 def _speedups(home: Home) -> list[Row]:
-    from bench.fast import SPEEDUPS
+    from bench.compute.speedups import SPEEDUPS
 
     return [{"name": name, "what it does": text} for name, text in SPEEDUPS.items()]
 

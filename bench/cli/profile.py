@@ -76,7 +76,7 @@ def command(
     `results/tables/costs.md`, `.tex` and `.csv`; those without some speed-up stay out of it.
     """
     from bench import profiling
-    from bench.fast import SPEEDUPS, has_effect
+    from bench.compute.speedups import SPEEDUPS, has_effect
     from bench.meters import matmul_peak
     from bench.profiles import write_profile
 

@@ -84,7 +84,7 @@ def command(
     torchrun (`torchrun --nproc-per-node N -m bench run ...`), all its processes train one run, on parts of each batch.
     """
     from bench import running
-    from bench.ranks import joined
+    from bench.compute.ranks import joined
     from bench.system.console import Reporter
     from bench.teachers import gather
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from bench import running, teachers
-from bench.device import name_memory_errors
+from bench.compute.device import name_memory_errors
 from bench.errors import BenchError
 from bench.evaluating import Evaluation
 from bench.runs import RunFolder

@@ -15,9 +15,9 @@ from attacks.fgsm import FGSM
 from attacks.pgd import PGDSAT
 from bench import attack_run
 from bench.checkpoints import load_model
+from bench.compute.speedups import SPEEDUPS, enabled
 from bench.data import load_dataset
 from bench.data.dataset import to_float
-from bench.fast import SPEEDUPS, enabled
 from bench.job import ready, view_of
 from bench.records import differing, read_record, unpack
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.fast import SPEEDUPS
+from bench.compute.speedups import SPEEDUPS
 
 Bench = Callable[..., Any]
 

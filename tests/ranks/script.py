@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.compute.ranks import joined, ranks
+from bench.compute.sync_bn import synchronised
 from bench.hyperparameters import method_class
-from bench.ranks import joined, ranks
 from bench.stepping import TrainingStep
-from bench.sync_bn import synchronised
 
 STEPS, BATCH = 3, 13
 METHODS = [

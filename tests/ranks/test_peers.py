@@ -11,8 +11,8 @@ from contextlib import nullcontext
 import pytest
 import torch.distributed as dist
 
-from bench import peers
-from bench.peers import Peers
+from bench.compute import peers
+from bench.compute.peers import Peers
 from bench.system.signals import StopRequest
 
 from .test_ranks import Start, environments
@@ -21,7 +21,7 @@ LOOP = """
 import sys, torch
 from bench import peers
 from bench.cli import main
-from bench.ranks import joined, ranks
+from bench.compute.ranks import joined, ranks
 
 peers._BEAT, peers._SILENCE = 0.2, 2.0
 

@@ -17,8 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bench.compute.ranks import Ranks
 from bench.errors import BenchError
-from bench.ranks import Ranks
 from bench.training import Trainer
 
 SCRIPT = Path(__file__).with_name("script.py")

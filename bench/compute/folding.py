@@ -12,7 +12,7 @@ from collections import Counter
 import torch
 from torch import Tensor, fx, nn
 
-from bench.sync_bn import SyncedBatchNorm2d
+from bench.compute.sync_bn import SyncedBatchNorm2d
 
 _NORMS = (nn.BatchNorm2d, SyncedBatchNorm2d)
 

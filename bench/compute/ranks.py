@@ -21,8 +21,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
+from bench.compute.peers import GO_ON, STEP_TIMEOUT, Peers
 from bench.errors import BenchError
-from bench.peers import GO_ON, STEP_TIMEOUT, Peers
 from bench.system.signals import StopRequest
 
 _PATIENCE = timedelta(days=2)

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.compute.folding import foldable, folded_parameters
 from bench.config import Precision
 from bench.errors import unknown_name
-from bench.folding import foldable, folded_parameters
 
 SPEEDUPS = {
     "channels-last": "activations and weights in channels-last memory format",

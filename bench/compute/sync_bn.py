@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bench.ranks import ranks
+from bench.compute.ranks import ranks
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):

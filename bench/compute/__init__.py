@@ -1,0 +1,1 @@
+"""How tensors are computed: devices, seeds, processes, and faster views of networks."""
