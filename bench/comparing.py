@@ -15,8 +15,8 @@ import numpy as np
 from bench.errors import BenchError, unknown_name
 from bench.known_records import run_records
 from bench.records import Record, Subject, protocol_text, read_record, unpack
-from bench.significance import LEVEL, Test, compare
-from bench.statistics import Difference, holm, weighted_interval, weighted_scores, wilson_interval
+from bench.stats.choice import LEVEL, Test, compare
+from bench.stats.tests import Difference, holm, weighted_interval, weighted_scores, wilson_interval
 from bench.system.home import Home
 from bench.system.text import defense_label, one_line
 

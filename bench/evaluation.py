@@ -24,7 +24,7 @@ from bench.kept import Slot, forget_folder
 from bench.models import check_finite
 from bench.records import AttackResult, Data, Record, Subject, pack
 from bench.runs import now
-from bench.statistics import wilson_interval
+from bench.stats.tests import wilson_interval
 from bench.suites import Entry, Suite, attack_class
 from bench.system import provenance
 from bench.system.console import Reporter

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bench.attack import Attack, input_gradient
 from bench.records import AttackResult, unpack
-from bench.statistics import mcnemar_exact
+from bench.stats.tests import mcnemar_exact
 from bench.suites import attack_class
 
 PROBE = "pgd-sat"

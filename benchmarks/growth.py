@@ -28,7 +28,7 @@ from bench.config import DataRef, RunConfig, TeacherRef
 from bench.records import AttackResult, Data, Record, content_digest, pack
 from bench.running import Request, configure
 from bench.runs import RunFolder, Summary
-from bench.statistics import wilson_interval
+from bench.stats.tests import wilson_interval
 from bench.subjects import record_id, run_subject
 from bench.suites import SUITES, Suite, attack_class
 from bench.system import provenance

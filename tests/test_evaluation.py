@@ -21,7 +21,7 @@ from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
 from bench.records import Record, Subject, read_record, unpack, write_record
-from bench.statistics import wilson_interval
+from bench.stats.tests import wilson_interval
 from bench.suites import SUITES, Entry, Suite
 from bench.system.console import Reporter
 from bench.system.signals import Interrupted, StopRequest

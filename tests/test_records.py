@@ -26,7 +26,7 @@ from bench.records import (
     unpack,
     write_record,
 )
-from bench.statistics import wilson_interval
+from bench.stats.tests import wilson_interval
 
 N = 10
 RIGHT = np.arange(N) < 7

@@ -21,7 +21,7 @@ from bench.data import load_dataset
 from bench.data.dataset import Dataset, to_float
 from bench.evaluation import Evaluator
 from bench.records import AttackResult, Record, pack
-from bench.statistics import wilson_interval
+from bench.stats.tests import wilson_interval
 from bench.subjects import foreign_subject
 from bench.suites import suite_named
 from bench.system.console import Reporter

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.statistics import (
+from bench.stats.tests import (
     holm,
     least_significant,
     mcnemar,

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.records import AttackResult, Record
 from bench.report.leaderboard import Entry, interval_text
-from bench.statistics import wilson_interval
+from bench.stats.tests import wilson_interval
 from bench.tabulate.plain import PlainTable
 from bench.tabulate.table import DASH
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bench.records import Record
-from bench.significance import LEVEL, TEST_NAMES
+from bench.stats.choice import LEVEL, TEST_NAMES
 from bench.system.text import defense_label
 from bench.tabulate.api import choose_specs
 from bench.tabulate.build import build_table

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from bench.significance import LEVEL, TEST_NAMES
+from bench.stats.choice import LEVEL, TEST_NAMES
 from bench.tabulate.audit import KINDS, Audit, TableAudit
 from bench.tabulate.claims import CheckedClaim
 from bench.tabulate.wins import Win, Wins

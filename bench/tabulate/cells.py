@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 
 from bench.records import AttackResult, Record, Subject, unpack
-from bench.statistics import weighted_interval, worst_class_interval
+from bench.stats.tests import weighted_interval, worst_class_interval
 from bench.system.text import defense_label
 from bench.tabulate.spec import Quantity, TableSpec
 from bench.tabulate.table import Cell, Evidence, Group

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench.records import protocol_text
-from bench.significance import LEAST_SEEDS, LEVEL, TEST_NAMES
+from bench.stats.choice import LEAST_SEEDS, LEVEL, TEST_NAMES
 from bench.tabulate.cells import grouped
 from bench.tabulate.headers import dataset_label, eps_text
 from bench.tabulate.mismatches import contradictions, listed, mismatches

@@ -10,8 +10,8 @@ from typing import Literal
 
 from bench.errors import unknown_name
 from bench.records import Record
-from bench.significance import LEVEL, TEST_NAMES, Test
-from bench.statistics import holm
+from bench.stats.choice import LEVEL, TEST_NAMES, Test
+from bench.stats.tests import holm
 from bench.tabulate.api import choose_specs
 from bench.tabulate.build import build_table
 from bench.tabulate.cells import Cells, measure

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.statistics import wilson_interval
+from bench.stats.tests import wilson_interval
 from bench.tabulate.cells import COLUMNS
 from bench.tabulate.spec import AttackSpec, PaperSpec, RowSpec, TableSpec
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.significance import TEST_NAMES
+from bench.stats.choice import TEST_NAMES
 from bench.system import escape
 from bench.tabulate.resources import table_files
 from bench.tabulate.table import Cell, Column, Group, Row, Section, Table

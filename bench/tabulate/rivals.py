@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 
 from bench.records import unpack
-from bench.significance import LEAST_SEEDS, Test, compare
-from bench.statistics import holm, two_proportions, two_weighted, weighted_scores, welch
+from bench.stats.choice import LEAST_SEEDS, Test, compare
+from bench.stats.tests import holm, two_proportions, two_weighted, weighted_scores, welch
 from bench.tabulate.spec import Quantity
 from bench.tabulate.table import Cell, Evidence, Lead, Mark
 

@@ -10,7 +10,7 @@ from itertools import accumulate, groupby, pairwise
 from math import floor
 from typing import Literal
 
-from bench.significance import LEVEL, Test
+from bench.stats.choice import LEVEL, Test
 from bench.tabulate.spec import Quantity
 
 Source = Literal["measured", "paper", "difference"]

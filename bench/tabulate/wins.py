@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.significance import LEVEL
-from bench.statistics import holm, least_significant, mcnemar_range
+from bench.stats.choice import LEVEL
+from bench.stats.tests import holm, least_significant, mcnemar_range
 from bench.tabulate.rivals import tested
 from bench.tabulate.spec import Quantity, TableSpec
 from bench.tabulate.table import Cell, Table

@@ -22,7 +22,7 @@ from bench.records import Record, read_records
 from bench.report import checks, classes, leaderboard, site, training
 from bench.report.examples import MOST_RUNS, gallery
 from bench.runs import RunFolder
-from bench.statistics import wilson_interval
+from bench.stats.tests import wilson_interval
 from bench.system.home import Home
 
 from .homes import DEMO, keep, make_run, session_of

@@ -13,7 +13,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.records import Record
-from bench.statistics import holm, two_proportions, two_weighted
+from bench.stats.tests import holm, two_proportions, two_weighted
 from bench.tabulate import load_specs
 from bench.tabulate.audit import KINDS, Audit, audit_tables
 from bench.tabulate.audit_text import to_json, to_text

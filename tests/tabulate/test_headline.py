@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from bench.records import Record
-from bench.statistics import two_proportions
+from bench.stats.tests import two_proportions
 from bench.tabulate import Table, build_table, load_specs, render_tables
 from bench.tabulate.table import Cell
 

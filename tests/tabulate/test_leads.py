@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.records import Record
-from bench.statistics import holm, mcnemar_exact, paired_scores, two_proportions, two_weighted, weighted_scores
+from bench.stats.tests import holm, mcnemar_exact, paired_scores, two_proportions, two_weighted, weighted_scores
 from bench.tabulate import Table, build_table, build_tables, load_specs, render_tables
 from bench.tabulate.table import Cell
 

@@ -11,7 +11,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.records import Record
-from bench.statistics import wilson_interval
+from bench.stats.tests import wilson_interval
 from bench.tabulate import Table, build_table, build_tables, load_specs
 from bench.tabulate.table import Cell
 

@@ -13,7 +13,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.records import Record
-from bench.statistics import holm, two_proportions
+from bench.stats.tests import holm, two_proportions
 from bench.tabulate import load_specs
 from bench.tabulate.order import ColumnOrder, compare_order, to_text
 from bench.tabulate.resources import table_files

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.statistics import Difference, mcnemar, paired_scores, welch
+from bench.stats.tests import Difference, mcnemar, paired_scores, welch
 
 Test = Literal["mcnemar", "score", "welch", "proportions"]
 
