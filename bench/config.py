@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.protocol import Protocol
-from bench.recipe import Optimizer, Selection
-from bench.schedule import Schedule
+from bench.recipes.recipe import Optimizer, Selection
+from bench.recipes.schedule import Schedule
 
 SCHEMA_VERSION: Final = 1
 

@@ -79,7 +79,7 @@ def _table(profiles: Sequence[Profile]) -> PlainTable:
 
 
 def _row(profile: Profile, sat: float) -> tuple[str, ...]:
-    from bench.hyperparameters import method_class  # it brings PyTorch, and a home may have no profiles
+    from bench.recipes.hyperparameters import method_class  # it brings PyTorch, and a home may have no profiles
 
     return (
         f"{method_class(profile.method).label} ({profile.variant})",

@@ -15,7 +15,7 @@ from bench.compute.seeding import generator
 from bench.data.dataset import LINF_EPS, Dataset, Split, to_float
 from bench.data.holdout import hold_out
 from bench.defense import Models, attacked, mode
-from bench.recipe import Selection
+from bench.recipes.recipe import Selection
 from bench.stats.tests import wilson_interval
 from bench.system.signals import checked
 

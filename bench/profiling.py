@@ -13,16 +13,16 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from bench import recipe
 from bench.attack import Attack
 from bench.compute.device import prepare
 from bench.compute.seeding import generator
 from bench.compute.speedups import Fast, enabled
 from bench.config import Precision
-from bench.hyperparameters import method_class
 from bench.meters import Clock, Operations, PeakMemory
 from bench.models import build_model
 from bench.profiles import Profile
+from bench.recipes import recipe
+from bench.recipes.hyperparameters import method_class
 from bench.runs import now
 from bench.stepping import TrainingStep
 from bench.system import provenance

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench import hyperparameters, loggers, recipe, registry
+from bench import loggers, registry
 from bench.checkpoints import read_state_dict, weights_hash
 from bench.compute.ranks import ranks
 from bench.compute.seeding import derive
@@ -19,7 +19,8 @@ from bench.config import DataRef, Precision, Role, RunConfig, TeacherRef
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.models import build_model, split_spec, try_out
-from bench.recipe import Resolved
+from bench.recipes import hyperparameters, recipe
+from bench.recipes.recipe import Resolved
 from bench.runs import RunFolder, Summary, now
 from bench.session import Session, absolute_spec
 from bench.system import locks, provenance

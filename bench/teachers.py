@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench import hyperparameters, recipe
 from bench.checkpoints import weights_hash
 from bench.compute.ranks import ranks
 from bench.config import Role, TeacherRef
@@ -16,6 +15,7 @@ from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.foreign import load_foreign, split_model_file
 from bench.measuring import Asked, evaluator_for, measure
+from bench.recipes import hyperparameters, recipe
 from bench.records import Record, Subject
 from bench.running import Request, Teacher, limited, resolve, train, train_or_wait
 from bench.runs import RunFolder

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench import hyperparameters
 from bench.checkpoints import SPEC_KEY, read_state_dict, weights_hash
 from bench.compute.ranks import ranks
 from bench.compute.seeding import generator
@@ -26,6 +25,7 @@ from bench.live import LiveView
 from bench.loggers import Journal, Logger
 from bench.loss_means import LossMeans
 from bench.monitor import CollapseWatch, Monitor, split_for
+from bench.recipes import hyperparameters
 from bench.runs import RunFolder, Summary, now
 from bench.stepping import TrainingStep
 from bench.system.console import Reporter, duration

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bench import recipe
-from bench.explaining import Explanation, explain, fidelity_page, table_rows
-from bench.hyperparameters import defaults, method_class, parse_settings
+from bench.recipes import recipe
+from bench.recipes.explain import Explanation, explain, fidelity_page, table_rows
+from bench.recipes.hyperparameters import defaults, method_class, parse_settings
 from bench.registry import names
 
 METHODS = names("methods")

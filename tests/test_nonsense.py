@@ -24,12 +24,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
 
-from bench import overview, recipe, resuming
+from bench import overview, resuming
 from bench.checkpoints import SPEC_KEY, load_model
 from bench.data import load_dataset
 from bench.errors import BenchError
 from bench.kept import Slot
 from bench.models import build_model
+from bench.recipes import recipe
 from bench.records import content_digest, read_record
 from bench.results import problems, read_all
 from bench.runs import RunFolder, all_runs

@@ -120,7 +120,7 @@ def _step(method: str, variant: str, epoch: int) -> tuple[TrainingStep, dict[str
 
 
 def _roles(method: str) -> tuple[str, ...]:
-    from bench.hyperparameters import method_class
+    from bench.recipes.hyperparameters import method_class
 
     return method_class(method).roles
 

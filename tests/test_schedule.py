@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from bench import hyperparameters, recipe, registry
+from bench import registry
 from bench.defense import Defense
 from bench.errors import BenchError
-from bench.recipe import Resolved
-from bench.schedule import Schedule
+from bench.recipes import hyperparameters, recipe
+from bench.recipes.recipe import Resolved
+from bench.recipes.schedule import Schedule
 from bench.stepping import TrainingStep
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from bench import registry
 from bench.defense import Batch, Defense, Loss, Models
 from bench.errors import BenchError
-from bench.hyperparameters import method_class
 from bench.models import build_model
+from bench.recipes.hyperparameters import method_class
 from bench.stepping import TrainingStep
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -38,7 +38,7 @@ def separated(completer: Completer, *others: str) -> Completer:
 
 
 def _recipes(home: Home) -> Iterable[str]:
-    from bench import recipe
+    from bench.recipes import recipe
 
     return recipe.names()
 

@@ -12,7 +12,7 @@ import click
 from bench.cli import completing
 
 if TYPE_CHECKING:
-    from bench.explaining import Explanation, Hyperparameter
+    from bench.recipes.explain import Explanation, Hyperparameter
 
 
 @click.command("explain")
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(method: str, as_json: bool) -> None:
     """Say what a defense is: equation, source, teachers, hyper-parameters, what its paper and its code differ in."""
-    from bench.explaining import explain
+    from bench.recipes.explain import explain
 
     found = explain(method)
     if as_json:

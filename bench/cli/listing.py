@@ -22,7 +22,7 @@ def _first_line(thing: Any) -> str:
 
 def _methods(home: Home) -> list[Row]:
     from bench import registry
-    from bench.hyperparameters import method_class
+    from bench.recipes.hyperparameters import method_class
 
     rows: list[Row] = []
     for name, method in registry.load_all("methods", method_class):
@@ -94,7 +94,7 @@ def _suites(home: Home) -> list[Row]:
 
 
 def _recipes(home: Home) -> list[Row]:
-    from bench import recipe
+    from bench.recipes import recipe
 
     recipes = [recipe.load(name) for name in recipe.names()]
     return [{"name": each.name, "protocol": each.protocol, "description": each.description} for each in recipes]

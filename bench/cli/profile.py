@@ -111,7 +111,7 @@ def command(
 def _methods(text: str, variant: str | None) -> list[str]:
     """The methods asked for: names with commas between them, or all that have the variant."""
     from bench import registry
-    from bench.hyperparameters import method_class
+    from bench.recipes.hyperparameters import method_class
 
     if text != "all":
         names = [name.strip() for name in text.split(",") if name.strip()]

@@ -10,7 +10,7 @@ import yaml
 
 from bench.exporting.robustbench import eps_text
 from bench.exporting.source import Source
-from bench.hyperparameters import method_class
+from bench.recipes.hyperparameters import method_class
 from bench.records import protocol_text
 from bench.system import escape
 from bench.system.text import settings_text

@@ -6,7 +6,7 @@ import json
 import re
 
 from bench.exporting.source import Source
-from bench.hyperparameters import method_class
+from bench.recipes.hyperparameters import method_class
 from bench.records import Record
 from bench.system.text import settings_text
 

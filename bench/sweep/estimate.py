@@ -8,13 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench import hyperparameters, recipe, running
+from bench import running
 from bench.data.dataset import LINF_EPS
 from bench.errors import unknown_name
 from bench.known_records import home_records
 from bench.monitor import held_out_of
 from bench.profiles import Profile, load_profiles
 from bench.profiling import IMAGES
+from bench.recipes import hyperparameters, recipe
 from bench.records import Record
 from bench.runs import RunFolder, all_runs
 from bench.sweep.plan import Task

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bench import hyperparameters, registry
+from bench import registry
 from bench.config import Role
+from bench.recipes import hyperparameters
 from bench.running import Request, check
 from bench.session import absolute_spec
 from bench.suites import suite_named

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from bench import hyperparameters, recipe, running, teachers
+from bench import running, teachers
 from bench.config import DataRef, Role, RunConfig, TeacherRef
 from bench.errors import BenchError
 from bench.foreign import split_model_file
+from bench.recipes import hyperparameters, recipe
 from bench.records import read_record
 from bench.running import Request
 from bench.runs import RunFolder, all_runs

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import recipe
+from bench.recipes import recipe
 
 from ..warm import bench_for_shells
 

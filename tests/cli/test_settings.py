@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.hyperparameters import defaults, describe, make, method_class, parse_settings
+from bench.recipes.hyperparameters import defaults, describe, make, method_class, parse_settings
 from bench.registry import names
 
 STARTS = "'none' or 'uniform' or 'gaussian' or 'uniform-unclamped' or 'gaussian-clamped'"

@@ -11,10 +11,10 @@ import pytest
 from bench.config import DataRef, RunConfig, TeacherRef
 from bench.errors import BenchError
 from bench.figures import curves, tradeoff
-from bench.recipe import Optimizer, Selection
+from bench.recipes.recipe import Optimizer, Selection
+from bench.recipes.schedule import Schedule
 from bench.records import read_records
 from bench.runs import RunFolder, Summary
-from bench.schedule import Schedule
 from bench.system.home import Home
 
 DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"

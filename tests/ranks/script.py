@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bench.compute.ranks import joined, ranks
 from bench.compute.sync_bn import synchronised
-from bench.hyperparameters import method_class
+from bench.recipes.hyperparameters import method_class
 from bench.stepping import TrainingStep
 
 STEPS, BATCH = 3, 13

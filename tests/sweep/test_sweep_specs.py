@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench import registry
 from bench.errors import BenchError
-from bench.hyperparameters import defaults, method_class, parse_settings
+from bench.recipes.hyperparameters import defaults, method_class, parse_settings
 from bench.suites import suite_named
 from bench.sweep.plan import Plan, expand
 from bench.sweep.spec import Changes, load_sweep, names

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import BenchError, unknown_name
 from bench.protocol import Protocol
-from bench.schedule import Schedule
+from bench.recipes.schedule import Schedule
 from bench.system.text import first_mistake, one_line, parse_yaml
 
 

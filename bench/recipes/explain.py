@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import bench
-from bench import recipe, registry
+from bench import registry
 from bench.defense import Defense
-from bench.hyperparameters import defaults, method_class, type_name
+from bench.recipes import recipe
+from bench.recipes.hyperparameters import defaults, method_class, type_name
 
 _OWN_PACKAGE = "methods"
 
