@@ -149,7 +149,7 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
 def attacked(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """The model for passes that need gradients of the images alone, in the mode it is in; valid until its weights move.
 
-    The trainer's networks offer a cheaper way to compute the same (`bench.compute.speedups`); any other module is itself.
+    The trainer's networks offer a cheaper way to compute the same (`bench.compute.speedups`); any other is itself.
     """
     view: Callable[[], Callable[[Tensor], Tensor]] | None = getattr(model, "for_attack", None)
     return model if view is None else view()
