@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.evaluation import Evaluator
 from bench.measuring import Asked
 from bench.models import try_out
-from bench.records import Record, Subject, write_record
+from bench.records.record import Record, Subject, write_record
 from bench.suites import suite_named
 from bench.system.console import Reporter
 from bench.system.home import Home

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from bench.errors import BenchError, unknown_name
-from bench.known_records import run_records
-from bench.records import Record, Subject, protocol_text, read_record, unpack
+from bench.records.index import run_records
+from bench.records.record import Record, Subject, protocol_text, read_record, unpack
 from bench.stats.choice import LEVEL, Test, compare
 from bench.stats.tests import Difference, holm, weighted_interval, weighted_scores, wilson_interval
 from bench.system.home import Home

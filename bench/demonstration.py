@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bench.known_records import home_records
+from bench.records.index import home_records
 from bench.session import Session
 from bench.sweep import processes
 from bench.sweep.plan import expand

@@ -17,11 +17,11 @@ from bench.data.dataset import Dataset
 from bench.errors import BenchError, name_skipped, unknown_name
 from bench.foreign import load_foreign
 from bench.measuring import Asked, evaluator_for, measure
-from bench.records import Record, Subject, differing
+from bench.records.record import Record, Subject, differing
+from bench.records.subjects import foreign_subject, run_subject
 from bench.running import Request, Teacher
 from bench.runs import RunFolder, all_runs, find_run
 from bench.session import Session
-from bench.subjects import foreign_subject, run_subject
 from bench.suites import Suite
 from bench.system import locks
 from bench.system.console import duration

@@ -16,7 +16,7 @@ from bench.compute.speedups import View
 from bench.data.dataset import Split, to_float
 from bench.defense import mode
 from bench.errors import BenchError
-from bench.records import Data, Subject
+from bench.records.record import Data, Subject
 from bench.transfers import Surrogate
 
 

@@ -14,10 +14,10 @@ from bench.attack import Protocol
 from bench.data.dataset import Dataset, Split
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
-from bench.incoming import settle
-from bench.records import Record, Subject, conduct, read_record, write_record
+from bench.records.intake import settle
+from bench.records.record import Record, Subject, conduct, read_record, write_record
+from bench.records.subjects import record_id
 from bench.session import Session
-from bench.subjects import record_id
 from bench.suites import Suite, changed, parameters_of
 from bench.system import locks
 from bench.transfers import Surrogate

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bench.config import RunConfig
-from bench.records import Record
+from bench.records.record import Record
 from bench.runs import RunFolder, all_runs
 from bench.system.console import duration
 from bench.system.home import Home

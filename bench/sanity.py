@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.attack import Attack, input_gradient
-from bench.records import AttackResult, unpack
+from bench.records.record import AttackResult, unpack
 from bench.stats.tests import mcnemar_exact
 from bench.suites import attack_class
 

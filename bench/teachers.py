@@ -16,11 +16,11 @@ from bench.errors import BenchError
 from bench.foreign import load_foreign, split_model_file
 from bench.measuring import Asked, evaluator_for, measure
 from bench.recipes import hyperparameters, recipe
-from bench.records import Record, Subject
+from bench.records.record import Record, Subject
+from bench.records.subjects import foreign_subject, run_subject
 from bench.running import Request, Teacher, limited, resolve, train, train_or_wait
 from bench.runs import RunFolder
 from bench.session import Session
-from bench.subjects import foreign_subject, run_subject
 from bench.suites import SUITES
 from bench.system import locks
 

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.cli.main import main
-from bench.records import AttackResult, Data, Record, Subject, TrainingCost, pack
+from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, pack
 from bench.stats.tests import wilson_interval
 
 from .warm import Warm, serving

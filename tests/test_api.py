@@ -21,7 +21,7 @@ from bench.data import load_dataset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.models import build_model
-from bench.records import Record, read_record, write_record
+from bench.records.record import Record, read_record, write_record
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -20,7 +20,7 @@ from bench.attack_run import start_noise
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
-from bench.records import Record, Subject, read_record, unpack, write_record
+from bench.records.record import Record, Subject, read_record, unpack, write_record
 from bench.stats.tests import wilson_interval
 from bench.suites import SUITES, Entry, Suite
 from bench.system.console import Reporter

@@ -17,8 +17,8 @@ from bench import overview
 from bench.comparing import _network, compare_networks
 from bench.errors import BenchError
 from bench.figures import tradeoff
-from bench.known_records import Facts, rebuilt
-from bench.records import Record, checked_record, content_digest, read_record
+from bench.records.index import Facts, rebuilt
+from bench.records.record import Record, checked_record, content_digest, read_record
 from bench.report import checks, classes, leaderboard, training
 from bench.system.home import Home
 from bench.tabulate import build_tables

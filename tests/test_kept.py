@@ -21,7 +21,7 @@ from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import Evaluator
 from bench.kept import Slot
-from bench.records import Record, Subject
+from bench.records.record import Record, Subject
 from bench.suites import SUITES, Entry, Suite
 from bench.system.console import Reporter
 from bench.system.files import atomic_path

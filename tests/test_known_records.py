@@ -12,10 +12,10 @@ from unittest.mock import patch
 
 import pytest
 
-from bench import known_records
 from bench.errors import BenchError
-from bench.known_records import home_records, run_records
-from bench.records import Record, read_record, read_records, write_record
+from bench.records import index
+from bench.records.index import home_records, run_records
+from bench.records.record import Record, read_record, read_records, write_record
 from bench.system.home import Home
 
 RecordMaker = Callable[..., Record]
@@ -33,8 +33,8 @@ def home(make_record: RecordMaker, tmp_path: Path) -> Home:
 @pytest.fixture(autouse=True)
 def _small_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few records are worth an index, however young they are."""
-    monkeypatch.setattr(known_records, "_SETTLED_NS", 0)
-    monkeypatch.setattr(known_records, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(index, "_SETTLED_NS", 0)
+    monkeypatch.setattr(index, "_WORTH_KEEPING", 1)
 
 
 def read_in_full(home: Home) -> list[str]:
@@ -45,8 +45,8 @@ def read_in_full(home: Home) -> list[str]:
         checked.append(path.name)
         return real(path, content)
 
-    real = known_records.checked_record
-    with patch.object(known_records, "checked_record", noting):
+    real = index.checked_record
+    with patch.object(index, "checked_record", noting):
         home_records(home)
     return checked
 
@@ -65,7 +65,7 @@ def test_records_of_earlier_versions_get_their_defaults(home: Home) -> None:
     path = sorted(home.records.iterdir())[0]
     content = json.loads(path.read_text())
     del content["data"]["class_counts"], content["subject"]["training"], content["subject"]["teachers"]
-    content["digest"] = known_records.checks.content_digest(json.dumps(content))
+    content["digest"] = index.checks.content_digest(json.dumps(content))
     path.write_text(json.dumps(content))
     expected = list(read_records(home.records))
     assert [home_records(home), home_records(home)] == [expected, expected]
@@ -86,9 +86,9 @@ def test_bytes_that_changed_below_an_unchanged_stamp_are_noticed(
     """As by a disk that returns other bytes than were written to it: size, times and inode are what they were."""
     home_records(home)
     path = sorted(home.records.iterdir())[0]
-    stamps = known_records._stamps(home.records)
+    stamps = index._stamps(home.records)
     path.write_bytes(path.read_bytes().replace(*damage, 1))
-    monkeypatch.setattr(known_records, "_stamps", lambda folder: stamps)
+    monkeypatch.setattr(index, "_stamps", lambda folder: stamps)
     assert len(home_records(home)) == 9
     assert path.name in capsys.readouterr().err
 
@@ -131,8 +131,8 @@ def test_the_records_of_two_runs_are_found_without_reading_the_others(
     write_record(again, home.records)
     everything = home_records(home)
     read: list[str] = []
-    real = known_records.read_bytes
-    monkeypatch.setattr(known_records, "read_bytes", lambda path: read.append(path.stem) or real(path))
+    real = index.read_bytes
+    monkeypatch.setattr(index, "read_bytes", lambda path: read.append(path.stem) or real(path))
     found, runs = run_records(home, {"run-3", "run-5"})
     assert [record.id for record in found] == read == ["record-003", "record-005", again.id]
     assert runs == {record.subject.run for record in everything}
@@ -144,8 +144,8 @@ def test_a_second_process_checks_the_same(
     """It takes over the last files; what is wrong among them is named all the same."""
     bad = sorted(home.records.iterdir())[-2]
     bad.write_bytes(bad.read_bytes().replace(b'"correct": 80', b'"correct": 81', 1))
-    monkeypatch.setattr(known_records, "share", lambda items: 4)
-    with patch.object(known_records, "checked_record", wraps=known_records.checked_record) as here:
+    monkeypatch.setattr(index, "share", lambda items: 4)
+    with patch.object(index, "checked_record", wraps=index.checked_record) as here:
         records = home_records(home)
     assert [call.args[0].name for call in here.call_args_list] == [
         *(f"record-{number:03d}.json" for number in range(6)),
@@ -157,7 +157,7 @@ def test_a_second_process_checks_the_same(
 
 
 def test_a_second_process_that_dies_is_not_missed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_records, "share", lambda items: 4)
+    monkeypatch.setattr(index, "share", lambda items: 4)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert len(read_in_full(home)) == 10
 
@@ -169,13 +169,13 @@ def _read_one_by_one(home: Home) -> Iterator[Record]:
 
 
 def test_a_file_that_changed_just_now_is_not_indexed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_records, "_SETTLED_NS", 10**12)
+    monkeypatch.setattr(index, "_SETTLED_NS", 10**12)
     home_records(home)
     assert len(read_in_full(home)) == 10
 
 
 def test_a_small_home_gets_no_index(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_records, "_WORTH_KEEPING", 11)
+    monkeypatch.setattr(index, "_WORTH_KEEPING", 11)
     home_records(home)
     assert not home.kept.exists()
 
@@ -202,7 +202,7 @@ def test_a_damaged_index_is_as_none(home: Home, content: str) -> None:
 
 def test_other_checks_begin_anew(home: Home) -> None:
     home_records(home)
-    with patch.object(known_records, "_version", lambda: "another"):
+    with patch.object(index, "_version", lambda: "another"):
         assert len(read_in_full(home)) == 10
 
 

@@ -31,8 +31,8 @@ from bench.errors import BenchError
 from bench.kept import Slot
 from bench.models import build_model
 from bench.recipes import recipe
-from bench.records import content_digest, read_record
-from bench.results import problems, read_all
+from bench.records import problems, read_all
+from bench.records.record import content_digest, read_record
 from bench.runs import RunFolder, all_runs
 from bench.system.home import Home
 from bench.system.text import is_visible

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.errors import BenchError
-from bench.records import (
+from bench.records.record import (
     Record,
     TrainingCost,
     content_digest,

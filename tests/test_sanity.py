@@ -20,9 +20,9 @@ from bench.attack import Attack, Outcome
 from bench.data import load_dataset
 from bench.data.dataset import Dataset, to_float
 from bench.evaluation import Evaluator
-from bench.records import AttackResult, Record, pack
+from bench.records.record import AttackResult, Record, pack
+from bench.records.subjects import foreign_subject
 from bench.stats.tests import wilson_interval
-from bench.subjects import foreign_subject
 from bench.suites import suite_named
 from bench.system.console import Reporter
 from bench.system.signals import StopRequest

@@ -19,7 +19,7 @@ from bench.config import TeacherRef
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
-from bench.records import Record, read_record
+from bench.records.record import Record, read_record
 from bench.running import Request, Teacher
 from bench.session import Session
 from bench.system import locks

@@ -29,7 +29,7 @@ def command(
     """Draw accuracy over the epochs (the paper's Figure 3) and the clean-robust trade-off, as PDF, PNG and CSV."""
     from bench.figures import curves, tradeoff
     from bench.figures.page import Drawing
-    from bench.known_records import home_records
+    from bench.records.index import home_records
 
     wanted = [name.strip() for name in datasets.split(",") if name.strip()] if datasets else None
     if run_ids and figure is None:

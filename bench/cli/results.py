@@ -33,8 +33,8 @@ def command() -> None:
 @click.pass_obj
 def validate(home: Home, paths: tuple[Path, ...], style: str) -> None:
     """Check records in files, folders and archives (default: this home's); exit code 2 if any is wrong."""
-    from bench.incoming import settle
-    from bench.results import problems, read_all, unpacked
+    from bench.records import problems, read_all, unpacked
+    from bench.records.intake import settle
 
     if not paths:
         settle(home.records)
@@ -59,8 +59,8 @@ def validate(home: Home, paths: tuple[Path, ...], style: str) -> None:
 @click.pass_obj
 def merge(home: Home, paths: tuple[Path, ...], dry_run: bool) -> None:
     """Take in records made elsewhere: files, folders, a .zip or a .tar.gz; all of them or, if any is wrong, none."""
-    from bench.results import merge as take_in
-    from bench.results import unpacked
+    from bench.records import merge as take_in
+    from bench.records import unpacked
 
     if not paths:
         raise click.UsageError("Name the records to take in: files, folders, a .zip or a .tar.gz.")

@@ -18,7 +18,7 @@ from bench.system.home import Home
 def command(home: Home, as_json: bool) -> None:
     """Show method x student x dataset: not run, running (epoch, time left), interrupted, trained, evaluated."""
     from bench import overview, registry
-    from bench.known_records import home_records
+    from bench.records.index import home_records
 
     records = home_records(home)
     found = overview.standings(home, records)

@@ -53,7 +53,7 @@ def command(
     order: str | None,
 ) -> None:
     """Render tables from all records; a cell that was not measured is a dash."""
-    from bench.known_records import home_records
+    from bench.records.index import home_records
     from bench.system.garbage import no_collection
     from bench.tabulate import render_tables
 
@@ -97,7 +97,7 @@ def _order(
     home: Home, numbers: tuple[int, ...], paper_dataset: str, datasets: list[str] | None, student: str | None
 ) -> None:
     """Print which way round our pairs of rows are."""
-    from bench.known_records import home_records
+    from bench.records.index import home_records
     from bench.tabulate.order import compare_order, to_text
 
     orders = compare_order(home_records(home), paper_dataset, numbers or None, datasets, home.specs, student)
@@ -113,7 +113,7 @@ def _audit(
     formats: tuple[str, ...],
 ) -> None:
     """Print an audit, as text or as JSON."""
-    from bench.known_records import home_records
+    from bench.records.index import home_records
     from bench.tabulate.audit import audit_tables
     from bench.tabulate.audit_text import to_json, to_text
 

@@ -11,7 +11,7 @@ import yaml
 from bench.exporting.robustbench import eps_text
 from bench.exporting.source import Source
 from bench.recipes.hyperparameters import method_class
-from bench.records import protocol_text
+from bench.records.record import protocol_text
 from bench.system import escape
 from bench.system.text import settings_text
 

@@ -7,7 +7,7 @@ import re
 
 from bench.exporting.source import Source
 from bench.recipes.hyperparameters import method_class
-from bench.records import Record
+from bench.records.record import Record
 from bench.system.text import settings_text
 
 

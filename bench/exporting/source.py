@@ -12,10 +12,10 @@ from bench import runs
 from bench.config import RunConfig
 from bench.data.dataset import Dataset, to_float
 from bench.errors import BenchError
-from bench.known_records import home_records
 from bench.models import split_spec
 from bench.models.normalise import statistics
-from bench.records import Record, read_record
+from bench.records.index import home_records
+from bench.records.record import Record, read_record
 from bench.runs import RunFolder, Summary
 from bench.session import Session
 from bench.system.home import Home

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.errors import BenchError, unknown_name
 from bench.figures.page import COLOURS, COLUMN, Drawing, new_figure, styled
-from bench.records import Record, protocol_text
+from bench.records.record import Record, protocol_text
 from bench.tabulate.cells import measure, newest, tidy
 from bench.tabulate.headers import eps_text
 from bench.tabulate.spec import AttackSpec, TableSpec

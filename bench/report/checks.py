@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.records import Record
+from bench.records.record import Record
 from bench.system.text import defense_label
 from bench.tabulate.plain import PlainTable
 from bench.tabulate.table import DASH

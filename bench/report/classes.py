@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.records import AttackResult, Record
+from bench.records.record import AttackResult, Record
 from bench.report.leaderboard import Entry, interval_text
 from bench.stats.tests import wilson_interval
 from bench.tabulate.plain import PlainTable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.config import RunConfig
 from bench.errors import BenchError
-from bench.records import Record, unpack
+from bench.records.record import Record, unpack
 from bench.report.leaderboard import attack_label, attack_labels
 from bench.runs import RunFolder
 from bench.system.text import defense_label

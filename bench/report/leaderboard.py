@@ -10,7 +10,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from bench.records import Record
+from bench.records.record import Record
 from bench.report.rows import Row, html, number, number_and_bar
 from bench.tabulate.cells import Line, Place, averaged, newest_lines, places, tidy_lines
 from bench.tabulate.headers import eps_text

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from bench.config import RunConfig
 from bench.costs import cost_tables
 from bench.errors import BenchError, unknown_name
-from bench.known_records import folder_facts, home_records
 from bench.profiles import load_profiles
-from bench.records import Record
+from bench.records.index import folder_facts, home_records
+from bench.records.record import Record
 from bench.report import checks, classes, leaderboard, training
 from bench.report.examples import gallery
 from bench.report.rows import Rows, number, of_texts

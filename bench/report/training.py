@@ -9,7 +9,7 @@ from typing import Any
 from bench.config import RunConfig
 from bench.errors import BenchError
 from bench.figures import curves
-from bench.records import Record
+from bench.records.record import Record
 from bench.runs import RunFolder, all_runs
 from bench.system.home import Home
 from bench.system.text import defense_label

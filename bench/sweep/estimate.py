@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from bench import running
 from bench.data.dataset import LINF_EPS
 from bench.errors import unknown_name
-from bench.known_records import home_records
 from bench.monitor import held_out_of
 from bench.profiles import Profile, load_profiles
 from bench.profiling import IMAGES
 from bench.recipes import hyperparameters, recipe
-from bench.records import Record
+from bench.records.index import home_records
+from bench.records.record import Record
 from bench.runs import RunFolder, all_runs
 from bench.sweep.plan import Task
 from bench.system.home import Home

@@ -13,11 +13,11 @@ from bench.config import DataRef, Role, RunConfig, TeacherRef
 from bench.errors import BenchError
 from bench.foreign import split_model_file
 from bench.recipes import hyperparameters, recipe
-from bench.records import read_record
+from bench.records.record import read_record
+from bench.records.subjects import record_id, run_subject
 from bench.running import Request
 from bench.runs import RunFolder, all_runs
 from bench.session import Session
-from bench.subjects import record_id, run_subject
 from bench.suites import suite_named
 from bench.sweep.ledger import Ledger
 from bench.sweep.plan import Plan, Task

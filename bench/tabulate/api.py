@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from bench.errors import BenchError, unknown_name
-from bench.records import Record
+from bench.records.record import Record
 from bench.system.files import write_text_atomically
 from bench.tabulate.build import build_table
 from bench.tabulate.render import to_csv, to_latex, to_latex_document, to_markdown

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bench.records import Record
+from bench.records.record import Record
 from bench.stats.choice import LEVEL, TEST_NAMES
 from bench.system.text import defense_label
 from bench.tabulate.api import choose_specs

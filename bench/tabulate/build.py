@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
-from bench.records import Record
+from bench.records.record import Record
 from bench.tabulate.cells import Cells, groups, measure, newest, tidy
 from bench.tabulate.headers import dataset_label, detail
 from bench.tabulate.notes import (

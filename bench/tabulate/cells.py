@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
-from bench.records import AttackResult, Record, Subject, unpack
+from bench.records.record import AttackResult, Record, Subject, unpack
 from bench.stats.tests import weighted_interval, worst_class_interval
 from bench.system.text import defense_label
 from bench.tabulate.spec import Quantity, TableSpec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from bench.records import protocol_text
+from bench.records.record import protocol_text
 from bench.tabulate.spec import TableSpec
 from bench.tabulate.table import Group
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench.records import protocol_text
+from bench.records.record import protocol_text
 from bench.stats.choice import LEAST_SEEDS, LEVEL, TEST_NAMES
 from bench.tabulate.cells import grouped
 from bench.tabulate.headers import dataset_label, eps_text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.errors import unknown_name
-from bench.records import Record
+from bench.records.record import Record
 from bench.stats.choice import LEVEL, TEST_NAMES, Test
 from bench.stats.tests import holm
 from bench.tabulate.api import choose_specs

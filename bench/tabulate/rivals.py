@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from bench.records import unpack
+from bench.records.record import unpack
 from bench.stats.choice import LEAST_SEEDS, Test, compare
 from bench.stats.tests import holm, two_proportions, two_weighted, weighted_scores, welch
 from bench.tabulate.spec import Quantity

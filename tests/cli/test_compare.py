@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.records import Record, write_record
+from bench.records.record import Record, write_record
 from bench.tabulate import build_table, load_specs
 from bench.tabulate.table import Cell
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.records import read_record, write_record
+from bench.records.record import read_record, write_record
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]

@@ -19,7 +19,7 @@ from bench.compute.speedups import SPEEDUPS, enabled
 from bench.data import load_dataset
 from bench.data.dataset import to_float
 from bench.job import ready, view_of
-from bench.records import differing, read_record, unpack
+from bench.records.record import differing, read_record, unpack
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 RESNET56 = SHARED / "checkpoints" / "resnet56-cifar10.th"

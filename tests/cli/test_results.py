@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.records import content_digest
+from bench.records.record import content_digest
 
 DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
 WHITEBOX = next(DEMO.glob("digits_digits-cnn_sat_*whitebox*.json"))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.records import pack, read_record, write_record
+from bench.records.record import pack, read_record, write_record
 from bench.stats.tests import wilson_interval
 
 Bench = Callable[..., Any]

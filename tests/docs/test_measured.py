@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.records import unpack
+from bench.records.record import unpack
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 Bench = Callable[..., Any]

@@ -13,7 +13,7 @@ from bench.errors import BenchError
 from bench.figures import curves, tradeoff
 from bench.recipes.recipe import Optimizer, Selection
 from bench.recipes.schedule import Schedule
-from bench.records import read_records
+from bench.records.record import read_records
 from bench.runs import RunFolder, Summary
 from bench.system.home import Home
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bench.config import DataRef, TeacherRef
-from bench.records import Record, content_digest
+from bench.records.record import Record, content_digest
 from bench.running import Request, configure
 from bench.runs import RunFolder, Summary
 from bench.session import Session

@@ -18,7 +18,7 @@ import pytest
 from bench import sanity
 from bench.errors import BenchError
 from bench.profiles import Profile, write_profile
-from bench.records import Record, read_records
+from bench.records.record import Record, read_records
 from bench.report import checks, classes, leaderboard, site, training
 from bench.report.examples import MOST_RUNS, gallery
 from bench.runs import RunFolder

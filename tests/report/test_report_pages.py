@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from bench.records import Record
+from bench.records.record import Record
 from bench.report import site
 from bench.runs import all_runs
 from bench.system.home import Home

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.results import archives, merge, unpacked
+from bench.records import archives, merge, unpacked
 
 DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
 WHITEBOX = next(DEMO.glob("digits_digits-cnn_sat_*whitebox*.json"))

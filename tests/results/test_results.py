@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from bench import known_records, records
 from bench.errors import BenchError
-from bench.known_records import folder_facts
-from bench.records import content_digest, pack, unpack
-from bench.results import merge, problems, read_all
+from bench.records import index, merge, problems, read_all, record
+from bench.records.index import folder_facts
+from bench.records.record import content_digest, pack, unpack
 from bench.system.locks import held
 
 DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
@@ -251,14 +250,14 @@ def test_a_damaged_record_here_is_not_taken_for_the_one_that_comes(tmp_path: Pat
 
 
 def test_only_what_is_new_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known_records, "_SETTLED_NS", 0)
+    monkeypatch.setattr(index, "_SETTLED_NS", 0)
     home = tmp_path / "results" / "records"
     new = [path for path in DEMO.glob("*.json") if "_sat_" not in path.name]
     merge(new, home)
     folder_facts(home)  # the first command that reads them keeps an index
     read: list[str] = []
-    monkeypatch.setattr(known_records, "read_bytes", lambda path: read.append(path.name) or real(path))
-    real = records.read_bytes
+    monkeypatch.setattr(index, "read_bytes", lambda path: read.append(path.name) or real(path))
+    real = record.read_bytes
     assert merge([WHITEBOX], home).new == (WHITEBOX.name,)
     assert read == []
 
@@ -367,7 +366,7 @@ def test_no_id_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 def test_a_file_that_no_record_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert lines(tmp_path) == ["error: it is not valid: Invalid JSON: recursion limit exceeded at line 1 column 202."]
-    monkeypatch.setattr(records, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(record, "_MOST_BYTES", 1000)
     assert lines(WHITEBOX)[0].startswith("error: it is larger than")
 
 

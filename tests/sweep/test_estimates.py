@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.profiles import Profile, write_profile
-from bench.records import Record, write_record
+from bench.records.record import Record, write_record
 from bench.sweep.estimate import Estimate, Estimator
 from bench.sweep.plan import Plan, expand
 from bench.sweep.spec import SweepSpec

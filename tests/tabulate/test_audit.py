@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.records import Record
+from bench.records.record import Record
 from bench.stats.tests import holm, two_proportions, two_weighted
 from bench.tabulate import load_specs
 from bench.tabulate.audit import KINDS, Audit, audit_tables

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.records import Record
+from bench.records.record import Record
 from bench.stats.tests import two_proportions
 from bench.tabulate import Table, build_table, load_specs, render_tables
 from bench.tabulate.table import Cell

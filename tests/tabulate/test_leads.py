@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.records import Record
+from bench.records.record import Record
 from bench.stats.tests import holm, mcnemar_exact, paired_scores, two_proportions, two_weighted, weighted_scores
 from bench.tabulate import Table, build_table, build_tables, load_specs, render_tables
 from bench.tabulate.table import Cell

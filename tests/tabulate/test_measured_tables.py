@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.records import Record
+from bench.records.record import Record
 from bench.stats.tests import wilson_interval
 from bench.tabulate import Table, build_table, build_tables, load_specs
 from bench.tabulate.table import Cell

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bench.errors import BenchError
-from bench.records import Record
+from bench.records.record import Record
 from bench.stats.tests import holm, two_proportions
 from bench.tabulate import load_specs
 from bench.tabulate.order import ColumnOrder, compare_order, to_text

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.records import Record
+from bench.records.record import Record
 from bench.tabulate import Table, build_table, build_tables, load_specs
 from bench.tabulate.resources import table_files
 from bench.tabulate.table import UNPROVEN

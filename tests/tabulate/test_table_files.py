@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from bench.errors import BenchError
-from bench.records import Record
+from bench.records.record import Record
 from bench.system import escape
 from bench.tabulate import render_tables
 

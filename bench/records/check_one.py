@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import BenchError
-from bench.records import AttackResult, Record, unpack
+from bench.records.record import AttackResult, Record, unpack
 from bench.system.text import is_visible
 
 Kind = Literal["error", "warning"]

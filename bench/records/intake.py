@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench.errors import BenchError, name_skipped
-from bench.known_records import INCOMING
+from bench.records.index import INCOMING
 from bench.system.files import cannot_write, write_text_atomically
 from bench.system.locks import Busy, held
 from bench.system.text import one_line

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from bench import records as checks
 from bench.errors import BenchError, name_skipped
-from bench.records import AttackResult, Data, Record, Subject, TrainingCost, checked_record, read_bytes
+from bench.records import record as checks
+from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, checked_record, read_bytes
 from bench.system.files import atomic_path
 from bench.system.garbage import no_collection
 from bench.system.helper import Helper, share
@@ -132,14 +132,14 @@ class _Reader:
     def records(self, runs: Collection[str] | None = None) -> Iterator[Record]:
         """The records of some runs (None: all); what is not known is read and checked whosever it is."""
         if (self.folder / INCOMING).is_dir():
-            from bench.incoming import settle
+            from bench.records.intake import settle
 
             settle(self.folder)
         stamps = _stamps(self.folder)
         known = _load(self._index) if stamps else {}
         known = {name: known[name] for name, stamp in stamps if name in known and known[name].stamp == stamp}
         new = [f"{self.folder}/{name}" for name, _ in stamps if name not in known]
-        with no_collection(), Helper("bench.known_records:look", new[len(new) - share(new) :]) as helper:
+        with no_collection(), Helper("bench.records.index:look", new[len(new) - share(new) :]) as helper:
             helped: dict[str, Any] | None = None
             theirs = set(helper.items)
             for name, stamp in stamps:

@@ -9,7 +9,7 @@ from typing import Literal
 from bench.config import Role
 from bench.data.dataset import usual_eps
 from bench.errors import BenchError
-from bench.records import Subject, TrainingCost
+from bench.records.record import Subject, TrainingCost
 from bench.runs import RunFolder
 from bench.suites import Suite
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.known_records import Facts
-from bench.records import read_record
-from bench.results.alone import Kind, attacked_with, check, foreign
+from bench.records.check_one import Kind, attacked_with, check, foreign
+from bench.records.index import Facts
+from bench.records.record import read_record
 from bench.system.garbage import no_collection
 from bench.system.helper import LEAST, Helper, share
 from bench.system.text import one_line
@@ -88,13 +88,13 @@ def _shown(path: Path) -> str:
 def _read(files: Sequence[str]) -> list[Found]:
     """Files read and checked, a part of many by a second process."""
     own = len(files) - share(files)
-    with Helper("bench.results.together:look", files[own:]) as helper, no_collection():
+    with Helper("bench.records.check_all:look", files[own:]) as helper, no_collection():
         looked = {file: look(file) for file in files[:own]}
         looked |= helper.results()
         looked |= {file: look(file) for file in files if file not in looked}
     attacks = sorted({what for _, _, own_attacks in looked.values() for _, what in own_attacks})
     # Which attacks are installed takes PyTorch to know, which beside many records takes too much memory.
-    with Helper("bench.results.alone:foreign", attacks if len(files) >= LEAST else []) as helper:
+    with Helper("bench.records.check_one:foreign", attacks if len(files) >= LEAST else []) as helper:
         odd = helper.results()
     odd |= {what: foreign(what) for what in attacks if what not in odd}
     return [_found(Path(file), odd, *looked[file]) for file in files]

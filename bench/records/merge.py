@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.incoming import take_in
-from bench.known_records import folder_facts
-from bench.results.together import Found, Problem, problems, read_all
+from bench.records.check_all import Found, Problem, problems, read_all
+from bench.records.index import folder_facts
+from bench.records.intake import take_in
 
 
 @dataclass(frozen=True)
