@@ -12,7 +12,6 @@ from torch import nn
 from bench import teachers
 from bench.attack import Protocol
 from bench.checkpoints import weights_hash
-from bench.config import RunConfig
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, name_skipped, unknown_name
 from bench.foreign import load_foreign
@@ -20,7 +19,8 @@ from bench.measuring import Asked, evaluator_for, measure
 from bench.records.record import Record, Subject, differing
 from bench.records.subjects import foreign_subject, run_subject
 from bench.running import Request, Teacher
-from bench.runs import RunFolder, all_runs, find_run
+from bench.runs.config import RunConfig
+from bench.runs.folder import RunFolder, all_runs, find_run
 from bench.session import Session
 from bench.suites import Suite
 from bench.system import locks

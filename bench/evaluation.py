@@ -23,7 +23,7 @@ from bench.job import Job, check_device, ready, view_of
 from bench.kept import Slot, forget_folder
 from bench.models import check_finite
 from bench.records.record import AttackResult, Data, Record, Subject, pack
-from bench.runs import now
+from bench.runs.folder import now
 from bench.stats.tests import wilson_interval
 from bench.suites import Entry, Suite, attack_class
 from bench.system import provenance

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bench.config import RunConfig
 from bench.records.record import Record
-from bench.runs import RunFolder, all_runs
+from bench.runs.config import RunConfig
+from bench.runs.folder import RunFolder, all_runs
 from bench.system.console import duration
 from bench.system.home import Home
 from bench.system.text import defense_label

@@ -17,13 +17,13 @@ from bench.attack import Attack
 from bench.compute.device import prepare
 from bench.compute.seeding import generator
 from bench.compute.speedups import Fast, enabled
-from bench.config import Precision
 from bench.meters import Clock, Operations, PeakMemory
 from bench.models import build_model
 from bench.profiles import Profile
 from bench.recipes import recipe
 from bench.recipes.hyperparameters import method_class
-from bench.runs import now
+from bench.runs.config import Precision
+from bench.runs.folder import now
 from bench.stepping import TrainingStep
 from bench.system import provenance
 

@@ -15,13 +15,13 @@ from bench import loggers, registry
 from bench.checkpoints import read_state_dict, weights_hash
 from bench.compute.ranks import ranks
 from bench.compute.seeding import derive
-from bench.config import DataRef, Precision, Role, RunConfig, TeacherRef
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.models import build_model, split_spec, try_out
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Resolved
-from bench.runs import RunFolder, Summary, now
+from bench.runs.config import DataRef, Precision, Role, RunConfig, TeacherRef
+from bench.runs.folder import RunFolder, Summary, now
 from bench.session import Session, absolute_spec
 from bench.system import locks, provenance
 from bench.system.files import DIGEST

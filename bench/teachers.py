@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from bench.checkpoints import weights_hash
 from bench.compute.ranks import ranks
-from bench.config import Role, TeacherRef
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.foreign import load_foreign, split_model_file
@@ -19,7 +18,8 @@ from bench.recipes import hyperparameters, recipe
 from bench.records.record import Record, Subject
 from bench.records.subjects import foreign_subject, run_subject
 from bench.running import Request, Teacher, limited, resolve, train, train_or_wait
-from bench.runs import RunFolder
+from bench.runs.config import Role, TeacherRef
+from bench.runs.folder import RunFolder
 from bench.session import Session
 from bench.suites import SUITES
 from bench.system import locks

@@ -16,7 +16,6 @@ from bench.compute.ranks import ranks
 from bench.compute.seeding import generator
 from bench.compute.speedups import Fast
 from bench.compute.sync_bn import synchronised
-from bench.config import RunConfig
 from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Dataset, to_float
 from bench.defense import Models
@@ -26,7 +25,8 @@ from bench.loggers import Journal, Logger
 from bench.loss_means import LossMeans
 from bench.monitor import CollapseWatch, Monitor, split_for
 from bench.recipes import hyperparameters
-from bench.runs import RunFolder, Summary, now
+from bench.runs.config import RunConfig
+from bench.runs.folder import RunFolder, Summary, now
 from bench.stepping import TrainingStep
 from bench.system.console import Reporter, duration
 from bench.system.signals import Interrupted, StopRequest

@@ -24,11 +24,11 @@ import numpy as np
 import torch
 
 from bench.attack import Protocol
-from bench.config import DataRef, RunConfig, TeacherRef
 from bench.records.record import AttackResult, Data, Record, content_digest, pack
 from bench.records.subjects import record_id, run_subject
 from bench.running import Request, configure
-from bench.runs import RunFolder, Summary
+from bench.runs.config import DataRef, RunConfig, TeacherRef
+from bench.runs.folder import RunFolder, Summary
 from bench.stats.tests import wilson_interval
 from bench.suites import SUITES, Suite, attack_class
 from bench.system import provenance

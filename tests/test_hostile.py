@@ -18,7 +18,7 @@ from bench.checkpoints import read_state_dict
 from bench.errors import BenchError
 from bench.kept import Slot
 from bench.records.record import Record, read_record, write_record
-from bench.runs import RunFolder
+from bench.runs.folder import RunFolder
 from bench.system.home import Home
 from bench.tabulate import render_tables
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
 
-from bench import overview, resuming
+from bench import overview
 from bench.checkpoints import SPEC_KEY, load_model
 from bench.data import load_dataset
 from bench.errors import BenchError
@@ -33,7 +33,8 @@ from bench.models import build_model
 from bench.recipes import recipe
 from bench.records import problems, read_all
 from bench.records.record import content_digest, read_record
-from bench.runs import RunFolder, all_runs
+from bench.runs import resume
+from bench.runs.folder import RunFolder, all_runs
 from bench.system.home import Home
 from bench.system.text import is_visible
 from bench.tabulate import render_tables
@@ -392,10 +393,10 @@ def test_kept_files_and_states(data: st.DataObject) -> None:
             assert said
         else:
             assert torch.equal(found.tensors["final"], torch.ones(5))
-        resuming.save(folder, {"step": 1})
-        (folder / resuming.LAST).write_bytes(data.draw(damaged((folder / resuming.LAST).read_bytes())))
+        resume.save(folder, {"step": 1})
+        (folder / resume.LAST).write_bytes(data.draw(damaged((folder / resume.LAST).read_bytes())))
         with only_bench_errors():
-            state = resuming.load(folder, said.append)
+            state = resume.load(folder, said.append)
             assert state == {"step": 1}
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench import resuming
 from bench.checkpoints import REQUIRED_METADATA, read_state_dict
-from bench.runs import RunFolder, Summary
+from bench.runs import resume
+from bench.runs.folder import RunFolder, Summary
 from bench.system.files import flush_to_disk
 
 Mount = Callable[..., AbstractContextManager[Path]]
@@ -110,7 +110,7 @@ def left_on(copy: Path, place: Path) -> int | str:
                 read_state_dict(weights)
             assert folder.summary() == SUMMARY
             return "summary"
-        state = resuming.load(folder.path, pytest.fail)
+        state = resume.load(folder.path, pytest.fail)
         if state is None:
             return "nothing"
         assert folder.forget_metrics_after(state["epoch"], state["step"]) == []

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bench import resuming
 from bench.loggers import Journal
-from bench.runs import RunFolder, Summary
+from bench.runs import resume
+from bench.runs.folder import RunFolder, Summary
 
 SUMMARY = Summary(checkpoint="c", selected_epoch=1, selected_on="last", accuracy=None, seconds=1.0, finished="now")
 
@@ -57,7 +57,7 @@ def test_the_lines_are_on_the_disk_before_what_is_past_them(
             folder.save_resume({"epoch": 4})
         else:
             folder.finish(SUMMARY)
-    assert replaced[-1] in (resuming.LAST, "summary.json")
+    assert replaced[-1] in (resume.LAST, "summary.json")
 
 
 def test_a_continued_run_says_whose_lines_are_lost(folder: RunFolder) -> None:

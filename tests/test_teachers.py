@@ -15,12 +15,12 @@ from torch import nn
 from bench import attack_run, teachers
 from bench.checkpoints import save_weights, weights_hash
 from bench.compute.speedups import enabled
-from bench.config import TeacherRef
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.records.record import Record, read_record
 from bench.running import Request, Teacher
+from bench.runs.config import TeacherRef
 from bench.session import Session
 from bench.system import locks
 from bench.system.console import Lines

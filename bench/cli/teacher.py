@@ -66,8 +66,8 @@ def train(
 ) -> None:
     """Train the teachers that students of a recipe will find, and evaluate each once."""
     from bench import registry, teachers
-    from bench.config import Role
     from bench.running import Request, limited
+    from bench.runs.config import Role
 
     request = Request(
         method=method,

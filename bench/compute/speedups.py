@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.compute.folding import foldable, folded_parameters
-from bench.config import Precision
 from bench.errors import unknown_name
+from bench.runs.config import Precision
 
 SPEEDUPS = {
     "channels-last": "activations and weights in channels-last memory format",

@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench import runs
-from bench.config import RunConfig
 from bench.data.dataset import Dataset, to_float
 from bench.errors import BenchError
 from bench.models import split_spec
 from bench.models.normalise import statistics
 from bench.records.index import home_records
 from bench.records.record import Record, read_record
-from bench.runs import RunFolder, Summary
+from bench.runs import folder
+from bench.runs.config import RunConfig
+from bench.runs.folder import RunFolder, Summary
 from bench.session import Session
 from bench.system.home import Home
 
@@ -86,4 +86,4 @@ def find_run(home: Home, name: str) -> RunFolder:
             raise BenchError(f"{name} is a record of a file from elsewhere, not of a run.\n`bench status` lists runs.")
     elif Path(name).is_dir():
         run_id = Path(name).resolve().name
-    return runs.find_run(home, str(run_id))
+    return folder.find_run(home, str(run_id))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bench.config import RunConfig
 from bench.errors import BenchError
 from bench.figures.page import COLOURS, COLUMN, Drawing, new_figure, styled
-from bench.runs import RunFolder, all_runs, find_run
+from bench.runs.config import RunConfig
+from bench.runs.folder import RunFolder, all_runs, find_run
 from bench.system.home import Home
 from bench.system.text import settings_text
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from bench import registry
 from bench.errors import BenchError
-from bench.runs import RunFolder
+from bench.runs.folder import RunFolder
 from bench.system.files import write_text_atomically
 from bench.system.text import one_line
 

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from bench.config import Role
 from bench.data.dataset import usual_eps
 from bench.errors import BenchError
 from bench.records.record import Subject, TrainingCost
-from bench.runs import RunFolder
+from bench.runs.config import Role
+from bench.runs.folder import RunFolder
 from bench.suites import Suite
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench.config import RunConfig
 from bench.errors import BenchError
 from bench.records.record import Record, unpack
 from bench.report.leaderboard import attack_label, attack_labels
-from bench.runs import RunFolder
+from bench.runs.config import RunConfig
+from bench.runs.folder import RunFolder
 from bench.system.text import defense_label
 from bench.tabulate.headers import eps_text
 

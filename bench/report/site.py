@@ -14,7 +14,6 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config import RunConfig
 from bench.costs import cost_tables
 from bench.errors import BenchError, unknown_name
 from bench.profiles import load_profiles
@@ -23,7 +22,8 @@ from bench.records.record import Record
 from bench.report import checks, classes, leaderboard, training
 from bench.report.examples import gallery
 from bench.report.rows import Rows, number, of_texts
-from bench.runs import RunFolder
+from bench.runs.config import RunConfig
+from bench.runs.folder import RunFolder
 from bench.system.files import atomic_path, write_text_atomically
 from bench.system.garbage import no_collection
 from bench.system.helper import LEAST, Helper

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.config import RunConfig
 from bench.errors import BenchError
 from bench.figures import curves
 from bench.records.record import Record
-from bench.runs import RunFolder, all_runs
+from bench.runs.config import RunConfig
+from bench.runs.folder import RunFolder, all_runs
 from bench.system.home import Home
 from bench.system.text import defense_label
 from bench.tabulate.plain import PlainTable

@@ -17,7 +17,7 @@ from bench.profiling import IMAGES
 from bench.recipes import hyperparameters, recipe
 from bench.records.index import home_records
 from bench.records.record import Record
-from bench.runs import RunFolder, all_runs
+from bench.runs.folder import RunFolder, all_runs
 from bench.sweep.plan import Task
 from bench.system.home import Home
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bench import registry
-from bench.config import Role
 from bench.recipes import hyperparameters
 from bench.running import Request, check
+from bench.runs.config import Role
 from bench.session import absolute_spec
 from bench.suites import suite_named
 from bench.sweep.spec import EvaluationSpec, Grid, SweepSpec, Value

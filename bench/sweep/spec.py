@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.config import Precision, Role
 from bench.errors import BenchError, unknown_name
 from bench.protocol import Protocol
+from bench.runs.config import Precision, Role
 from bench.system.text import parse_yaml
 
 Name = Annotated[str, Field(min_length=1)]

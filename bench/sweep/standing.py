@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 from bench import running, teachers
-from bench.config import DataRef, Role, RunConfig, TeacherRef
 from bench.errors import BenchError
 from bench.foreign import split_model_file
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import read_record
 from bench.records.subjects import record_id, run_subject
 from bench.running import Request
-from bench.runs import RunFolder, all_runs
+from bench.runs.config import DataRef, Role, RunConfig, TeacherRef
+from bench.runs.folder import RunFolder, all_runs
 from bench.session import Session
 from bench.suites import suite_named
 from bench.sweep.ledger import Ledger

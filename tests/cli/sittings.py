@@ -17,10 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 from attacks import loop
-from bench import exporting, monitor, profiling, registry, resuming, training
+from bench import exporting, monitor, profiling, registry, training
 from bench.cli.main import LazyGroup, main
 from bench.models import resnet
 from bench.report import site
+from bench.runs import resume
 
 
 def tell(target: Any, name: str, count: int, bell: int, stay: str) -> None:
@@ -51,7 +52,7 @@ def keep_final_state() -> None:
 
     def finish(self: training.Trainer) -> Any:
         self._save(self.config.epochs + 1, 0)
-        shutil.copy(self.folder.path / resuming.LAST, self.folder.path / "final.pt")
+        shutil.copy(self.folder.path / resume.LAST, self.folder.path / "final.pt")
         return real(self)
 
     training.Trainer._finish = finish  # type: ignore[method-assign]

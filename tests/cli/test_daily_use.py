@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.runs import RunFolder
+from bench.runs.folder import RunFolder
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench import resuming
 from bench.errors import BenchError
-from bench.runs import RunFolder
+from bench.runs import resume
+from bench.runs.folder import RunFolder
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
@@ -171,7 +171,7 @@ class TestRunFolder:
     def test_a_state_of_something_else_is_not_continued(
         self, bench: Bench, digits: tuple[str, ...], home: Path, interrupted: Path, content: dict[str, object]
     ) -> None:
-        resuming.save(interrupted, content)
+        resume.save(interrupted, content)
         message = bench("run", "--method", "sat", "--student", "digits-cnn", *digits, home=home).mistake
         assert "does not fit this version" in message
 

@@ -22,7 +22,7 @@ from bench.data import load_dataset, to_float
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.exporting import formats, robustbench
-from bench.runs import RunFolder
+from bench.runs.folder import RunFolder
 from bench.system.home import Home
 
 Bench = Callable[..., Any]

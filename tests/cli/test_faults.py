@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import resuming
+from bench.runs import resume
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
@@ -55,7 +55,7 @@ def stopped(sit: Sit, home: Path, step: int) -> Path:
     code, _, said = sit(*RUN, home=home, event="step", count=step, number=signal.SIGTERM, save_seconds=0.0)
     assert code == 128 + signal.SIGTERM, said
     (folder,) = (home / "results" / "runs").iterdir()
-    assert (folder / resuming.BEFORE).exists()
+    assert (folder / resume.BEFORE).exists()
     return folder
 
 
@@ -65,7 +65,7 @@ class TestDamage:
         self, sit: Sit, bench: Bench, tmp_path: Path, whole: dict[str, Any], damage: str
     ) -> None:
         folder = stopped(sit, tmp_path, 20)
-        path = folder / resuming.LAST
+        path = folder / resume.LAST
         content = path.read_bytes()
         middle = len(content) // 2
         flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -103,7 +103,7 @@ def small_disk(mounted: Mount) -> Iterator[Path]:
 
 def test_a_full_disk_in_the_midst_of_a_run(sit: Sit, bench: Bench, small_disk: Path, whole: dict[str, Any]) -> None:
     folder = stopped(sit, small_disk, 12)
-    states = {name: (folder / name).read_bytes() for name in (resuming.LAST, resuming.BEFORE)}
+    states = {name: (folder / name).read_bytes() for name in (resume.LAST, resume.BEFORE)}
     free = shutil.disk_usage(small_disk).free
     (small_disk / "ballast").write_bytes(b"\0" * (free - 20_000))
     full = bench(*RUN, home=small_disk)
@@ -174,7 +174,7 @@ class TestLosses:
         assert "--precision 32" in message
         assert "\nThe state of epoch 2, step 0 is saved in " in message
         (folder,) = (tmp_path / "results" / "runs").iterdir()
-        state = resuming.load(folder, pytest.fail)
+        state = resume.load(folder, pytest.fail)
         assert state is not None
         assert (state["epoch"], state["step"]) == (2, 0)
         # The way back: what was saved is whole.
@@ -196,7 +196,7 @@ class TestLosses:
         message = bench(*RUN, home=tmp_path).mistake
         assert "\nNo state was saved in " in message
         (folder,) = (tmp_path / "results" / "runs").iterdir()
-        assert not resuming.exists(folder)
+        assert not resume.exists(folder)
 
     def test_weights_that_are_no_numbers_are_not_saved(
         self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -216,7 +216,7 @@ class TestLosses:
         monkeypatch.setattr(TrainingStep, "__call__", breaks)
         assert "no longer finite: the student's weights" in bench(*RUN, home=tmp_path).mistake
         (folder,) = (tmp_path / "results" / "runs").iterdir()
-        state = resuming.load(folder, pytest.fail)
+        state = resume.load(folder, pytest.fail)
         assert state is not None
         assert all(value.isfinite().all() for value in state["student"].values())
 

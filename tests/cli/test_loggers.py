@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from bench import loggers
 from bench.errors import BenchError
 from bench.loggers import Journal, LoggedRun, Logger, flat
-from bench.runs import RunFolder
+from bench.runs.folder import RunFolder
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from bench.config import DataRef, RunConfig, TeacherRef
 from bench.errors import BenchError
 from bench.figures import curves, tradeoff
 from bench.recipes.recipe import Optimizer, Selection
 from bench.recipes.schedule import Schedule
 from bench.records.record import read_records
-from bench.runs import RunFolder, Summary
+from bench.runs.config import DataRef, RunConfig, TeacherRef
+from bench.runs.folder import RunFolder, Summary
 from bench.system.home import Home
 
 DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"

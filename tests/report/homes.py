@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from bench.config import DataRef, TeacherRef
 from bench.records.record import Record, content_digest
 from bench.running import Request, configure
-from bench.runs import RunFolder, Summary
+from bench.runs.config import DataRef, TeacherRef
+from bench.runs.folder import RunFolder, Summary
 from bench.session import Session
 from bench.system.console import Reporter
 from bench.system.home import Home

@@ -21,7 +21,7 @@ from bench.profiles import Profile, write_profile
 from bench.records.record import Record, read_records
 from bench.report import checks, classes, leaderboard, site, training
 from bench.report.examples import MOST_RUNS, gallery
-from bench.runs import RunFolder
+from bench.runs.folder import RunFolder
 from bench.stats.tests import wilson_interval
 from bench.system.home import Home
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from bench.records.record import Record
 from bench.report import site
-from bench.runs import all_runs
+from bench.runs.folder import all_runs
 from bench.system.home import Home
 from bench.tabulate.resources import table_files
 

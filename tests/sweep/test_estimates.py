@@ -102,9 +102,9 @@ def test_a_profile_of_something_else_tells_nothing(changes: dict[str, Any], tmp_
 
 
 def test_without_a_profile_a_finished_run_of_the_same_length_tells(tmp_path: Path) -> None:
-    from bench.config import DataRef
     from bench.running import Request, configure
-    from bench.runs import RunFolder
+    from bench.runs.config import DataRef
+    from bench.runs.folder import RunFolder
 
     home = Home(tmp_path)
     data = DataRef(name="cifar10", spec="cifar10", fingerprint="f", n=50_000, classes=10, in_channels=3, eps=8 / 255)

@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench import resuming
-from bench.config import SCHEMA_VERSION, RunConfig
 from bench.errors import BenchError, name_skipped, unknown_name
+from bench.runs import resume
+from bench.runs.config import SCHEMA_VERSION, RunConfig
 from bench.system import locks
 from bench.system.files import cannot_write, flush_to_disk, sealed, unsealed, unsealed_line, write_text_atomically
 from bench.system.home import Home
@@ -220,7 +220,7 @@ class RunFolder:
 
     @property
     def _begun(self) -> bool:
-        return resuming.exists(self.path) or (self.path / "progress.json").exists()
+        return resume.exists(self.path) or (self.path / "progress.json").exists()
 
     @property
     def lost_its_summary(self) -> bool:
@@ -236,18 +236,18 @@ class RunFolder:
         """Save all state needed to go on; one file, so that it is never half old and half new."""
         locks.check_mine(self._lock)
         flush_to_disk(self._metrics)  # a state must not outlive the lines that are before it
-        resuming.save(self.path, state)
+        resume.save(self.path, state)
 
     def load_resume(self, say: Callable[[str], None]) -> dict[str, Any] | None:
         """The state to go on from; None where there is none. `say` tells of a damaged one that is passed over."""
-        return resuming.load(self.path, say)
+        return resume.load(self.path, say)
 
     def finish(self, summary: Summary) -> None:
         """Declare the run finished; the state for resuming is no longer needed."""
         flush_to_disk(self._metrics)
         content = json.dumps(sealed(summary.model_dump(), self.id), indent=1)
         write_text_atomically(self.path / "summary.json", content + "\n")
-        resuming.forget(self.path)
+        resume.forget(self.path)
         (self.path / "progress.json").unlink(missing_ok=True)
 
     def save_weights(self, name: str, network: nn.Module, metadata: dict[str, str]) -> None:
