@@ -24,8 +24,8 @@ from bench.recipes import recipe
 from bench.recipes.hyperparameters import method_class
 from bench.runs.config import Precision
 from bench.runs.folder import now
-from bench.stepping import TrainingStep
 from bench.system import provenance
+from bench.training.step import TrainingStep
 
 _WARM_UP = 2
 _TIMED_TOGETHER = {"cpu": 1, "cuda": 10}

@@ -26,7 +26,7 @@ from bench.session import Session, absolute_spec
 from bench.system import locks, provenance
 from bench.system.files import DIGEST
 from bench.system.text import one_line
-from bench.training import Trainer
+from bench.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

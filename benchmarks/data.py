@@ -13,7 +13,7 @@ from bench.compute.speedups import Fast, enabled
 from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Split, to_float
 from bench.models import build_model
-from bench.stepping import TrainingStep
+from bench.training.step import TrainingStep
 from benchmarks.timing import Row, by_turns
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from bench.data import load_dataset
 from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Dataset, to_float
 from bench.models import build_model
-from bench.stepping import TrainingStep
 from bench.system import provenance
+from bench.training.step import TrainingStep
 from benchmarks.plain_ciard import PlainCIARD
 
 BATCH_SIZE = 64

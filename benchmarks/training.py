@@ -10,7 +10,7 @@ import torch
 
 from bench.compute.speedups import Fast, enabled
 from bench.models import build_model
-from bench.stepping import TrainingStep
+from bench.training.step import TrainingStep
 from benchmarks.plain_ciard import PlainCIARD
 from benchmarks.timing import Row, by_turns
 

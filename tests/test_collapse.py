@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.monitor import CollapseWatch
+from bench.training.monitor import CollapseWatch
 
 EPOCHS, STEPS = 30, 100
 

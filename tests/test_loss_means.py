@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bench.compute.ranks import ranks
-from bench.loss_means import LossMeans
+from bench.training.loss_means import LossMeans
 
 CPU = torch.device("cpu")
 

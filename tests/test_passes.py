@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.models import build_model
-from bench.stepping import TrainingStep
+from bench.training.step import TrainingStep
 
 K = 3
 """Attack iterations."""

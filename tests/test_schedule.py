@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Resolved
 from bench.recipes.schedule import Schedule
-from bench.stepping import TrainingStep
+from bench.training.step import TrainingStep
 
 
 def rates(schedule: Schedule, epochs: int, base: float = 0.1) -> list[float]:

@@ -17,7 +17,7 @@ from bench.defense import Batch, Defense, Loss, Models
 from bench.errors import BenchError
 from bench.models import build_model
 from bench.recipes.hyperparameters import method_class
-from bench.stepping import TrainingStep
+from bench.training.step import TrainingStep
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from bench import running
 from bench.data.dataset import LINF_EPS
 from bench.errors import unknown_name
-from bench.monitor import held_out_of
 from bench.profiles import Profile, load_profiles
 from bench.profiling import IMAGES
 from bench.recipes import hyperparameters, recipe
@@ -20,6 +19,7 @@ from bench.records.record import Record
 from bench.runs.folder import RunFolder, all_runs
 from bench.sweep.plan import Task
 from bench.system.home import Home
+from bench.training.monitor import held_out_of
 
 
 @dataclass(frozen=True)

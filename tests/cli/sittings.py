@@ -17,11 +17,12 @@ from collections.abc import Callable
 from typing import Any
 
 from attacks import loop
-from bench import exporting, monitor, profiling, registry, training
+from bench import exporting, profiling, registry
 from bench.cli.main import LazyGroup, main
 from bench.models import resnet
 from bench.report import site
 from bench.runs import resume
+from bench.training import monitor, trainer
 
 
 def tell(target: Any, name: str, count: int, bell: int, stay: str) -> None:
@@ -48,19 +49,19 @@ def tell(target: Any, name: str, count: int, bell: int, stay: str) -> None:
 
 def keep_final_state() -> None:
     """Have a run save its state once more when all is trained, and keep that."""
-    real = training.Trainer._finish
+    real = trainer.Trainer._finish
 
-    def finish(self: training.Trainer) -> Any:
+    def finish(self: trainer.Trainer) -> Any:
         self._save(self.config.epochs + 1, 0)
         shutil.copy(self.folder.path / resume.LAST, self.folder.path / "final.pt")
         return real(self)
 
-    training.Trainer._finish = finish  # type: ignore[method-assign]
+    trainer.Trainer._finish = finish  # type: ignore[method-assign]
 
 
 TARGETS: dict[str, tuple[Any, str, str]] = {
-    "begin": (training.Trainer, "_begin", ""),
-    "step": (training.Trainer, "_step", ""),
+    "begin": (trainer.Trainer, "_begin", ""),
+    "step": (trainer.Trainer, "_step", ""),
     "attack step": (loop.GradientAttack, "advance", "for ever"),
     "flush": (os, "fsync", "until"),
     "rename": (os, "replace", "until"),
@@ -77,8 +78,8 @@ TARGETS: dict[str, tuple[Any, str, str]] = {
 def sit(order: dict[str, Any]) -> None:
     bell = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    training._SAVE_SECONDS = order["save_seconds"]
-    training._STEP_SECONDS = order["step_seconds"]
+    trainer._SAVE_SECONDS = order["save_seconds"]
+    trainer._STEP_SECONDS = order["step_seconds"]
     keep_final_state()
     if order["largest_file"]:
         sys.dont_write_bytecode = True  # of a module: cut short, it would be there for all that import it later

@@ -159,7 +159,7 @@ class TestLosses:
     def test_one_that_is_no_number_stops_the_run(
         self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from bench.stepping import TrainingStep
+        from bench.training.step import TrainingStep
 
         real, calls = TrainingStep.__call__, []
 
@@ -184,7 +184,7 @@ class TestLosses:
     def test_where_nothing_was_saved_nothing_is_said_to_be(
         self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from bench.stepping import TrainingStep
+        from bench.training.step import TrainingStep
 
         real = TrainingStep.__call__
 
@@ -202,7 +202,7 @@ class TestLosses:
         self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """After a last step whose loss was still finite."""
-        from bench.stepping import TrainingStep
+        from bench.training.step import TrainingStep
 
         real, calls = TrainingStep.__call__, []
 
@@ -221,7 +221,7 @@ class TestLosses:
         assert all(value.isfinite().all() for value in state["student"].values())
 
     def test_a_collapse_is_warned_about(self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from bench.monitor import Monitor
+        from bench.training.monitor import Monitor
 
         looks = iter([0.9, 0.1])
         found = {"student": {"clean": 0.0, "robust": 0.0}}

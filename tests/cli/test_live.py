@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench import live
-from bench.live import LiveView
 from bench.system.console import Reporter
+from bench.training import live
+from bench.training.live import LiveView
 
 RUN = (
     *("run", "--method", "ciard", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),

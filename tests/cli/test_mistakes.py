@@ -120,7 +120,7 @@ def test_a_gpu_that_is_too_small(bench: Bench, tmp_path: Path, monkeypatch: pyte
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB. GPU 0 has ...")
 
-    monkeypatch.setattr("bench.training.Trainer.run", full)
+    monkeypatch.setattr("bench.training.trainer.Trainer.run", full)
     assert "Choose a smaller --batch-size" in bench(*RUN.split(), home=tmp_path).mistake
 
 

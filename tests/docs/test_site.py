@@ -39,7 +39,12 @@ def test_it_has_every_page_and_the_contracts(site: Path) -> None:
         assert (site / f"{page.stem}.html").exists()
         assert page.stem == "index" or f'href="{page.stem}.html"' in index
     api = (site / "api.html").read_text(encoding="utf-8")
-    names = ("bench.evaluate", "bench.stepping.TrainingStep", "bench.defense.Defense.loss", "bench.attack.Attack.run")
+    names = (
+        "bench.evaluate",
+        "bench.training.step.TrainingStep",
+        "bench.defense.Defense.loss",
+        "bench.attack.Attack.run",
+    )
     for name in (*names, "bench.records.record.Record", "bench.stats.tests.mcnemar"):
         assert f'id="{name}"' in api
     assert "SHA-256 of all the rest" in api  # a record's fields are described, too

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import registry
-from bench.stepping import TrainingStep
+from bench.training.step import TrainingStep
 
 from . import reference as one
 from . import reference_two_teachers as two

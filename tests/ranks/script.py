@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.compute.ranks import joined, ranks
 from bench.compute.sync_bn import synchronised
 from bench.recipes.hyperparameters import method_class
-from bench.stepping import TrainingStep
+from bench.training.step import TrainingStep
 
 STEPS, BATCH = 3, 13
 METHODS = [

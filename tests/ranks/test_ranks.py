@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from bench.compute.ranks import Ranks
 from bench.errors import BenchError
-from bench.training import Trainer
+from bench.training.trainer import Trainer
 
 SCRIPT = Path(__file__).with_name("script.py")
 

@@ -20,16 +20,16 @@ from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Dataset, to_float
 from bench.defense import Models
 from bench.errors import BenchError
-from bench.live import LiveView
 from bench.loggers import Journal, Logger
-from bench.loss_means import LossMeans
-from bench.monitor import CollapseWatch, Monitor, split_for
 from bench.recipes import hyperparameters
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, Summary, now
-from bench.stepping import TrainingStep
 from bench.system.console import Reporter, duration
 from bench.system.signals import Interrupted, StopRequest
+from bench.training.live import LiveView
+from bench.training.loss_means import LossMeans
+from bench.training.monitor import CollapseWatch, Monitor, split_for
+from bench.training.step import TrainingStep
 
 _LOG_EVERY = 50
 """Steps between two looks at the loss terms; each look waits for the device."""

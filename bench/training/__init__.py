@@ -1,0 +1,1 @@
+"""Stage 1: a student is trained, from its first step or from where it stopped."""
