@@ -13,15 +13,15 @@ from bench.checkpoints import weights_hash
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
-from bench.evaluation import Evaluator
+from bench.evaluation.evaluator import Evaluator
+from bench.evaluation.suites import suite_named
+from bench.evaluation.transfers import Surrogate
 from bench.measuring import Asked
 from bench.models import try_out
 from bench.records.record import Record, Subject, write_record
-from bench.suites import suite_named
 from bench.system.console import Reporter
 from bench.system.home import Home
 from bench.system.signals import StopRequest
-from bench.transfers import Surrogate
 
 
 def evaluate(

@@ -14,6 +14,8 @@ from bench.attack import Protocol
 from bench.checkpoints import weights_hash
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, name_skipped, unknown_name
+from bench.evaluation.suites import Suite
+from bench.evaluation.transfers import Surrogate
 from bench.foreign import load_foreign
 from bench.measuring import Asked, evaluator_for, measure
 from bench.records.record import Record, Subject, differing
@@ -22,10 +24,8 @@ from bench.running import Request, Teacher
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, all_runs, find_run
 from bench.session import Session
-from bench.suites import Suite
 from bench.system import locks
 from bench.system.console import duration
-from bench.transfers import Surrogate
 
 
 class Unusable(BenchError):

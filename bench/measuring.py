@@ -13,14 +13,14 @@ from torch import nn
 from bench.attack import Protocol
 from bench.data.dataset import Dataset, Split
 from bench.errors import BenchError
-from bench.evaluation import Evaluator
+from bench.evaluation.evaluator import Evaluator
+from bench.evaluation.suites import Suite, changed, parameters_of
+from bench.evaluation.transfers import Surrogate
 from bench.records.intake import settle
 from bench.records.record import Record, Subject, conduct, read_record, write_record
 from bench.records.subjects import record_id
 from bench.session import Session
-from bench.suites import Suite, changed, parameters_of
 from bench.system import locks
-from bench.transfers import Surrogate
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from bench.checkpoints import weights_hash
 from bench.compute.ranks import ranks
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
+from bench.evaluation.suites import SUITES
 from bench.foreign import load_foreign, split_model_file
 from bench.measuring import Asked, evaluator_for, measure
 from bench.recipes import hyperparameters, recipe
@@ -21,7 +22,6 @@ from bench.running import Request, Teacher, limited, resolve, train, train_or_wa
 from bench.runs.config import Role, TeacherRef
 from bench.runs.folder import RunFolder
 from bench.session import Session
-from bench.suites import SUITES
 from bench.system import locks
 
 

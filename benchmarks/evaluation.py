@@ -19,8 +19,8 @@ from bench.checkpoints import load_model
 from bench.compute.speedups import enabled
 from bench.data import load_dataset
 from bench.data.dataset import LINF_EPS, to_float
-from bench.evaluation import FASTEST
-from bench.job import ready, view_of
+from bench.evaluation.evaluator import FASTEST
+from bench.evaluation.target import ready, view_of
 from bench.models import build_model
 from benchmarks.timing import Row, by_turns
 

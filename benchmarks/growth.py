@@ -24,13 +24,13 @@ import numpy as np
 import torch
 
 from bench.attack import Protocol
+from bench.evaluation.suites import SUITES, Suite, attack_class
 from bench.records.record import AttackResult, Data, Record, content_digest, pack
 from bench.records.subjects import record_id, run_subject
 from bench.running import Request, configure
 from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
 from bench.stats.tests import wilson_interval
-from bench.suites import SUITES, Suite, attack_class
 from bench.system import provenance
 from bench.system.home import Home
 

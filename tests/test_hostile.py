@@ -16,7 +16,7 @@ from torch import nn
 import bench
 from bench.checkpoints import read_state_dict
 from bench.errors import BenchError
-from bench.kept import Slot
+from bench.evaluation.cache import Slot
 from bench.records.record import Record, read_record, write_record
 from bench.runs.folder import RunFolder
 from bench.system.home import Home

@@ -16,17 +16,17 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from attacks.autoattack import AutoAttack
-from bench import attack_run, evaluation
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
-from bench.evaluation import Evaluator
-from bench.kept import Slot
+from bench.evaluation import attack_run, evaluator
+from bench.evaluation.cache import Slot
+from bench.evaluation.evaluator import Evaluator
+from bench.evaluation.suites import SUITES, Entry, Suite
+from bench.evaluation.transfers import Surrogate
 from bench.records.record import Record, Subject
-from bench.suites import SUITES, Entry, Suite
 from bench.system.console import Reporter
 from bench.system.files import atomic_path
 from bench.system.signals import Interrupted, StopRequest
-from bench.transfers import Surrogate
 
 N = 40
 SUBJECT = Subject(
@@ -117,8 +117,8 @@ def test_a_stopped_evaluation_goes_on_and_gives_the_same_record(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: str, calls: int
 ) -> None:
     monkeypatch.setitem(attack_run.FASTEST, "cpu", 16)
-    real = evaluation.attack_class
-    monkeypatch.setattr(evaluation, "attack_class", lambda name: InBatches if name == "autoattack" else real(name))
+    real = evaluator.attack_class
+    monkeypatch.setattr(evaluator, "attack_class", lambda name: InBatches if name == "autoattack" else real(name))
 
     def counted(folder: Path, stop: StopRequest | None = None, calls: int = 0) -> tuple[Record, int]:
         stop = StopRequest() if stop is None else stop
@@ -240,7 +240,7 @@ def test_a_full_disk_is_named_with_the_file(tmp_path: Path, monkeypatch: pytest.
     def full(tensors: dict[str, Tensor], header: dict[str, str]) -> bytes:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("bench.kept.tensors_file", full)
+    monkeypatch.setattr("bench.evaluation.cache.tensors_file", full)
     slot = Slot(tmp_path / "kept.safetensors")
     with pytest.raises(BenchError, match=r"Cannot write .*kept\.safetensors: No space left on device\.\nFree some"):
         slot.save({"a": torch.zeros(2)})

@@ -28,7 +28,7 @@ from bench import overview
 from bench.checkpoints import SPEC_KEY, load_model
 from bench.data import load_dataset
 from bench.errors import BenchError
-from bench.kept import Slot
+from bench.evaluation.cache import Slot
 from bench.models import build_model
 from bench.recipes import recipe
 from bench.records import problems, read_all

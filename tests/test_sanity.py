@@ -15,18 +15,18 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from bench import sanity
 from bench.attack import Attack, Outcome
 from bench.data import load_dataset
 from bench.data.dataset import Dataset, to_float
-from bench.evaluation import Evaluator
+from bench.evaluation import sanity
+from bench.evaluation.evaluator import Evaluator
+from bench.evaluation.suites import suite_named
+from bench.evaluation.transfers import Surrogate
 from bench.records.record import AttackResult, Record, pack
 from bench.records.subjects import foreign_subject
 from bench.stats.tests import wilson_interval
-from bench.suites import suite_named
 from bench.system.console import Reporter
 from bench.system.signals import StopRequest
-from bench.transfers import Surrogate
 
 Trained = Callable[[str], nn.Module]
 

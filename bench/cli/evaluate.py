@@ -66,9 +66,9 @@ def command(
 ) -> None:
     """Attack every finished run that lacks the suite, or a checkpoint of your own; write one record for each."""
     from bench.evaluating import Evaluation, finished_runs
+    from bench.evaluation.suites import suite_named
     from bench.running import parse_teachers
     from bench.session import absolute_spec
-    from bench.suites import suite_named
 
     surrogate = None
     if teacher is not None:

@@ -109,7 +109,7 @@ def attacked_with(record: Record) -> list[tuple[str, str]]:
 
 def foreign(what: str) -> tuple[tuple[Kind, str], ...]:
     """What of an attack, its protocol, eps and parameters is not as this installation would have it."""
-    from bench.suites import changed, parameters_of
+    from bench.evaluation.suites import changed, parameters_of
 
     name, protocol, eps, given = json.loads(what)
     try:

@@ -14,11 +14,11 @@ from bench.tabulate.table import DASH
 
 @dataclass(frozen=True)
 class Check:
-    """A check of `bench.sanity`.
+    """A check of `bench.evaluation.sanity`.
 
     Attributes:
         key: names its place on the page.
-        pattern: finds its flags, as `bench.sanity` words them.
+        pattern: finds its flags, as `bench.evaluation.sanity` words them.
         title, meaning, remedy: for readers.
     """
 

@@ -138,7 +138,7 @@ def _shown(
 ) -> Shown:
     from bench.checkpoints import load_model, weights_hash
     from bench.data.cifar import is_at_hand
-    from bench.evaluation import Evaluator
+    from bench.evaluation.evaluator import Evaluator
 
     if not folder.best.is_file():
         raise _NotAtHand(f"its weights ({folder.best.name}) are not here")
@@ -169,7 +169,7 @@ def _examples(network: nn.Module, dataset: Dataset, x_adv: Tensor, recorded: Seq
     import torch
 
     from bench.data.dataset import to_float
-    from bench.job import ready
+    from bench.evaluation.target import ready
 
     split = dataset.test.first(len(x_adv))
     x, labels = to_float(split.images), split.labels.tolist()

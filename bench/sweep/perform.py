@@ -12,9 +12,9 @@ from bench import running, teachers
 from bench.compute.device import name_memory_errors
 from bench.errors import BenchError
 from bench.evaluating import Evaluation
+from bench.evaluation.suites import suite_named
 from bench.runs.folder import RunFolder
 from bench.session import Session, opened
-from bench.suites import suite_named
 from bench.sweep.plan import Task
 from bench.system.console import Lines
 from bench.system.home import Home

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bench import registry
+from bench.evaluation.suites import suite_named
 from bench.recipes import hyperparameters
 from bench.running import Request, check
 from bench.runs.config import Role
 from bench.session import absolute_spec
-from bench.suites import suite_named
 from bench.sweep.spec import EvaluationSpec, Grid, SweepSpec, Value
 from bench.teachers import teacher_request
 

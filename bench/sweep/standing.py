@@ -10,6 +10,7 @@ from typing import Protocol
 
 from bench import running, teachers
 from bench.errors import BenchError
+from bench.evaluation.suites import suite_named
 from bench.foreign import split_model_file
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import read_record
@@ -18,7 +19,6 @@ from bench.running import Request
 from bench.runs.config import DataRef, Role, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, all_runs
 from bench.session import Session
-from bench.suites import suite_named
 from bench.sweep.ledger import Ledger
 from bench.sweep.plan import Plan, Task
 from bench.sweep.spec import EvaluationSpec

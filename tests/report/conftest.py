@@ -21,9 +21,9 @@ from .homes import DEMO, make_run, session_of
 def demo_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report on the demo's records, the pair of Figure 3, and one run with its weights."""
     from bench.evaluating import Evaluation
+    from bench.evaluation.suites import suite_named
     from bench.report.site import write_report
     from bench.running import train
-    from bench.suites import suite_named
 
     home = Home(tmp_path_factory.mktemp("demo"))
     shutil.copytree(DEMO, home.records)

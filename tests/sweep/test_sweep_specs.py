@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bench import registry
 from bench.errors import BenchError
+from bench.evaluation.suites import suite_named
 from bench.recipes.hyperparameters import defaults, method_class, parse_settings
-from bench.suites import suite_named
 from bench.sweep.plan import Plan, expand
 from bench.sweep.spec import Changes, load_sweep, names
 from bench.tabulate import load_specs

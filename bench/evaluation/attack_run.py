@@ -13,8 +13,8 @@ from torch import Tensor
 from bench.attack import Attack, Model, Outcome, ResumableAttack, check_images
 from bench.compute.seeding import generator, seeded
 from bench.errors import BenchError
-from bench.job import Job
-from bench.kept import Slot
+from bench.evaluation.cache import Slot
+from bench.evaluation.target import Job
 from bench.models import not_finite
 
 BATCH_SIZE = 250

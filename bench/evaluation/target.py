@@ -16,8 +16,8 @@ from bench.compute.speedups import View
 from bench.data.dataset import Split, to_float
 from bench.defense import mode
 from bench.errors import BenchError
+from bench.evaluation.transfers import Surrogate
 from bench.records.record import Data, Subject
-from bench.transfers import Surrogate
 
 
 @dataclass(frozen=True)

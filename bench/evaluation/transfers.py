@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attack import Attack
-from bench.kept import Slot
+from bench.evaluation.cache import Slot
 
 _SAVE_SECONDS = 60
 

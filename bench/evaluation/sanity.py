@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.attack import Attack, input_gradient
+from bench.evaluation.suites import attack_class
 from bench.records.record import AttackResult, unpack
 from bench.stats.tests import mcnemar_exact
-from bench.suites import attack_class
 
 PROBE = "pgd-sat"
 """The attack that `measure` varies: the white-box reference of every evaluation."""

@@ -12,24 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench import sanity
 from bench.attack import Attack, Protocol, check_images
-from bench.attack_run import AttackRun, Clean, batch_size, start_noise
 from bench.compute.seeding import seeded
 from bench.compute.speedups import enabled
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
-from bench.job import Job, check_device, ready, view_of
-from bench.kept import Slot, forget_folder
+from bench.evaluation import sanity
+from bench.evaluation.attack_run import AttackRun, Clean, batch_size, start_noise
+from bench.evaluation.cache import Slot, forget_folder
+from bench.evaluation.suites import Entry, Suite, attack_class
+from bench.evaluation.target import Job, check_device, ready, view_of
+from bench.evaluation.transfers import Surrogate, Transfers
 from bench.models import check_finite
 from bench.records.record import AttackResult, Data, Record, Subject, pack
 from bench.runs.folder import now
 from bench.stats.tests import wilson_interval
-from bench.suites import Entry, Suite, attack_class
 from bench.system import provenance
 from bench.system.console import Reporter
 from bench.system.signals import StopRequest, interruptible
-from bench.transfers import Surrogate, Transfers
 
 
 @dataclass
