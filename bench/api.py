@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.evaluation.evaluator import Evaluator
 from bench.evaluation.suites import suite_named
 from bench.evaluation.transfers import Surrogate
-from bench.measuring import Asked
+from bench.jobs.measure import Asked
 from bench.models import try_out
 from bench.records.record import Record, Subject, write_record
 from bench.system.console import Reporter

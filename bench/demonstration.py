@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bench.jobs.session import Session
 from bench.records.index import home_records
-from bench.session import Session
 from bench.sweep import processes
 from bench.sweep.plan import expand
 from bench.sweep.spec import load_sweep

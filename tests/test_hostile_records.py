@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from bench import overview
 from bench.comparing import _network, compare_networks
 from bench.errors import BenchError
 from bench.figures import tradeoff
+from bench.jobs import status
 from bench.records.index import Facts, rebuilt
 from bench.records.record import Record, checked_record, content_digest, read_record
 from bench.report import checks, classes, leaderboard, training
@@ -70,8 +70,8 @@ def use(home: Home, records: list[Record]) -> None:
     classes.worst_table(accuracies, {})
     training.costs(records)
     checks.table(records)
-    overview.failed_checks(records)
-    overview.grid(overview.standings(home, records), [])
+    status.failed_checks(records)
+    status.grid(status.standings(home, records), [])
     to_text(audit_tables(records, [3]))
     with suppress(BenchError):  # no two that compare
         for drawing in tradeoff.draw([*records, *RIVALS], "fgsm"):

@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
 
-from bench import overview
 from bench.checkpoints import SPEC_KEY, load_model
 from bench.data import load_dataset
 from bench.errors import BenchError
 from bench.evaluation.cache import Slot
+from bench.jobs import status
 from bench.models import build_model
 from bench.recipes import recipe
 from bench.records import problems, read_all
@@ -162,7 +162,7 @@ def test_records(content: bytes) -> None:
 def config() -> dict[str, Any]:
     """A run's configuration, as `bench run` writes it."""
     from bench.data.dataset import Dataset
-    from bench.running import Request, resolve
+    from bench.jobs.train import Request, resolve
 
     digits: Dataset = load_dataset("digits", Path("data"))
     request = Request("sat", "digits-cnn", "digits", "demo")
@@ -209,7 +209,7 @@ def test_run_folders(data: st.DataObject) -> None:
         with only_bench_errors():
             folder.forget_metrics_after(1, 1)
         with only_bench_errors():
-            overview.standings(home, [])
+            status.standings(home, [])
 
 
 def dumped(content: Any) -> bytes:
@@ -246,7 +246,7 @@ def test_table_specs(content: bytes) -> None:
 @bounded
 @given(NASTY_YAML | changed(yaml.safe_load(RECIPE.read_text())).map(dumped) | damaged(RECIPE.read_bytes()))
 def test_recipes(content: bytes) -> None:
-    from bench.running import Request, resolve
+    from bench.jobs.train import Request, resolve
 
     digits = load_dataset("digits", Path("data"))
     with pytest.MonkeyPatch.context() as patched, only_bench_errors():

@@ -18,7 +18,7 @@ from torch import nn
 
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
-from bench.session import Session
+from bench.jobs.session import Session
 from bench.system.console import Reporter
 from bench.system.home import Home
 from bench.system.signals import SIGNALS, Interrupted, StopRequest, interruptible, stop_on_signals
@@ -207,7 +207,7 @@ def test_loading_a_dataset_can_be_stopped(tmp_path: Path, monkeypatch: pytest.Mo
         stop.note(signal.SIGTERM)
         pytest.fail("it went on")
 
-    monkeypatch.setattr("bench.session.load_dataset", slow)
+    monkeypatch.setattr("bench.jobs.session.load_dataset", slow)
     with pytest.raises(Interrupted):
         Session(Home(tmp_path), torch.device("cpu"), Reporter(), stop).dataset("digits")
 

@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from bench import teachers
 from bench.checkpoints import save_weights, weights_hash
 from bench.compute.speedups import enabled
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.evaluation import attack_run
+from bench.jobs import teachers
+from bench.jobs.session import Session
+from bench.jobs.train import Request, Teacher
 from bench.records.record import Record, read_record
-from bench.running import Request, Teacher
 from bench.runs.config import TeacherRef
-from bench.session import Session
 from bench.system import locks
 from bench.system.console import Lines
 from bench.system.home import Home

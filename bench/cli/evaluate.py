@@ -65,10 +65,10 @@ def command(
     deterministic: bool,
 ) -> None:
     """Attack every finished run that lacks the suite, or a checkpoint of your own; write one record for each."""
-    from bench.evaluating import Evaluation, finished_runs
     from bench.evaluation.suites import suite_named
-    from bench.running import parse_teachers
-    from bench.session import absolute_spec
+    from bench.jobs.evaluate import Evaluation, finished_runs
+    from bench.jobs.session import absolute_spec
+    from bench.jobs.train import parse_teachers
 
     surrogate = None
     if teacher is not None:

@@ -74,7 +74,7 @@ def session(
     loggers: Sequence[str] = (),
 ) -> Iterator[Any]:
     """A session whose work finishes its step when a signal asks it to stop."""
-    from bench.session import opened
+    from bench.jobs.session import opened
 
     with opened(home, device, off, deterministic, tf32=tf32, loggers=loggers) as active:
         yield active

@@ -83,12 +83,12 @@ def command(
     Teachers are found by role: a file named with --teacher, one trained before, or one trained now. Started by
     torchrun (`torchrun --nproc-per-node N -m bench run ...`), all its processes train one run, on parts of each batch.
     """
-    from bench import running
     from bench.compute.ranks import joined
+    from bench.jobs import train
+    from bench.jobs.teachers import gather
     from bench.system.console import Reporter
-    from bench.teachers import gather
 
-    request = running.Request(
+    request = train.Request(
         method=method,
         student=student,
         dataset=dataset,
@@ -98,15 +98,15 @@ def command(
         seed=seed,
         precision="bf16" if precision == "bf16" else "32",
         limit_train=limit_train,
-        teachers=running.parse_teachers(teachers),
+        teachers=train.parse_teachers(teachers),
         settings=settings,
     )
-    running.check(request)
+    train.check(request)
     opened = session(home, device, off, deterministic, loggers=loggers)
     with opened as active, joined(active.device, sync_bn, step_timeout, active.stop) as processes:
         if not processes.first:
             active.reporter = Reporter.silent()
-        folder = running.train(active, request, gather(active, request), restart)
+        folder = train.train(active, request, gather(active, request), restart)
         if not processes.first:
             return
         summary = folder.summary()

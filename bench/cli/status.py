@@ -17,11 +17,12 @@ from bench.system.home import Home
 @click.pass_obj
 def command(home: Home, as_json: bool) -> None:
     """Show method x student x dataset: not run, running (epoch, time left), interrupted, trained, evaluated."""
-    from bench import overview, registry
+    from bench import registry
+    from bench.jobs import status
     from bench.records.index import home_records
 
     records = home_records(home)
-    found = overview.standings(home, records)
+    found = status.standings(home, records)
     if as_json:
         click.echo(json.dumps([asdict(run) for run in found], indent=1))
         return
@@ -29,7 +30,7 @@ def command(home: Home, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    titles, rows = overview.grid(found, registry.names("methods"))
+    titles, rows = status.grid(found, registry.names("methods"))
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for title in ["method", *titles]:
         table.add_column(escape(title), overflow="fold")
@@ -37,5 +38,5 @@ def command(home: Home, as_json: bool) -> None:
         table.add_row(*(escape(cell) for cell in row))
     terminal = Console()
     (terminal if terminal.is_terminal else Console(width=200)).print(table)
-    for name, flag in overview.failed_checks(records):
+    for name, flag in status.failed_checks(records):
         click.echo(f"Flag: {name}: {flag}")

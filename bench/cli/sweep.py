@@ -14,7 +14,7 @@ from bench.errors import BenchError
 from bench.system.home import Home
 
 if TYPE_CHECKING:
-    from bench.session import Session
+    from bench.jobs.session import Session
     from bench.sweep.ledger import Ledger
     from bench.sweep.plan import Plan
     from bench.sweep.spec import SweepSpec

@@ -65,8 +65,9 @@ def train(
     deterministic: bool,
 ) -> None:
     """Train the teachers that students of a recipe will find, and evaluate each once."""
-    from bench import registry, teachers
-    from bench.running import Request, limited
+    from bench import registry
+    from bench.jobs import teachers
+    from bench.jobs.train import Request, limited
     from bench.runs.config import Role
 
     request = Request(

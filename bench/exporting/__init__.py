@@ -12,7 +12,7 @@ from bench.exporting.card import model_card
 from bench.exporting.formats import FORMATS, Agreement, agreement
 from bench.exporting.robustbench import model_info
 from bench.exporting.source import Source, load_source
-from bench.session import Session
+from bench.jobs.session import Session
 from bench.system.files import cannot_write, write_text_atomically
 
 __all__ = ["export", "parse_formats"]

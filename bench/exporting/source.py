@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bench.data.dataset import Dataset, to_float
 from bench.errors import BenchError
+from bench.jobs.session import Session
 from bench.models import split_spec
 from bench.models.normalise import statistics
 from bench.records.index import home_records
@@ -17,7 +18,6 @@ from bench.records.record import Record, read_record
 from bench.runs import folder
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, Summary
-from bench.session import Session
 from bench.system.home import Home
 
 CHECKED_IMAGES = 256

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a report without examples has no use for PyTorch
     from torch import Tensor, nn
 
     from bench.data.dataset import Dataset
-    from bench.session import Session
+    from bench.jobs.session import Session
 
 MOST_RUNS = 20
 """Networks that are shown at most, so that the page stays small."""

@@ -38,7 +38,7 @@ from bench.version import __version__
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
 
-    from bench.session import Session
+    from bench.jobs.session import Session
 
 Runs = Sequence[tuple[RunFolder, RunConfig]]
 

@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench import running
 from bench.data.dataset import LINF_EPS
 from bench.errors import unknown_name
+from bench.jobs import train
 from bench.profiles import Profile, load_profiles
 from bench.profiling import IMAGES
 from bench.recipes import hyperparameters, recipe
@@ -82,7 +82,7 @@ class Estimator:
     def _from_profiles(self, task: Task) -> Estimate | None:
         """The steps of all phases; what a setting of `--set` changes of a step's own cost is not in a profile."""
         request = task.request
-        training = running.scheduled(request, task.dataset).training
+        training = train.scheduled(request, task.dataset).training
         epochs = request.epochs or training.epochs
         fitting = {profile.phase: profile for profile in sorted(self._fitting(task), key=lambda each: each.created)}
         shares = self._phase_shares(task, epochs)
@@ -96,7 +96,7 @@ class Estimator:
 
     def _fitting(self, task: Task) -> Iterable[Profile]:
         request = task.request
-        variant, training, _ = running.scheduled(request, task.dataset)
+        variant, training, _ = train.scheduled(request, task.dataset)
         chosen, roles = recipe.load(request.recipe), hyperparameters.method_class(request.method).roles
         what = {
             "method": request.method,
@@ -111,7 +111,7 @@ class Estimator:
 
     def _phase_shares(self, task: Task, epochs: int) -> dict[str, float]:
         request = task.request
-        variant, _, own = running.scheduled(request, task.dataset)
+        variant, _, own = train.scheduled(request, task.dataset)
         settings = hyperparameters.parse_settings(request.method, request.settings)
         values = hyperparameters.resolve(request.method, variant, own, settings, LINF_EPS)
         defense = hyperparameters.make(request.method, values)
@@ -120,7 +120,7 @@ class Estimator:
     def _from_runs(self, task: Task) -> Estimate | None:
         """A finished run of the same length, of any seed and setting of `--set`."""
         request = task.request
-        training = running.scheduled(request, task.dataset).training
+        training = train.scheduled(request, task.dataset).training
         wanted = (
             *(request.method, request.student, task.dataset, request.recipe, request.precision, request.role),
             *(request.limit_train, request.epochs or training.epochs, request.batch_size or training.batch_size),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.session import Session
+from bench.jobs.session import Session
 from bench.sweep.ledger import Ledger
 from bench.sweep.perform import Failure, perform
 

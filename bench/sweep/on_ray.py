@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.session import Session
+from bench.jobs.session import Session
 from bench.sweep.ledger import Ledger
 from bench.sweep.perform import RETRIES, Report, report_of
 from bench.sweep.plan import Task

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from bench import running, teachers
 from bench.compute.device import name_memory_errors
 from bench.errors import BenchError
-from bench.evaluating import Evaluation
 from bench.evaluation.suites import suite_named
+from bench.jobs import teachers, train
+from bench.jobs.evaluate import Evaluation
+from bench.jobs.session import Session, opened
 from bench.runs.folder import RunFolder
-from bench.session import Session, opened
 from bench.sweep.plan import Task
 from bench.system.console import Lines
 from bench.system.home import Home
@@ -85,10 +85,10 @@ def _perform(session: Session, task: Task) -> None:
         return
     evaluation = task.evaluation
     if evaluation is None:
-        running.train(session, task.request, teachers.gather(session, task.request))
+        train.train(session, task.request, teachers.gather(session, task.request))
         return
     gathered = teachers.gather(session, task.request)
-    config = running.resolve(task.request, running.limited(session, task.request), gathered)
+    config = train.resolve(task.request, train.limited(session, task.request), gathered)
     measured_by = Evaluation(
         session, suite_named(evaluation.suite), evaluation.protocol, evaluation.limit, evaluation.surrogate
     )

@@ -11,12 +11,12 @@ from typing import Literal
 
 from bench import registry
 from bench.evaluation.suites import suite_named
+from bench.jobs.session import absolute_spec
+from bench.jobs.teachers import teacher_request
+from bench.jobs.train import Request, check
 from bench.recipes import hyperparameters
-from bench.running import Request, check
 from bench.runs.config import Role
-from bench.session import absolute_spec
 from bench.sweep.spec import EvaluationSpec, Grid, SweepSpec, Value
-from bench.teachers import teacher_request
 
 Command = tuple[str, ...]
 

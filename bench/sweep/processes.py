@@ -13,7 +13,7 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from bench.session import Session
+from bench.jobs.session import Session
 from bench.sweep.ledger import Ledger
 from bench.sweep.perform import RETRIES, Report, report_of
 from bench.sweep.plan import Task

@@ -8,17 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from bench import running, teachers
 from bench.errors import BenchError
 from bench.evaluation.suites import suite_named
-from bench.foreign import split_model_file
+from bench.jobs import teachers, train
+from bench.jobs.foreign import split_model_file
+from bench.jobs.session import Session
+from bench.jobs.train import Request
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import read_record
 from bench.records.subjects import record_id, run_subject
-from bench.running import Request
 from bench.runs.config import DataRef, Role, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, all_runs
-from bench.session import Session
 from bench.sweep.ledger import Ledger
 from bench.sweep.plan import Plan, Task
 from bench.sweep.spec import EvaluationSpec
@@ -75,12 +75,12 @@ class Actual:
     _given: dict[tuple[str, str, int | None, Role], TeacherRef] = field(default_factory=dict)
 
     def data(self, request: Request) -> DataRef:
-        return running.data_ref(request, running.limited(self.session, request))
+        return train.data_ref(request, train.limited(self.session, request))
 
     def given(self, request: Request, role: Role, file: str) -> TeacherRef:
         key = (file, request.dataset, request.limit_train, role)
         if key not in self._given:
-            dataset = running.limited(self.session, request)
+            dataset = train.limited(self.session, request)
             self._given[key] = teachers.from_file(self.session, file, role, dataset).ref
         return self._given[key]
 
@@ -116,7 +116,7 @@ class Standing:
         refs = [] if task.kind == "teacher" else self._teachers(task)
         if data is None or refs is None:
             return None
-        return RunFolder.of(self.home, running.configure(task.request, data, refs).id)
+        return RunFolder.of(self.home, train.configure(task.request, data, refs).id)
 
     def _teachers(self, task: Task) -> list[TeacherRef] | None:
         found = []
@@ -136,7 +136,7 @@ class Standing:
         if data is None:
             return None
         asked = teachers.teacher_request(request, role, data.name)
-        folder = RunFolder.of(self.home, running.configure(asked, data, ()).id)
+        folder = RunFolder.of(self.home, train.configure(asked, data, ()).id)
         return teachers.run_ref(folder, role) if folder.finished else None
 
     def _evaluated(self, task: Task, folder: RunFolder, evaluation: EvaluationSpec) -> bool:

@@ -238,7 +238,7 @@ def test_a_home_may_be_read_only_for_what_only_reads(
 def test_memory_that_runs_out_is_said_with_what_was_asked_for(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], object], said: str
 ) -> None:
-    monkeypatch.setattr("bench.session.load_dataset", lambda *_: ask())
+    monkeypatch.setattr("bench.jobs.session.load_dataset", lambda *_: ask())
     message = bench("run", "--method", "sat", "--student", "digits-cnn", "--dataset", "digits", home=tmp_path).mistake
     assert message.startswith(said)
     assert "Choose a smaller --batch-size" in message

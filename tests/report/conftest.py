@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.running import Request
+from bench.jobs.train import Request
 from bench.system.home import Home
 
 from .homes import DEMO, make_run, session_of
@@ -20,10 +20,10 @@ from .homes import DEMO, make_run, session_of
 @pytest.fixture(scope="session")
 def demo_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report on the demo's records, the pair of Figure 3, and one run with its weights."""
-    from bench.evaluating import Evaluation
     from bench.evaluation.suites import suite_named
+    from bench.jobs.evaluate import Evaluation
+    from bench.jobs.train import train
     from bench.report.site import write_report
-    from bench.running import train
 
     home = Home(tmp_path_factory.mktemp("demo"))
     shutil.copytree(DEMO, home.records)

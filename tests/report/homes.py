@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from bench.jobs.session import Session
+from bench.jobs.train import Request, configure
 from bench.records.record import Record, content_digest
-from bench.running import Request, configure
 from bench.runs.config import DataRef, TeacherRef
 from bench.runs.folder import RunFolder, Summary
-from bench.session import Session
 from bench.system.console import Reporter
 from bench.system.home import Home
 from bench.system.signals import StopRequest

@@ -102,7 +102,7 @@ def test_a_profile_of_something_else_tells_nothing(changes: dict[str, Any], tmp_
 
 
 def test_without_a_profile_a_finished_run_of_the_same_length_tells(tmp_path: Path) -> None:
-    from bench.running import Request, configure
+    from bench.jobs.train import Request, configure
     from bench.runs.config import DataRef
     from bench.runs.folder import RunFolder
 

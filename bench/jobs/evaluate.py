@@ -9,21 +9,21 @@ from typing import Literal
 
 from torch import nn
 
-from bench import teachers
 from bench.attack import Protocol
 from bench.checkpoints import weights_hash
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, name_skipped, unknown_name
 from bench.evaluation.suites import Suite
 from bench.evaluation.transfers import Surrogate
-from bench.foreign import load_foreign
-from bench.measuring import Asked, evaluator_for, measure
+from bench.jobs import teachers
+from bench.jobs.foreign import load_foreign
+from bench.jobs.measure import Asked, evaluator_for, measure
+from bench.jobs.session import Session
+from bench.jobs.train import Request, Teacher
 from bench.records.record import Record, Subject, differing
 from bench.records.subjects import foreign_subject, run_subject
-from bench.running import Request, Teacher
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, all_runs, find_run
-from bench.session import Session
 from bench.system import locks
 from bench.system.console import duration
 

@@ -16,10 +16,10 @@ from bench.errors import BenchError
 from bench.evaluation.evaluator import Evaluator
 from bench.evaluation.suites import Suite, changed, parameters_of
 from bench.evaluation.transfers import Surrogate
+from bench.jobs.session import Session
 from bench.records.intake import settle
 from bench.records.record import Record, Subject, conduct, read_record, write_record
 from bench.records.subjects import record_id
-from bench.session import Session
 from bench.system import locks
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from bench.checkpoints import load_and_normalise
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
-from bench.session import Session
+from bench.jobs.session import Session
 
 
 def split_model_file(text: str) -> tuple[str | None, Path]:

@@ -17,12 +17,12 @@ from bench.compute.ranks import ranks
 from bench.compute.seeding import derive
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
+from bench.jobs.session import Session, absolute_spec
 from bench.models import build_model, split_spec, try_out
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Resolved
 from bench.runs.config import DataRef, Precision, Role, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary, now
-from bench.session import Session, absolute_spec
 from bench.system import locks, provenance
 from bench.system.files import DIGEST
 from bench.system.text import one_line

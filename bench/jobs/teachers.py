@@ -13,15 +13,15 @@ from bench.compute.ranks import ranks
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.evaluation.suites import SUITES
-from bench.foreign import load_foreign, split_model_file
-from bench.measuring import Asked, evaluator_for, measure
+from bench.jobs.foreign import load_foreign, split_model_file
+from bench.jobs.measure import Asked, evaluator_for, measure
+from bench.jobs.session import Session
+from bench.jobs.train import Request, Teacher, limited, resolve, train, train_or_wait
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import Record, Subject
 from bench.records.subjects import foreign_subject, run_subject
-from bench.running import Request, Teacher, limited, resolve, train, train_or_wait
 from bench.runs.config import Role, TeacherRef
 from bench.runs.folder import RunFolder
-from bench.session import Session
 from bench.system import locks
 
 
