@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench.costs import HEADERS, cost_tables
+from bench.cost.meters import Clock, Operations, PeakMemory, matmul_peak
+from bench.cost.profile import Profile, load_profiles, write_profile
+from bench.cost.profiling import IMAGES, Workload, flops_per_image, profile
+from bench.cost.table import HEADERS, cost_tables
 from bench.errors import BenchError
-from bench.meters import Clock, Operations, PeakMemory, matmul_peak
-from bench.profiles import Profile, load_profiles, write_profile
-from bench.profiling import IMAGES, Workload, flops_per_image, profile
 from bench.system.home import Home
 
 SMALL = Workload("ciard", "resnet20", IMAGES["cifar10"], "short", batch_size=4, precision="bf16")
@@ -74,7 +74,7 @@ def test_a_method_without_teacher_or_attack_has_no_such_part() -> None:
 
 def test_a_teacher_within_the_attack_is_part_of_the_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(100))
-    monkeypatch.setattr("bench.meters.time.perf_counter", lambda: next(times))
+    monkeypatch.setattr("bench.cost.meters.time.perf_counter", lambda: next(times))
     clock = Clock(lambda: None)
     with clock.part(
         "update"

@@ -13,7 +13,7 @@ from bench.errors import BenchError, unknown_name
 from bench.system.home import Home
 
 if TYPE_CHECKING:
-    from bench.profiles import Profile
+    from bench.cost.profile import Profile
 
 
 @click.command("profile")
@@ -75,10 +75,10 @@ def command(
     The profiles are kept (`results/profiles`), and the cost table of all that are there is written to
     `results/tables/costs.md`, `.tex` and `.csv`; those without some speed-up stay out of it.
     """
-    from bench import profiling
     from bench.compute.speedups import SPEEDUPS, has_effect
-    from bench.meters import matmul_peak
-    from bench.profiles import write_profile
+    from bench.cost import profiling
+    from bench.cost.meters import matmul_peak
+    from bench.cost.profile import write_profile
 
     if dataset not in profiling.IMAGES:
         raise unknown_name("dataset to profile", dataset, profiling.IMAGES)
@@ -129,7 +129,7 @@ def _methods(text: str, variant: str | None) -> list[str]:
 def _show(found: list[Profile]) -> None:
     """The cost tables of this call; with several sets of speed-ups, what each is worth."""
     from bench.cli.listing import show
-    from bench.costs import cost_tables
+    from bench.cost.table import cost_tables
 
     for table in cost_tables(profile for profile in found if profile.off == found[0].off):
         click.echo(table.title)
@@ -155,8 +155,8 @@ def _show(found: list[Profile]) -> None:
 
 
 def _write_costs(home: Home, reporter: Any) -> None:
-    from bench.costs import cost_tables
-    from bench.profiles import load_profiles
+    from bench.cost.profile import load_profiles
+    from bench.cost.table import cost_tables
     from bench.system.files import write_text_atomically
     from bench.tabulate.plain import plain_to_csv
     from bench.tabulate.render import plain_to_latex, plain_to_markdown

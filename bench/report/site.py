@@ -14,9 +14,9 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.costs import cost_tables
+from bench.cost.profile import load_profiles
+from bench.cost.table import cost_tables
 from bench.errors import BenchError, unknown_name
-from bench.profiles import load_profiles
 from bench.records.index import folder_facts, home_records
 from bench.records.record import Record
 from bench.report import checks, classes, leaderboard, training

@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bench.cost.profile import Profile, load_profiles
+from bench.cost.profiling import IMAGES
 from bench.data.dataset import LINF_EPS
 from bench.errors import unknown_name
 from bench.jobs import train
-from bench.profiles import Profile, load_profiles
-from bench.profiling import IMAGES
 from bench.recipes import hyperparameters, recipe
 from bench.records.index import home_records
 from bench.records.record import Record

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 from attacks import loop
-from bench import exporting, profiling, registry
+from bench import exporting, registry
 from bench.cli.main import LazyGroup, main
+from bench.cost import profiling
 from bench.models import resnet
 from bench.report import site
 from bench.runs import resume

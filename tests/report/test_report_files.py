@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.cost.profile import Profile, write_profile
 from bench.errors import BenchError
 from bench.evaluation import sanity
-from bench.profiles import Profile, write_profile
 from bench.records.record import Record, read_records
 from bench.report import checks, classes, leaderboard, site, training
 from bench.report.examples import MOST_RUNS, gallery

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.profiles import Profile, write_profile
+from bench.cost.profile import Profile, write_profile
 from bench.records.record import Record, write_record
 from bench.sweep.estimate import Estimate, Estimator
 from bench.sweep.plan import Plan, expand

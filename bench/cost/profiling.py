@@ -17,9 +17,9 @@ from bench.attack import Attack
 from bench.compute.device import prepare
 from bench.compute.seeding import generator
 from bench.compute.speedups import Fast, enabled
-from bench.meters import Clock, Operations, PeakMemory
+from bench.cost.meters import Clock, Operations, PeakMemory
+from bench.cost.profile import Profile
 from bench.models import build_model
-from bench.profiles import Profile
 from bench.recipes import recipe
 from bench.recipes.hyperparameters import method_class
 from bench.runs.config import Precision

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from bench.profiles import Profile
+from bench.cost.profile import Profile
 from bench.tabulate.plain import PlainTable
 
 HEADERS = (
