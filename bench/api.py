@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from bench.attack import Protocol
-from bench.checkpoints import weights_hash
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
@@ -18,6 +17,7 @@ from bench.evaluation.suites import suite_named
 from bench.evaluation.transfers import Surrogate
 from bench.jobs.measure import Asked
 from bench.models import try_out
+from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, write_record
 from bench.system.console import Reporter
 from bench.system.home import Home

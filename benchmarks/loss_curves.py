@@ -15,13 +15,13 @@ from typing import Any
 import click
 import torch
 
-from bench.checkpoints import load_and_normalise
 from bench.compute.seeding import generator
 from bench.compute.speedups import Fast, enabled
 from bench.data import load_dataset
 from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Dataset, to_float
 from bench.models import build_model
+from bench.models.checkpoints import load_and_normalise
 from bench.system import provenance
 from bench.training.step import TrainingStep
 from benchmarks.plain_ciard import PlainCIARD

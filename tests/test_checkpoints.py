@@ -19,7 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from bench.checkpoints import (
+from bench.data.dataset import Split, to_float
+from bench.errors import BenchError
+from bench.models import build_model
+from bench.models.checkpoints import (
     choose_normalisation,
     load_and_normalise,
     load_model,
@@ -27,9 +30,6 @@ from bench.checkpoints import (
     save_weights,
     weights_hash,
 )
-from bench.data.dataset import Split, to_float
-from bench.errors import BenchError
-from bench.models import build_model
 from bench.models.normalise import statistics
 from bench.models.swish_wide_resnet import SwishWideResNet
 

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 import bench
-from bench.checkpoints import read_state_dict
 from bench.errors import BenchError
 from bench.evaluation.cache import Slot
+from bench.models.checkpoints import read_state_dict
 from bench.records.record import Record, read_record, write_record
 from bench.runs.folder import RunFolder
 from bench.system.home import Home

@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
 
-from bench.checkpoints import SPEC_KEY, load_model
 from bench.data import load_dataset
 from bench.errors import BenchError
 from bench.evaluation.cache import Slot
 from bench.jobs import status
 from bench.models import build_model
+from bench.models.checkpoints import SPEC_KEY, load_model
 from bench.recipes import recipe
 from bench.records import problems, read_all
 from bench.records.record import content_digest, read_record

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.checkpoints import REQUIRED_METADATA, read_state_dict
+from bench.models.checkpoints import REQUIRED_METADATA, read_state_dict
 from bench.runs import resume
 from bench.runs.folder import RunFolder, Summary
 from bench.system.files import flush_to_disk

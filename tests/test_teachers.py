@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from bench.checkpoints import save_weights, weights_hash
 from bench.compute.speedups import enabled
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
@@ -21,6 +20,7 @@ from bench.evaluation import attack_run
 from bench.jobs import teachers
 from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher
+from bench.models.checkpoints import save_weights, weights_hash
 from bench.records.record import Record, read_record
 from bench.runs.config import TeacherRef
 from bench.system import locks

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.checkpoints import SPEC_KEY, load_model, save_weights
 from bench.errors import BenchError
 from bench.exporting.source import Source
+from bench.models.checkpoints import SPEC_KEY, load_model, save_weights
 from bench.system.text import one_line
 from bench.version import __version__
 

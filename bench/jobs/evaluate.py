@@ -10,7 +10,6 @@ from typing import Literal
 from torch import nn
 
 from bench.attack import Protocol
-from bench.checkpoints import weights_hash
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, name_skipped, unknown_name
 from bench.evaluation.suites import Suite
@@ -20,6 +19,7 @@ from bench.jobs.foreign import load_foreign
 from bench.jobs.measure import Asked, evaluator_for, measure
 from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher
+from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, differing
 from bench.records.subjects import foreign_subject, run_subject
 from bench.runs.config import RunConfig

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
-from bench.checkpoints import load_and_normalise
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.jobs.session import Session
+from bench.models.checkpoints import load_and_normalise
 
 
 def split_model_file(text: str) -> tuple[str | None, Path]:

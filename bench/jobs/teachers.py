@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.checkpoints import weights_hash
 from bench.compute.ranks import ranks
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
@@ -17,6 +16,7 @@ from bench.jobs.foreign import load_foreign, split_model_file
 from bench.jobs.measure import Asked, evaluator_for, measure
 from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher, limited, resolve, train, train_or_wait
+from bench.models.checkpoints import weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import Record, Subject
 from bench.records.subjects import foreign_subject, run_subject

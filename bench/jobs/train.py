@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from bench import loggers, registry
-from bench.checkpoints import read_state_dict, weights_hash
 from bench.compute.ranks import ranks
 from bench.compute.seeding import derive
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.jobs.session import Session, absolute_spec
 from bench.models import build_model, split_spec, try_out
+from bench.models.checkpoints import read_state_dict, weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Resolved
 from bench.runs.config import DataRef, Precision, Role, RunConfig, TeacherRef

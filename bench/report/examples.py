@@ -136,9 +136,9 @@ def _shown(
     n: int,
     classes: dict[str, Sequence[str]],
 ) -> Shown:
-    from bench.checkpoints import load_model, weights_hash
     from bench.data.cifar import is_at_hand
     from bench.evaluation.evaluator import Evaluator
+    from bench.models.checkpoints import load_model, weights_hash
 
     if not folder.best.is_file():
         raise _NotAtHand(f"its weights ({folder.best.name}) are not here")

@@ -252,7 +252,7 @@ class RunFolder:
 
     def save_weights(self, name: str, network: nn.Module, metadata: dict[str, str]) -> None:
         """Write a network as `NAME.safetensors`."""
-        from bench.checkpoints import save_weights  # PyTorch is of no use to whoever only looks at runs
+        from bench.models.checkpoints import save_weights  # PyTorch is of no use to whoever only looks at runs
 
         save_weights(self.path / f"{name}.safetensors", network, metadata)
 
@@ -262,7 +262,7 @@ class RunFolder:
         Raises:
             BenchError: the run is not finished, or its weights are not those that it selected.
         """
-        from bench.checkpoints import load_model, read_metadata, weights_hash
+        from bench.models.checkpoints import load_model, read_metadata, weights_hash
 
         config, summary = self.config(), self.summary()
         if summary is None:

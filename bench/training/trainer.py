@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.checkpoints import SPEC_KEY, read_state_dict, weights_hash
 from bench.compute.ranks import ranks
 from bench.compute.seeding import generator
 from bench.compute.speedups import Fast
@@ -21,6 +20,7 @@ from bench.data.dataset import Dataset, to_float
 from bench.defense import Models
 from bench.errors import BenchError
 from bench.loggers import Journal, Logger
+from bench.models.checkpoints import SPEC_KEY, read_state_dict, weights_hash
 from bench.recipes import hyperparameters
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, Summary, now

@@ -13,12 +13,12 @@ from torch import nn
 
 from attacks.fgsm import FGSM
 from attacks.pgd import PGDSAT
-from bench.checkpoints import load_model
 from bench.compute.speedups import SPEEDUPS, enabled
 from bench.data import load_dataset
 from bench.data.dataset import to_float
 from bench.evaluation import attack_run
 from bench.evaluation.target import ready, view_of
+from bench.models.checkpoints import load_model
 from bench.records.record import differing, read_record, unpack
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"

@@ -17,11 +17,11 @@ import torch
 import yaml
 from torch import nn
 
-from bench.checkpoints import load_model
 from bench.data import load_dataset, to_float
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.exporting import formats, robustbench
+from bench.models.checkpoints import load_model
 from bench.runs.folder import RunFolder
 from bench.system.home import Home
 
