@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.comparing import Comparison, Contrast, compare_networks, find_networks
+from bench.analysis.compare import Comparison, Contrast, compare_networks, find_networks
 from bench.errors import BenchError
 from bench.records.record import Record, write_record
 from bench.stats.tests import holm, mcnemar, paired_scores, weighted_scores, welch, wilson_interval

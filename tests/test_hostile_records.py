@@ -13,7 +13,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from bench.comparing import _network, compare_networks
+from bench.analysis.audit import audit_tables
+from bench.analysis.audit_text import to_text
+from bench.analysis.compare import _network, compare_networks
 from bench.errors import BenchError
 from bench.figures import tradeoff
 from bench.jobs import status
@@ -22,8 +24,6 @@ from bench.records.record import Record, checked_record, content_digest, read_re
 from bench.report import checks, classes, leaderboard, training
 from bench.system.home import Home
 from bench.tabulate import build_tables
-from bench.tabulate.audit import audit_tables
-from bench.tabulate.audit_text import to_text
 from bench.tabulate.render import to_csv, to_latex, to_markdown
 
 DEMO = Path(__file__).parent.parent / "docs" / "demo" / "results" / "records"

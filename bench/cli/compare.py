@@ -14,7 +14,7 @@ from bench.cli.options import home_option
 from bench.system.home import Home
 
 if TYPE_CHECKING:
-    from bench.comparing import Accuracy, Comparison, Contrast, Side
+    from bench.analysis.compare import Accuracy, Comparison, Contrast, Side
     from bench.stats.choice import Test
 
 _DIFFERING = ("model", "setting", "selection", "teachers")
@@ -43,7 +43,7 @@ def command(
 
     A RUN is a run's id or a record's file. Runs that differ in the seed alone are one side.
     """
-    from bench.comparing import compare_networks, find_networks
+    from bench.analysis.compare import compare_networks, find_networks
 
     found = compare_networks(find_networks(runs, home, all_seeds), attacks)
     if as_json or style == "json":

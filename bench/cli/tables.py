@@ -97,8 +97,8 @@ def _order(
     home: Home, numbers: tuple[int, ...], paper_dataset: str, datasets: list[str] | None, student: str | None
 ) -> None:
     """Print which way round our pairs of rows are."""
+    from bench.analysis.order import compare_order, to_text
     from bench.records.index import home_records
-    from bench.tabulate.order import compare_order, to_text
 
     orders = compare_order(home_records(home), paper_dataset, numbers or None, datasets, home.specs, student)
     click.echo(to_text(orders, paper_dataset), nl=False)
@@ -113,9 +113,9 @@ def _audit(
     formats: tuple[str, ...],
 ) -> None:
     """Print an audit, as text or as JSON."""
+    from bench.analysis.audit import audit_tables
+    from bench.analysis.audit_text import to_json, to_text
     from bench.records.index import home_records
-    from bench.tabulate.audit import audit_tables
-    from bench.tabulate.audit_text import to_json, to_text
 
     if values not in ("measured", "paper"):
         raise BenchError("An audit is of measured or of published numbers.\nGive --values measured or --values paper.")

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.analysis.audit import KINDS, Audit, audit_tables
+from bench.analysis.audit_text import to_json, to_text
+from bench.analysis.wins import Wins
 from bench.errors import BenchError
 from bench.records.record import Record
 from bench.stats.tests import holm, two_proportions, two_weighted
 from bench.tabulate import load_specs
-from bench.tabulate.audit import KINDS, Audit, audit_tables
-from bench.tabulate.audit_text import to_json, to_text
 from bench.tabulate.resources import table_files
-from bench.tabulate.wins import Wins
 
 RecordMaker = Callable[..., Record]
 

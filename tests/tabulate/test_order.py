@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.analysis.order import ColumnOrder, compare_order, to_text
 from bench.errors import BenchError
 from bench.records.record import Record
 from bench.stats.tests import holm, two_proportions
 from bench.tabulate import load_specs
-from bench.tabulate.order import ColumnOrder, compare_order, to_text
 from bench.tabulate.resources import table_files
 
 RecordMaker = Callable[..., Record]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from bench.analysis.audit import KINDS, Audit, TableAudit
+from bench.analysis.claims import CheckedClaim
+from bench.analysis.wins import Win, Wins
 from bench.stats.choice import LEVEL, TEST_NAMES
-from bench.tabulate.audit import KINDS, Audit, TableAudit
-from bench.tabulate.claims import CheckedClaim
-from bench.tabulate.wins import Win, Wins
 
 
 def to_json(audit: Audit) -> dict[str, Any]:

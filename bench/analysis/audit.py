@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bench.analysis.claims import CheckedClaim, check_claims, read_claims
+from bench.analysis.wins import Wins, find_wins
 from bench.records.record import Record
 from bench.stats.choice import LEVEL, TEST_NAMES
 from bench.system.text import defense_label
 from bench.tabulate.api import choose_specs
 from bench.tabulate.build import build_table
 from bench.tabulate.cells import GROUP, grouped, newest, tidy
-from bench.tabulate.claims import CheckedClaim, check_claims, read_claims
 from bench.tabulate.headers import dataset_label
 from bench.tabulate.mismatches import attack_label, contradictions, listed, mismatches
 from bench.tabulate.paper import paper_frame
 from bench.tabulate.spec import TableSpec
 from bench.tabulate.table import Cell, Group, Table
-from bench.tabulate.wins import Wins, find_wins
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -1,0 +1,1 @@
+"""What the numbers carry: comparisons, the order of defenses, the paper's claims and wins."""
