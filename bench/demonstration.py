@@ -11,7 +11,7 @@ from bench.sweep import processes
 from bench.sweep.plan import expand
 from bench.sweep.spec import load_sweep
 from bench.sweep.standing import account
-from bench.tabulate import render_tables
+from bench.tables import render_tables
 
 _MOST_WORKERS = 4
 """Processes at a time: networks this small gain nothing from a second core, or a GPU from a second network."""

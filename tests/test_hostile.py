@@ -20,7 +20,7 @@ from bench.models.checkpoints import read_state_dict
 from bench.records.record import Record, read_record, write_record
 from bench.runs.folder import RunFolder
 from bench.system.home import Home
-from bench.tabulate import render_tables
+from bench.tables import render_tables
 
 RecordMaker = Callable[..., Record]
 

@@ -23,8 +23,8 @@ from bench.records.index import Facts, rebuilt
 from bench.records.record import Record, checked_record, content_digest, read_record
 from bench.report import checks, classes, leaderboard, training
 from bench.system.home import Home
-from bench.tabulate import build_tables
-from bench.tabulate.render import to_csv, to_latex, to_markdown
+from bench.tables import build_tables
+from bench.tables.render import to_csv, to_latex, to_markdown
 
 DEMO = Path(__file__).parent.parent / "docs" / "demo" / "results" / "records"
 SOURCES = [

@@ -37,9 +37,9 @@ from bench.runs import resume
 from bench.runs.folder import RunFolder, all_runs
 from bench.system.home import Home
 from bench.system.text import is_visible
-from bench.tabulate import render_tables
-from bench.tabulate.resources import table_files
-from bench.tabulate.spec import read_spec
+from bench.tables import render_tables
+from bench.tables.resources import table_files
+from bench.tables.spec import read_spec
 
 HERE = Path(__file__).parent
 RECORD = next((HERE.parent / "docs/demo/results/records").glob("digits_digits-cnn_sat_*whitebox*.json"))

@@ -13,14 +13,14 @@ from bench.analysis.wins import Wins, find_wins
 from bench.records.record import Record
 from bench.stats.choice import LEVEL, TEST_NAMES
 from bench.system.text import defense_label
-from bench.tabulate.api import choose_specs
-from bench.tabulate.build import build_table
-from bench.tabulate.cells import GROUP, grouped, newest, tidy
-from bench.tabulate.headers import dataset_label
-from bench.tabulate.mismatches import attack_label, contradictions, listed, mismatches
-from bench.tabulate.paper import paper_frame
-from bench.tabulate.spec import TableSpec
-from bench.tabulate.table import Cell, Group, Table
+from bench.tables.build import build_table
+from bench.tables.cells import GROUP, grouped, newest, tidy
+from bench.tables.headers import dataset_label
+from bench.tables.mismatches import attack_label, contradictions, listed, mismatches
+from bench.tables.paper import paper_frame
+from bench.tables.spec import TableSpec
+from bench.tables.table import Cell, Group, Table
+from bench.tables.write import choose_specs
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from bench.errors import BenchError
-from bench.tabulate.spec import PublishedQuantity, TableSpec
-from bench.tabulate.table import Cell
+from bench.tables.spec import PublishedQuantity, TableSpec
+from bench.tables.table import Cell
 
 if TYPE_CHECKING:
     from pandas import DataFrame

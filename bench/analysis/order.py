@@ -12,14 +12,14 @@ from bench.errors import unknown_name
 from bench.records.record import Record
 from bench.stats.choice import LEVEL, TEST_NAMES, Test
 from bench.stats.tests import holm
-from bench.tabulate.api import choose_specs
-from bench.tabulate.build import build_table
-from bench.tabulate.cells import Cells, measure
-from bench.tabulate.mismatches import attack_label
-from bench.tabulate.paper import paper_frame
-from bench.tabulate.rivals import tested
-from bench.tabulate.spec import Quantity, TableSpec
-from bench.tabulate.table import Cell, Group
+from bench.tables.build import build_table
+from bench.tables.cells import Cells, measure
+from bench.tables.mismatches import attack_label
+from bench.tables.paper import paper_frame
+from bench.tables.rivals import tested
+from bench.tables.spec import Quantity, TableSpec
+from bench.tables.table import Cell, Group
+from bench.tables.write import choose_specs
 
 Verdict = Literal["same", "reversed", "open"]
 _QUANTITIES: dict[Quantity, str] = {"clean": "clean", "robust": "robust", "weighted": "W-R"}

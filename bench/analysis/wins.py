@@ -8,9 +8,9 @@ from typing import Any
 
 from bench.stats.choice import LEVEL
 from bench.stats.tests import holm, least_significant, mcnemar_range
-from bench.tabulate.rivals import tested
-from bench.tabulate.spec import Quantity, TableSpec
-from bench.tabulate.table import Cell, Table
+from bench.tables.rivals import tested
+from bench.tables.spec import Quantity, TableSpec
+from bench.tables.table import Cell, Table
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def _row(contrast: Contrast) -> list[str]:
 
 def _number(accuracy: Accuracy) -> str:
     """The number is rounded as in the tables, which show it too."""
-    from bench.tabulate.table import Cell
+    from bench.tables.table import Cell
 
     value = 100 * accuracy.value
     if accuracy.interval is None:

@@ -101,7 +101,7 @@ def _recipes(home: Home) -> list[Row]:
 
 
 def _tables(home: Home) -> list[Row]:
-    from bench.tabulate import load_specs
+    from bench.tables import load_specs
 
     return [{"number": spec.number, "title": spec.title} for spec in load_specs(home.specs).values()]
 

@@ -158,8 +158,8 @@ def _write_costs(home: Home, reporter: Any) -> None:
     from bench.cost.profile import load_profiles
     from bench.cost.table import cost_tables
     from bench.system.files import write_text_atomically
-    from bench.tabulate.plain import plain_to_csv
-    from bench.tabulate.render import plain_to_latex, plain_to_markdown
+    from bench.tables.plain import plain_to_csv
+    from bench.tables.render import plain_to_latex, plain_to_markdown
 
     tables = cost_tables(profile for profile in load_profiles(home) if not profile.off)
     for ending, text in (

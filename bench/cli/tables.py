@@ -55,7 +55,7 @@ def command(
     """Render tables from all records; a cell that was not measured is a dash."""
     from bench.records.index import home_records
     from bench.system.garbage import no_collection
-    from bench.tabulate import render_tables
+    from bench.tables import render_tables
 
     wanted = [name.strip() for name in datasets.split(",") if name.strip()] if datasets else None
     if audit or order is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from bench.cost.profile import Profile
-from bench.tabulate.plain import PlainTable
+from bench.tables.plain import PlainTable
 
 HEADERS = (
     "Defense",

@@ -12,10 +12,10 @@ from typing import Any
 from bench.errors import BenchError, unknown_name
 from bench.figures.page import COLOURS, COLUMN, Drawing, new_figure, styled
 from bench.records.record import Record, protocol_text
-from bench.tabulate.cells import measure, newest, tidy
-from bench.tabulate.headers import eps_text
-from bench.tabulate.spec import AttackSpec, TableSpec
-from bench.tabulate.table import Cell, Group
+from bench.tables.cells import measure, newest, tidy
+from bench.tables.headers import eps_text
+from bench.tables.spec import AttackSpec, TableSpec
+from bench.tables.table import Cell, Group
 
 _PREFERRED = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")
 _MARKERS = "osD^vP*Xh<p>d"

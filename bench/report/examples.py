@@ -14,7 +14,7 @@ from bench.report.leaderboard import attack_label, attack_labels
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder
 from bench.system.text import defense_label
-from bench.tabulate.headers import eps_text
+from bench.tables.headers import eps_text
 
 if TYPE_CHECKING:  # a report without examples has no use for PyTorch
     from torch import Tensor, nn

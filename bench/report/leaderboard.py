@@ -12,12 +12,12 @@ from markupsafe import Markup
 
 from bench.records.record import Record
 from bench.report.rows import Row, html, number, number_and_bar
-from bench.tabulate.cells import Line, Place, averaged, newest_lines, places, tidy_lines
-from bench.tabulate.headers import eps_text
-from bench.tabulate.plain import PlainTable
-from bench.tabulate.rivals import mark_rivals
-from bench.tabulate.spec import AttackSpec, Quantity, RowSpec, TableSpec, load_specs
-from bench.tabulate.table import DASH, Cell, Group
+from bench.tables.cells import Line, Place, averaged, newest_lines, places, tidy_lines
+from bench.tables.headers import eps_text
+from bench.tables.plain import PlainTable
+from bench.tables.rivals import mark_rivals
+from bench.tables.spec import AttackSpec, Quantity, RowSpec, TableSpec, load_specs
+from bench.tables.table import DASH, Cell, Group
 
 View = Literal["network", "mean", "both"]
 """A row is one network, or the mean over a defense's seeds; where there is one seed it is both."""

@@ -29,10 +29,10 @@ from bench.system.garbage import no_collection
 from bench.system.helper import LEAST, Helper
 from bench.system.home import Home
 from bench.system.text import one_line
-from bench.tabulate import Table, build_tables, load_specs, write_tables
-from bench.tabulate.plain import PlainTable, plain_to_csv
-from bench.tabulate.render import plain_to_latex, plain_to_markdown
-from bench.tabulate.resources import table_files
+from bench.tables import Table, build_tables, load_specs, write_tables
+from bench.tables.plain import PlainTable, plain_to_csv
+from bench.tables.render import plain_to_latex, plain_to_markdown
+from bench.tables.resources import table_files
 from bench.version import __version__
 
 if TYPE_CHECKING:

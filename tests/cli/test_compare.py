@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bench.records.record import Record, write_record
-from bench.tabulate import build_table, load_specs
-from bench.tabulate.table import Cell
+from bench.tables import build_table, load_specs
+from bench.tables.table import Cell
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]

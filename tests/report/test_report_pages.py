@@ -18,7 +18,7 @@ from bench.records.record import Record
 from bench.report import site
 from bench.runs.folder import all_runs
 from bench.system.home import Home
-from bench.tabulate.resources import table_files
+from bench.tables.resources import table_files
 
 from .homes import keep, make_run
 

@@ -14,7 +14,7 @@ from bench.evaluation.suites import suite_named
 from bench.recipes.hyperparameters import defaults, method_class, parse_settings
 from bench.sweep.plan import Plan, expand
 from bench.sweep.spec import Changes, load_sweep, names
-from bench.tabulate import load_specs
+from bench.tables import load_specs
 
 GRID = "{methods: [sat], students: [digits-cnn], datasets: [digits]}"
 

@@ -17,8 +17,8 @@ from bench.analysis.wins import Wins
 from bench.errors import BenchError
 from bench.records.record import Record
 from bench.stats.tests import holm, two_proportions, two_weighted
-from bench.tabulate import load_specs
-from bench.tabulate.resources import table_files
+from bench.tables import load_specs
+from bench.tables.resources import table_files
 
 RecordMaker = Callable[..., Record]
 

@@ -15,8 +15,8 @@ from scipy import stats
 
 from bench.records.record import Record
 from bench.stats.tests import two_proportions
-from bench.tabulate import Table, build_table, load_specs, render_tables
-from bench.tabulate.table import Cell
+from bench.tables import Table, build_table, load_specs, render_tables
+from bench.tables.table import Cell
 
 RecordMaker = Callable[..., Record]
 SPECS = load_specs()

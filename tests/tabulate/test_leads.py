@@ -11,8 +11,8 @@ import pytest
 
 from bench.records.record import Record
 from bench.stats.tests import holm, mcnemar_exact, paired_scores, two_proportions, two_weighted, weighted_scores
-from bench.tabulate import Table, build_table, build_tables, load_specs, render_tables
-from bench.tabulate.table import Cell
+from bench.tables import Table, build_table, build_tables, load_specs, render_tables
+from bench.tables.table import Cell
 
 RecordMaker = Callable[..., Record]
 SPECS = load_specs()

@@ -12,8 +12,8 @@ import pytest
 from bench.errors import BenchError
 from bench.records.record import Record
 from bench.stats.tests import wilson_interval
-from bench.tabulate import Table, build_table, build_tables, load_specs
-from bench.tabulate.table import Cell
+from bench.tables import Table, build_table, build_tables, load_specs
+from bench.tables.table import Cell
 
 RecordMaker = Callable[..., Record]
 SPECS = load_specs()

@@ -15,8 +15,8 @@ from bench.analysis.order import ColumnOrder, compare_order, to_text
 from bench.errors import BenchError
 from bench.records.record import Record
 from bench.stats.tests import holm, two_proportions
-from bench.tabulate import load_specs
-from bench.tabulate.resources import table_files
+from bench.tables import load_specs
+from bench.tables.resources import table_files
 
 RecordMaker = Callable[..., Record]
 OURS = "parquet:mine"

@@ -10,9 +10,9 @@ import pytest
 
 from bench.errors import BenchError
 from bench.records.record import Record
-from bench.tabulate import Table, build_table, build_tables, load_specs
-from bench.tabulate.resources import table_files
-from bench.tabulate.table import UNPROVEN
+from bench.tables import Table, build_table, build_tables, load_specs
+from bench.tables.resources import table_files
+from bench.tables.table import UNPROVEN
 
 RecordMaker = Callable[..., Record]
 SPECS = load_specs()

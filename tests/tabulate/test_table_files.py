@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from bench.errors import BenchError
 from bench.records.record import Record
 from bench.system import escape
-from bench.tabulate import render_tables
+from bench.tables import render_tables
 
 RecordMaker = Callable[..., Record]
 HOSTILE = (
@@ -229,7 +229,7 @@ def test_wide_tables_come_in_parts_that_keep_a_dataset_together(records: list[Re
 
 def test_tables_are_rendered_without_torch(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from bench.tabulate import render_tables;"
+        "import sys; from pathlib import Path; from bench.tables import render_tables;"
         "assert 'pandas' not in sys.modules; render_tables([], out=Path(sys.argv[1]));"
         "assert 'torch' not in sys.modules"
     )

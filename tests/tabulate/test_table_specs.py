@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.tabulate import load_specs, read_spec
+from bench.tables import load_specs, read_spec
 
 OWN = """
 number: 8

@@ -1,9 +1,9 @@
 """Tables from evaluation records: Markdown, LaTeX and CSV, without torch."""
 
-from bench.tabulate.api import FORMATS, build_tables, render_tables, write_tables
-from bench.tabulate.build import build_table
-from bench.tabulate.spec import TableSpec, load_specs, read_spec
-from bench.tabulate.table import Table
+from bench.tables.build import build_table
+from bench.tables.spec import TableSpec, load_specs, read_spec
+from bench.tables.table import Table
+from bench.tables.write import FORMATS, build_tables, render_tables, write_tables
 
 __all__ = [
     "FORMATS",

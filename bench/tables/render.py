@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench.stats.choice import TEST_NAMES
 from bench.system import escape
-from bench.tabulate.resources import table_files
-from bench.tabulate.table import Cell, Column, Group, Row, Section, Table
+from bench.tables.resources import table_files
+from bench.tables.table import Cell, Column, Group, Row, Section, Table
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from bench.tabulate.plain import PlainTable
+    from bench.tables.plain import PlainTable
 
 _MOST_COLUMNS = 12
 

@@ -11,7 +11,7 @@ from math import floor
 from typing import Literal
 
 from bench.stats.choice import LEVEL, Test
-from bench.tabulate.spec import Quantity
+from bench.tables.spec import Quantity
 
 Source = Literal["measured", "paper", "difference"]
 Values = Literal["measured", "paper", "compare"]

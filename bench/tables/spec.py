@@ -17,7 +17,7 @@ from pydantic import (
 
 from bench.errors import BenchError, name_skipped
 from bench.system.text import first_mistake, one_line, parse_yaml
-from bench.tabulate.resources import table_files
+from bench.tables.resources import table_files
 
 PublishedQuantity = Literal["clean", "robust", "weighted"]
 Quantity = Literal["clean", "robust", "weighted", "worst_class", "cost"]

@@ -11,8 +11,8 @@ import numpy as np
 from bench.records.record import unpack
 from bench.stats.choice import LEAST_SEEDS, Test, compare
 from bench.stats.tests import holm, two_proportions, two_weighted, weighted_scores, welch
-from bench.tabulate.spec import Quantity
-from bench.tabulate.table import Cell, Evidence, Lead, Mark
+from bench.tables.spec import Quantity
+from bench.tables.table import Cell, Evidence, Lead, Mark
 
 
 def mark_rivals(cells: Sequence[Cell], quantity: Quantity) -> list[Cell]:

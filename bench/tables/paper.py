@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.stats.tests import wilson_interval
-from bench.tabulate.cells import COLUMNS
-from bench.tabulate.spec import AttackSpec, PaperSpec, RowSpec, TableSpec
+from bench.tables.cells import COLUMNS
+from bench.tables.spec import AttackSpec, PaperSpec, RowSpec, TableSpec
 
 if TYPE_CHECKING:
     from pandas import DataFrame

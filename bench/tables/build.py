@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.records.record import Record
-from bench.tabulate.cells import Cells, groups, measure, newest, tidy
-from bench.tabulate.headers import dataset_label, detail
-from bench.tabulate.notes import (
+from bench.tables.cells import Cells, groups, measure, newest, tidy
+from bench.tables.headers import dataset_label, detail
+from bench.tables.notes import (
     lead_notes,
     left_out_note,
     measured_notes,
@@ -18,10 +18,10 @@ from bench.tabulate.notes import (
     quantity_notes,
     reading_notes,
 )
-from bench.tabulate.paper import paper_frame
-from bench.tabulate.rivals import mark_rivals
-from bench.tabulate.spec import Quantity, TableSpec
-from bench.tabulate.table import (
+from bench.tables.paper import paper_frame
+from bench.tables.rivals import mark_rivals
+from bench.tables.spec import Quantity, TableSpec
+from bench.tables.table import (
     Cell,
     Column,
     ColumnGroup,

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.tabulate.headers import dataset_label
-from bench.tabulate.spec import TableSpec
-from bench.tabulate.table import Cell
+from bench.tables.headers import dataset_label
+from bench.tables.spec import TableSpec
+from bench.tables.table import Cell
 
 if TYPE_CHECKING:
     from pandas import DataFrame

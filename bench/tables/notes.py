@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench.records.record import protocol_text
 from bench.stats.choice import LEAST_SEEDS, LEVEL, TEST_NAMES
-from bench.tabulate.cells import grouped
-from bench.tabulate.headers import dataset_label, eps_text
-from bench.tabulate.mismatches import contradictions, listed, mismatches
-from bench.tabulate.rivals import devices
-from bench.tabulate.spec import TableSpec
-from bench.tabulate.table import FLAGGED, TEST_SELECTED, UNPROVEN, Group, Table
+from bench.tables.cells import grouped
+from bench.tables.headers import dataset_label, eps_text
+from bench.tables.mismatches import contradictions, listed, mismatches
+from bench.tables.rivals import devices
+from bench.tables.spec import TableSpec
+from bench.tables.table import FLAGGED, TEST_SELECTED, UNPROVEN, Group, Table
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -13,8 +13,8 @@ import numpy as np
 from bench.records.record import AttackResult, Record, Subject, unpack
 from bench.stats.tests import weighted_interval, worst_class_interval
 from bench.system.text import defense_label
-from bench.tabulate.spec import Quantity, TableSpec
-from bench.tabulate.table import Cell, Evidence, Group
+from bench.tables.spec import Quantity, TableSpec
+from bench.tables.table import Cell, Evidence, Group
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from bench.records.record import protocol_text
-from bench.tabulate.spec import TableSpec
-from bench.tabulate.table import Group
+from bench.tables.spec import TableSpec
+from bench.tables.table import Group
 
 
 def dataset_label(name: str, spec: TableSpec) -> str:

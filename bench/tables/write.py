@@ -9,10 +9,10 @@ from typing import cast, get_args
 from bench.errors import BenchError, unknown_name
 from bench.records.record import Record
 from bench.system.files import write_text_atomically
-from bench.tabulate.build import build_table
-from bench.tabulate.render import to_csv, to_latex, to_latex_document, to_markdown
-from bench.tabulate.spec import TableSpec, load_specs
-from bench.tabulate.table import Table, Values
+from bench.tables.build import build_table
+from bench.tables.render import to_csv, to_latex, to_latex_document, to_markdown
+from bench.tables.spec import TableSpec, load_specs
+from bench.tables.table import Table, Values
 
 FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "markdown": ("md", to_markdown),
