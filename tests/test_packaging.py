@@ -29,7 +29,7 @@ def test_every_package_is_listed(setup: ConfigParser) -> None:
 
 def test_every_data_file_is_shipped(setup: ConfigParser) -> None:
     bench = ROOT / "bench"
-    folders = {"bench": bench, "bench.exporting": bench / "exporting", "bench.sweep": bench / "sweep"}
+    folders = {"bench": bench, "bench.export": bench / "exporting", "bench.sweep": bench / "sweep"}
     folders["bench.table_files"] = ROOT / "tables"
     data = setup["options.package_data"]
     assert folders.keys() | {"bench.pages"} == set(data)

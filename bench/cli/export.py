@@ -24,7 +24,7 @@ def command(home: Home, run: str, formats: str, out: Path | None) -> None:
 
     RUN is a run's id or folder, or a record's file; a teacher's run can be exported too.
     """
-    from bench.exporting import export, parse_formats
+    from bench.export import export, parse_formats
 
     names = parse_formats(formats)
     with session(home, "cpu") as active, active.stop.at_once():

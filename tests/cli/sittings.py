@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attacks import loop
-from bench import exporting, registry
+from bench import export, registry
 from bench.cli.main import LazyGroup, main
 from bench.cost import profiling
 from bench.models import resnet
@@ -68,7 +68,7 @@ TARGETS: dict[str, tuple[Any, str, str]] = {
     "rename": (os, "replace", "until"),
     "look": (monitor.Monitor, "look", "until"),
     "pass": (resnet.ResNet, "forward", "until"),
-    "export": (exporting, "agreement", "for ever"),
+    "export": (export, "agreement", "for ever"),
     "page": (site, "_write_page", "for ever"),
     "profile": (profiling.Runner, "run", "for ever"),
     "import": (registry, "load", "for ever"),

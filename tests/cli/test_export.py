@@ -20,7 +20,7 @@ from torch import nn
 from bench.data import load_dataset, to_float
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
-from bench.exporting import formats, robustbench
+from bench.export import formats, robustbench
 from bench.models.checkpoints import load_model
 from bench.runs.folder import RunFolder
 from bench.system.home import Home

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from bench.exporting.robustbench import eps_text
-from bench.exporting.source import Source
+from bench.export.robustbench import eps_text
+from bench.export.source import Source
 from bench.recipes.hyperparameters import method_class
 from bench.records.record import protocol_text
 from bench.system import escape
 from bench.system.text import settings_text
 
 if TYPE_CHECKING:
-    from bench.exporting.formats import Agreement
+    from bench.export.formats import Agreement
 
 
 def model_card(source: Source, agreements: Mapping[str, Agreement]) -> str:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
-from bench.exporting.source import Source
+from bench.export.source import Source
 from bench.models.checkpoints import SPEC_KEY, load_model, save_weights
 from bench.system.text import one_line
 from bench.version import __version__

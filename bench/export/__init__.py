@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import BenchError, unknown_name
-from bench.exporting.card import model_card
-from bench.exporting.formats import FORMATS, Agreement, agreement
-from bench.exporting.robustbench import model_info
-from bench.exporting.source import Source, load_source
+from bench.export.card import model_card
+from bench.export.formats import FORMATS, Agreement, agreement
+from bench.export.robustbench import model_info
+from bench.export.source import Source, load_source
 from bench.jobs.session import Session
 from bench.system.files import cannot_write, write_text_atomically
 

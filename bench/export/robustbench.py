@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from bench.exporting.source import Source
+from bench.export.source import Source
 from bench.recipes.hyperparameters import method_class
 from bench.records.record import Record
 from bench.system.text import settings_text
