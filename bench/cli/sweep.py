@@ -15,10 +15,10 @@ from bench.system.home import Home
 
 if TYPE_CHECKING:
     from bench.jobs.session import Session
+    from bench.sweep.done import Source
     from bench.sweep.ledger import Ledger
     from bench.sweep.plan import Plan
     from bench.sweep.spec import SweepSpec
-    from bench.sweep.standing import Source
 
 
 @click.command("sweep")
@@ -99,53 +99,53 @@ def _check_options(
 
 def _planned(active: Session, sweep: SweepSpec) -> Plan:
     """The plan of a sweep; images are read only where a dataset's name is not known otherwise."""
+    from bench.sweep.done import Known
     from bench.sweep.plan import dataset_name, expand
-    from bench.sweep.standing import Known
 
     known = Known(active.home)
     return expand(sweep, dataset_name(lambda spec: known.name(spec) or active.dataset(spec).name))
 
 
 def _done(active: Session, plan: Plan, source: Source) -> set[int]:
-    from bench.sweep.standing import Standing
+    from bench.sweep.done import Standing
 
     return Standing(active.home, plan, source).done()
 
 
 def _ledger(active: Session, sweep: SweepSpec) -> Ledger:
-    from bench.sweep.standing import account
+    from bench.sweep.done import account
 
     return account(active, _planned(active, sweep))
 
 
 def _execute(home: Home, sweep: SweepSpec, device: str, workers: int | None) -> None:
-    from bench.sweep import local, processes
+    from bench.sweep import run_here, run_in_processes
 
     with session(home, device) as active:
         ledger = _ledger(active, sweep)
         if workers is None:
-            local.execute(active, ledger)
+            run_here.execute(active, ledger)
         else:
-            processes.execute(active, ledger, workers)
+            run_in_processes.execute(active, ledger, workers)
         ledger.close()
 
 
 def _execute_on_ray(
     home: Home, sweep: SweepSpec, device: str, workers: int | None, address: str, gpus_per_task: float | None
 ) -> None:
-    from bench.sweep import on_ray
+    from bench.sweep import run_on_ray
 
     with session(home, device) as active:
         ledger = _ledger(active, sweep)
         gpus = float(active.device.type == "cuda") if gpus_per_task is None else gpus_per_task
         if ledger.ready():
-            on_ray.execute(active, ledger, on_ray.Cluster(workers, address, gpus, device))
+            run_on_ray.execute(active, ledger, run_on_ray.Cluster(workers, address, gpus, device))
         ledger.close()
 
 
 def _write_scripts(home: Home, sweep: SweepSpec, device: str, out: Path, sbatch: tuple[str, ...]) -> None:
-    from bench.sweep.slurm import write_scripts
-    from bench.sweep.standing import Known
+    from bench.sweep.done import Known
+    from bench.sweep.write_slurm import write_scripts
 
     with session(home, device) as active:
         plan = _planned(active, sweep)
@@ -159,8 +159,8 @@ def _write_scripts(home: Home, sweep: SweepSpec, device: str, out: Path, sbatch:
 
 
 def _show_plan(home: Home, sweep: SweepSpec, device: str, hardware: str | None, as_json: bool) -> None:
+    from bench.sweep.done import Known
     from bench.sweep.estimate import Estimator
-    from bench.sweep.standing import Known
     from bench.system import provenance
 
     with session(home, device) as active:

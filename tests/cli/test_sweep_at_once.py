@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench.errors import BenchError
-from bench.sweep import on_ray, processes
+from bench.sweep import run_in_processes, run_on_ray
 from bench.sweep.perform import RETRIES
 
 Bench = Callable[..., Any]
@@ -203,9 +203,9 @@ def test_a_task_whose_process_dies_each_time_is_given_up(
     def dead(context: Any, session: Any, task: Any) -> Any:
         answer, theirs = multiprocessing.Pipe(duplex=False)
         theirs.close()
-        return processes._Worker(task, SimpleNamespace(join=lambda: None), answer)  # type: ignore[arg-type]
+        return run_in_processes._Worker(task, SimpleNamespace(join=lambda: None), answer)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(processes._Worker, "start", dead)
+    monkeypatch.setattr(run_in_processes._Worker, "start", dead)
     spec.write_text(SPEC.replace("[rslad]", "[sat]"), encoding="utf-8")
     said = bench("sweep", spec, "--workers", "2", home=tmp_path)
     assert said.code == 2
@@ -218,4 +218,4 @@ def test_a_task_whose_process_dies_each_time_is_given_up(
 def test_gpus_that_are_not_there_are_named(there: dict[str, float]) -> None:
     ray = SimpleNamespace(cluster_resources=lambda: there)
     with pytest.raises(BenchError, match=r"--gpus-per-task 0.25: Ray sees 0(\.2)? GPUs here"):
-        on_ray._check_gpus(ray, on_ray.Cluster(workers=1, address="local", gpus_per_task=0.25, device="auto"))
+        run_on_ray._check_gpus(ray, run_on_ray.Cluster(workers=1, address="local", gpus_per_task=0.25, device="auto"))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from bench.jobs.session import Session
 from bench.records.index import home_records
-from bench.sweep import processes
+from bench.sweep import run_in_processes
+from bench.sweep.done import account
 from bench.sweep.plan import expand
 from bench.sweep.spec import load_sweep
-from bench.sweep.standing import account
 from bench.tables import render_tables
 
 _MOST_WORKERS = 4
@@ -22,7 +22,7 @@ def run_demo(session: Session) -> list[Path]:
     plan = expand(load_sweep("demo"), str)
     ledger = account(session, plan)
     workers = 1 if session.device.type == "cuda" else min(_MOST_WORKERS, os.cpu_count() or 1)
-    processes.execute(session, ledger, workers)
+    run_in_processes.execute(session, ledger, workers)
     ledger.close()
     return render_tables(
         home_records(session.home),
