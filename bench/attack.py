@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
-from bench.protocol import Protocol as Protocol
+from bench.vocabulary import Protocol as Protocol
 
 _ROUNDING = 1e-6
 """By how much float32 arithmetic may leave a ball, or [0, 1]."""

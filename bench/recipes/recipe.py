@@ -16,9 +16,9 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import BenchError, unknown_name
-from bench.protocol import Protocol
 from bench.recipes.schedule import Schedule
 from bench.system.text import first_mistake, one_line, parse_yaml
+from bench.vocabulary import Protocol
 
 
 class _Frozen(BaseModel):

@@ -9,9 +9,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.protocol import Protocol
 from bench.recipes.recipe import Optimizer, Selection
 from bench.recipes.schedule import Schedule
+from bench.vocabulary import Protocol
 
 SCHEMA_VERSION: Final = 1
 

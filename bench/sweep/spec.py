@@ -10,9 +10,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import BenchError, unknown_name
-from bench.protocol import Protocol
 from bench.runs.config import Precision, Role
 from bench.system.text import parse_yaml
+from bench.vocabulary import Protocol
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1)]
