@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from attacks.cw_inf import CWInf
 from attacks.pgd import PGDTRADES
+from bench import evaluation
 from bench.attack import Attack, Outcome
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import attack_run, sanity
-from bench.evaluation import evaluator as module
 from bench.evaluation.attack_run import start_noise
 from bench.evaluation.evaluator import Evaluator
 from bench.evaluation.suites import SUITES, Entry, Suite
@@ -265,8 +265,10 @@ def test_an_attack_on_the_whole_set_gets_it_at_once_but_the_network_does_not(
             return Outcome(moved(x), components={"first": 0.5})
 
     monkeypatch.setitem(attack_run.FASTEST, "cpu", 16)
-    real = module.attack_class
-    monkeypatch.setattr(module, "attack_class", lambda name: Negative if name == "negative" else real(name))
+    real = evaluation.evaluator.attack_class
+    monkeypatch.setattr(
+        evaluation.evaluator, "attack_class", lambda name: Negative if name == "negative" else real(name)
+    )
     model, batches = network(), []
     model.register_forward_hook(lambda network, args, output: batches.append(len(args[0])))
     record = evaluate(model, dataset, Suite("own", "", (Entry("negative"),)), speedups=frozenset())
@@ -316,14 +318,14 @@ Register = Any
 @pytest.fixture
 def strange(monkeypatch: pytest.MonkeyPatch) -> Register:
     """strange(kind, by=...): the suite of an attack called "strange", with these parameters."""
-    real = module.attack_class
+    real = evaluation.evaluator.attack_class
 
     def register(kind: type[Strange] = Strange, transfer: bool = False, **parameters: Any) -> Suite:
         @dataclass(frozen=True, kw_only=True)
         class Registered(kind):  # type: ignore[misc, valid-type]
             protocols: ClassVar[Any] = {"official": parameters}
 
-        for module in (evaluator, sanity):
+        for module in (evaluation.evaluator, sanity):
             monkeypatch.setattr(module, "attack_class", lambda name: Registered if name == "strange" else real(name))
         return Suite("own", "", (Entry("strange", transfer),))
 
