@@ -1,4 +1,4 @@
-"""A home that grows stays quick: a small part of what `python -m benchmarks.growth` measures."""
+"""A home that grows stays quick: a small part of what `python -m perf.growth` measures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_status_and_tables_take_little_longer_than_in_an_empty_home() -> None:
         "1000",
         "--json",
     ]
-    command = [sys.executable, "-m", "benchmarks.growth", *options]
+    command = [sys.executable, "-m", "perf.growth", *options]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
     for name, seconds in json.loads(result.stdout).items():
         assert statistics.median(seconds["later"]) < 2 * seconds["empty"] + 1, (name, seconds)

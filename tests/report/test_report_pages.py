@@ -233,7 +233,7 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path, watch: Watch, ma
 
 @pytest.mark.slow
 def test_a_home_of_500_records_is_small_and_quick(tmp_path: Path, watch: Watch) -> None:
-    code = "import sys, pathlib, benchmarks.growth as g; g.make_home(pathlib.Path(sys.argv[1]), 250, 500, 500)"
+    code = "import sys, pathlib, perf.growth as g; g.make_home(pathlib.Path(sys.argv[1]), 250, 500, 500)"
     subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=True, timeout=200)
     for folder in all_runs(Home(tmp_path)):
         accuracy = {

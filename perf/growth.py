@@ -1,4 +1,4 @@
-"""What the commands that read all of a home take when it has grown: `python -m benchmarks.growth`.
+"""What the commands that read all of a home take when it has grown: `python -m perf.growth`.
 
 The home is made up: valid runs and records of no real network.
 """

@@ -14,10 +14,10 @@ from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Split, to_float
 from bench.models import build_model
 from bench.training.step import TrainingStep
-from benchmarks.timing import Row, by_turns
+from perf.timing import Row, by_turns
 
 if TYPE_CHECKING:
-    from benchmarks.__main__ import Options
+    from perf.__main__ import Options
 
 IMAGES, BATCH_SIZE = 6400, 128
 

@@ -11,11 +11,11 @@ import torch
 from bench.compute.speedups import Fast, enabled
 from bench.models import build_model
 from bench.training.step import TrainingStep
-from benchmarks.plain_ciard import PlainCIARD
-from benchmarks.timing import Row, by_turns
+from perf.plain_ciard import PlainCIARD
+from perf.timing import Row, by_turns
 
 if TYPE_CHECKING:
-    from benchmarks.__main__ import Options
+    from perf.__main__ import Options
 
 BATCH_SIZE = 64
 EPOCHS = {"frozen": 1, "learning": 100}

@@ -1,6 +1,6 @@
 """Whether speed costs learning: loss curves of the plain CIARD step and of the trainer's bf16 step, on CIFAR-10 images.
 
-`python -m benchmarks.loss_curves parquet:DIR --clean FILE --out curves.json` trains both for some steps from the same
+`python -m perf.loss_curves parquet:DIR --clean FILE --out curves.json` trains both for some steps from the same
 weights on the same batches with the same attack noise, once a seed, and says where their curves lie.
 """
 
@@ -24,7 +24,7 @@ from bench.models import build_model
 from bench.models.checkpoints import load_and_normalise
 from bench.system import provenance
 from bench.training.step import TrainingStep
-from benchmarks.plain_ciard import PlainCIARD
+from perf.plain_ciard import PlainCIARD
 
 BATCH_SIZE = 64
 

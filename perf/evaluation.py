@@ -22,10 +22,10 @@ from bench.evaluation.evaluator import FASTEST
 from bench.evaluation.target import ready, view_of
 from bench.models import build_model
 from bench.models.checkpoints import load_model
-from benchmarks.timing import Row, by_turns
+from perf.timing import Row, by_turns
 
 if TYPE_CHECKING:
-    from benchmarks.__main__ import Options
+    from perf.__main__ import Options
 
 N = 128
 BASELINE_BATCH = 128

@@ -1,4 +1,4 @@
-"""Runs benchmarks and prints their table: `python -m benchmarks [NAME ...]`.
+"""Runs benchmarks and prints their table: `python -m perf [NAME ...]`.
 
 A benchmark is a module of this folder with `rows(options)`, which yields `Row`s; its name in `BENCHMARKS` is all that
 has to be added here.
@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import torch
 
-from benchmarks.timing import to_markdown
+from perf.timing import to_markdown
 
 BENCHMARKS = ("training", "evaluation", "data")
 
@@ -48,7 +48,7 @@ def main(
         torch.set_num_threads(threads)
     rows = []
     for name in names or BENCHMARKS:
-        for row in import_module(f"benchmarks.{name}").rows(Options(repeats, batch_size, model, dataset)):
+        for row in import_module(f"perf.{name}").rows(Options(repeats, batch_size, model, dataset)):
             click.echo(f"{row.what}: {row.ratio:.2f} times as fast", err=True)
             rows.append(row)
     click.echo(to_markdown(rows))

@@ -1,1 +1,0 @@
-"""How fast the harness is beside code of others: `python -m benchmarks`."""

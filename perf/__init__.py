@@ -1,0 +1,1 @@
+"""How fast the harness is beside code of others: `python -m perf`."""
