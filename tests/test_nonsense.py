@@ -38,8 +38,7 @@ from bench.runs.folder import RunFolder, all_runs
 from bench.system.home import Home
 from bench.system.text import is_visible
 from bench.tables import render_tables
-from bench.tables.resources import table_files
-from bench.tables.spec import read_spec
+from bench.tables.spec import read_spec, table_files
 
 HERE = Path(__file__).parent
 RECORD = next((HERE.parent / "docs/demo/results/records").glob("digits_digits-cnn_sat_*whitebox*.json"))

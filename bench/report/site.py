@@ -32,7 +32,6 @@ from bench.system.text import one_line
 from bench.tables import Table, build_tables, load_specs, write_tables
 from bench.tables.plain import PlainTable, plain_to_csv
 from bench.tables.render import plain_to_latex, plain_to_markdown
-from bench.tables.resources import table_files
 from bench.version import __version__
 
 if TYPE_CHECKING:
@@ -287,7 +286,7 @@ def _distinct(rows: Iterable[Any], what: str | int) -> list[Any]:
 
 
 def _templates() -> Path:
-    return table_files("templates") / "report"
+    return Path(__file__).parent / "templates"
 
 
 @cache

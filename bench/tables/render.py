@@ -1,4 +1,4 @@
-"""A table as Markdown, LaTeX or CSV; the templates lie in `tables/templates`."""
+"""A table as Markdown, LaTeX or CSV; its templates lie beside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from bench.stats.choice import TEST_NAMES
 from bench.system import escape
-from bench.tables.resources import table_files
 from bench.tables.table import Cell, Column, Group, Row, Section, Table
 
 if TYPE_CHECKING:
@@ -135,7 +134,7 @@ def _shared() -> dict[str, Any]:
     from jinja2 import FileSystemLoader, StrictUndefined
 
     return {
-        "loader": FileSystemLoader(table_files("templates")),
+        "loader": FileSystemLoader(Path(__file__).parent / "templates"),
         "undefined": StrictUndefined,
         "trim_blocks": True,
         "lstrip_blocks": True,

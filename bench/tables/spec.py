@@ -17,11 +17,21 @@ from pydantic import (
 
 from bench.errors import BenchError, name_skipped
 from bench.system.text import first_mistake, one_line, parse_yaml
-from bench.tables.resources import table_files
 
 PublishedQuantity = Literal["clean", "robust", "weighted"]
 Quantity = Literal["clean", "robust", "weighted", "worst_class", "cost"]
 Name = Annotated[str, Field(min_length=1)]
+
+
+def table_files(folder: Literal["specs", "paper"]) -> Path:
+    """Where the shipped table specs and the paper's numbers lie.
+
+    A wheel carries the top-level folder `tables/` as `bench/table_files/`; a checkout, also one that is installed in
+    place, has it beside `bench/`.
+    """
+    package = Path(__file__).resolve().parents[1]
+    shipped = package / "table_files"
+    return (shipped if shipped.is_dir() else package.parent / "tables") / folder
 
 
 class _Strict(BaseModel):

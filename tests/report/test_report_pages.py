@@ -18,7 +18,6 @@ from bench.records.record import Record
 from bench.report import site
 from bench.runs.folder import all_runs
 from bench.system.home import Home
-from bench.tables.resources import table_files
 
 from .homes import keep, make_run
 
@@ -286,7 +285,7 @@ def contrast(one: str, other: str) -> float:
 
 def test_colours_have_the_contrast_of_wcag_aa() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    css = (table_files("templates") / "report" / "report.css").read_text(encoding="utf-8")
+    css = (ROOT / "bench" / "report" / "templates" / "report.css").read_text(encoding="utf-8")
     blocks = [
         dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block)) for block in re.findall(r":root[^{]*\{([^}]*)", css)
     ]

@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.records.record import Record
 from bench.stats.tests import holm, two_proportions
 from bench.tables import load_specs
-from bench.tables.resources import table_files
+from bench.tables.spec import table_files
 
 RecordMaker = Callable[..., Record]
 OURS = "parquet:mine"

@@ -11,7 +11,7 @@ import pytest
 from bench.errors import BenchError
 from bench.records.record import Record
 from bench.tables import Table, build_table, build_tables, load_specs
-from bench.tables.resources import table_files
+from bench.tables.spec import table_files
 from bench.tables.table import UNPROVEN
 
 RecordMaker = Callable[..., Record]
