@@ -6,12 +6,11 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from bench.data.dataset import usual_eps
 from bench.errors import BenchError
 from bench.evaluation.suites import Suite
 from bench.records.record import Subject, TrainingCost
-from bench.runs.config import Role
 from bench.runs.folder import RunFolder
+from bench.vocabulary import Role, usual_eps
 
 
 def run_subject(folder: RunFolder) -> Subject:

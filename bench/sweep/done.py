@@ -17,13 +17,14 @@ from bench.jobs.train import Request
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import read_record
 from bench.records.subjects import record_id, run_subject
-from bench.runs.config import DataRef, Role, RunConfig, TeacherRef
+from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, all_runs
 from bench.sweep.ledger import Ledger
 from bench.sweep.plan import Plan, Task
 from bench.sweep.spec import EvaluationSpec
 from bench.system.files import check_writable
 from bench.system.home import Home
+from bench.vocabulary import Role
 
 
 class Source(Protocol):

@@ -23,9 +23,10 @@ from bench.loggers import Journal, Logger
 from bench.models.checkpoints import SPEC_KEY, read_state_dict, weights_hash
 from bench.recipes import hyperparameters
 from bench.runs.config import RunConfig
-from bench.runs.folder import RunFolder, Summary, now
-from bench.system.console import Reporter, duration
+from bench.runs.folder import RunFolder, Summary
+from bench.system.console import Reporter
 from bench.system.signals import Interrupted, StopRequest
+from bench.system.text import duration, now
 from bench.training.live import LiveView
 from bench.training.loss_means import LossMeans
 from bench.training.monitor import CollapseWatch, Monitor, split_for
