@@ -21,9 +21,10 @@ from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher
 from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, differing
-from bench.records.subjects import foreign_subject, run_subject
+from bench.records.subjects import foreign_subject
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, all_runs, find_run
+from bench.runs.subject import run_subject
 from bench.system import locks
 from bench.system.left_out import name_left_out
 from bench.system.text import duration
