@@ -15,7 +15,7 @@ copyright = "the authors of ard-bench; MIT licence"
 release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["cpu-check", "demo", "measured"]
+exclude_patterns = ["measured"]
 myst_heading_anchors = 3
 highlight_language = "bash"  # a block without a language holds commands
 
