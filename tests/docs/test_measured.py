@@ -31,6 +31,11 @@ def _load() -> Any:
 RENDER = _load()
 
 
+def prose(page: str) -> str:
+    """A page's text, wherever its lines break."""
+    return " ".join((DOCS / f"{page}.md").read_text(encoding="utf-8").split())
+
+
 @pytest.mark.parametrize("home", RENDER.TABLES)
 def test_the_tables_are_what_their_records_render(bench: Bench, tmp_path: Path, home: str) -> None:
     result = bench(*RENDER.TABLES[home], "--out", tmp_path, home=RESULTS / home)
@@ -109,7 +114,7 @@ def test_what_the_cpu_check_says_of_autoattack_and_pgd() -> None:
 
 
 def test_what_the_cpu_check_says_that_no_table_shows() -> None:
-    page = (DOCS / "cpu-check.md").read_text(encoding="utf-8")
+    page = prose("cpu-check")
     folder = RESULTS / "cpu-check"
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "records").glob("*.json")]
     attacks = sum(record["seconds"] for record in records) / 3600
@@ -157,7 +162,7 @@ def contrasts(file: str, attack: str, number: str) -> dict[frozenset[str], list[
 
 
 def test_what_the_cpu_check_says_of_its_tests() -> None:
-    page = (DOCS / "cpu-check.md").read_text(encoding="utf-8")
+    page = prose("cpu-check")
     weighted = contrasts("pairs.txt", "pgd-sat", "W-R")
     assert len(weighted) == 14 * 13 / 2
     significant = [sides for sides, cells in weighted.items() if cells[-1].endswith(" is better")]
@@ -184,6 +189,36 @@ def test_what_the_cpu_check_says_of_its_tests() -> None:
     p = ciard[1].split()[0]
     assert f"p = {float(p):.3f} before the correction and {ciard[2]} after it" in page
     assert "-1.43 " in ciard[0]
+
+
+def test_every_number_of_the_cpu_check_stands_in_one_of_its_files() -> None:
+    """Numbers with two decimals, as tables have them; the tests above hold what is said of them."""
+    folder = RESULTS / "cpu-check"
+    files = "".join(path.read_text(encoding="utf-8") for path in (*folder.glob("*.*"), *folder.glob("tables/*.md")))
+    metrics = {"0.66"}  # test_what_the_cpu_check_says_that_no_table_shows
+    said = set(re.findall(r"(?<![\d.])\d+\.\d\d(?!\d)", prose("cpu-check")))
+    assert len(said) > 40
+    assert said - metrics - set(re.findall(r"(?<![\d.])\d+\.\d\d(?!\d)", files)) == set()
+
+
+def test_what_the_cpu_check_says_of_the_papers_order() -> None:
+    page = prose("cpu-check")
+    lines = (RESULTS / "cpu-check" / "order.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith(("| 3 ", "| 5 "))]
+
+    def pairs(table: str, quantity: str) -> list[int]:
+        """Apart in the paper, same here, reversed here, not told apart here."""
+        chosen = [row[4:] for row in rows if (row[0], row[2]) == (table, quantity)]
+        return [sum(map(int, column)) for column in zip(*chosen, strict=True)]
+
+    apart, same, *_ = pairs("3", "clean")
+    assert f"{same} of {apart} pairs are the same way round" in page
+    apart, same, reversed_, _ = pairs("3", "robust")
+    assert f"{reversed_} of {apart} pairs are reversed, {same} the same" in page
+    apart, _, _, open_ = pairs("3", "W-R")
+    assert f"{open_} of {apart} pairs are open" in page
+    apart, same, *_ = pairs("5", "W-R")
+    assert f"{same} of {apart} are the same" in page
 
 
 def test_nothing_committed_has_weights_or_the_place_it_was_made_in() -> None:
