@@ -12,7 +12,7 @@ Bench = Callable[..., Any]
 
 
 def test_compare_prints_json_by_either_name(bench: Bench) -> None:
-    home = Path(__file__).parents[2] / "docs" / "demo"
+    home = Path(__file__).parents[2] / "results" / "demo"
     runs = ["digits_digits-cnn_ciard_demo_s0_f10fbc4d", "digits_digits-cnn_sat_demo_s0_2da58188"]
     short = bench("compare", *runs, "--json", home=home)
     assert short.code == 0, short

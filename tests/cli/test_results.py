@@ -11,7 +11,7 @@ import pytest
 
 from bench.records.record import content_digest
 
-DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
+DEMO = Path(__file__).parents[2] / "results" / "demo" / "records"
 WHITEBOX = next(DEMO.glob("digits_digits-cnn_sat_*whitebox*.json"))
 
 
@@ -27,7 +27,7 @@ def damaged(folder: Path, **changes: Any) -> Path:
 
 def test_validate_this_homes_records(bench: Any, tmp_path: Path) -> None:
     assert "make some: bench eval" in bench("results", "validate", home=tmp_path).mistake
-    result = bench("results", "validate", home=DEMO.parents[1])
+    result = bench("results", "validate", home=DEMO.parent)
     assert (result.code, result.err) == (0, "")
     assert result.out.endswith(f"{len(list(DEMO.iterdir()))} records: 0 errors, 0 warnings.\n")
 

@@ -57,7 +57,7 @@ for command in (["status"], ["tables"], ["compare", first, second], ["report", "
 
 
 def test_who_looks_at_results_waits_for_no_pytorch(tmp_path: Path) -> None:
-    records = sorted((Path(__file__).parents[2] / "docs/demo/results/records").glob("*_s0_*whitebox*"))[:3]
+    records = sorted((Path(__file__).parents[2] / "results/demo/records").glob("*_s0_*whitebox*"))[:3]
     (tmp_path / "results" / "records").mkdir(parents=True)
     for record in records:
         shutil.copy(record, tmp_path / "results" / "records")

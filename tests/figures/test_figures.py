@@ -17,7 +17,7 @@ from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
 from bench.system.home import Home
 
-DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
+DEMO = Path(__file__).parents[2] / "results" / "demo" / "records"
 
 
 def config(method: str, **changes: Any) -> RunConfig:

@@ -14,7 +14,7 @@ import pytest
 from bench.errors import BenchError
 from bench.records import archives, merge, unpacked
 
-DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
+DEMO = Path(__file__).parents[2] / "results" / "demo" / "records"
 WHITEBOX = next(DEMO.glob("digits_digits-cnn_sat_*whitebox*.json"))
 Make = Callable[[Path, Mapping[str, bytes]], Path]
 

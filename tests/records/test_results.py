@@ -17,7 +17,7 @@ from bench.records.index import folder_facts
 from bench.records.record import content_digest, pack, unpack
 from bench.system.locks import held
 
-DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
+DEMO = Path(__file__).parents[2] / "results" / "demo" / "records"
 WHITEBOX = next(DEMO.glob("digits_digits-cnn_sat_*whitebox*.json"))
 BLACKBOX = next(DEMO.glob("digits_digits-cnn_sat_*blackbox*.json"))
 AUTOATTACK = next(DEMO.glob("digits_digits-cnn_sat_*autoattack*.json"))

@@ -16,7 +16,7 @@ from bench.system.console import Reporter
 from bench.system.home import Home
 from bench.system.signals import StopRequest
 
-DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
+DEMO = Path(__file__).parents[2] / "results" / "demo" / "records"
 
 
 def session_of(home: Home) -> Session:
