@@ -53,7 +53,7 @@ def keep_final_state() -> None:
     real = trainer.Trainer._finish
 
     def finish(self: trainer.Trainer) -> Any:
-        self._save(self.config.epochs + 1, 0)
+        self._save()
         shutil.copy(self.folder.path / resume.LAST, self.folder.path / "final.pt")
         return real(self)
 
