@@ -1,4 +1,4 @@
-# make demo: set-up, then everything on handwritten digits.   make test: set-up, then linter, type checker, tests.
+# make demo: set-up, then everything on handwritten digits.   make test: set-up, then linters, type checker, tests.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -12,6 +12,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	@# The type checker works beside the tests, and speaks after them.
 	$(BIN)/mypy > $(VENV)/mypy.txt & types=$$!; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8; tests=$$?; \
@@ -53,4 +54,4 @@ lock:
 	mv $(VENV)/requirements.lock requirements.lock
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .import_linter_cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -46,7 +46,7 @@ def _methods(home: Home) -> list[Row]:
 
 def _attacks(home: Home) -> list[Row]:
     from bench import registry
-    from bench.evaluation.suites import attack_class
+    from bench.registry import attack_class
 
     rows: list[Row] = []
     for name, attack in registry.load_all("attacks", attack_class):

@@ -68,7 +68,7 @@ def train(
     from bench import registry
     from bench.jobs import teachers
     from bench.jobs.train import Request, limited
-    from bench.runs.config import Role
+    from bench.vocabulary import Role
 
     request = Request(
         method=method,

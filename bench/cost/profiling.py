@@ -22,10 +22,10 @@ from bench.cost.profile import Profile
 from bench.models import build_model
 from bench.recipes import recipe
 from bench.recipes.hyperparameters import method_class
-from bench.runs.config import Precision
-from bench.runs.folder import now
 from bench.system import provenance
+from bench.system.text import now
 from bench.training.step import TrainingStep
+from bench.vocabulary import Precision
 
 _WARM_UP = 2
 _TIMED_TOGETHER = {"cpu": 1, "cuda": 10}

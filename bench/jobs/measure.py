@@ -14,10 +14,11 @@ from bench.attack import Protocol
 from bench.data.dataset import Dataset, Split
 from bench.errors import BenchError
 from bench.evaluation.evaluator import Evaluator
-from bench.evaluation.suites import Suite, changed, parameters_of
+from bench.evaluation.suites import Suite
 from bench.evaluation.transfers import Surrogate
 from bench.jobs.session import Session
 from bench.records.intake import settle
+from bench.records.parameters import changed, parameters_of
 from bench.records.record import Record, Subject, conduct, read_record, write_record
 from bench.records.subjects import record_id
 from bench.system import locks
@@ -56,7 +57,7 @@ class Asked:
 
     def _id(self, eps: float | None) -> str:
         how = ", ".join([conduct(self.protocol, self.worst_case, self.precision), *[f"s{self.seed}"] * bool(self.seed)])
-        return record_id(self.subject, self.dataset.name, self.suite, how, len(self.samples), eps)
+        return record_id(self.subject, self.dataset.name, self.suite.name, how, len(self.samples), eps)
 
     def find(self, folder: Path) -> Record | None:
         """The record, if the same was measured before.

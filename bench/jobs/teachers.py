@@ -19,10 +19,12 @@ from bench.jobs.train import Request, Teacher, limited, resolve, train, train_or
 from bench.models.checkpoints import weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import Record, Subject
-from bench.records.subjects import foreign_subject, run_subject
-from bench.runs.config import Role, TeacherRef
+from bench.records.subjects import foreign_subject
+from bench.runs.config import TeacherRef
 from bench.runs.folder import RunFolder
+from bench.runs.subject import run_subject
 from bench.system import locks
+from bench.vocabulary import Role
 
 
 def gather(session: Session, request: Request) -> list[Teacher]:

@@ -21,12 +21,13 @@ from bench.models import build_model, split_spec, try_out
 from bench.models.checkpoints import read_state_dict, weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Resolved
-from bench.runs.config import DataRef, Precision, Role, RunConfig, TeacherRef
-from bench.runs.folder import RunFolder, Summary, now
+from bench.runs.config import DataRef, RunConfig, TeacherRef
+from bench.runs.folder import RunFolder, Summary
 from bench.system import locks, provenance
 from bench.system.files import DIGEST
-from bench.system.text import one_line
+from bench.system.text import now, one_line
 from bench.training.trainer import Trainer
+from bench.vocabulary import Precision, Role
 
 
 @dataclass(frozen=True)

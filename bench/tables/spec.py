@@ -15,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from bench.errors import BenchError, name_skipped
+from bench.errors import BenchError
+from bench.system.left_out import name_left_out
 from bench.system.text import first_mistake, one_line, parse_yaml
 
 PublishedQuantity = Literal["clean", "robust", "weighted"]
@@ -181,7 +182,7 @@ def load_specs(extra: Path | None = None) -> dict[int, TableSpec]:
             _add(specs, path)
         except BenchError as error:
             wrong.append(error)
-    name_skipped("table spec", wrong)
+    name_left_out("table spec", wrong)
     return dict(sorted(specs.items()))
 
 

@@ -12,12 +12,13 @@ from bench import registry
 from bench.attack import Attack
 from bench.compute.ranks import ranks
 from bench.compute.seeding import generator
-from bench.data.dataset import LINF_EPS, Dataset, Split, to_float
+from bench.data.dataset import Dataset, Split, to_float
 from bench.data.holdout import hold_out
 from bench.defense import Models, attacked, mode
 from bench.recipes.recipe import Selection
 from bench.stats.tests import wilson_interval
 from bench.system.signals import checked
+from bench.vocabulary import LINF_EPS
 
 _BATCH = 500
 _WARM_UP = 1 / 3

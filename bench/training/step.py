@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.compute.ranks import ranks
-from bench.data.dataset import LINF_EPS
 from bench.defense import Batch, Defense, Loss, Models
 from bench.errors import BenchError
 from bench.models import check_finite
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Optimizer
 from bench.recipes.schedule import Schedule
+from bench.vocabulary import LINF_EPS
 
 _ROUNDING = 1e-6
 """By how much an augmentation's arithmetic may leave [0, 1]."""

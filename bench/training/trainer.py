@@ -19,13 +19,15 @@ from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Dataset, to_float
 from bench.defense import Models
 from bench.errors import BenchError
-from bench.loggers import Journal, Logger
+from bench.loggers import Logger
 from bench.models.checkpoints import SPEC_KEY, read_state_dict, weights_hash
 from bench.recipes import hyperparameters
 from bench.runs.config import RunConfig
-from bench.runs.folder import RunFolder, Summary, now
-from bench.system.console import Reporter, duration
+from bench.runs.folder import RunFolder, Summary
+from bench.system.console import Reporter
 from bench.system.signals import Interrupted, StopRequest
+from bench.system.text import duration, now
+from bench.training.journal import Journal
 from bench.training.live import LiveView
 from bench.training.loss_means import LossMeans
 from bench.training.monitor import CollapseWatch, Monitor, split_for

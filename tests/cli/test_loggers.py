@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from bench import loggers
 from bench.errors import BenchError
-from bench.loggers import Journal, LoggedRun, Logger, flat
+from bench.loggers import LoggedRun, Logger, flat
 from bench.runs.folder import RunFolder
+from bench.training.journal import STATE, Journal
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]
@@ -187,7 +188,7 @@ def test_a_logger_that_fails_is_said_once_and_catches_up_later(
 def test_a_damaged_state_is_said_and_ends_nothing(
     journal: Callable[..., Journal], folder: RunFolder, said: list[str], text: str
 ) -> None:
-    (folder.path / loggers.STATE).write_text(text)
+    (folder.path / STATE).write_text(text)
     recorder = Recorder()
     opened = journal(recorder=recorder)
     opened.begin(0, 0)

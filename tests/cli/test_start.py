@@ -27,6 +27,23 @@ def test_it_answers_within_half_a_second(arguments: tuple[str, ...]) -> None:
     assert processor_seconds(*arguments) < 0.5
 
 
+IMPORTED = """
+import sys
+from importlib import import_module
+from pkgutil import iter_modules
+for package in map(import_module, ("bench.analysis", "bench.records", "bench.stats", "bench.tables")):
+    for module in iter_modules(package.__path__, package.__name__ + "."):
+        import_module(module.name)
+import bench.jobs.status
+assert "torch" not in sys.modules
+"""
+
+
+def test_what_reads_results_imports_no_pytorch() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 LOOKING = """
 import sys
 from pathlib import Path

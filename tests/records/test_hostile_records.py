@@ -26,7 +26,7 @@ from bench.system.home import Home
 from bench.tables import build_tables
 from bench.tables.render import to_csv, to_latex, to_markdown
 
-DEMO = Path(__file__).parent.parent / "docs" / "demo" / "results" / "records"
+DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
 SOURCES = [
     next(DEMO.glob(pattern))
     for pattern in ("*cnn_sat_*whitebox*", "*cnn_sat_*blackbox*", "*cnn_sat_*autoattack*", "*robust-teacher*whitebox*")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RUNS, RECORDS = 80, 400  # one or two seeds a row, whose leads are the dearest to test
 
 

@@ -34,7 +34,7 @@ from bench.models.normalise import statistics
 from bench.models.swish_wide_resnet import SwishWideResNet
 
 METADATA = {"model_spec": "digits-cnn@half", "num_classes": "10", "in_channels": "1"}
-SHARED = Path(__file__).resolve().parents[1] / "../shared/data"
+SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 RESNET56 = SHARED / "checkpoints/resnet56-cifar10.th"
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bench.loggers import Journal
 from bench.runs import resume
 from bench.runs.folder import RunFolder, Summary
+from bench.training.journal import Journal
 
 SUMMARY = Summary(checkpoint="c", selected_epoch=1, selected_on="last", accuracy=None, seconds=1.0, finished="now")
 

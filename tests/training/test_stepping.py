@@ -19,7 +19,7 @@ from bench.models import build_model
 from bench.recipes.hyperparameters import method_class
 from bench.training.step import TrainingStep
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def networks(count: int) -> list[torch.nn.Module]:
