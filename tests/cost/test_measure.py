@@ -21,7 +21,7 @@ from bench.compute.parts import listening, part
 from bench.cost.measure import flops_per_image, profile
 from bench.cost.meters import Clock, Operations, PeakMemory, matmul_peak
 from bench.cost.profile import Profile, load_profiles, write_profile
-from bench.cost.table import HEADERS, cost_tables
+from bench.cost.table import cost_tables
 from bench.cost.workload import IMAGES, Images, Workload
 from bench.errors import BenchError
 from bench.system.home import Home
@@ -161,7 +161,7 @@ def measured() -> list[Profile]:
 
 def test_the_cost_table_by_hand(measured: list[Profile]) -> None:
     (table,) = cost_tables(measured)
-    rows = [dict(zip(HEADERS, row, strict=True)) for row in table.rows]
+    rows = [dict(zip(table.headers, row, strict=True)) for row in table.rows]
     assert [row["Phase"] for row in rows] == ["frozen, 17% of epochs", "learning, 83% of epochs", ""]
     assert rows[0]["Defense"] == "CIARD (official)"
     assert [row["x SAT"] for row in rows] == ["2.00", "3.00", "1.00"]
