@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from bench.cost.profiling import IMAGES, Workload, flops_per_image, profile
 from bench.cost.table import HEADERS, cost_tables
 from bench.errors import BenchError
 from bench.system.home import Home
+
+from ..helpers.commands import Bench
 
 SMALL = Workload("ciard", "resnet20", IMAGES["cifar10"], "short", batch_size=4, precision="bf16")
 CPU = torch.device("cpu")
@@ -165,9 +166,6 @@ def test_profiles_are_kept_and_a_newer_one_takes_the_place_of_the_older(
     (home.profiles / "broken.json").write_text("{}")
     with pytest.raises(BenchError, match="is no profile"):
         load_profiles(home)
-
-
-Bench = Callable[..., Any]
 
 
 def test_the_command_writes_profiles_and_cost_tables(bench: Bench, tmp_path: Path) -> None:
