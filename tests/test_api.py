@@ -125,7 +125,9 @@ def test_importing_bench_does_not_import_torch() -> None:
 
 def test_preparing_a_device_does_not_import_pytorchs_compiler() -> None:
     """It takes more than a second, for nothing."""
-    code = "import sys; from bench import device; device.prepare(device.choose_device('cpu')); print(*sys.modules)"
+    code = (
+        "import sys; from bench.compute import device; device.prepare(device.choose_device('cpu')); print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "torch" in done.stdout.split()
     assert "torch._inductor" not in done.stdout.split()

@@ -24,9 +24,9 @@ from bench.records import record as checks
 from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, checked_record, read_bytes
 from bench.system.files import atomic_path
 from bench.system.garbage import no_collection
-from bench.system.helper import Helper, share
 from bench.system.home import Home
 from bench.system.left_out import name_left_out
+from bench.system.second_process import Helper, share
 
 INCOMING = ".incoming"
 """Where records that are being taken in wait beside the others."""
