@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -42,9 +41,9 @@ class DPGD(GradientAttack):
     steps: int = 20
     start: Start = "none"
 
-    label: ClassVar[str] = "DPGD"
-    source: ClassVar[str] = "Zou et al. 2025, arXiv:2509.11525"
-    couples_batch: ClassVar[bool] = True
+    label = "DPGD"
+    source = "Zou et al. 2025, arXiv:2509.11525"
+    couples_batch = True
 
     def objective(self, logits: Tensor, y: Tensor, step: int) -> Tensor:
         weight = step / (2 * self.steps)

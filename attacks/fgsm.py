@@ -17,8 +17,8 @@ class FGSM(GradientAttack):
     steps: int = 1
     start: Start = "none"
 
-    label: ClassVar[str] = "FGSM"
-    source: ClassVar[str] = "Goodfellow et al. 2015, arXiv:1412.6572"
+    label = "FGSM"
+    source = "Goodfellow et al. 2015, arXiv:1412.6572"
     lengths: ClassVar[tuple[str, ...]] = ("eps",)
 
     def __post_init__(self) -> None:

@@ -18,8 +18,8 @@ from bench.attack import Start
 class PGD(GradientAttack):
     """K steps on the cross-entropy, from a uniform start unless told otherwise."""
 
-    label: ClassVar[str] = "PGD"
-    source: ClassVar[str] = "Madry et al. 2018, arXiv:1706.06083"
+    label = "PGD"
+    source = "Madry et al. 2018, arXiv:1706.06083"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class PGD20(PGD):
 
     steps: int = 20
 
-    label: ClassVar[str] = "PGD-20"
+    label = "PGD-20"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class PGDSAT(PGD):
     steps: int = 20
     start: Start = "uniform"
 
-    label: ClassVar[str] = "PGD-SAT"
+    label = "PGD-SAT"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,8 @@ class PGDTRADES(PGD):
     steps: int = 20
     start: Start = "uniform"
 
-    label: ClassVar[str] = "PGD-TRADES"
-    source: ClassVar[str] = "Zhang et al. 2019, arXiv:1901.08573"
+    label = "PGD-TRADES"
+    source = "Zhang et al. 2019, arXiv:1901.08573"
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "official": {"step_size": 0.003},
         "paper": {"step_size": 2 / 255},

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
-ROLES = ("clean", "robust")
+from bench.vocabulary import Role
+
+ROLES: tuple[Role, ...] = get_args(Role)
 """The teachers there are: one trained naturally, one trained adversarially."""
 
 
@@ -90,7 +92,7 @@ class Defense:
 
     label: ClassVar[str]
     source: ClassVar[str]
-    roles: ClassVar[tuple[str, ...]] = ()
+    roles: ClassVar[tuple[Role, ...]] = ()
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "official": {}}
     lengths: ClassVar[tuple[str, ...]] = ()
     horizon: ClassVar[int] = 300

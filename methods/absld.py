@@ -43,9 +43,9 @@ class ABSLD(AdversarialDefense):
     shared_logits: bool = False
     log_offset: float = 0.0
 
-    label: ClassVar[str] = "ABSLD"
-    source: ClassVar[str] = "Zhao et al. 2024, arXiv:2312.05508"
-    roles: ClassVar[tuple[str, ...]] = ("robust",)
+    label = "ABSLD"
+    source = "Zhao et al. 2024, arXiv:2312.05508"
+    roles = ("robust",)
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "official": {"shared_logits": True}}
 
     def begin(self, models: Models, epochs: int) -> None:

@@ -28,9 +28,9 @@ class ARD(AdversarialDefense):
     alpha: float = 1.0
     temperature: float = 30.0
 
-    label: ClassVar[str] = "ARD"
-    source: ClassVar[str] = "Goldblum et al. 2020, arXiv:1905.09747"
-    roles: ClassVar[tuple[str, ...]] = ("robust",)
+    label = "ARD"
+    source = "Goldblum et al. 2020, arXiv:1905.09747"
+    roles = ("robust",)
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "official": {"attack_in_train_mode": True},

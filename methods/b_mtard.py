@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -24,8 +24,8 @@ class BMTARD(MTARD):
 
     temperature_rate: float = 0.001
 
-    label: ClassVar[str] = "B-MTARD"
-    source: ClassVar[str] = "Zhao et al. 2024, TPAMI"
+    label = "B-MTARD"
+    source = "Zhao et al. 2024, TPAMI"
 
     def begin(self, models: Models, epochs: int) -> None:
         super().begin(models, epochs)

@@ -98,9 +98,9 @@ class CIARD(AdversarialDefense):
     teacher_weight_decay: float = 2e-4
     teacher_always_in_train_mode: bool = False
 
-    label: ClassVar[str] = "CIARD"
-    source: ClassVar[str] = "Lu et al. 2025, arXiv:2509.12633"
-    roles: ClassVar[tuple[str, ...]] = ("robust", "clean")
+    label = "CIARD"
+    source = "Lu et al. 2025, arXiv:2509.12633"
+    roles = ("robust", "clean")
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "official": _OFFICIAL}
 
     def __post_init__(self) -> None:

@@ -45,9 +45,9 @@ class DARD(AdversarialDefense):
     alpha: float = 0.7
     temperature: float = 3.0
 
-    label: ClassVar[str] = "DARD"
-    source: ClassVar[str] = "Zou et al. 2025, arXiv:2509.11525"
-    roles: ClassVar[tuple[str, ...]] = ("robust",)
+    label = "DARD"
+    source = "Zou et al. 2025, arXiv:2509.11525"
+    roles = ("robust",)
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "released": {"form": "branches", "attack_in_train_mode": True},
@@ -93,4 +93,4 @@ class PGDARD(DARD):
 
     attack: Literal["dpgd", "pgd"] = "pgd"
 
-    label: ClassVar[str] = "PGDARD"
+    label = "PGDARD"

@@ -39,9 +39,9 @@ class FairARD(AdversarialDefense):
     weight_low: float = 5 / 6
     weight_high: float = 5 / 2
 
-    label: ClassVar[str] = "Fair-ARD"
-    source: ClassVar[str] = "Yue et al. 2023, NeurIPS"
-    roles: ClassVar[tuple[str, ...]] = ("robust",)
+    label = "Fair-ARD"
+    source = "Yue et al. 2023, NeurIPS"
+    roles = ("robust",)
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "official": {"attack_in_train_mode": True},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,9 +32,9 @@ class MTARD(AdversarialDefense):
     rate_milestones: tuple[int, ...] = (215, 260, 285)
     log_offset: float = 0.0
 
-    label: ClassVar[str] = "MTARD"
-    source: ClassVar[str] = "Zhao et al. 2022, ECCV"
-    roles: ClassVar[tuple[str, ...]] = ("robust", "clean")
+    label = "MTARD"
+    source = "Zhao et al. 2022, ECCV"
+    roles = ("robust", "clean")
 
     def begin(self, models: Models, epochs: int) -> None:
         super().begin(models, epochs)

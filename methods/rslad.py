@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,9 +26,9 @@ class RSLAD(AdversarialDefense):
     adv_weight: float = 5 / 6
     log_offset: float = 0.0
 
-    label: ClassVar[str] = "RSLAD"
-    source: ClassVar[str] = "Zi et al. 2021, arXiv:2108.07969"
-    roles: ClassVar[tuple[str, ...]] = ("robust",)
+    label = "RSLAD"
+    source = "Zi et al. 2021, arXiv:2108.07969"
+    roles = ("robust",)
 
     def loss(self, batch: Batch, models: Models) -> Loss:
         with torch.no_grad():

@@ -30,8 +30,8 @@ class TRADES(AdversarialDefense):
     beta: float = 6.0
     repeat_clean_forward: bool = False
 
-    label: ClassVar[str] = "TRADES"
-    source: ClassVar[str] = "Zhang et al. 2019, arXiv:1901.08573"
+    label = "TRADES"
+    source = "Zhang et al. 2019, arXiv:1901.08573"
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "official": {"step_size": 0.007, "eps": 0.031, "repeat_clean_forward": True},

@@ -18,6 +18,7 @@ from bench import registry
 from bench.defense import Defense
 from bench.recipes import recipe
 from bench.recipes.hyperparameters import defaults, method_class, type_name
+from bench.vocabulary import Role
 
 _OWN_PACKAGE = "methods"
 
@@ -55,7 +56,7 @@ class Schedule:
     epochs: int
     batch_size: int
     settings: dict[str, Any]
-    teachers: dict[str, str]
+    teachers: dict[Role, str]
 
 
 @dataclass(frozen=True)
