@@ -94,7 +94,7 @@ def explain(name: str) -> Explanation:
         source=method.source,
         package=registry.origin(registry.find("methods", name)),
         teachers=tuple(method.roles),
-        definition=_split(method)[0],
+        definition=_definition(method),
         hyperparameters=tuple(_hyperparameters(method)),
         schedules=tuple(_schedules(name, method)),
         page_of=page_of,
@@ -125,6 +125,13 @@ def _split(cls: type) -> tuple[str, str]:
         text = ""
     definition, _, attributes = inspect.cleandoc(text).partition("\nAttributes:\n")
     return definition.strip(), attributes
+
+
+def _definition(method: type[Defense]) -> str:
+    """The docstring of the class that has the label, and what a class derived from it without one of its own adds."""
+    classes = list(method.__mro__)
+    labelled = next(index for index, cls in enumerate(classes) if "label" in cls.__dict__)
+    return "\n\n".join(filter(None, (_split(cls)[0] for cls in reversed(classes[: labelled + 1]))))
 
 
 def _about_fields(method: type[Defense]) -> dict[str, str]:
