@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from attacks.loop import GradientAttack
-from bench.attack import Start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,22 +22,19 @@ class PGD(GradientAttack):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGD20(PGD):
-    """PGD-20 with steps of 2/255 from a uniform start, as DARD names it: PGD-SAT by another name."""
-
-    steps: int = 20
-
-    label = "PGD-20"
-
-
-@dataclass(frozen=True, kw_only=True)
 class PGDSAT(PGD):
     """PGD-20 with steps of 2/255 from a uniform start, as SAT is evaluated."""
 
     steps: int = 20
-    start: Start = "uniform"
 
     label = "PGD-SAT"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD20(PGDSAT):
+    """PGD-SAT by the name that DARD has for it."""
+
+    label = "PGD-20"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +42,6 @@ class PGDTRADES(PGD):
     """PGD-20 from a uniform start, as TRADES is evaluated: steps of 0.003 (official) or 2/255 (paper)."""
 
     steps: int = 20
-    start: Start = "uniform"
 
     label = "PGD-TRADES"
     source = "Zhang et al. 2019, arXiv:1901.08573"
