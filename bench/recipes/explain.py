@@ -18,6 +18,7 @@ from bench import registry
 from bench.defense import Defense
 from bench.recipes import recipe
 from bench.recipes.hyperparameters import defaults, method_class, type_name
+from bench.vocabulary import Role
 
 _OWN_PACKAGE = "methods"
 
@@ -55,7 +56,7 @@ class Schedule:
     epochs: int
     batch_size: int
     settings: dict[str, Any]
-    teachers: dict[str, str]
+    teachers: dict[Role, str]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def explain(name: str) -> Explanation:
         source=method.source,
         package=registry.origin(registry.find("methods", name)),
         teachers=tuple(method.roles),
-        definition=_split(method)[0],
+        definition=_definition(method),
         hyperparameters=tuple(_hyperparameters(method)),
         schedules=tuple(_schedules(name, method)),
         page_of=page_of,
@@ -124,6 +125,13 @@ def _split(cls: type) -> tuple[str, str]:
         text = ""
     definition, _, attributes = inspect.cleandoc(text).partition("\nAttributes:\n")
     return definition.strip(), attributes
+
+
+def _definition(method: type[Defense]) -> str:
+    """The docstring of the class that has the label, and what a class derived from it without one of its own adds."""
+    classes = list(method.__mro__)
+    labelled = next(index for index, cls in enumerate(classes) if "label" in cls.__dict__)
+    return "\n\n".join(filter(None, (_split(cls)[0] for cls in reversed(classes[: labelled + 1]))))
 
 
 def _about_fields(method: type[Defense]) -> dict[str, str]:

@@ -77,6 +77,13 @@ def test_fields_are_described_wherever_their_docstring_stands() -> None:
     assert "teacher_weight_decay" not in about["teacher_momentum"]
 
 
+def test_a_definition_holds_what_a_derived_class_adds() -> None:
+    definition = explain("ciard").definition
+    assert definition.index("alpha * N + beta * A - lambda * P (Eq. 7)") < definition.index("The released code")
+    assert "lambda" not in explain("b-mtard").definition
+    assert explain("b-mtard").definition.startswith("MTARD with the targets")
+
+
 def test_values_are_those_of_the_variants() -> None:
     rows = {each.name: each for each in explain("ciard").hyperparameters}
     assert rows["push_form"].values == {"paper": "algorithm1", "official": "released"}
