@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from configparser import ConfigParser
-from pathlib import Path
 
 import pytest
 import yaml
 
 from bench.version import __version__
 
-ROOT = Path(__file__).parent.parent
+from .helpers.places import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.shell_completion import BashComplete
@@ -18,7 +16,7 @@ from click.shell_completion import BashComplete
 from bench.cli.main import COMMANDS, cli, main
 from bench.registry import names
 
-Bench = Callable[..., Any]
+from ..helpers.commands import Bench
 
 
 def offered(*words: str) -> list[str]:

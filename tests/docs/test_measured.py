@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ import pytest
 
 from bench.records.record import unpack
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+from ..helpers.commands import Bench
+from ..helpers.places import DOCS
+
 RESULTS = DOCS.parent / "results"
 CAMPAIGNS = ("demo", "cpu-check", "cpu-check-why")
-Bench = Callable[..., Any]
 
 
 def _load() -> Any:

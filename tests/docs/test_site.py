@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("sphinx", reason="Sphinx is not installed: pip install -e '.[docs]'")
+from ..helpers.places import DOCS
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+pytest.importorskip("sphinx", reason="Sphinx is not installed: pip install -e '.[docs]'")
 
 
 def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
