@@ -127,7 +127,7 @@ def _methods(text: str, variant: str | None) -> list[str]:
 
 def _show(found: list[Profile]) -> None:
     """The cost tables of this call; with several sets of speed-ups, what each is worth."""
-    from bench.cli.listing import show
+    from bench.cli.printing import show
     from bench.cost.table import cost_tables
 
     for table in cost_tables(profile for profile in found if profile.off == found[0].off):

@@ -16,7 +16,7 @@ from bench.evaluation.suites import Suite
 from bench.evaluation.transfers import Surrogate
 from bench.jobs import teachers
 from bench.jobs.foreign import load_foreign
-from bench.jobs.measure import Asked, evaluator_for, measure
+from bench.jobs.make_record import Asked, evaluator_for, measure
 from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher
 from bench.models.checkpoints import weights_hash

@@ -13,7 +13,7 @@ from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.evaluation.suites import LOOK, TEACHERS
 from bench.jobs.foreign import load_foreign, split_model_file
-from bench.jobs.measure import Asked, evaluator_for, measure
+from bench.jobs.make_record import Asked, evaluator_for, measure
 from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher, limited, resolve, train, train_or_wait
 from bench.models.checkpoints import weights_hash

@@ -22,9 +22,9 @@ from bench.errors import BenchError
 from bench.records.record import Record, checked_record, known_record, read_bytes
 from bench.system.files import atomic_path
 from bench.system.garbage import no_collection
-from bench.system.helper import Helper, share
 from bench.system.home import Home
 from bench.system.left_out import name_left_out
+from bench.system.second_process import Helper, share
 
 INCOMING = ".incoming"
 """Where records that are being taken in wait beside the others."""

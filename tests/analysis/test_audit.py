@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,11 @@ from bench.analysis.audit import KINDS, Audit, audit_tables
 from bench.analysis.audit_text import to_json, to_text
 from bench.analysis.wins import Wins
 from bench.errors import BenchError
-from bench.records.record import Record
 from bench.stats.tests import holm, two_proportions, two_weighted
 from bench.tables import load_specs
 from bench.tables.spec import table_files
 
-RecordMaker = Callable[..., Record]
+from ..helpers.records import RecordMaker
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from bench.records.record import Record, write_record
 from bench.stats.tests import holm, mcnemar, paired_scores, weighted_scores, welch, wilson_interval
 from bench.system.home import Home
 
-RecordMaker = Callable[..., Record]
+from ..helpers.records import RecordMaker
+
 N = 300
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ from bench.stats.tests import holm, two_proportions
 from bench.tables import load_specs
 from bench.tables.spec import table_files
 
-RecordMaker = Callable[..., Record]
+from ..helpers.commands import Bench
+from ..helpers.records import RecordMaker
+
 OURS = "parquet:mine"
 METHODS = {row.label: row.method for row in load_specs()[3].rows}
 
@@ -135,13 +136,13 @@ def test_an_unknown_dataset_is_a_mistake() -> None:
         (("--order", "nowhere"), "Unknown dataset of the paper"),
     ],
 )
-def test_options_that_do_not_go_together(bench: Any, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+def test_options_that_do_not_go_together(bench: Bench, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
     result = bench("tables", *options, home=tmp_path)
     assert result.code == 2
     assert said in result.err
     assert not list(tmp_path.rglob("*.md"))
 
 
-def test_the_command_prints_it(bench: Any, tmp_path: Path) -> None:
+def test_the_command_prints_it(bench: Bench, tmp_path: Path) -> None:
     result = bench("tables", "--order", "cifar10", home=tmp_path)
     assert (result.code, result.out) == (0, to_text([], "cifar10"))

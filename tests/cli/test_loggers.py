@@ -19,9 +19,8 @@ from bench.loggers import LoggedRun, Logger, flat
 from bench.runs.folder import RunFolder
 from bench.training.journal import STATE, Journal
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
-Sit = Callable[..., tuple[int, float, str]]
+from ..helpers.commands import Bench, Sit
+from ..helpers.homes import Find
 
 # 60 steps an epoch, so that a line is logged within an epoch, and again when the epoch is repeated.
 RUN = (

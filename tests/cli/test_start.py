@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ..helpers.places import DEMO_RECORDS
+
 
 def processor_seconds(*arguments: str) -> float:
     """What a fresh interpreter takes, the best of three: waiting for other work is not in it, cold caches are."""
@@ -57,7 +59,7 @@ for command in (["status"], ["tables"], ["compare", first, second], ["report", "
 
 
 def test_who_looks_at_results_waits_for_no_pytorch(tmp_path: Path) -> None:
-    records = sorted((Path(__file__).parents[2] / "docs/demo/results/records").glob("*_s0_*whitebox*"))[:3]
+    records = sorted(DEMO_RECORDS.glob("*_s0_*whitebox*"))[:3]
     (tmp_path / "results" / "records").mkdir(parents=True)
     for record in records:
         shutil.copy(record, tmp_path / "results" / "records")

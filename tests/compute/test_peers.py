@@ -19,7 +19,7 @@ from .test_ranks import Start, environments
 
 LOOP = """
 import sys, torch
-from bench import peers
+from bench.compute import peers
 from bench.cli import main
 from bench.compute.ranks import joined, ranks
 

@@ -21,10 +21,9 @@ from bench.compute.ranks import Ranks
 from bench.errors import BenchError
 from bench.training.trainer import Trainer
 
+from ..helpers.commands import Start
+
 SCRIPT = Path(__file__).with_name("script.py")
-
-
-Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def free_port() -> int:

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from bench.cost.table import cost_tables
 from bench.cost.workload import IMAGES, Images, Workload
 from bench.errors import BenchError
 from bench.system.home import Home
+
+from ..helpers.commands import Bench
 
 SMALL = Workload("ciard", "resnet20", IMAGES["cifar10"], "short", batch_size=4, precision="bf16")
 CPU = torch.device("cpu")
@@ -188,9 +190,6 @@ def test_profiles_are_kept_and_a_newer_one_takes_the_place_of_the_older(
     (home.profiles / "broken.json").write_text("{}")
     with pytest.raises(BenchError, match="is no profile"):
         load_profiles(home)
-
-
-Bench = Callable[..., Any]
 
 
 def test_the_command_writes_profiles_and_cost_tables(bench: Bench, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,7 +27,7 @@ from bench.stats.tests import wilson_interval
 from bench.system.console import Reporter
 from bench.system.signals import StopRequest
 
-Trained = Callable[[str], nn.Module]
+from ..helpers.networks import DigitsModel
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +92,7 @@ class Misleading(Saturated):
 
 @pytest.mark.parametrize("method", ["natural", "sat"])
 @pytest.mark.parametrize("suite", ["whitebox", "bim", "square"])
-def test_an_honest_model_has_no_flags(digits: Dataset, digits_model: Trained, method: str, suite: str) -> None:
+def test_an_honest_model_has_no_flags(digits: Dataset, digits_model: DigitsModel, method: str, suite: str) -> None:
     record = evaluate(digits_model(method), digits, suite, 100)
     assert record.results["clean"].accuracy > 0.85
     assert record.flags == []
@@ -102,7 +101,7 @@ def test_an_honest_model_has_no_flags(digits: Dataset, digits_model: Trained, me
 @pytest.mark.parametrize("masked", [Saturated, Rounded, Cut])
 @pytest.mark.parametrize("suite", ["whitebox", "t-pgd", "cw-inf"])
 def test_masked_gradients_are_flagged_under_every_suite(
-    digits: Dataset, digits_model: Trained, masked: type[Saturated], suite: str
+    digits: Dataset, digits_model: DigitsModel, masked: type[Saturated], suite: str
 ) -> None:
     network = masked(digits_model("natural"))
     flags = evaluate(network, digits, suite).flags
@@ -114,13 +113,13 @@ def test_masked_gradients_are_flagged_under_every_suite(
     assert any("with eps = 1 leaves" in flag for flag in flags)
 
 
-def test_queries_alone_tell_that_gradients_are_masked(digits: Dataset, digits_model: Trained) -> None:
+def test_queries_alone_tell_that_gradients_are_masked(digits: Dataset, digits_model: DigitsModel) -> None:
     (flag,) = evaluate(Rounded(digits_model("natural")), digits, "square").flags
     assert flag.startswith("Square breaks more than PGD-SAT")
 
 
 @pytest.mark.usefixtures("quick_autoattack")
-def test_what_square_finds_after_the_white_box_attacks_is_flagged(digits: Dataset, digits_model: Trained) -> None:
+def test_what_square_finds_after_the_white_box_attacks_is_flagged(digits: Dataset, digits_model: DigitsModel) -> None:
     record = evaluate(Rounded(digits_model("natural")), digits, "autoattack", 16)
     (flag,) = (flag for flag in record.flags if flag.startswith("AutoAttack's Square"))
     shares = record.results["autoattack"].components
@@ -128,14 +127,14 @@ def test_what_square_finds_after_the_white_box_attacks_is_flagged(digits: Datase
     assert any(flag.startswith("the gradient vanishes") for flag in record.flags)
 
 
-def test_misleading_gradients_are_flagged(digits: Dataset, digits_model: Trained) -> None:
+def test_misleading_gradients_are_flagged(digits: Dataset, digits_model: DigitsModel) -> None:
     flags = evaluate(Misleading(digits_model("natural")), digits, "whitebox").flags
     assert any(flag.startswith("FGSM breaks more than PGD-SAT") for flag in flags)
     assert any("with eps = 1 leaves" in flag for flag in flags)
     assert not any("vanishes" in flag for flag in flags)
 
 
-def test_a_transferred_attack_that_breaks_more_is_flagged(digits: Dataset, digits_model: Trained) -> None:
+def test_a_transferred_attack_that_breaks_more_is_flagged(digits: Dataset, digits_model: DigitsModel) -> None:
     """Without a white-box attack in the suite the probe's stands in."""
     surrogate = Surrogate(digits_model("natural"), "cd" * 32, "small")
     assert evaluate(digits_model("natural"), digits, "blackbox", surrogate=surrogate).flags == []
@@ -265,12 +264,12 @@ def test_square_may_find_little_after_the_white_box_attacks(n: int, found: int, 
     assert bool(sanity.flags(results, n, {})) == flagged
 
 
-def test_a_ripple_that_hides_the_gradient_is_flagged(digits_model: Trained, digits: Dataset) -> None:
+def test_a_ripple_that_hides_the_gradient_is_flagged(digits_model: DigitsModel, digits: Dataset) -> None:
     record = evaluate(Wavy(digits_model("natural")).eval(), digits, "whitebox", limit=200)
     assert any("Square breaks more than PGD" in flag or "the step's length decides" in flag for flag in record.flags)
 
 
-def test_a_model_that_draws_is_flagged_and_its_record_repeats(digits_model: Trained, digits: Dataset) -> None:
+def test_a_model_that_draws_is_flagged_and_its_record_repeats(digits_model: DigitsModel, digits: Dataset) -> None:
     first, second = (evaluate(Drawing(digits_model("natural")).eval(), digits, "whitebox") for _ in range(2))
     assert any("predictions change from one pass to the next" in flag for flag in first.flags)
     assert first.flags == second.flags

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,8 @@ from bench.system.console import Lines
 from bench.system.home import Home
 from bench.system.signals import Interrupted, StopRequest
 
+from ..helpers.networks import DigitsModel
+
 REQUEST = Request(method="rslad", student="digits-cnn", dataset="digits", recipe="demo")
 
 
@@ -45,7 +46,7 @@ def session(tmp_path: Path, digits: Dataset) -> Session:
 
 
 @pytest.fixture
-def teacher(digits_model: Callable[[str], nn.Module], tmp_path: Path) -> Teacher:
+def teacher(digits_model: DigitsModel, tmp_path: Path) -> Teacher:
     network = digits_model("sat")
     return Teacher(_ref(network), network)
 
@@ -65,7 +66,7 @@ def _outcomes(record: Record) -> dict[str, Any]:
 
 
 def test_what_a_signal_stops_is_kept_and_continued(
-    session: Session, teacher: Teacher, digits_model: Callable[[str], nn.Module], monkeypatch: pytest.MonkeyPatch
+    session: Session, teacher: Teacher, digits_model: DigitsModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(attack_run.FASTEST, "cpu", 8)
     session.speedups = enabled(["folding"])  # so that all passes are the network's own

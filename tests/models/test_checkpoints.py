@@ -33,9 +33,9 @@ from bench.models.checkpoints import (
 from bench.models.normalise import statistics
 from bench.models.swish_wide_resnet import SwishWideResNet
 
+from ..helpers.places import RESNET56, SHARED
+
 METADATA = {"model_spec": "digits-cnn@half", "num_classes": "10", "in_channels": "1"}
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
-RESNET56 = SHARED / "checkpoints/resnet56-cifar10.th"
 
 
 @pytest.fixture

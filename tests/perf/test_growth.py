@@ -6,11 +6,11 @@ import json
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from ..helpers.places import ROOT
+
 RUNS, RECORDS = 80, 400  # one or two seeds a row, whose leads are the dearest to test
 
 

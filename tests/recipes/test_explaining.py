@@ -15,6 +15,8 @@ from bench.recipes.explain import Explanation, explain, fidelity_page, table_row
 from bench.recipes.hyperparameters import defaults, method_class, parse_settings
 from bench.registry import names
 
+from ..helpers.commands import Bench
+
 METHODS = names("methods")
 CODE = re.compile(r"`([^`]+)`")
 
@@ -110,7 +112,7 @@ def test_a_section_ends_where_the_next_one_begins() -> None:
 
 
 @pytest.fixture
-def command(bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def command(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """command("ciard"): `bench explain ciard`, a hundred columns wide."""
     monkeypatch.setenv("COLUMNS", "100")
     return lambda *arguments: bench("explain", *arguments)

@@ -14,8 +14,9 @@ import pytest
 from bench.errors import BenchError
 from bench.records import archives, merge, unpacked
 
-DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
-WHITEBOX = next(DEMO.glob("digits_digits-cnn_sat_*whitebox*.json"))
+from ..helpers.places import DEMO_RECORDS
+
+WHITEBOX = next(DEMO_RECORDS.glob("digits_digits-cnn_sat_*whitebox*.json"))
 Make = Callable[[Path, Mapping[str, bytes]], Path]
 
 
@@ -59,9 +60,9 @@ def refused(archive: Path, reason: str) -> None:
 def test_records_in_any_folder_of_an_archive_are_taken_in(tmp_path: Path, make: Make) -> None:
     content = WHITEBOX.read_bytes()
     members = {f"results/{WHITEBOX.name}": content, "README.md": b"hello", "x/._a.json": b"not mine"}
-    with unpacked([make(tmp_path, members), DEMO]) as places:
+    with unpacked([make(tmp_path, members), DEMO_RECORDS]) as places:
         assert [path.name for path in places[0].iterdir()] == [WHITEBOX.name]
-        assert places[1] == DEMO
+        assert places[1] == DEMO_RECORDS
         assert merge(places[:1], tmp_path / "home").new == (WHITEBOX.name,)
     assert (tmp_path / "home" / WHITEBOX.name).read_bytes() == content
     assert not places[0].exists()

@@ -26,12 +26,13 @@ from bench.system.home import Home
 from bench.tables import build_tables
 from bench.tables.render import to_csv, to_latex, to_markdown
 
-DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
+from ..helpers.places import DEMO_RECORDS
+
 SOURCES = [
-    next(DEMO.glob(pattern))
+    next(DEMO_RECORDS.glob(pattern))
     for pattern in ("*cnn_sat_*whitebox*", "*cnn_sat_*blackbox*", "*cnn_sat_*autoattack*", "*robust-teacher*whitebox*")
 ]
-RIVALS = [read_record(path) for path in sorted(DEMO.glob("*cnn_rslad_*.json"))]
+RIVALS = [read_record(path) for path in sorted(DEMO_RECORDS.glob("*cnn_rslad_*.json"))]
 
 VALUES = st.sampled_from(
     [

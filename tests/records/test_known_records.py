@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
@@ -18,7 +18,7 @@ from bench.records.index import home_records, run_records
 from bench.records.record import Record, content_digest, read_record, read_records, write_record
 from bench.system.home import Home
 
-RecordMaker = Callable[..., Record]
+from ..helpers.records import RecordMaker
 
 
 @pytest.fixture

@@ -17,10 +17,11 @@ from bench.records.index import folder_facts
 from bench.records.record import content_digest, pack, unpack
 from bench.system.locks import held
 
-DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
-WHITEBOX = next(DEMO.glob("digits_digits-cnn_sat_*whitebox*.json"))
-BLACKBOX = next(DEMO.glob("digits_digits-cnn_sat_*blackbox*.json"))
-AUTOATTACK = next(DEMO.glob("digits_digits-cnn_sat_*autoattack*.json"))
+from ..helpers.places import DEMO_RECORDS
+
+WHITEBOX = next(DEMO_RECORDS.glob("digits_digits-cnn_sat_*whitebox*.json"))
+BLACKBOX = next(DEMO_RECORDS.glob("digits_digits-cnn_sat_*blackbox*.json"))
+AUTOATTACK = next(DEMO_RECORDS.glob("digits_digits-cnn_sat_*autoattack*.json"))
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -42,7 +43,7 @@ def lines(*paths: Path) -> list[str]:
 
 
 def test_the_demos_records_add_up() -> None:
-    assert lines(DEMO) == []
+    assert lines(DEMO_RECORDS) == []
 
 
 def set_result(name: str, key: str, value: Any) -> Change:
@@ -174,7 +175,7 @@ def other_surrogate(content: dict[str, Any]) -> None:
         content["results"][name]["surrogate"] = "0" * 64
 
 
-RIVAL = next(DEMO.glob("digits_digits-cnn_rslad_*blackbox*.json"))
+RIVAL = next(DEMO_RECORDS.glob("digits_digits-cnn_rslad_*blackbox*.json"))
 CONTRADICTIONS: list[tuple[Change, str]] = [
     (lambda c: c["data"].update(fingerprint="0" * 64), "has other images than the other records under digits (test"),
     (lambda c: c["data"].update(total=361), "has another number of samples or classes than in the other records"),
@@ -205,7 +206,7 @@ def test_the_records_here_are_believed_against_a_majority(tmp_path: Path) -> Non
     def other_images(content: dict[str, Any]) -> None:
         content["data"]["fingerprint"] = "0" * 64
 
-    sent = [changed(path, tmp_path / "in", other_images) for path in DEMO.glob("*rslad*n360.json")]
+    sent = [changed(path, tmp_path / "in", other_images) for path in DEMO_RECORDS.glob("*rslad*n360.json")]
     home = _copied(tmp_path / "home", WHITEBOX)
     with pytest.raises(BenchError, match=r"Nothing was taken in: in/digits_.*_rslad_.* \(and 3 more\)\."):
         merge(sent, home)
@@ -252,7 +253,7 @@ def test_a_damaged_record_here_is_not_taken_for_the_one_that_comes(tmp_path: Pat
 def test_only_what_is_new_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "_SETTLED_NS", 0)
     home = tmp_path / "results" / "records"
-    new = [path for path in DEMO.glob("*.json") if "_sat_" not in path.name]
+    new = [path for path in DEMO_RECORDS.glob("*.json") if "_sat_" not in path.name]
     merge(new, home)
     folder_facts(home)  # the first command that reads them keeps an index
     read: list[str] = []
@@ -310,7 +311,7 @@ def test_a_disk_that_fails_half_way_leaves_nothing_behind(tmp_path: Path, monkey
 
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(BenchError, match="No space left on device"):
-        merge([DEMO], home)
+        merge([DEMO_RECORDS], home)
     assert len(calls) > 3  # it takes back what it had placed
     assert [path.name for path in home.iterdir()] == [WHITEBOX.name]
 
@@ -320,10 +321,10 @@ def test_merging_takes_in_what_is_new_byte_by_byte(tmp_path: Path) -> None:
     assert merge([WHITEBOX], home, dry_run=True).new == (WHITEBOX.name,)
     assert not home.exists()
     assert merge([WHITEBOX], home).new == (WHITEBOX.name,)
-    merged = merge([DEMO], home)
+    merged = merge([DEMO_RECORDS], home)
     assert merged.known == (WHITEBOX.name,)
-    assert len(merged.new) == len(list(DEMO.glob("*.json"))) - 1
-    assert all((home / path.name).read_bytes() == path.read_bytes() for path in DEMO.glob("*.json"))
+    assert len(merged.new) == len(list(DEMO_RECORDS.glob("*.json"))) - 1
+    assert all((home / path.name).read_bytes() == path.read_bytes() for path in DEMO_RECORDS.glob("*.json"))
 
 
 def test_one_bad_record_keeps_all_out(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from bench.runs import resume
 from bench.runs.folder import RunFolder, Summary
 from bench.system.files import flush_to_disk
 
-Mount = Callable[..., AbstractContextManager[Path]]
+from ..helpers.commands import Mount
 
 EPOCHS = 3
 SUMMARY = Summary(checkpoint="c", selected_epoch=1, selected_on="last", accuracy=None, seconds=1.0, finished="now")

@@ -6,8 +6,7 @@ import hashlib
 import io
 import os
 import random
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from bench.errors import BenchError
 from bench.runs import resume
 
-Mount = Callable[..., AbstractContextManager[Path]]
+from ..helpers.commands import Mount
 
 
 def state(step: int) -> dict[str, Any]:

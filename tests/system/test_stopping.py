@@ -75,7 +75,7 @@ def test_a_second_ctrl_c_ends_it_at_once_even_where_the_main_thread_is_deaf() ->
 
 def test_work_in_one_call_of_minutes_is_ended_a_few_seconds_after_the_signal() -> None:
     program = DEAF.replace("with stop_on_signals():", "with stop_on_signals() as stop, stop.at_once():")
-    program = program.replace("with", "from bench import stopping\nstopping._REMIND = 0.1\nwith", 1)
+    program = program.replace("with", "from bench.system import signals\nsignals._REMIND = 0.1\nwith", 1)
     with subprocess.Popen([sys.executable, "-c", program], stdout=PIPE, stderr=PIPE, text=True) as process:
         ended = threading.Timer(20, process.kill)
         ended.start()

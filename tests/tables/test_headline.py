@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from bench.stats.tests import two_proportions
 from bench.tables import Table, build_table, load_specs, render_tables
 from bench.tables.table import Cell
 
-RecordMaker = Callable[..., Record]
+from ..helpers.records import RecordMaker
+
 SPECS = load_specs()
 LABELS = np.arange(1000) % 10
 WORST, COST = 3, 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ from bench.stats.tests import holm, mcnemar_exact, paired_scores, two_proportion
 from bench.tables import Table, build_table, build_tables, load_specs, render_tables
 from bench.tables.table import Cell
 
-RecordMaker = Callable[..., Record]
+from ..helpers.records import RecordMaker
+
 SPECS = load_specs()
 N = 200
 CLEAN, ROBUST, WEIGHTED = range(3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from bench.stats.tests import wilson_interval
 from bench.tables import Table, build_table, build_tables, load_specs
 from bench.tables.table import Cell
 
-RecordMaker = Callable[..., Record]
+from ..helpers.records import RecordMaker
+
 SPECS = load_specs()
 DIGITS = {"dataset": "digits", "model": "digits-cnn", "setting": "demo, 12 epochs", "eps": 0.1, "total": 360}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ from bench.tables import Table, build_table, build_tables, load_specs
 from bench.tables.spec import table_files
 from bench.tables.table import UNPROVEN
 
-RecordMaker = Callable[..., Record]
+from ..helpers.records import RecordMaker
+
 SPECS = load_specs()
 ABLATION = {
     ("no", "no"): "without ITT, without push loss",

@@ -6,7 +6,6 @@ import csv
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from bench.records.record import Record
 from bench.system import escape
 from bench.tables import render_tables
 
-RecordMaker = Callable[..., Record]
+from ..helpers.records import RecordMaker
+
 HOSTILE = (
     "<script>alert(1)</script>",
     "a | b \\| c \\",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from bench.models import build_model
 from bench.recipes.hyperparameters import method_class
 from bench.training.step import TrainingStep
 
-DOCS = Path(__file__).parents[2] / "docs"
+from ..helpers.places import DOCS
 
 
 def networks(count: int) -> list[torch.nn.Module]:

@@ -50,7 +50,7 @@ class Helper:
             self._answer = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the block)
             paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
             self._process = subprocess.Popen(
-                [sys.executable, "-c", "from bench.system.helper import work; work()"],
+                [sys.executable, "-c", "from bench.system.second_process import work; work()"],
                 stdin=asked,
                 stdout=self._answer,
                 stderr=subprocess.DEVNULL,
