@@ -54,7 +54,8 @@ class CIARD(AdversarialDefense):
         push_temperature: T of the push loss.
         push_weight: lambda; negative: the rule of the released code, which scales the push term to the other terms'
             order of magnitude, in steps of ten.
-        alpha: weight of N. beta: weight of A.
+        alpha: weight of N.
+        beta: weight of A.
         weighting: whether those are `fixed`, or MTARD's adaptive weights take their place (`mtard`), as in an earlier
             commit of the released code.
         weight_rate: learning rate of MTARD's weights; it drops as the temperatures' does.
@@ -69,7 +70,8 @@ class CIARD(AdversarialDefense):
         freeze_epochs: how long it is frozen, of `horizon` epochs.
         teacher_lr: its learning rate; with `teacher_lr_decay` times (0.5 + 0.5 cos(pi u)) exp(-0.01 u^2), u the share
             of the epochs after the freeze that have passed.
-        teacher_momentum: of its SGD. teacher_weight_decay: of its SGD.
+        teacher_momentum: of its SGD.
+        teacher_weight_decay: of its SGD.
         teacher_always_in_train_mode: whether it is in train mode while frozen too, so that its batch-norm statistics
             drift; once it learns it always is.
     """

@@ -29,7 +29,8 @@ class FairARD(AdversarialDefense):
         alpha: weight of the distillation term.
         temperature: T.
         power: how strongly the weights follow kappa.
-        weight_low: least weight of a class. weight_high: largest.
+        weight_low: least weight of a class.
+        weight_high: largest.
     """
 
     start: Start = "uniform"
