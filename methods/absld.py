@@ -28,7 +28,8 @@ class ABSLD(AdversarialDefense):
         adv_weight: weight of the adversarial term; the clean term has 1 - adv_weight.
         temperature_rate: how far a temperature moves in an epoch.
         rate_milestones: epochs at whose end that rate drops to a tenth, before the temperatures move.
-        temperature_low: least temperature. temperature_high: largest.
+        temperature_low: least temperature.
+        temperature_high: largest.
         shared_logits: whether the two scaled teacher logits share memory, as in the released code, so that both are
             divided by T_adv[y] * T_nat[y].
         log_offset: see `mean_kl`; the released code's is 1e-5.

@@ -34,14 +34,17 @@ class CIARD(AdversarialDefense):
         push_temperature: T of the push loss.
         push_weight: lambda; negative: the rule of the released code, which scales the push term to the other terms'
             order of magnitude, in steps of ten.
-        alpha: weight of N. beta: weight of A.
+        alpha: weight of N.
+        beta: weight of A.
         temperature_rate: how far a teacher's temperature moves in a step (B-MTARD's rule).
         temperature_milestones: epochs after which that rate drops to a tenth.
         clean_temperatures: T_nat of the first and of the last epoch, linear in between, in place of B-MTARD's rule (the
             paper: "gradually sharpening", without numbers); empty: that rule.
         itt: iterative teacher training, whether the robust teacher learns at all; Table 7's ablation.
         freeze_epochs: how long it is frozen, of `horizon` epochs.
-        teacher_lr: its learning rate. teacher_momentum: of its SGD. teacher_weight_decay: of its SGD.
+        teacher_lr: its learning rate.
+        teacher_momentum: of its SGD.
+        teacher_weight_decay: of its SGD.
     """
 
     push: bool = True

@@ -24,7 +24,8 @@ class FairARD(ARD):
 
     Attributes:
         power: how strongly the weights follow kappa.
-        weight_low: least weight of a class. weight_high: largest.
+        weight_low: least weight of a class.
+        weight_high: largest.
     """
 
     power: float = 2.0
