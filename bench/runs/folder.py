@@ -27,13 +27,15 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from bench.errors import BenchError, unknown_name
 from bench.runs import resume
 from bench.runs.config import SCHEMA_VERSION, RunConfig
+from bench.runs.summary import Progress as Progress
+from bench.runs.summary import Summary as Summary
 from bench.system import locks
 from bench.system.files import cannot_write, flush_to_disk, sealed, unsealed, unsealed_line, write_text_atomically
 from bench.system.home import Home
@@ -45,44 +47,6 @@ if TYPE_CHECKING:
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 State = Literal["not run", "running", "interrupted", "trained"]
-
-
-class Progress(BaseModel):
-    """Where a run stands.
-
-    Attributes:
-        epoch: the epoch being trained, from 1. step: steps done in it. steps: steps in an epoch.
-        seconds_left: expected, by the speed so far; None before there is one.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    epoch: int = Field(ge=0)
-    epochs: int = Field(ge=0)
-    step: int = Field(ge=0)
-    steps: int = Field(ge=0)
-    seconds_left: float | None = Field(ge=0, allow_inf_nan=False)
-
-
-class Summary(BaseModel):
-    """What a finished run selected.
-
-    Attributes:
-        checkpoint: SHA-256 of the selected weights (best.safetensors).
-        selected_epoch: whose weights they are.
-        selected_on: "heldout", "test", or "last" for no selection.
-        accuracy: clean and robust, on the selection split; None where nothing was looked at.
-        seconds: training time, all sittings together.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    checkpoint: str
-    selected_epoch: int = Field(ge=0)
-    selected_on: Literal["heldout", "test", "last"]
-    accuracy: dict[str, Annotated[float, Field(ge=0, le=1)]] | None
-    seconds: float = Field(ge=0, allow_inf_nan=False)
-    finished: str
 
 
 def _written(otherwise: Any = None) -> Callable[[Method], Method]:

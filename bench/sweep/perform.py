@@ -20,9 +20,6 @@ from bench.system.console import Lines
 from bench.system.home import Home
 from bench.system.signals import Interrupted
 
-RETRIES = 3
-"""How often a task is begun again after its process died."""
-
 
 @dataclass(frozen=True)
 class Report:

@@ -1,7 +1,4 @@
-"""Executes a plan on Ray: several tasks at a time, on this machine or on a cluster that shares the home's folder.
-
-A task whose worker died is begun again by Ray and continues from its last checkpoint.
-"""
+"""Executes a plan on Ray: several tasks at a time, on this machine or on a cluster that shares the home's folder."""
 
 from __future__ import annotations
 
@@ -15,8 +12,9 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.jobs.session import Session
+from bench.sweep import at_once
 from bench.sweep.ledger import Ledger
-from bench.sweep.perform import RETRIES, Report, report_of
+from bench.sweep.perform import Report, report_of
 from bench.sweep.plan import Task
 from bench.system.signals import stop_on_signals
 
@@ -24,8 +22,6 @@ _LOCAL = "local"
 _OBJECT_STORE = 80 * 2**20
 """Bytes for what tasks send each other, which is nothing but lines of text; about Ray's least."""
 _ANSWER_SECONDS = 10.0
-_LOOK_EVERY = 0.5
-"""Seconds between two looks at whether a signal came."""
 
 
 @dataclass(frozen=True)
@@ -51,37 +47,31 @@ def execute(session: Session, ledger: Ledger, cluster: Cluster) -> None:
         Interrupted: a signal asked to stop; all workers have saved what they had.
         BenchError: Ray is not installed, or cannot be reached.
     """
+    where = (session.home.root.resolve(), Path.cwd(), cluster.device)
     with _ray(cluster) as ray, stop_on_signals() as stop:  # Ray's start puts a handler of its own in place of ours
-        work = ray.remote(max_retries=RETRIES, num_cpus=1, num_gpus=cluster.gpus_per_task)(report_of)
-        surroundings = (session.home.root.resolve(), Path.cwd(), cluster.device)
-        pending: dict[Any, Task] = {}
-        while not (stop or session.stop):
-            for task in ledger.ready()[: cluster.workers and max(0, cluster.workers - len(pending))]:
-                ledger.begin(task)
-                pending[work.remote(*surroundings, task)] = task
-            if not pending:
-                return
-            for ref in ray.wait(list(pending), timeout=_LOOK_EVERY)[0]:
-                _take(ray, ledger, pending.pop(ref), ref)
-        for ref in pending:
-            ray.cancel(ref)  # comes as a SIGINT: the worker finishes its step and saves
-        for ref, task in pending.items():
-            _take(ray, ledger, task, ref)
+        work = ray.remote(max_retries=0, num_cpus=1, num_gpus=cluster.gpus_per_task)(report_of)
+
+        def start(task: Task) -> at_once.Begun:
+            ref = work.remote(*where, task)
+            # Its cancelling comes as a SIGINT.
+            return lambda: _report(ray, ref), lambda: ray.cancel(ref)
+
+        at_once.execute(ledger, start, cluster.workers, lambda: bool(stop or session.stop))
     (stop if stop else session.stop).check()
 
 
-def _take(ray: Any, ledger: Ledger, task: Task, ref: Any) -> None:
-    """Enter a task that has ended into the account; one that was stopped is open again."""
+def _report(ray: Any, ref: Any) -> Report:
+    """What came of the task, waited for."""
     try:
         report: Report = ray.get(ref)
     except ray.exceptions.TaskCancelledError:
-        ledger.reopen(task)
-        return
+        return Report([], stopped=True)
     except ray.exceptions.RayError as error:
         reason = " ".join(str(error).split())
-        ledger.fail(task, f"Its worker died {RETRIES + 1} times: {reason}")
-        return
-    ledger.take(task, report)
+        if isinstance(error, ray.exceptions.RayTaskError):  # the process lives, and would say the same again
+            return Report([], failure=reason)
+        raise at_once.Died(reason) from error
+    return report
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from bench.errors import BenchError
 from bench.sweep import run_in_processes, run_on_ray
-from bench.sweep.perform import RETRIES
+from bench.sweep.at_once import RETRIES
 
 from ..helpers.commands import Bench, Start
 from ..helpers.homes import Find
@@ -199,12 +199,12 @@ def test_a_task_whose_process_dies_each_time_is_given_up(
 ) -> None:
     """What needs it is not tried."""
 
-    def dead(context: Any, session: Any, task: Any) -> Any:
-        answer, theirs = multiprocessing.Pipe(duplex=False)
-        theirs.close()
-        return run_in_processes._Worker(task, SimpleNamespace(join=lambda: None), answer)  # type: ignore[arg-type]
+    class Dead(multiprocessing.get_context("spawn").Process):  # type: ignore[name-defined,misc]
+        def start(self) -> None:
+            raise EOFError
 
-    monkeypatch.setattr(run_in_processes._Worker, "start", dead)
+    context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Dead)
+    monkeypatch.setattr(run_in_processes, "_context", lambda: context)
     spec.write_text(SPEC.replace("[rslad]", "[sat]"), encoding="utf-8")
     said = bench("sweep", spec, "--workers", "2", home=tmp_path)
     assert said.code == 2
