@@ -35,5 +35,4 @@ def command(home: Home, device: str) -> None:
 
 def _files(home: Home) -> dict[Path, int]:
     """Every file of a home's results with the time it was changed."""
-    root = home.root / "results"
-    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    return {path: path.stat().st_mtime_ns for path in home.results.rglob("*") if path.is_file()}

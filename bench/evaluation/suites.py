@@ -55,6 +55,13 @@ SUITES = {
     )
 }
 
+TEACHERS = SUITES["whitebox"]
+"""What every teacher is evaluated with."""
+LOOK = "pgd-sat"
+"""The attack of a look at a network: of training at its student, and of whoever asks whether a teacher is robust."""
+UNIT_OF_COST = "sat"
+"""The defense whose step costs 1 in the cost table."""
+
 
 def suite_named(name: str) -> Suite:
     """A suite by its name; an attack's name stands for the suite of it alone.

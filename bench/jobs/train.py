@@ -188,9 +188,8 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
         return _found_finished(session, folder)
     student = new_network(config, dataset)
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
-    surroundings = (session.device, session.reporter, session.stop, session.speedups)
     listening = loggers.make(session.loggers if ranks().first else ())
-    trainer = Trainer(config, dataset, student, networks, folder, *surroundings, listening)
+    trainer = Trainer(session, config, dataset, student, networks, folder, listening)
     with _alone(folder, session) as dead:
         if dead is not None:
             session.reporter.say(f"{folder.id} was being trained by {dead}, which is dead; this process takes it over.")

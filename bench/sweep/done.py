@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.errors import BenchError
-from bench.evaluation.suites import suite_named
+from bench.evaluation.suites import TEACHERS, suite_named
 from bench.jobs import teachers, train
 from bench.jobs.foreign import split_model_file
 from bench.jobs.session import Session
@@ -181,4 +181,4 @@ def _evaluation(task: Task) -> EvaluationSpec | None:
     if task.kind != "teacher":
         return task.evaluation
     chosen = recipe.load(task.request.recipe)
-    return EvaluationSpec(suite="whitebox", limit=chosen.teacher_limit, protocol=chosen.protocol)
+    return EvaluationSpec(suite=TEACHERS.name, limit=chosen.teacher_limit, protocol=chosen.protocol)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.cost.profile import Profile, load_profiles
-from bench.cost.profiling import IMAGES
+from bench.cost.workload import IMAGES
 from bench.errors import unknown_name
 from bench.jobs import train
 from bench.recipes import hyperparameters, recipe

@@ -29,7 +29,7 @@ def damaged(folder: Path, **changes: Any) -> Path:
 
 def test_validate_this_homes_records(bench: Bench, tmp_path: Path) -> None:
     assert "make some: bench eval" in bench("results", "validate", home=tmp_path).mistake
-    result = bench("results", "validate", home=DEMO_RECORDS.parents[1])
+    result = bench("results", "validate", home=DEMO_RECORDS.parent)
     assert (result.code, result.err) == (0, "")
     assert result.out.endswith(f"{len(list(DEMO_RECORDS.iterdir()))} records: 0 errors, 0 warnings.\n")
 

@@ -1,4 +1,4 @@
-"""Reads README.md and docs/ as a reader does: writes the files they show, runs the commands and the Python.
+"""Reads the pages as a reader does: writes the files they show, runs the commands and the Python.
 
 commands.yaml says what is run in place of a command that takes long, and what is not run at all, and why.
 """

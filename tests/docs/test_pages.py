@@ -15,7 +15,7 @@ import pytest
 from ..helpers.commands import Bench, Process
 from ..helpers.places import DOCS, ROOT
 
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted(DOCS.glob("*.md"))]
 PLUGINS = [DOCS / "add-a-defense.md", DOCS / "add-an-attack.md"]
 """Pages that build and install a package; each has a test of its own below."""
 
@@ -24,7 +24,7 @@ Read = Callable[[Path], list[Any]]
 
 
 def named(page: Path) -> str:
-    return page.stem
+    return str(page.relative_to(ROOT).with_suffix(""))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in PLUGINS], ids=named)

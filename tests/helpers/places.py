@@ -6,9 +6,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-DEMO = DOCS / "demo"
+DEMO = ROOT / "results" / "demo"
 """A home: the demo's records and tables as they are committed."""
-DEMO_RECORDS = DEMO / "results" / "records"
+DEMO_RECORDS = DEMO / "records"
 
 SHARED = ROOT.parent / "shared" / "data"
 """Real images and a published network; no part of the repository: tests of them skip where they are absent."""

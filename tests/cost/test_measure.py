@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ import pytest
 import torch
 from torch import nn
 
+from bench.compute.parts import listening, part
+from bench.cost.measure import flops_per_image, profile
 from bench.cost.meters import Clock, Operations, PeakMemory, matmul_peak
 from bench.cost.profile import Profile, load_profiles, write_profile
-from bench.cost.profiling import IMAGES, Workload, flops_per_image, profile
-from bench.cost.table import HEADERS, cost_tables
+from bench.cost.table import cost_tables
+from bench.cost.workload import IMAGES, Images, Workload
 from bench.errors import BenchError
 from bench.system.home import Home
 
@@ -87,6 +91,26 @@ def test_a_teacher_within_the_attack_is_part_of_the_attack(monkeypatch: pytest.M
     assert clock.seconds == {"update": 3, "attack": 3, "teachers": 1}
 
 
+def test_a_step_tells_its_parts_to_whoever_listens_and_else_to_nobody() -> None:
+    heard = []
+
+    @contextmanager
+    def listener(name: str) -> Iterator[None]:
+        heard.append(name)
+        yield
+
+    workload = Workload("ciard", "digits-cnn", Images("digits", (1, 8, 8), 10, 100), "demo", batch_size=4).resolved()
+    step = workload.step(workload.networks(CPU, lambda network: network))
+    x, y = torch.rand(4, 1, 8, 8), torch.arange(4)
+    assert part("attack") is part("teachers")  # no clock, no object, nothing to end
+    step(x, y)
+    assert heard == []
+    with listening(listener):
+        step(x, y)
+    step(x, y)
+    assert heard == ["attack", "teachers"]
+
+
 def test_peak_memory_forgets_what_was_before() -> None:
     large = torch.ones(60_000_000)
     del large
@@ -139,7 +163,7 @@ def measured() -> list[Profile]:
 
 def test_the_cost_table_by_hand(measured: list[Profile]) -> None:
     (table,) = cost_tables(measured)
-    rows = [dict(zip(HEADERS, row, strict=True)) for row in table.rows]
+    rows = [dict(zip(table.headers, row, strict=True)) for row in table.rows]
     assert [row["Phase"] for row in rows] == ["frozen, 17% of epochs", "learning, 83% of epochs", ""]
     assert rows[0]["Defense"] == "CIARD (official)"
     assert [row["x SAT"] for row in rows] == ["2.00", "3.00", "1.00"]

@@ -5,111 +5,28 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
-from unittest.mock import patch
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from bench.attack import Attack
 from bench.compute.device import prepare
+from bench.compute.parts import listening
 from bench.compute.seeding import generator
 from bench.compute.speedups import Fast, enabled
 from bench.cost.meters import Clock, Operations, PeakMemory
 from bench.cost.profile import Profile
-from bench.models import build_model
-from bench.recipes import recipe
-from bench.recipes.hyperparameters import method_class
+from bench.cost.workload import Workload
 from bench.system import provenance
 from bench.system.text import now
 from bench.training.step import TrainingStep
-from bench.vocabulary import Precision
 
 _WARM_UP = 2
 _TIMED_TOGETHER = {"cpu": 1, "cuda": 10}
 """Steps between two readings of the clock: to wait for a GPU after each would add the wait to the step."""
 _COUNTED_IMAGES = 2
 """Batch in which operations are counted; their number an image does not depend on it."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """What a step's cost knows of a dataset.
-
-    Attributes:
-        shape: (C, H, W). train: how many training images there are.
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    classes: int
-    train: int
-
-
-IMAGES = {
-    images.name: images
-    for images in (
-        Images("cifar10", (3, 32, 32), 10, 50_000),
-        Images("cifar100", (3, 32, 32), 100, 50_000),
-        Images("tiny-imagenet", (3, 64, 64), 200, 100_000),
-    )
-}
-"""Datasets whose images need not be here to know what a step on them costs."""
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is measured: a method as a recipe has it, with random weights, which cost what trained ones do.
-
-    Attributes:
-        variant, batch_size: instead of the recipe's.
-        off: speed-ups to do without.
-    """
-
-    method: str
-    student: str
-    images: Images
-    recipe: str = "official"
-    variant: str | None = None
-    batch_size: int | None = None
-    precision: Precision = "32"
-    off: tuple[str, ...] = ()
-
-    @property
-    def teachers(self) -> dict[str, str]:
-        """The teachers' architectures by role, as the recipe has them."""
-        chosen = recipe.load(self.recipe)
-        roles = method_class(self.method).roles
-        return {role: chosen.teacher(role, self.method, self.images.name).model for role in roles}
-
-    def resolved(self) -> Workload:
-        """The same with the recipe's variant and batch size filled in."""
-        variant, training, _ = recipe.load(self.recipe).resolve(self.method, self.images.name, self.student)
-        return replace(self, variant=self.variant or variant, batch_size=self.batch_size or training.batch_size)
-
-    def networks(self, device: torch.device, wrap: Callable[[nn.Module], nn.Module]) -> dict[str, nn.Module]:
-        """Student and teachers by role on a device."""
-        specs = {"student": self.student, **self.teachers}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            channels, classes = self.images.shape[0], self.images.classes
-            return {role: wrap(build_model(spec, classes, channels).to(device)) for role, spec in specs.items()}
-
-    def step(self, networks: Mapping[str, nn.Module]) -> TrainingStep:
-        """The method's training step on these networks."""
-        teachers = {role: network for role, network in networks.items() if role != "student"}
-        return TrainingStep.from_recipe(
-            self.method,
-            networks["student"],
-            teachers,
-            recipe_name=self.recipe,
-            variant=self.variant,
-            dataset=self.images.name,
-            model=self.student,
-            fused="fused" not in self.off,
-        )
 
 
 def profile(workload: Workload, device: torch.device, steps: int, peak_flops: float) -> list[Profile]:
@@ -215,21 +132,7 @@ class Runner:
             if role != "student":
                 hooks.append(network.register_forward_pre_hook(lambda *_: clock.enter("teachers")))
                 hooks.append(network.register_forward_hook(lambda *_: clock.leave()))
-        attack, learn = Attack.__call__, self.step.defense.after_step
-
-        def timed_attack(*given: Any, **options: Any) -> Tensor:
-            with clock.part("attack"):
-                return attack(*given, **options)
-
-        def timed_learning(*given: Any) -> None:
-            with clock.part("teachers" if networks.keys() - {"student"} else "update"):
-                learn(*given)
-
-        with (
-            patch.object(Attack, "__call__", timed_attack),
-            patch.object(self.step.defense, "after_step", timed_learning),
-            clock.part("update"),
-        ):
+        with listening(clock.part), clock.part("update"):
             self.run(1)
         for hook in hooks:
             hook.remove()
