@@ -24,31 +24,15 @@ from bench.evaluation.cache import Slot
 from bench.evaluation.evaluator import Evaluator
 from bench.evaluation.suites import SUITES, Entry, Suite
 from bench.evaluation.transfers import Surrogate
-from bench.records.record import Record, Subject
+from bench.records.record import Record
 from bench.system.console import Reporter
 from bench.system.files import atomic_path
 from bench.system.signals import Interrupted, StopRequest
 
+from .small import SUBJECT
+
 N = 40
-SUBJECT = Subject(
-    kind="checkpoint",
-    run=None,
-    method="file",
-    label="file",
-    overrides={},
-    role=None,
-    model="small",
-    seed=None,
-    recipe=None,
-    setting="unknown",
-    selection="unknown",
-    checkpoint="ab" * 32,
-)
-
-
-@pytest.fixture(autouse=True)
-def _all_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(attack_run.FASTEST, "cpu", 250)
+pytestmark = pytest.mark.usefixtures("all_in_one_batch")
 
 
 def network(seed: int = 0) -> nn.Sequential:
