@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +36,11 @@ class AutoAttack(ResumableAttack):
     seed: int = 0
     batch_size: int = 500
 
-    label: ClassVar[str] = "AutoAttack"
-    source: ClassVar[str] = "Croce and Hein 2020, arXiv:2003.01690; pyautoattack"
-    couples_batch: ClassVar[bool] = True
-    needs_module: ClassVar[bool] = True
-    whole_set: ClassVar[bool] = True
+    label = "AutoAttack"
+    source = "Croce and Hein 2020, arXiv:2003.01690; pyautoattack"
+    couples_batch = True
+    needs_module = True
+    whole_set = True
 
     def run_in_sittings(
         self,

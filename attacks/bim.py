@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from attacks.loop import GradientAttack
 from bench.attack import Start
@@ -16,5 +15,5 @@ class BIM(GradientAttack):
     steps: int = 10
     start: Start = "none"
 
-    label: ClassVar[str] = "BIM"
-    source: ClassVar[str] = "Kurakin et al. 2017, arXiv:1607.02533"
+    label = "BIM"
+    source = "Kurakin et al. 2017, arXiv:1607.02533"

@@ -28,8 +28,8 @@ class CWInf(GradientAttack):
     confidence: float = 50.0
     clamp_each_step: bool = False
 
-    label: ClassVar[str] = "CW-inf"
-    source: ClassVar[str] = "Carlini and Wagner 2017, arXiv:1608.04644"
+    label = "CW-inf"
+    source = "Carlini and Wagner 2017, arXiv:1608.04644"
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "official": {"confidence": 50.0, "clamp_each_step": False},
         # The papers give no confidence; 0 is the margin loss itself (inferred).

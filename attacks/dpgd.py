@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from attacks.labels import one_hot
 from attacks.loop import GradientAttack
 from bench.attack import Start
-from bench.compute.ranks import ranks
 
 _SMOOTH = 1e-5
 
 
-def dice_loss(probabilities: Tensor, labels: Tensor, members: Tensor) -> Tensor:
+Total = Callable[[Tensor], Tensor]
+"""From a sum over the samples here to that over the whole batch: the same, unless processes share the batch."""
+
+
+def dice_loss(probabilities: Tensor, labels: Tensor, members: Tensor, total: Total = lambda own: own) -> Tensor:
     """1 - (2 * sum(P * Y) + 1e-5) / (sum(P^2) + sum(Y^2) + 1e-5), sums over all elements of a subset of the batch.
 
     Args:
@@ -24,8 +27,8 @@ def dice_loss(probabilities: Tensor, labels: Tensor, members: Tensor) -> Tensor:
         members: bool, shape (B,): the subset; the loss of an empty one is 0.
     """
     weight = members.to(probabilities.dtype)[:, None]
-    overlap = ranks().with_others((probabilities * labels * weight).sum())
-    size = ranks().with_others(((probabilities.square() + labels.square()) * weight).sum())
+    overlap = total((probabilities * labels * weight).sum())
+    size = total(((probabilities.square() + labels.square()) * weight).sum())
     return 1 - (2 * overlap + _SMOOTH) / (size + _SMOOTH)
 
 
@@ -42,15 +45,15 @@ class DPGD(GradientAttack):
     steps: int = 20
     start: Start = "none"
 
-    label: ClassVar[str] = "DPGD"
-    source: ClassVar[str] = "Zou et al. 2025, arXiv:2509.11525"
-    couples_batch: ClassVar[bool] = True
+    label = "DPGD"
+    source = "Zou et al. 2025, arXiv:2509.11525"
+    couples_batch = True
 
-    def objective(self, logits: Tensor, y: Tensor, step: int) -> Tensor:
+    def objective(self, logits: Tensor, y: Tensor, step: int, total: Total = lambda own: own) -> Tensor:
         weight = step / (2 * self.steps)
         probabilities = logits.softmax(1)
         labels = one_hot(y, logits.shape[1], logits.dtype)
         right = logits.argmax(1) == y
-        correct = dice_loss(probabilities, labels, right)
-        wrong = dice_loss(probabilities, labels, ~right)
+        correct = dice_loss(probabilities, labels, right, total)
+        wrong = dice_loss(probabilities, labels, ~right, total)
         return (1 - weight) * correct + weight * wrong

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from attacks.loop import GradientAttack
 from bench.attack import Start
@@ -17,9 +16,9 @@ class FGSM(GradientAttack):
     steps: int = 1
     start: Start = "none"
 
-    label: ClassVar[str] = "FGSM"
-    source: ClassVar[str] = "Goodfellow et al. 2015, arXiv:1412.6572"
-    lengths: ClassVar[tuple[str, ...]] = ("eps",)
+    label = "FGSM"
+    source = "Goodfellow et al. 2015, arXiv:1412.6572"
+    lengths = ("eps",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step_size", self.eps)

@@ -11,24 +11,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from attacks.loop import GradientAttack
-from bench.attack import Start
 
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(GradientAttack):
     """K steps on the cross-entropy, from a uniform start unless told otherwise."""
 
-    label: ClassVar[str] = "PGD"
-    source: ClassVar[str] = "Madry et al. 2018, arXiv:1706.06083"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PGD20(PGD):
-    """PGD-20 with steps of 2/255 from a uniform start, as DARD names it: PGD-SAT by another name."""
-
-    steps: int = 20
-
-    label: ClassVar[str] = "PGD-20"
+    label = "PGD"
+    source = "Madry et al. 2018, arXiv:1706.06083"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +26,15 @@ class PGDSAT(PGD):
     """PGD-20 with steps of 2/255 from a uniform start, as SAT is evaluated."""
 
     steps: int = 20
-    start: Start = "uniform"
 
-    label: ClassVar[str] = "PGD-SAT"
+    label = "PGD-SAT"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD20(PGDSAT):
+    """PGD-SAT by the name that DARD has for it."""
+
+    label = "PGD-20"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +42,9 @@ class PGDTRADES(PGD):
     """PGD-20 from a uniform start, as TRADES is evaluated: steps of 0.003 (official) or 2/255 (paper)."""
 
     steps: int = 20
-    start: Start = "uniform"
 
-    label: ClassVar[str] = "PGD-TRADES"
-    source: ClassVar[str] = "Zhang et al. 2019, arXiv:1901.08573"
+    label = "PGD-TRADES"
+    source = "Zhang et al. 2019, arXiv:1901.08573"
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "official": {"step_size": 0.003},
         "paper": {"step_size": 2 / 255},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +22,11 @@ class Square(Attack):
     queries: int = 100
     seed: int = 0
 
-    label: ClassVar[str] = "Square"
-    source: ClassVar[str] = "Andriushchenko et al. 2020, arXiv:1912.00049; torchattacks"
-    couples_batch: ClassVar[bool] = True
-    needs_module: ClassVar[bool] = True
-    white_box: ClassVar[bool] = False
+    label = "Square"
+    source = "Andriushchenko et al. 2020, arXiv:1912.00049; torchattacks"
+    couples_batch = True
+    needs_module = True
+    white_box = False
 
     def run(
         self,

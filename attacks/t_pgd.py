@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +22,8 @@ class TPGD(GradientAttack):
     steps: int = 20
     start: Start = "gaussian"
 
-    label: ClassVar[str] = "T-PGD"
-    source: ClassVar[str] = "Zhang et al. 2019, arXiv:1901.08573"
+    label = "T-PGD"
+    source = "Zhang et al. 2019, arXiv:1901.08573"
 
     def objective_for(self, model: Model, x: Tensor, y: Tensor) -> Objective:
         with torch.no_grad():

@@ -10,13 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
-ROLES = ("clean", "robust")
+from bench.compute.ranks import ranks
+from bench.vocabulary import Role
+
+ROLES: tuple[Role, ...] = get_args(Role)
 """The teachers there are: one trained naturally, one trained adversarially."""
+
+
+Variants = Mapping[str, Mapping[str, Any]]
+"""Hyper-parameters that differ from the defaults, by variant (`paper`, `official`, ...)."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,24 @@ class Batch:
     noise: Tensor | None = None
     whole: int | None = None
     first: int = 0
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over the whole batch, a scalar without gradient, of what the samples here have, or of their mean."""
+        return ranks().across(values.mean())
+
+    def total(self, own: Tensor) -> Tensor:
+        """The sum over the whole batch from that of the samples here, whose gradient alone it has; any shape."""
+        return ranks().with_others(own) if own.requires_grad else ranks().total(own)
+
+    def minimise(self, loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """A step of a network's optimizer on the whole batch's loss; loss: the mean over the samples here."""
+        optimizer.zero_grad()
+        ranks().backward(loss, network.parameters())
+        optimizer.step()
+
+    def agree_on_statistics(self, network: nn.Module) -> None:
+        """After passes in train mode: make batch-norm's running statistics those of the whole batch."""
+        ranks().agree_on_statistics(network)
 
 
 @dataclass(frozen=True)
@@ -74,14 +99,38 @@ class Loss(NamedTuple):
     terms: dict[str, Tensor]
 
 
+class Carried:
+    """Something with state that has to survive a resume: the attributes that `carried` names.
+
+    A tensor, a plain value or None is kept as it is, anything else by its own `state_dict`.
+    """
+
+    carried: ClassVar[tuple[str, ...]] = ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must survive a resume: tensors and plain values, nested."""
+        values = {name: getattr(self, name) for name in self.carried}
+        return {name: value.state_dict() if hasattr(value, "state_dict") else value for name, value in values.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        for name in self.carried:
+            own = getattr(self, name)
+            if hasattr(own, "load_state_dict"):
+                own.load_state_dict(state[name])
+            else:
+                setattr(self, name, state[name])
+
+
 @dataclass(kw_only=True)
-class Defense:
+class Defense(Carried):
     """Base of all defenses; a subclass adds its hyper-parameters as fields and defines `loss`.
 
     Class attributes:
         label: the defense's name as papers write it.
         source: the paper that defines it.
         roles: the teachers it needs, of `ROLES`.
+        carried: attributes that must survive a resume besides the student and its optimizer; see `Carried`.
         variants: hyper-parameters that differ from the defaults, by variant (`paper`, `official`, ...).
         lengths: fields that are lengths in pixel space, stated for eps = 8/255; they scale with a dataset's own eps.
         horizon: length, in epochs, of the schedule that epoch-valued hyper-parameters are stated for; in a shorter
@@ -90,8 +139,8 @@ class Defense:
 
     label: ClassVar[str]
     source: ClassVar[str]
-    roles: ClassVar[tuple[str, ...]] = ()
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "official": {}}
+    roles: ClassVar[tuple[Role, ...]] = ()
+    variants: ClassVar[Variants] = {"paper": {}, "official": {}}
     lengths: ClassVar[tuple[str, ...]] = ()
     horizon: ClassVar[int] = 300
 
@@ -125,13 +174,6 @@ class Defense:
 
     def after_epoch(self, epoch: int) -> None:
         """Called at the end of each epoch (from 1)."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What must survive a resume besides the student and its optimizer: tensors and plain values, nested."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
 
 
 @contextmanager

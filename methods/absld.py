@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.defense import Batch, Loss, Models
-from methods.adversarial import AdversarialDefense
+from bench.defense import Batch, Loss, Models, Variants
+from methods.adversarial import AdversarialDefense, kl_from
 from methods.balance import decayed
 from methods.classwise import ClassSums, by_label
-from methods.losses import batch_kl, class_scale, mean_kl, softened
+from methods.losses import class_scale, mean_kl, softened
 
 
 @dataclass(kw_only=True)
@@ -29,7 +28,8 @@ class ABSLD(AdversarialDefense):
         adv_weight: weight of the adversarial term; the clean term has 1 - adv_weight.
         temperature_rate: how far a temperature moves in an epoch.
         rate_milestones: epochs at whose end that rate drops to a tenth, before the temperatures move.
-        temperature_low: least temperature. temperature_high: largest.
+        temperature_low: least temperature.
+        temperature_high: largest.
         shared_logits: whether the two scaled teacher logits share memory, as in the released code, so that both are
             divided by T_adv[y] * T_nat[y].
         log_offset: see `mean_kl`; the released code's is 1e-5.
@@ -43,10 +43,11 @@ class ABSLD(AdversarialDefense):
     shared_logits: bool = False
     log_offset: float = 0.0
 
-    label: ClassVar[str] = "ABSLD"
-    source: ClassVar[str] = "Zhao et al. 2024, arXiv:2312.05508"
-    roles: ClassVar[tuple[str, ...]] = ("robust",)
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "official": {"shared_logits": True}}
+    label = "ABSLD"
+    source = "Zhao et al. 2024, arXiv:2312.05508"
+    roles = ("robust",)
+    variants: ClassVar[Variants] = {"paper": {}, "official": {"shared_logits": True}}
+    carried = ("t_adv", "t_nat", "ce_adv", "ce_nat")
 
     def begin(self, models: Models, epochs: int) -> None:
         super().begin(models, epochs)
@@ -64,29 +65,20 @@ class ABSLD(AdversarialDefense):
     def loss(self, batch: Batch, models: Models) -> Loss:
         with torch.no_grad():
             target_adv, target_nat = self.targets(models.robust(batch.x), batch.y)
-
-        def divergence(logits: Tensor, x_adv: Tensor, step: int) -> Tensor:
-            return batch_kl(target_adv, logits) * len(logits)
-
-        x_adv = self.craft(models.student, batch, divergence)
+        x_adv = self.craft(models.student, batch, kl_from(target_adv))
         adv_logits = models.student(x_adv)
         clean_logits = models.student(batch.x)
-        self._note(adv_logits, clean_logits, batch.y)
+        for sums, logits in ((self.ce_adv, adv_logits), (self.ce_nat, clean_logits)):
+            sums.add(F.cross_entropy(logits.detach(), batch.y, reduction="none"), batch, logits.shape[1])
         scale = class_scale(target_adv)
         kl_adv = scale * mean_kl(target_adv, adv_logits, log_offset=self.log_offset)
         kl_nat = scale * mean_kl(target_nat, clean_logits, log_offset=self.log_offset)
         total = self.adv_weight * kl_adv + (1 - self.adv_weight) * kl_nat
         return Loss(total, {"kl_adv": kl_adv, "kl_nat": kl_nat})
 
-    def _note(self, adv_logits: Tensor, clean_logits: Tensor, y: Tensor) -> None:
-        """Add the student's cross-entropies to the sums of this epoch."""
-        for sums, logits in ((self.ce_adv, adv_logits), (self.ce_nat, clean_logits)):
-            sums.add(F.cross_entropy(logits.detach(), y, reduction="none"), y, logits.shape[1])
-
     def after_epoch(self, epoch: int) -> None:
         """The classes' temperatures for the next epoch."""
-        milestones = [self.epoch_of(milestone) for milestone in self.rate_milestones]
-        rate = decayed(self.temperature_rate, epoch + 1, milestones)
+        rate = decayed(self.temperature_rate, epoch + 1, map(self.epoch_of, self.rate_milestones))
         self.t_adv = self._moved(self.t_adv, self.ce_adv, rate)
         self.t_nat = self._moved(self.t_nat, self.ce_nat, rate)
 
@@ -99,12 +91,3 @@ class ABSLD(AdversarialDefense):
         before = torch.ones_like(gap) if temperatures is None else temperatures.to(gap.device)
         ce.clear()
         return (before - rate * direction).clamp(self.temperature_low, self.temperature_high)
-
-    def state_dict(self) -> dict[str, Any]:
-        sums = {"ce_adv": self.ce_adv.state_dict(), "ce_nat": self.ce_nat.state_dict()}
-        return {"t_adv": self.t_adv, "t_nat": self.t_nat, **sums}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.t_adv, self.t_nat = state["t_adv"], state["t_nat"]
-        self.ce_adv.load_state_dict(state["ce_adv"])
-        self.ce_nat.load_state_dict(state["ce_nat"])

@@ -11,6 +11,7 @@ from attacks.loop import GradientAttack, Objective
 from attacks.pgd import PGD
 from bench.attack import Start
 from bench.defense import Batch, Defense, attacked, mode
+from methods.losses import batch_kl
 
 
 @dataclass(kw_only=True)
@@ -58,3 +59,8 @@ class AdversarialDefense(Defense):
         shape = (batch.whole or len(batch.x), *batch.x.shape[1:])
         noise = attack.start_noise(shape, batch.x, batch.generator)
         return None if noise is None else noise[batch.first : batch.first + len(batch.x)]
+
+
+def kl_from(target: Tensor) -> Objective:
+    """KL(target || p(s(x'))), summed over the batch, for an attack to maximise; target: (B, classes)."""
+    return lambda logits, x_adv, step: batch_kl(target, logits) * len(logits)

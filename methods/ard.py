@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
 from bench.attack import Start
-from bench.defense import Batch, Loss, Models
+from bench.defense import Batch, Loss, Models, Variants
 from methods.adversarial import AdversarialDefense
 from methods.losses import mean_kl, softened
 
@@ -28,13 +27,10 @@ class ARD(AdversarialDefense):
     alpha: float = 1.0
     temperature: float = 30.0
 
-    label: ClassVar[str] = "ARD"
-    source: ClassVar[str] = "Goldblum et al. 2020, arXiv:1905.09747"
-    roles: ClassVar[tuple[str, ...]] = ("robust",)
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {},
-        "official": {"attack_in_train_mode": True},
-    }
+    label = "ARD"
+    source = "Goldblum et al. 2020, arXiv:1905.09747"
+    roles = ("robust",)
+    variants: ClassVar[Variants] = {"paper": {}, "official": {"attack_in_train_mode": True}}
 
     def loss(self, batch: Batch, models: Models) -> Loss:
         with torch.no_grad():

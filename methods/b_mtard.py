@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -24,8 +22,9 @@ class BMTARD(MTARD):
 
     temperature_rate: float = 0.001
 
-    label: ClassVar[str] = "B-MTARD"
-    source: ClassVar[str] = "Zhao et al. 2024, TPAMI"
+    label = "B-MTARD"
+    source = "Zhao et al. 2024, TPAMI"
+    carried = (*MTARD.carried, "temperatures")
 
     def begin(self, models: Models, epochs: int) -> None:
         super().begin(models, epochs)
@@ -42,12 +41,6 @@ class BMTARD(MTARD):
         loss = super().loss(batch, models)
         entropy_adv, entropy_nat = self._entropies
         loss.terms.update(t_adv=self.temperatures.adv, t_nat=self.temperatures.nat)
-        self.temperatures.update(entropy_adv, entropy_nat, self.rate(self.temperature_rate, batch.epoch))
+        rate = self.rate(self.temperature_rate, batch.epoch)
+        self.temperatures.update(batch.mean(entropy_adv), batch.mean(entropy_nat), rate)
         return loss
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "temperatures": self.temperatures.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.temperatures.load_state_dict(state["temperatures"])

@@ -5,22 +5,23 @@ Both stay on the loss's device as float64 scalars, so that a step never waits fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from bench.compute.ranks import ranks
+from bench.defense import Carried
 
 
-def decayed(rate: float, epoch: int, milestones: Sequence[int]) -> float:
+def decayed(rate: float, epoch: int, milestones: Iterable[int]) -> float:
     """A rate that is multiplied by 0.1 after each milestone epoch (epochs count from 1)."""
     return rate * 0.1 ** sum(epoch > milestone for milestone in milestones)
 
 
-class LossWeights:
+class LossWeights(Carried):
     """MTARD's adaptive weights (Zhao et al. 2022, section 3.3): the loss that has fallen less weighs more."""
+
+    carried = ("first_adv", "first_nat", "nat")
 
     def __init__(self) -> None:
         self.first_adv: Tensor | None = None
@@ -28,11 +29,11 @@ class LossWeights:
         self.nat = torch.tensor(0.5, dtype=torch.float64)
 
     def update(self, adv: Tensor, nat: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-        """Move the weights by one step's losses and return (w_adv, w_nat), scalars that sum to 1.
+        """Move the weights by one step's losses, means over the whole batch, and return (w_adv, w_nat), which sum to 1.
 
         a = A / A_first, n = N / N_first; w_nat <- w_nat - rate * (w_nat - n / (a + n)).
         """
-        adv, nat = (ranks().across(loss.double()) for loss in (adv, nat))
+        adv, nat = adv.detach().double(), nat.detach().double()
         if self.first_adv is None or self.first_nat is None:
             self.first_adv, self.first_nat = adv, nat
         relative_adv = adv / self.first_adv.to(adv.device)
@@ -41,17 +42,12 @@ class LossWeights:
         self.nat = weight - rate * (weight - relative_nat / (relative_adv + relative_nat))
         return 1 - self.nat, self.nat
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"first_adv": self.first_adv, "first_nat": self.first_nat, "nat": self.nat}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.first_adv, self.first_nat, self.nat = state["first_adv"], state["first_nat"], state["nat"]
-
-
-class TemperatureBalance:
+class TemperatureBalance(Carried):
     """B-MTARD's teacher temperatures (Zhao et al. 2024): they move until both teachers are equally sure."""
 
     LOW, HIGH = 1.0, 10.0
+    carried = ("adv", "nat")
 
     def __init__(self) -> None:
         self.adv = torch.tensor(1.0, dtype=torch.float64)
@@ -67,22 +63,15 @@ class TemperatureBalance:
         Where both entropies are 0 neither moves.
 
         Args:
-            entropy_adv: mean entropy of the robust teacher's target in this step, nats.
+            entropy_adv: mean entropy of the robust teacher's target in this step's whole batch, nats.
             entropy_nat: of the clean teacher's.
             rate: length of the step.
             move_adv: whether the robust teacher's temperature moves too.
         """
-        h_adv, h_nat = (ranks().across(entropy.double()) for entropy in (entropy_adv, entropy_nat))
-        self.to(h_adv.device)
+        self.to(entropy_adv.device)
         if move_adv:
-            self.adv = (self.adv - rate * _direction(h_adv, h_nat)).clamp(self.LOW, self.HIGH)
-        self.nat = (self.nat - rate * _direction(h_nat, h_adv)).clamp(self.LOW, self.HIGH)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"adv": self.adv, "nat": self.nat}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.adv, self.nat = state["adv"], state["nat"]
+            self.adv = (self.adv - rate * _direction(entropy_adv, entropy_nat)).clamp(self.LOW, self.HIGH)
+        self.nat = (self.nat - rate * _direction(entropy_nat, entropy_adv)).clamp(self.LOW, self.HIGH)
 
 
 def _direction(entropy: Tensor, other: Tensor) -> Tensor:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from attacks.dpgd import DPGD
-from attacks.loop import GradientAttack
+from attacks.loop import GradientAttack, Objective
 from attacks.pgd import PGD
 from bench.attack import Start
-from bench.defense import Batch, Loss, Models, mode
+from bench.defense import Batch, Loss, Models, Variants, mode
 from methods.adversarial import AdversarialDefense
 from methods.losses import batch_kl, softened
 
@@ -45,17 +44,21 @@ class DARD(AdversarialDefense):
     alpha: float = 0.7
     temperature: float = 3.0
 
-    label: ClassVar[str] = "DARD"
-    source: ClassVar[str] = "Zou et al. 2025, arXiv:2509.11525"
-    roles: ClassVar[tuple[str, ...]] = ("robust",)
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {},
-        "released": {"form": "branches", "attack_in_train_mode": True},
-    }
+    label = "DARD"
+    source = "Zou et al. 2025, arXiv:2509.11525"
+    roles = ("robust",)
+    variants: ClassVar[Variants] = {"paper": {}, "released": {"form": "branches", "attack_in_train_mode": True}}
 
     def inner_attack(self) -> GradientAttack:
         kind = DPGD if self.attack == "dpgd" else PGD
         return kind(eps=self.eps, step_size=self.step_size, steps=self.steps, start=self.start)
+
+    def objective(self, batch: Batch) -> Objective | None:
+        """What x* maximises: DPGD's dice losses, ratios of sums over the whole batch; None for PGD's cross-entropy."""
+        attack = self.inner_attack()
+        if not isinstance(attack, DPGD):
+            return None
+        return lambda logits, x_adv, step: attack.objective(logits, batch.y, step, batch.total)
 
     def distil(self, logits: Tensor, target: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(1 - alpha) * CE + alpha * T^2 * batchKL(target || p(logits; T)), with its two parts."""
@@ -64,7 +67,7 @@ class DARD(AdversarialDefense):
         return (1 - self.alpha) * ce + self.alpha * kl, ce, kl
 
     def loss(self, batch: Batch, models: Models) -> Loss:
-        x_adv = self.craft(models.student, batch)
+        x_adv = self.craft(models.student, batch, self.objective(batch))
         return (self._mixed if self.form == "mixed" else self._branches)(batch, x_adv, models)
 
     def _mixed(self, batch: Batch, x_adv: Tensor, models: Models) -> Loss:
@@ -77,7 +80,8 @@ class DARD(AdversarialDefense):
     def _branches(self, batch: Batch, x_adv: Tensor, models: Models) -> Loss:
         with mode(models.robust, training=False):
             attack = self.inner_attack()
-            x_adv_teacher = attack(models.robust, batch.x, batch.y, noise=self.start_noise(attack, batch))
+            noise, objective = self.start_noise(attack, batch), self.objective(batch)
+            x_adv_teacher = attack(models.robust, batch.x, batch.y, noise=noise, objective=objective)
         with torch.no_grad():
             target_clean = softened(softened(models.robust(batch.x)), self.temperature)
             target_adv = softened(softened(models.robust(x_adv_teacher)), self.temperature)
@@ -93,4 +97,4 @@ class PGDARD(DARD):
 
     attack: Literal["dpgd", "pgd"] = "pgd"
 
-    label: ClassVar[str] = "PGDARD"
+    label = "PGDARD"

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.attack import Start
 from bench.defense import Batch, Loss, Models
-from methods.adversarial import AdversarialDefense
+from methods.ard import ARD
 from methods.classwise import ClassSums, by_label
 from methods.losses import sample_kl, softened
 
 
 @dataclass(kw_only=True)
-class FairARD(AdversarialDefense):
+class FairARD(ARD):
     """mean(w_y * (alpha * T^2 * KL(p(r(x); T) || p(s(x*); T)) / C + (1 - alpha) * CE(s(x), y))): ARD, classes weighted.
 
     x*: PGD-10 on CE, uniform start. kappa is in how many of its iterations a sample was still right, before the step.
@@ -26,26 +23,18 @@ class FairARD(AdversarialDefense):
     that is attacked easily weighs more in the next epoch. In the first epoch all weights are 1.
 
     Attributes:
-        alpha: weight of the distillation term.
-        temperature: T.
         power: how strongly the weights follow kappa.
-        weight_low: least weight of a class. weight_high: largest.
+        weight_low: least weight of a class.
+        weight_high: largest.
     """
 
-    start: Start = "uniform"
-    alpha: float = 1.0
-    temperature: float = 30.0
     power: float = 2.0
     weight_low: float = 5 / 6
     weight_high: float = 5 / 2
 
-    label: ClassVar[str] = "Fair-ARD"
-    source: ClassVar[str] = "Yue et al. 2023, NeurIPS"
-    roles: ClassVar[tuple[str, ...]] = ("robust",)
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {},
-        "official": {"attack_in_train_mode": True},
-    }
+    label = "Fair-ARD"
+    source = "Yue et al. 2023, NeurIPS"
+    carried = ("class_weights", "kappa")
 
     def begin(self, models: Models, epochs: int) -> None:
         super().begin(models, epochs)
@@ -69,7 +58,7 @@ class FairARD(AdversarialDefense):
             ce = F.cross_entropy(models.student(batch.x), batch.y, reduction="none")
         kl = self.temperature**2 * sample_kl(target, adv_logits, self.temperature) / classes
         weight = by_label(self.class_weights, batch.y, kl.dtype)
-        self.kappa.add(kappa, batch.y, classes)
+        self.kappa.add(kappa, batch, classes)
         kl_adv, ce_clean = (weight * kl).mean(), (weight * ce).mean()
         total = self.alpha * kl_adv + (1 - self.alpha) * ce_clean
         return Loss(total, {"kl_adv": kl_adv, "ce_clean": ce_clean, "kappa": kappa.to(kl.dtype).mean()})
@@ -88,10 +77,3 @@ class FairARD(AdversarialDefense):
             seen, weights.clamp(self.weight_low, self.weight_high), torch.ones_like(weights)
         )
         self.kappa.clear()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"class_weights": self.class_weights, "kappa": self.kappa.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.class_weights = state["class_weights"]
-        self.kappa.load_state_dict(state["kappa"])

@@ -1,12 +1,16 @@
 """The distances between predictions that the defenses are written in.
 
-In this field "KL(student, teacher)" means KL(teacher || student): the teacher is the target distribution.
+In this field "KL(student, teacher)" means KL(teacher || student): the teacher is the target distribution. Everywhere
+`target` is probabilities and `logits` the student's, both (B, classes), and `temperature` the student's.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from bench.defense import Batch
 
 
 def softened(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
@@ -15,12 +19,7 @@ def softened(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
 
 
 def batch_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """KL(target || p(logits; T)), summed over classes, averaged over the batch.
-
-    Args:
-        target: probabilities, shape (B, classes).
-        logits: shape (B, classes).
-    """
+    """KL(target || p(logits; T)), summed over classes, averaged over the batch."""
     return F.kl_div(F.log_softmax(logits / temperature, dim=1), target, reduction="batchmean")
 
 
@@ -34,9 +33,6 @@ def mean_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0, l
     """`batch_kl` averaged over classes too (divided by their number), as most released code computes it.
 
     Args:
-        target: probabilities, shape (B, classes).
-        logits: shape (B, classes).
-        temperature: of the student.
         log_offset: added to the target inside its logarithm, as the code of RSLAD and its descendants does (1e-5). The
             gradient stays the same; the value moves, and with it whatever follows the value.
     """
@@ -46,7 +42,7 @@ def mean_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0, l
 
 
 def sample_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """KL(target || p(logits; T)) of each sample, summed over classes; shape (B,). Arguments as for `batch_kl`."""
+    """KL(target || p(logits; T)) of each sample, summed over classes; shape (B,)."""
     return F.kl_div(F.log_softmax(logits / temperature, dim=1), target, reduction="none").sum(1)
 
 
@@ -64,6 +60,21 @@ def class_scale(logits: Tensor) -> float:
 
 
 def mean_entropy(probabilities: Tensor, log_offset: float = 0.0) -> Tensor:
-    """Entropy of each row in nats, averaged over the batch; a scalar. `log_offset` as in `mean_kl`."""
+    """Entropy of each row in nats, averaged over the batch; a float64 scalar. `log_offset` as in `mean_kl`."""
     logs = (probabilities + log_offset).clamp_min(1e-30).log()
-    return -(probabilities * logs).sum(1).mean()
+    return -(probabilities * logs).sum(1).mean().double()
+
+
+def mean_of_rows(values: Tensor, rows: Tensor, batch: Batch) -> Tensor:
+    """The mean of all elements of some samples' rows, over the whole batch; 0 where there is no such sample.
+
+    Args:
+        values: shape (B, n).
+        rows: which samples count, shape (B,), bool.
+    """
+    # A mask and not an index: selecting rows would make the host wait for the device to learn how many there are. A
+    # ratio of means, the lower one over the whole batch, whichever part of it is here.
+    members = rows.to(values.dtype)
+    share = batch.mean(members)
+    share = torch.where(share == 0, torch.ones_like(share), share)
+    return (values.sum(1) * members).mean() / (share * values.shape[1])

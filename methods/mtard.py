@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,9 +31,10 @@ class MTARD(AdversarialDefense):
     rate_milestones: tuple[int, ...] = (215, 260, 285)
     log_offset: float = 0.0
 
-    label: ClassVar[str] = "MTARD"
-    source: ClassVar[str] = "Zhao et al. 2022, ECCV"
-    roles: ClassVar[tuple[str, ...]] = ("robust", "clean")
+    label = "MTARD"
+    source = "Zhao et al. 2022, ECCV"
+    roles = ("robust", "clean")
+    carried: ClassVar[tuple[str, ...]] = ("weights",)
 
     def begin(self, models: Models, epochs: int) -> None:
         super().begin(models, epochs)
@@ -42,7 +42,7 @@ class MTARD(AdversarialDefense):
 
     def rate(self, rate: float, epoch: int) -> float:
         """A rate of this defense in an epoch (from 1) of this run."""
-        return decayed(rate, epoch, [self.epoch_of(milestone) for milestone in self.rate_milestones])
+        return decayed(rate, epoch, map(self.epoch_of, self.rate_milestones))
 
     def targets(self, adv_logits: Tensor, clean_logits: Tensor) -> tuple[Tensor, Tensor]:
         """What the student is to match: from r(x*) and t(x), each (B, classes), the two target distributions."""
@@ -57,11 +57,6 @@ class MTARD(AdversarialDefense):
         scale = class_scale(adv_logits)
         adv = scale * mean_kl(target_adv, adv_logits, log_offset=self.log_offset)
         nat = scale * mean_kl(target_nat, clean_logits, log_offset=self.log_offset)
-        w_adv, w_nat = self.weights.update(adv, nat, self.rate(self.weight_rate, batch.epoch))
+        rate = self.rate(self.weight_rate, batch.epoch)
+        w_adv, w_nat = self.weights.update(batch.mean(adv.double()), batch.mean(nat.double()), rate)
         return Loss(w_adv * adv + w_nat * nat, {"kl_adv": adv, "kl_nat": nat, "w_adv": w_adv, "w_nat": w_nat})
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"weights": self.weights.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.weights.load_state_dict(state["weights"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch.nn.functional as F
 
@@ -14,8 +13,8 @@ from bench.defense import Batch, Defense, Loss, Models
 class Natural(Defense):
     """CE(s(x), y)."""
 
-    label: ClassVar[str] = "Natural"
-    source: ClassVar[str] = "standard training"
+    label = "Natural"
+    source = "standard training"
 
     def loss(self, batch: Batch, models: Models) -> Loss:
         ce = F.cross_entropy(models.student(batch.x), batch.y)

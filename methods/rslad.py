@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from bench.defense import Batch, Loss, Models
-from methods.adversarial import AdversarialDefense
-from methods.losses import batch_kl, class_scale, mean_kl, softened
+from methods.adversarial import AdversarialDefense, kl_from
+from methods.losses import class_scale, mean_kl, softened
 
 
 @dataclass(kw_only=True)
@@ -27,18 +25,14 @@ class RSLAD(AdversarialDefense):
     adv_weight: float = 5 / 6
     log_offset: float = 0.0
 
-    label: ClassVar[str] = "RSLAD"
-    source: ClassVar[str] = "Zi et al. 2021, arXiv:2108.07969"
-    roles: ClassVar[tuple[str, ...]] = ("robust",)
+    label = "RSLAD"
+    source = "Zi et al. 2021, arXiv:2108.07969"
+    roles = ("robust",)
 
     def loss(self, batch: Batch, models: Models) -> Loss:
         with torch.no_grad():
             target = softened(models.robust(batch.x))
-
-        def divergence(logits: Tensor, x_adv: Tensor, step: int) -> Tensor:
-            return batch_kl(target, logits) * len(logits)
-
-        x_adv = self.craft(models.student, batch, divergence)
+        x_adv = self.craft(models.student, batch, kl_from(target))
         adv_logits = models.student(x_adv)
         clean_logits = models.student(batch.x)
         scale = class_scale(target)

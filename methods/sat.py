@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch.nn.functional as F
 
@@ -18,8 +17,8 @@ class SAT(AdversarialDefense):
 
     start: Start = "uniform"
 
-    label: ClassVar[str] = "SAT"
-    source: ClassVar[str] = "Madry et al. 2018, arXiv:1706.06083"
+    label = "SAT"
+    source = "Madry et al. 2018, arXiv:1706.06083"
 
     def loss(self, batch: Batch, models: Models) -> Loss:
         x_adv = self.craft(models.student, batch)

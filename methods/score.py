@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +29,8 @@ class SCORE(AdversarialDefense):
     beta: float = 6.0
     clip: float = 0.3
 
-    label: ClassVar[str] = "SCORE"
-    source: ClassVar[str] = "Pang et al. 2022, arXiv:2202.10103"
+    label = "SCORE"
+    source = "Pang et al. 2022, arXiv:2202.10103"
 
     def loss(self, batch: Batch, models: Models) -> Loss:
         student = models.student

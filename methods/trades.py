@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from bench.defense import Batch, Loss, Models, mode
-from methods.adversarial import AdversarialDefense
-from methods.losses import batch_kl, batch_kl_between, softened
+from bench.defense import Batch, Loss, Models, Variants, mode
+from methods.adversarial import AdversarialDefense, kl_from
+from methods.losses import batch_kl_between, softened
 
 
 @dataclass(kw_only=True)
@@ -30,9 +28,9 @@ class TRADES(AdversarialDefense):
     beta: float = 6.0
     repeat_clean_forward: bool = False
 
-    label: ClassVar[str] = "TRADES"
-    source: ClassVar[str] = "Zhang et al. 2019, arXiv:1901.08573"
-    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+    label = "TRADES"
+    source = "Zhang et al. 2019, arXiv:1901.08573"
+    variants: ClassVar[Variants] = {
         "paper": {},
         "official": {"step_size": 0.007, "eps": 0.031, "repeat_clean_forward": True},
     }
@@ -41,11 +39,7 @@ class TRADES(AdversarialDefense):
         student = models.student
         with mode(student, training=False), torch.no_grad():
             target = softened(student(batch.x))
-
-        def divergence(logits: Tensor, x_adv: Tensor, step: int) -> Tensor:
-            return batch_kl(target, logits) * len(logits)
-
-        x_adv = self.craft(student, batch, divergence)
+        x_adv = self.craft(student, batch, kl_from(target))
         clean_logits = student(batch.x)
         adv_logits = student(x_adv)
         second_clean_logits = student(batch.x) if self.repeat_clean_forward else clean_logits

@@ -18,7 +18,7 @@ from attacks.pgd import PGD
 from bench.compute.speedups import enabled
 from bench.data import load_dataset
 from bench.data.dataset import to_float
-from bench.evaluation.evaluator import FASTEST
+from bench.evaluation.attack_run import FASTEST
 from bench.evaluation.target import ready, view_of
 from bench.models import build_model
 from bench.models.checkpoints import load_model
@@ -42,10 +42,12 @@ def rows(options: Options) -> Iterator[Row]:
     x = torch.rand(N, 3, 32, 32)
     with torch.no_grad():
         y = network(x).argmax(1)
+    cw_inf = CWInf.for_protocol("official", LINF_EPS)
+    assert isinstance(cw_inf, CWInf)
     compared: list[tuple[str, Side, GradientAttack]] = [
         ("torchattacks", library(lambda net, a: torchattacks.FGSM(net, a.eps)), FGSM()),
         ("torchattacks", library(pgd), PGD(steps=20, start="none")),
-        ("plain loop", plain_cw, CWInf.for_protocol("official", LINF_EPS)),
+        ("plain loop", plain_cw, cw_inf),
     ]
     for shown, side, attack in compared:
         yield compare(shown, side, attack, network, x, y, options)

@@ -27,10 +27,11 @@ from bench.attack import Protocol
 from bench.evaluation.suites import SUITES, Suite
 from bench.jobs.train import Request, configure
 from bench.records.record import AttackResult, Data, Record, content_digest, pack
-from bench.records.subjects import record_id, run_subject
+from bench.records.subjects import record_id
 from bench.registry import attack_class
 from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
+from bench.runs.subject import run_subject
 from bench.stats.tests import wilson_interval
 from bench.system import provenance
 from bench.system.home import Home
@@ -144,7 +145,7 @@ def _record(folder: RunFolder, suite: Suite, protocol: Protocol, samples: _Sampl
     for position, entry in enumerate(suite.entries):
         results[entry.result] = _result(entry.result, protocol, 0.6 - 0.02 * position, samples, number)
     return Record(
-        id=record_id(subject, config.data.name, suite, protocol, n, config.data.eps),
+        id=record_id(subject, config.data.name, suite.name, protocol, n, config.data.eps),
         subject=subject,
         suite=suite.name,
         protocol=protocol,

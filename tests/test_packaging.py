@@ -5,6 +5,9 @@ from __future__ import annotations
 from configparser import ConfigParser
 
 import pytest
+import yaml
+
+from bench.version import __version__
 
 from .helpers.places import ROOT
 
@@ -44,3 +47,17 @@ def test_every_data_file_is_shipped(setup: ConfigParser) -> None:
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }
     assert shipped == present
+
+
+def test_both_scripts_are_the_same_command(setup: ConfigParser) -> None:
+    scripts = dict(line.split(" = ") for line in setup["options.entry_points"]["console_scripts"].split("\n") if line)
+    assert scripts == {"bench": "bench.cli.main:main", "ard-bench": "bench.cli.main:main"}
+
+
+def test_changelog_and_citation_are_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    newest = next(
+        line for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line[:3] == "## "
+    )
+    assert citation["version"] == __version__
+    assert newest == f"## {__version__} ({citation['date-released']})"

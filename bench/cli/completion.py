@@ -16,6 +16,8 @@ def command(ctx: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     try:
-        click.echo(kind(ctx.find_root().command, {}, "bench", "_BENCH_COMPLETE").source())
+        name = ctx.find_root().info_name or "bench"  # `ard-bench` is completed by a script of its own
+        variable = f"_{name.upper().replace('-', '_')}_COMPLETE"
+        click.echo(kind(ctx.find_root().command, {}, name, variable).source())
     except OSError as error:  # click asks bash for its version
         raise BenchError(f"There is no {shell} here to complete for: {error.strerror}.\nInstall it first.") from error

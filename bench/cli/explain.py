@@ -42,9 +42,6 @@ def _document(found: Explanation) -> Iterator[str]:
     yield f"# {found.label} (`{found.name}`)\n"
     yield f"Source: {found.source}. Teachers: {teachers}. From the package {found.package}.\n"
     yield f"```\n{found.definition or 'Its class has no docstring.'}\n```\n"
-    if found.page:
-        case = "" if found.page_of == found.label else f" (a case of {found.page_of})"
-        yield f"## Which one is it exactly?{case}\n\n{found.page}\n"
     yield "## Hyper-parameters (`--set NAME=VALUE`)\n"
     variants = _distinct_variants(found.hyperparameters)
     rows = [
@@ -52,6 +49,10 @@ def _document(found: Explanation) -> Iterator[str]:
         for each in found.hyperparameters
     ]
     yield from _table(["name", "type", *(variant or "default" for variant in variants), "what it is"], rows)
+    if len(variants) > 1:
+        yield f"\nThe variants differ in {', '.join(f'`{name}`' for name in found.differences)}."
+    if found.page:
+        yield f"\nWhat its paper and its released code differ in, piece by piece: {found.page}"
     yield "\n## Recipes (on CIFAR-10)\n"
     schedules = [
         [

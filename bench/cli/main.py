@@ -69,7 +69,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="bench")
+@click.version_option(__version__)
 @click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
@@ -101,12 +101,17 @@ def main() -> None:
         sys.exit(code)
 
 
+def _called() -> str:
+    """The name of the script that was called: `ard-bench` or `bench`, which `python -m bench` stands for."""
+    return "ard-bench" if Path(sys.argv[0]).stem == "ard-bench" else "bench"
+
+
 def _run(stop: StopRequest) -> tuple[int, str | None]:
     """The command; its exit code and its last words, if any."""
     try:
         with stop.at_once("Stopped."):
             # What a command ended with by `Exit`, click hands back.
-            return cli.main(prog_name="bench", standalone_mode=False) or 0, None
+            return cli.main(prog_name=_called(), standalone_mode=False) or 0, None
     except Interrupted as error:
         return error.exit_code, str(error)
     except BenchError as error:

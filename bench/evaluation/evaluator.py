@@ -148,7 +148,7 @@ class Evaluator:
             "worst_case": self.worst_case,
             "precision": self.precision,
             "device": self.device.type,
-            "packages": provenance.describe(self.device)["packages"],
+            "packages": provenance.packages(),
             "surrogate": job.surrogate.checkpoint if entry.transfer and job.surrogate else None,
         }
         name = entry.result.replace(":", "-") + ".safetensors"

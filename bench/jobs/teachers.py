@@ -32,7 +32,7 @@ def gather(session: Session, request: Request) -> list[Teacher]:
     """All teachers a run needs, in the order in which its method names them, each evaluated once."""
     teachers = []
     for role in hyperparameters.method_class(request.method).roles:
-        teacher = find(session, request, "clean" if role == "clean" else "robust")
+        teacher = find(session, request, role)
         if ranks().first:
             record = evaluate_once(session, request, teacher)
             warn_if_not_robust(session, teacher, record)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -66,41 +64,6 @@ class Teacher:
 
     ref: TeacherRef
     network: nn.Module
-
-
-class WatchedFolder(RunFolder):
-    """The folder as a process sees it that trains in step with the one that writes: it writes nothing."""
-
-    @contextmanager
-    def locked(self, pause: Callable[[float], None] = time.sleep) -> Iterator[locks.Owner | None]:
-        yield None
-
-    def create(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
-        pass
-
-    def clear(self) -> None:
-        pass
-
-    def write_progress(self, epoch: int, epochs: int, step: int, steps: int, seconds_left: float | None) -> None:
-        pass
-
-    def save_resume(self, state: Mapping[str, Any]) -> None:
-        pass
-
-    def load_resume(self, say: Callable[[str], None]) -> dict[str, Any] | None:
-        return None
-
-    def finish(self, summary: Summary) -> None:
-        pass
-
-    def save_weights(self, name: str, network: nn.Module, metadata: dict[str, str]) -> None:
-        pass
-
-    def append_metrics(self, line: Mapping[str, Any]) -> None:
-        pass
-
-    def forget_metrics_after(self, epoch: int, step: int) -> list[int]:
-        return []
 
 
 def check(request: Request) -> None:
@@ -181,9 +144,7 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
     """Train, continue, or find finished what a request asks for."""
     dataset = limited(session, request)
     config = resolve(request, dataset, teachers)
-    folder = RunFolder.of(session.home, config.id)
-    if not ranks().first:
-        folder = WatchedFolder(folder.path)
+    folder = replace(RunFolder.of(session.home, config.id), writes=ranks().first)
     if ranks().from_first(folder.finished) and not restart:
         return _found_finished(session, folder)
     student = new_network(config, dataset)

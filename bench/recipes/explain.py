@@ -1,7 +1,7 @@
 """What a defense is: its equation, hyper-parameters by variant, and where its paper and its code differ.
 
-Nothing is stated here. Docstrings and fields are the class's own, so a stranger's defense is explained as well; what
-paper and code differ in is the defense's section of docs/fidelity.md, which a wheel carries as `bench/pages/`.
+Nothing is stated here. Docstrings and fields are the class's own, so a stranger's defense is explained as well. All
+details of ours are on the page docs/fidelity.md, which a wheel carries as `bench/pages/`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bench import registry
 from bench.defense import Defense
 from bench.recipes import recipe
 from bench.recipes.hyperparameters import defaults, method_class, type_name
+from bench.vocabulary import Role
 
 _OWN_PACKAGE = "methods"
 
@@ -55,7 +56,7 @@ class Schedule:
     epochs: int
     batch_size: int
     settings: dict[str, Any]
-    teachers: dict[str, str]
+    teachers: dict[Role, str]
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class Explanation:
     Attributes:
         package: the distribution that it comes from.
         definition: the docstring, without the fields'.
-        page: its section of the fidelity page, Markdown; of the defense that it is a case of (`page_of`) where it has
-            none of its own; empty for other packages' defenses.
-        differences: the rows of the section's tables, by column.
+        differences: names of the hyper-parameters whose value depends on the variant.
+        page: the file that tells more, under the heading of its label, or of the defense that it is a case of; empty
+            for other packages' defenses.
     """
 
     name: str
@@ -78,27 +79,25 @@ class Explanation:
     definition: str
     hyperparameters: tuple[Hyperparameter, ...]
     schedules: tuple[Schedule, ...]
-    page_of: str
+    differences: tuple[str, ...]
     page: str
-    differences: tuple[dict[str, str], ...]
 
 
 def explain(name: str) -> Explanation:
     """Explain a registered method; a `BenchError` where there is none of that name."""
     method = method_class(name)
-    page_of, page = _section(method)
+    fields = tuple(_hyperparameters(method))
     return Explanation(
         name=name,
         label=method.label,
         source=method.source,
         package=registry.origin(registry.find("methods", name)),
         teachers=tuple(method.roles),
-        definition=_split(method)[0],
-        hyperparameters=tuple(_hyperparameters(method)),
+        definition=_definition(method),
+        hyperparameters=fields,
         schedules=tuple(_schedules(name, method)),
-        page_of=page_of,
-        page=page,
-        differences=tuple(table_rows(page)),
+        differences=tuple(each.name for each in fields if len({repr(value) for value in each.values.values()}) > 1),
+        page=str(fidelity_page()) if method.__module__.split(".")[0] == _OWN_PACKAGE else "",
     )
 
 
@@ -126,45 +125,24 @@ def _split(cls: type) -> tuple[str, str]:
     return definition.strip(), attributes
 
 
+def _definition(method: type[Defense]) -> str:
+    """The docstring of the class that has the label, and what a class derived from it without one of its own adds."""
+    classes = list(method.__mro__)
+    labelled = next(index for index, cls in enumerate(classes) if "label" in cls.__dict__)
+    return "\n\n".join(filter(None, (_split(cls)[0] for cls in reversed(classes[: labelled + 1]))))
+
+
 def _about_fields(method: type[Defense]) -> dict[str, str]:
-    """What the docstrings of a class and its bases say of each field: `name: text.`, several on a line or not."""
-    start = rf"(?:^|(?<=\. ))({'|'.join(map(re.escape, defaults(method)))}): "
+    """What the docstrings of a class and its bases say of fields, each from a line `name: text` on, indented below."""
     found: dict[str, str] = {}
     for cls in reversed(method.__mro__):
-        _, *parts = re.split(start, textwrap.dedent(_split(cls)[1]), flags=re.MULTILINE)
-        found |= {name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+        lines = re.findall(r"^(\w+): (.*(?:\n +.*)*)", textwrap.dedent(_split(cls)[1]), re.MULTILINE)
+        found |= {name: " ".join(text.split()) for name, text in lines}
     return found
 
 
-def fidelity_page() -> str:
-    """docs/fidelity.md, from the checkout or from the installed package."""
+def fidelity_page() -> Path:
+    """docs/fidelity.md, of the checkout or of the installed package."""
     package = Path(__file__).resolve().parents[1]
     shipped = package / "pages" / "fidelity.md"
-    return (shipped if shipped.exists() else package.parent / "docs" / "fidelity.md").read_text(encoding="utf-8")
-
-
-def _section(method: type[Defense]) -> tuple[str, str]:
-    """(its label, its text): the page's section on a defense of ours, or on the one that it derives from."""
-    if method.__module__.split(".")[0] != _OWN_PACKAGE:
-        return "", ""
-    text = fidelity_page()
-    for cls in method.__mro__:
-        label = cls.__dict__.get("label")
-        found = label and re.search(rf"^## {re.escape(label)}(?=[ (;]|$).*\n((?:(?!## ).*\n?)*)", text, re.MULTILINE)
-        if found:
-            return str(label), found[1].strip()
-    return "", ""
-
-
-def table_rows(markdown: str) -> Iterator[dict[str, str]]:
-    """Every row of the tables in a Markdown text, by the header's cells."""
-    header: list[str] = []
-    for line in markdown.splitlines():
-        if not line.startswith("|"):
-            header = []
-            continue
-        cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
-        if not header:
-            header = cells
-        elif not all(re.fullmatch(":?-+:?", cell) for cell in cells):
-            yield dict(zip(header, cells, strict=True))
+    return shipped if shipped.exists() else package.parent / "docs" / "fidelity.md"

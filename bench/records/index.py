@@ -16,12 +16,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
 from pydantic_core import from_json
 
 from bench.errors import BenchError
-from bench.records import record as checks
-from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, checked_record, read_bytes
+from bench.records.record import Record, checked_record, known_record, read_bytes
 from bench.system.files import atomic_path
 from bench.system.garbage import no_collection
 from bench.system.home import Home
@@ -34,6 +32,9 @@ _SETTLED_NS = 2 * 10**9
 """Age of a file below which a further change might leave its times as they are."""
 _WORTH_KEEPING = 50
 """Newly checked records from which on the index is written; fewer take no time to check again."""
+_VERSION = 1
+"""Of the checks and of the index's own form: a greater one after every change by which a record could be wrong that was
+right before, or could be found by something else."""
 
 Stamp = list[int]
 """Size, time of change, time of the inode's change (both in ns, the latter the system's alone to set), inode."""
@@ -119,7 +120,7 @@ class _Reader:
         self.folder, self._index = folder, folder.parent / "kept" / "checked-records.json"
         self.current: dict[str, Known] = {}
         self._skipped: list[BenchError] = []
-        self._shared: dict[Any, Any] = {}
+        self._shared: dict[str, Any] = {}
         self._found = 0
 
     def __enter__(self) -> _Reader:
@@ -165,7 +166,7 @@ class _Reader:
             content = read_bytes(path)
             if known is not None and known.checksum == _checksum(content):
                 self.current[name] = known
-                return rebuilt(content, self._shared)
+                return known_record(content, self._shared)
             record = checked_record(path, content)
         except BenchError as error:
             if path.exists() or path.is_symlink():  # else someone removed it meanwhile
@@ -210,17 +211,11 @@ def _stamps(folder: Path) -> list[tuple[str, Stamp]]:
     return sorted(found)
 
 
-def _version() -> str:
-    """Of the checks: their source."""
-    source = Path(checks.__file__).read_bytes() + Path(__file__).read_bytes()
-    return hashlib.sha256(source).hexdigest()
-
-
 def _load(index: Path) -> dict[str, Known]:
     """What was found right before; nothing where the index is missing, damaged, or of another version."""
     try:
         head, _, body = index.read_bytes().partition(b"\n")
-        if from_json(head) != {"version": _version(), "checksum": _checksum(body)}:
+        if from_json(head) != {"version": _VERSION, "checksum": _checksum(body)}:
             return {}
         entries = from_json(body).items()
         return {name: Known(stamp, checksum, Facts(*facts)) for name, (stamp, checksum, facts) in entries}
@@ -232,50 +227,9 @@ def _save(index: Path, found: dict[str, Known]) -> None:
     now = time.time_ns()
     settled = {name: known for name, known in found.items() if now - max(known.stamp[1:3], default=now) > _SETTLED_NS}
     body = json.dumps(settled).encode()
-    head = json.dumps({"version": _version(), "checksum": _checksum(body)}).encode()
+    head = json.dumps({"version": _VERSION, "checksum": _checksum(body)}).encode()
     try:
         with atomic_path(index) as temporary:
             temporary.write_bytes(head + b"\n" + body)
     except BenchError:
         return  # a home that cannot be written is read more slowly
-
-
-def rebuilt(text: bytes, shared: dict[Any, Any] | None = None) -> Record:
-    """A record that is known to be right, without the checks; a whole number may stand where a fraction could.
-
-    Args:
-        shared: what other records hold too, and this one then holds no copy of: environments, parameters, fractions.
-    """
-    shared = {} if shared is None else shared
-    values = from_json(text)
-    values["environment"] = shared.setdefault(str(values["environment"]), values["environment"])
-    subject = values["subject"]
-    if subject.get("training") is not None:
-        subject["training"] = _made(TrainingCost, subject["training"])
-    values["subject"], values["data"] = _made(Subject, subject), _made(Data, values["data"])
-    for name, result in values["results"].items():
-        result["interval"] = tuple(result["interval"])
-        result["parameters"] = shared.setdefault(str(result["parameters"]), result["parameters"])
-        result["class_accuracy"] = [shared.setdefault(share, share) for share in result["class_accuracy"]]
-        values["results"][name] = _made(AttackResult, result)
-    return _made(Record, values)
-
-
-def _made(model: type[Any], values: dict[str, Any]) -> Any:
-    """A model of these values as they are; a field that is missing has its default."""
-    fields = model.__pydantic_fields__
-    given = set(values)
-    if len(values) < len(fields):
-        values = {
-            name: values[name] if name in given else field.get_default(call_default_factory=True)
-            for name, field in fields.items()
-        }
-    made = BaseModel.__new__(model)
-    for name, content in (
-        ("__dict__", values),
-        ("__pydantic_fields_set__", given),
-        ("__pydantic_extra__", None),
-        ("__pydantic_private__", None),
-    ):
-        object.__setattr__(made, name, content)
-    return made

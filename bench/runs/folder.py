@@ -22,11 +22,12 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -42,6 +43,7 @@ from bench.system.text import first_mistake, newer_version, one_line
 if TYPE_CHECKING:
     from torch import nn
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 State = Literal["not run", "running", "interrupted", "trained"]
 
 
@@ -83,11 +85,29 @@ class Summary(BaseModel):
     finished: str
 
 
+def _written(otherwise: Any = None) -> Callable[[Method], Method]:
+    """A method that does nothing, and gives `otherwise`, where the folder is one that is not written to."""
+
+    def made(method: Method) -> Method:
+        @wraps(method)
+        def called(folder: RunFolder, *arguments: Any, **options: Any) -> Any:
+            return method(folder, *arguments, **options) if folder.writes else otherwise
+
+        return cast(Method, called)
+
+    return made
+
+
 @dataclass(frozen=True)
 class RunFolder:
-    """Reads and writes one run's folder; every file is replaced as a whole."""
+    """Reads and writes one run's folder; every file is replaced as a whole.
+
+    Attributes:
+        writes: False for a process that trains in step with the one that writes.
+    """
 
     path: Path
+    writes: bool = True
 
     @classmethod
     def of(cls, home: Home, run_id: str) -> RunFolder:
@@ -116,6 +136,7 @@ class RunFolder:
     def _lock(self) -> Path:
         return self.path / "lock"
 
+    @_written(nullcontext())
     @contextmanager
     def locked(self, pause: Callable[[float], None] = time.sleep) -> Iterator[locks.Owner | None]:
         """The run for this process alone, until the block ends or the process does, however it ends.
@@ -135,6 +156,7 @@ class RunFolder:
                 abandoned.unlink(missing_ok=True)
             yield before
 
+    @_written()
     def create(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
         """Make the folder with its configuration, or check that the one there is the same."""
         path = self.path / "config.json"
@@ -144,6 +166,7 @@ class RunFolder:
         content = json.dumps(sealed(environment, self.id), indent=1)
         write_text_atomically(self.path / "environment.json", content + "\n")
 
+    @_written()
     def clear(self) -> None:
         """Delete all that the run left (`--restart`), inside `locked`."""
         try:
@@ -190,6 +213,11 @@ class RunFolder:
             ) from error
         return found
 
+    def device(self) -> str | None:
+        """The GPU or processor it was trained on, by name; None where nothing tells."""
+        device = (self.environment() or {}).get("hardware")
+        return device if isinstance(device, str) else None
+
     def check(self) -> None:
         """A `BenchError` where a file cannot be used that tells what the run is, what it selected, or where it ran."""
         self.config(), self.summary(), self.environment()
@@ -227,21 +255,25 @@ class RunFolder:
         """Whether the run came to its end, as its weights and the lack of a state show, but its summary is gone."""
         return not self.finished and not self._begun and (self.best.exists() or self.last.exists())
 
+    @_written()
     def write_progress(self, epoch: int, epochs: int, step: int, steps: int, seconds_left: float | None) -> None:
         """Say where the run stands."""
         progress = Progress(epoch=epoch, epochs=epochs, step=step, steps=steps, seconds_left=seconds_left)
         write_text_atomically(self.path / "progress.json", progress.model_dump_json() + "\n")
 
+    @_written()
     def save_resume(self, state: Mapping[str, Any]) -> None:
         """Save all state needed to go on; one file, so that it is never half old and half new."""
         locks.check_mine(self._lock)
         flush_to_disk(self._metrics)  # a state must not outlive the lines that are before it
         resume.save(self.path, state)
 
+    @_written()
     def load_resume(self, say: Callable[[str], None]) -> dict[str, Any] | None:
         """The state to go on from; None where there is none. `say` tells of a damaged one that is passed over."""
         return resume.load(self.path, say)
 
+    @_written()
     def finish(self, summary: Summary) -> None:
         """Declare the run finished; the state for resuming is no longer needed."""
         flush_to_disk(self._metrics)
@@ -250,6 +282,7 @@ class RunFolder:
         resume.forget(self.path)
         (self.path / "progress.json").unlink(missing_ok=True)
 
+    @_written()
     def save_weights(self, name: str, network: nn.Module, metadata: dict[str, str]) -> None:
         """Write a network as `NAME.safetensors`."""
         from bench.models.checkpoints import save_weights  # PyTorch is of no use to whoever only looks at runs
@@ -281,6 +314,7 @@ class RunFolder:
             )
         return network
 
+    @_written()
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
         try:
@@ -312,7 +346,8 @@ class RunFolder:
         name_left_out("line", damaged)
         return lines
 
-    def forget_metrics_after(self, epoch: int, step: int) -> list[int]:
+    @_written(())
+    def forget_metrics_after(self, epoch: int, step: int) -> Sequence[int]:
         """Drop what was logged beyond a place in the run, so that a continued run logs nothing twice.
 
         An epoch's own line comes after its last step: where the run stands within the epoch, it is beyond.

@@ -12,6 +12,7 @@ def run_subject(folder: RunFolder) -> Subject:
     config, summary = folder.config(), folder.summary()
     if summary is None:
         raise BenchError(f"The run {folder.id} is not finished.\nContinue it with the `bench run` that began it.")
+    device = folder.device()
     return Subject(
         kind="teacher" if config.role else "student",
         run=folder.id,
@@ -26,11 +27,5 @@ def run_subject(folder: RunFolder) -> Subject:
         teachers={ref.role: ref.checkpoint for ref in config.teachers},
         selection=summary.selected_on,
         checkpoint=summary.checkpoint,
-        training=_training_cost(folder, summary.seconds),
+        training=None if device is None else TrainingCost(seconds=summary.seconds, device=device),
     )
-
-
-def _training_cost(folder: RunFolder, seconds: float) -> TrainingCost | None:
-    """What a run took; None where nothing tells on which device."""
-    device = (folder.environment() or {}).get("hardware")
-    return TrainingCost(seconds=seconds, device=device) if isinstance(device, str) else None

@@ -122,8 +122,7 @@ class Standing:
 
     def _teachers(self, task: Task) -> list[TeacherRef] | None:
         found = []
-        for name in hyperparameters.method_class(task.request.method).roles:
-            role: Role = "clean" if name == "clean" else "robust"
+        for role in hyperparameters.method_class(task.request.method).roles:
             ref = self._teacher(task, role)
             if ref is None:
                 return None

@@ -154,9 +154,8 @@ def _how_to_find_out(task: Task) -> str:
 
 def _finished(folder: RunFolder) -> tuple[str, _Finished] | None:
     """(device, run) of a finished run; None where it is not finished, or nothing tells where it ran."""
-    config, summary = folder.config(), folder.summary()
-    device = (folder.environment() or {}).get("hardware")
-    if summary is None or not isinstance(device, str):
+    config, summary, device = folder.config(), folder.summary(), folder.device()
+    if summary is None or device is None:
         return None
     what = (
         *(config.method, config.student, config.data.name, config.recipe, config.precision, config.role),

@@ -123,7 +123,7 @@ class _Builder:
 
     def add_student(self, request: Request, evaluations: list[EvaluationSpec]) -> None:
         """A student after its teachers, and its evaluations."""
-        roles: list[Role] = ["clean" if r == "clean" else "robust" for r in _roles(request)]
+        roles = hyperparameters.method_class(request.method).roles
         needs = [self._teacher(request, role, request.method) for role in roles if role not in request.teachers]
         student = self._add(request, run_command(request), needs)
         for evaluation in evaluations:
@@ -151,10 +151,6 @@ class _Builder:
             self._numbers[task.command] = task.number
             self.tasks.append(task)
         return self._numbers[task.command]
-
-
-def _roles(request: Request) -> tuple[str, ...]:
-    return hyperparameters.method_class(request.method).roles
 
 
 def run_command(request: Request) -> Command:

@@ -21,11 +21,16 @@ def describe(device: torch.device) -> dict[str, Any]:
     return {
         **harness(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": packages(),
         "device": device.type,
         "hardware": hardware(device),
         "threads": torch.get_num_threads(),
     }
+
+
+def packages() -> dict[str, str | None]:
+    """The libraries' versions; None for one that is not installed."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def harness() -> dict[str, str | None]:

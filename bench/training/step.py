@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from bench.compute.parts import part
-from bench.compute.ranks import ranks
 from bench.defense import Batch, Defense, Loss, Models
 from bench.errors import BenchError
 from bench.models import check_finite
@@ -145,10 +144,8 @@ class TrainingStep:
             group["lr"] = rate
         self.models.student.train()
         loss = _checked(self.defense, self.defense.loss(batch, self.models))
-        self.optimizer.zero_grad()
-        ranks().backward(loss.total, self.models.student.parameters())
-        self.optimizer.step()
-        ranks().agree_on_statistics(self.models.student)
+        batch.minimise(loss.total, self.models.student, self.optimizer)
+        batch.agree_on_statistics(self.models.student)
         with part("teachers" if self.models.teachers else "update"):
             self.defense.after_step(batch, self.models)
         return Loss(loss.total.detach(), {name: value.detach() for name, value in loss.terms.items()})

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attacks.dpgd import DPGD, dice_loss
 from attacks.pgd import PGD
+from bench.compute import ranks
 
 EPS, STEPS = 8 / 255, 10
 
@@ -92,6 +93,15 @@ def test_the_ratio_couples_the_samples_of_a_batch(linear: Any, make_images: Any)
     # PGD, in contrast, treats each sample for itself.
     alone = torch.cat([PGD(start="none")(model, x[i : i + 1], y[i : i + 1]) for i in range(len(x))])
     assert torch.equal(PGD(start="none")(model, x, y), alone)
+
+
+def test_an_evaluation_asks_no_other_process(linear: Any, make_images: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of several processes evaluates alone: what it waited for would never come."""
+    model = linear()
+    x, y = make_images(model, n=6, wrong=2)
+    expected = DPGD(steps=2)(model, x, y)
+    monkeypatch.setattr(ranks, "_current", ranks.Ranks(rank=0, size=2, share=0.5))
+    assert torch.equal(DPGD(steps=2)(model, x, y), expected)
 
 
 def test_the_first_step_leaves_the_wrongly_classified_in_place(linear: Any, make_images: Any) -> None:

@@ -7,12 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.shell_completion import BashComplete
 
-from bench.cli.main import COMMANDS, cli
+from bench.cli.main import COMMANDS, cli, main
 from bench.registry import names
 
 from ..helpers.commands import Bench
@@ -102,6 +103,20 @@ def test_the_script_of_each_shell(bench: Bench, shell: str) -> None:
     assert result.code == 0, result
     assert f"_BENCH_COMPLETE={shell}_complete" in result.out
     assert "bench" in result.out
+
+
+def test_the_other_script_is_called_by_its_own_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def printed(*words: str) -> str:
+        monkeypatch.setattr("sys.argv", ["/usr/bin/ard-bench", *words])
+        with suppress(SystemExit):
+            main()
+        return "".join(capsys.readouterr())
+
+    assert printed("status", "--help").startswith("Usage: ard-bench status [OPTIONS]")
+    assert "`ard-bench run --help` lists" in printed("run", "--no-such-option")
+    assert "_ARD_BENCH_COMPLETE=zsh_complete ard-bench" in printed("completion", "zsh")
 
 
 def test_another_shell_is_a_mistake(bench: Bench) -> None:

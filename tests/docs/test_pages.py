@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,10 @@ import pytest
 from ..helpers.commands import Bench, Process
 from ..helpers.places import DOCS, ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted(DOCS.glob("*.md"))]
+FRONT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")]
+"""Pages that are no part of the site."""
+
+PAGES = [*FRONT, *sorted(DOCS.glob("*.md"))]
 PLUGINS = [DOCS / "add-a-defense.md", DOCS / "add-an-attack.md"]
 """Pages that build and install a package; each has a test of its own below."""
 
@@ -76,6 +80,19 @@ def test_a_page_with_a_package_has_its_own_test(read: Read) -> None:
         if any((*words[:2], words[-1][:2]) == installs for block in read(page) for words in block.commands)
     ]
     assert found == PLUGINS
+
+
+@pytest.mark.parametrize("page", FRONT, ids=named)
+def test_a_link_of_a_page_outside_the_site_leads_somewhere(page: Path) -> None:
+    """Sphinx sees to those of the site."""
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        name, _, heading = target.partition("#")
+        found = (page.parent / name).resolve() if name else page
+        assert found.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert heading in slugs, target
 
 
 def test_every_shown_command_is_one_that_the_command_line_takes(bench: Bench, read: Read, instead: Any) -> None:

@@ -61,10 +61,11 @@ def test_it_loads_nothing_from_elsewhere(site: Path) -> None:
     ("addition", "warning"),
     [
         ("[nowhere](no-such-page.md)", "no-such-page"),
+        ("[nowhere](../results/no-such-file.md)", "no-such-file"),
         ("[a place](statistics.md#no-such-heading)", "no-such-heading"),
         ("```{eval-rst}\n.. autofunction:: bench.no_such_function\n```", "no_such_function"),
     ],
-    ids=["page", "heading", "name"],
+    ids=["page", "file", "heading", "name"],
 )
 def test_a_link_or_a_name_that_leads_nowhere_fails_it(tmp_path: Path, addition: str, warning: str) -> None:
     source = tmp_path / "docs"

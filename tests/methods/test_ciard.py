@@ -11,64 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+from bench.recipes.recipe import Optimizer
+from bench.recipes.schedule import Schedule
+from bench.training.step import TrainingStep
 from methods.ciard import CIARD, magnitude
+from methods.ciard_released import ReleasedCIARD
+
+from .numpy_ciard import Expected, exponent, make
 
 VARIANTS = ["paper", "official"]
 
 
-def make(name: str, **settings: Any) -> CIARD:
-    return CIARD(**{**CIARD.variants[name], **settings})
-
-
-def exponent(value: float) -> int:
-    return -7 if value == 0 else math.floor(math.log10(abs(value)))
-
-
-class Expected:
-    """The first step in NumPy, term by term; it makes the student's forward passes x, attack, x*."""
-
-    def __init__(
-        self,
-        case: Any,
-        ref: SimpleNamespace,
-        name: str,
-        learns: bool = False,
-        t_adv: float = 1.0,
-        t_nat: float = 1.0,
-    ) -> None:
-        self.case, self.ref, self.official = case, ref, name == "official"
-        s, r, t = case.np_student, case.np_robust, case.np_clean
-        clean = s(case.np_x, train=True)  # before the attack, which runs on the moved statistics
-        objective = ref.ce_gradient(s, case.np_y) if self.official else ref.disagreement_gradient(s, t)
-        self.x_adv = ref.climb(case.np_x, case.np_x + 0.001 * case.np_noise, objective)
-        self.target_nat = ref.softmax(t(case.np_x), t_nat)
-        self.t_logits = t(self.x_adv)
-        self.target_adv = ref.softmax(r(self.x_adv, train=self.official or learns), t_adv)
-        self.J = self.t_logits.argmax(1) != case.np_y
-        self.adv, self.nat, self.push = self.terms(clean, s(self.x_adv, train=True))
-        self.weight = 0.0
-        if self.push != 0:
-            self.weight = 10.0 ** (min(exponent(self.adv), exponent(self.nat)) - exponent(self.push))
-
-    def terms(self, clean: np.ndarray, adv: np.ndarray) -> tuple[float, float, float]:
-        kl = self.ref.mean_kl if self.official else self.ref.batch_kl
-        if not self.J.any():
-            push = 0.0
-        elif self.official:
-            q = self.ref.softmax(self.t_logits[self.J])
-            push = float((q * (np.log(q) - self.ref.log_softmax(adv[self.J], 5))).mean())
-        else:
-            log_s, log_t = self.ref.log_softmax(adv[self.J], 4), self.ref.log_softmax(self.t_logits[self.J], 4)
-            push = float((np.exp(log_s) * (log_s - log_t)).sum(1).mean())
-        return kl(self.target_adv, adv), kl(self.target_nat, clean), push
-
-    def outer(self, s: Any) -> float:
-        """The loss as a function of the student's weights; lambda is a constant to the gradient."""
-        return self.total(*self.terms(s(self.case.np_x, train=True), s(self.x_adv, train=True)))
-
-    def total(self, adv: float, nat: float, push: float) -> float:
-        half = 1.0 if self.official else 0.5
-        return half * nat + half * adv - self.weight * push
+SWITCHES = {"attack_on": "student", "reduction": "mean", "push_form": "released", "teacher_always_in_train_mode": True}
+"""The parts of a step that the released code computes otherwise, and their values there."""
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -94,6 +49,40 @@ def test_objective(make_case: Any, ref: SimpleNamespace, name: str, classes: int
         },
         rel=1e-9,
     )
+
+
+@pytest.mark.parametrize("switched", range(1, 2 ** len(SWITCHES) - 1))
+def test_any_of_the_released_codes_parts_within_the_paper(make_case: Any, ref: SimpleNamespace, switched: int) -> None:
+    """Between the two variants lie all combinations of the parts."""
+    settings: dict[str, Any] = {key: value for bit, (key, value) in enumerate(SWITCHES.items()) if switched >> bit & 1}
+    case = make_case(seed=1)
+    loss = case.loss(make("paper", **settings))
+    expected = Expected(case, ref, "paper", **settings)
+    case.check(loss, expected.total(expected.adv, expected.nat, expected.push), expected.outer)
+
+
+def test_the_paper_alone_is_the_registered_defense_with_every_part_as_in_the_paper(make_case: Any) -> None:
+    runs = []
+    for defense in (CIARD(), make("paper")):
+        case = make_case(seed=1)
+        optimizer, schedule = Optimizer(lr=0.1), Schedule(kind="cosine")
+        step = TrainingStep(defense, case.models, optimizer, schedule, 300)
+        losses = [
+            step(batch.x, batch.y, epoch=epoch, step=number, steps=3, noise=batch.noise)
+            for epoch in (50, 51)
+            for number in range(3)
+            for batch in (case.batch(epoch, number),)
+        ]
+        runs.append([loss.total for loss in losses] + [*case.student.parameters(), *case.robust.parameters()])
+    # The paper's batchKL is computed as it stands, the registered one as meanKL times the classes: a rounding apart.
+    for one, other in zip(*runs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("setting", [*SWITCHES, "weighting", "log_offset", "temperature_decay", "teacher_lr_decay"])
+def test_the_paper_alone_has_no_setting_of_the_released_code(setting: str) -> None:
+    with pytest.raises(TypeError, match=setting):
+        CIARD(**{setting: getattr(make("official"), setting)})
 
 
 @pytest.mark.parametrize("close", ["robust", "clean", None])
@@ -267,7 +256,7 @@ def test_a_schedule_that_cannot_be_is_refused(wrong: tuple[float, ...]) -> None:
         make("paper", clean_temperatures=wrong)
 
 
-def temperature_steps(defense: CIARD, case: Any, epoch: int, steps: int) -> list[float]:
+def temperature_steps(defense: ReleasedCIARD, case: Any, epoch: int, steps: int) -> list[float]:
     """How far T_nat moves in each of some steps of an epoch."""
     moves = []
     for step in range(steps):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.defense import Batch
 from methods.absld import ABSLD
 from methods.fair_ard import FairARD
 
@@ -18,6 +19,10 @@ VARIANTS = ["paper", "official"]
 
 def make(method: type[Any], name: str, **settings: Any) -> Any:
     return method(**{**method.variants[name], **settings})
+
+
+def labelled(y: torch.Tensor) -> Batch:
+    return Batch(torch.rand(len(y), 1, 1, 1), y)
 
 
 def by_class(values: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
@@ -70,8 +75,8 @@ def test_fair_ards_weights_after_an_epoch(make_case: Any) -> None:
     """By hand: two batches; of the five classes the last has no sample."""
     defense = FairARD()
     defense.begin(make_case().models, 300)
-    defense.kappa.add(torch.tensor([10, 8, 4]), torch.tensor([0, 0, 1]), 5)
-    defense.kappa.add(torch.tensor([6, 2, 4]), torch.tensor([1, 2, 3]), 5)
+    defense.kappa.add(torch.tensor([10, 8, 4]), labelled(torch.tensor([0, 0, 1])), 5)
+    defense.kappa.add(torch.tensor([6, 2, 4]), labelled(torch.tensor([1, 2, 3])), 5)
     defense.after_epoch(1)
     kappa = np.array([9.0, 5.0, 2.0, 4.0])
     raw = (1 / (kappa + 1e-5)) ** 2
@@ -82,7 +87,7 @@ def test_fair_ards_weights_after_an_epoch(make_case: Any) -> None:
     assert defense.class_weights is not None
     np.testing.assert_allclose(defense.class_weights.numpy(), expected, rtol=1e-12)
 
-    defense.kappa.add(torch.tensor([9, 10, 8, 9, 7]), torch.arange(5), 5)  # the first epoch is forgotten
+    defense.kappa.add(torch.tensor([9, 10, 8, 9, 7]), labelled(torch.arange(5)), 5)  # the first epoch is forgotten
     defense.after_epoch(2)
     raw = (1 / (np.array([9.0, 10.0, 8.0, 9.0, 7.0]) + 1e-5)) ** 2
     scaled = raw / raw.sum() * 5
@@ -94,7 +99,7 @@ def test_fair_ards_weights_after_an_epoch(make_case: Any) -> None:
 def test_a_class_that_is_never_right_weighs_most(make_case: Any) -> None:
     defense = FairARD()
     defense.begin(make_case().models, 300)
-    defense.kappa.add(torch.tensor([0, 0, 10, 10]), torch.tensor([0, 0, 1, 2]), 3)
+    defense.kappa.add(torch.tensor([0, 0, 10, 10]), labelled(torch.tensor([0, 0, 1, 2])), 3)
     defense.after_epoch(1)
     assert defense.class_weights is not None
     np.testing.assert_allclose(defense.class_weights.numpy(), [2.5, 5 / 6, 5 / 6], rtol=1e-12)
@@ -144,7 +149,7 @@ def test_the_temperatures_of_absld_after_an_epoch(make_case: Any, epoch: int, ra
     defense.t_adv, defense.t_nat = torch.from_numpy(before), torch.from_numpy(before[::-1].copy())
     for sums, scale in ((defense.ce_adv, 1.0), (defense.ce_nat, 3.0)):
         for _ in range(2):
-            sums.add(scale * torch.tensor([1.0, 0.5, 2.0]), torch.tensor([0, 0, 2]), 4)
+            sums.add(scale * torch.tensor([1.0, 0.5, 2.0]), labelled(torch.tensor([0, 0, 2])), 4)
     defense.after_epoch(epoch)
     total = np.array([3.0, 0.0, 4.0, 0.0])
     gap = total - 1.75
@@ -160,7 +165,7 @@ def test_classes_that_are_all_alike_move_no_temperature(make_case: Any) -> None:
     defense = ABSLD()
     defense.begin(make_case().models, 300)
     for sums in (defense.ce_adv, defense.ce_nat):
-        sums.add(torch.tensor([0.75, 0.75]), torch.tensor([0, 1]), 2)
+        sums.add(torch.tensor([0.75, 0.75]), labelled(torch.tensor([0, 1])), 2)
     defense.after_epoch(1)
     assert defense.t_adv is not None
     assert defense.t_nat is not None

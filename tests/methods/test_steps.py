@@ -17,7 +17,7 @@ from bench.defense import Batch, Defense, Models
 from methods.absld import ABSLD
 from methods.ard import ARD
 from methods.b_mtard import BMTARD
-from methods.ciard import CIARD
+from methods.ciard_released import ReleasedCIARD
 from methods.dard import DARD, PGDARD
 from methods.fair_ard import FairARD
 from methods.mtard import MTARD
@@ -29,7 +29,7 @@ from methods.trades import TRADES
 
 ALL = [
     (method, name)
-    for method in (Natural, SAT, TRADES, SCORE, ARD, RSLAD, FairARD, ABSLD, MTARD, BMTARD, DARD, PGDARD, CIARD)
+    for method in (Natural, SAT, TRADES, SCORE, ARD, RSLAD, FairARD, ABSLD, MTARD, BMTARD, DARD, PGDARD, ReleasedCIARD)
     for name in method.variants
 ]
 each = pytest.mark.parametrize(("method", "name"), ALL)
@@ -94,8 +94,8 @@ STUDENT_PASSES = {
     ("DARD", "released"): [("student", "x", True, True), *9 * TRAIN_ATTACK, CLEAN, ADV],
     ("PGDARD", "paper"): [("student", "x", False, True), *9 * ATTACK, ADV],
     ("PGDARD", "released"): [("student", "x", True, True), *9 * TRAIN_ATTACK, CLEAN, ADV],
-    ("CIARD", "paper"): [CLEAN, *10 * ATTACK, ADV],
-    ("CIARD", "official"): [CLEAN, *10 * ATTACK, ADV],
+    ("ReleasedCIARD", "paper"): [CLEAN, *10 * ATTACK, ADV],
+    ("ReleasedCIARD", "official"): [CLEAN, *10 * ATTACK, ADV],
 }
 
 TEACHER_PASSES = {
@@ -109,8 +109,8 @@ TEACHER_PASSES = {
     ("DARD", "released"): {"robust": 10 + 2},
     ("PGDARD", "paper"): {"robust": 2},
     ("PGDARD", "released"): {"robust": 10 + 2},
-    ("CIARD", "paper"): {"robust": 1, "clean": 10 + 2},
-    ("CIARD", "official"): {"robust": 1, "clean": 2},
+    ("ReleasedCIARD", "paper"): {"robust": 1, "clean": 10 + 2},
+    ("ReleasedCIARD", "official"): {"robust": 1, "clean": 2},
 }
 
 
@@ -138,11 +138,11 @@ def test_modes_and_gradients_after_a_step(make_case: Any, method: type[Defense],
     step(defense, case, epoch)
     assert all(module.training for module in case.student.modules())
     # Only CIARD's robust teacher ever leaves eval mode: always (official), or once it learns.
-    trains = {"robust": method is CIARD and (name == "official" or epoch == 100), "clean": False}
+    trains = {"robust": method is ReleasedCIARD and (name == "official" or epoch == 100), "clean": False}
     for role, network in case.models.teachers.items():
         assert all(module.training == trains[role] for module in network.modules())
         assert torch.equal(network.norm.running_mean, statistics[role]) != trains[role]
-        learns = role == "robust" and method is CIARD and epoch == 100
+        learns = role == "robust" and method is ReleasedCIARD and epoch == 100
         assert all((value.grad is not None) == learns for value in network.parameters())
     assert all(value.requires_grad for value in case.student.parameters())
 
@@ -272,3 +272,30 @@ def test_a_continued_run_is_the_uninterrupted_one(make_case: Any, method: type[D
     for role, network in whole.models.teachers.items():
         other = second.models.teachers[role].state_dict()
         assert all(torch.equal(value, other[key]) for key, value in network.state_dict().items())
+
+
+CARRIED = {
+    FairARD: {"class_weights", "kappa.sums", "kappa.counts"},
+    ABSLD: {"t_adv", "t_nat", "ce_adv.sums", "ce_adv.counts", "ce_nat.sums", "ce_nat.counts"},
+    MTARD: {"weights.first_adv", "weights.first_nat", "weights.nat"},
+}
+CARRIED[BMTARD] = CARRIED[MTARD] | {"temperatures.adv", "temperatures.nat"}
+CARRIED[ReleasedCIARD] = CARRIED[BMTARD] | {"drop", "teacher_optimizer.state", "teacher_optimizer.param_groups"}
+
+
+@pytest.mark.parametrize("method", dict.fromkeys(method for method, _ in ALL))
+def test_the_names_that_states_of_unfinished_runs_have(make_case: Any, method: type[Defense]) -> None:
+    """Whatever is renamed in the code: a run that was begun before goes on."""
+    case = make_case()
+    defense = make(method, "paper")
+    defense.begin(case.models, 10)
+    state = defense.state_dict()
+    teacher = state.pop("robust_teacher", None)
+    assert (teacher is not None) == (method is ReleasedCIARD)
+    assert teacher is None or teacher.keys() == case.robust.state_dict().keys()
+    flat = {
+        f"{name}.{inner}" if inner else name
+        for name, value in state.items()
+        for inner in (value if isinstance(value, dict) else [""])
+    }
+    assert flat == CARRIED.get(method, set())

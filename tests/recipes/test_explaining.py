@@ -1,17 +1,17 @@
-"""`bench explain`: every fact comes from the class or from its section of the fidelity page, and the two agree."""
+"""`bench explain`: every fact comes from the class; the fidelity page, to which it points, says the same."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 from typing import Any
 
 import pytest
 
 from bench.recipes import recipe
-from bench.recipes.explain import Explanation, explain, fidelity_page, table_rows
+from bench.recipes.explain import Explanation, explain, fidelity_page
 from bench.recipes.hyperparameters import defaults, method_class, parse_settings
 from bench.registry import names
 
@@ -21,17 +21,40 @@ METHODS = names("methods")
 CODE = re.compile(r"`([^`]+)`")
 
 
+def section(name: str) -> str:
+    """The page's section on a defense, or on the one that it derives from."""
+    text = fidelity_page().read_text(encoding="utf-8")
+    for cls in method_class(name).__mro__:
+        label = cls.__dict__.get("label")
+        found = label and re.search(rf"^## {re.escape(label)}(?=[ (;]|$).*\n((?:(?!## ).*\n?)*)", text, re.MULTILINE)
+        if found:
+            return str(found[1]).strip()
+    raise AssertionError(f"no section of docs/fidelity.md is on {name}")
+
+
+def table_rows(markdown: str) -> Iterator[dict[str, str]]:
+    """Every row of the tables in a Markdown text, by the header's cells."""
+    header: list[str] = []
+    for line in markdown.splitlines():
+        if not line.startswith("|"):
+            header = []
+            continue
+        cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
+        if not header:
+            header = cells
+        elif not all(re.fullmatch(":?-+:?", cell) for cell in cells):
+            yield dict(zip(header, cells, strict=True))
+
+
 def _stated(found: Explanation) -> set[str]:
     """Every parameter that the section names: in its tables, and as `NAME=VALUE` or `NAME` in its prose."""
     known = {each.name for each in found.hyperparameters}
-    return {code.partition("=")[0] for code in CODE.findall(found.page)} & known
+    return {code.partition("=")[0] for code in CODE.findall(section(found.name))} & known
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_parameter_that_the_page_names_is_one(name: str) -> None:
-    found = explain(name)
-    assert found.page, "no section of docs/fidelity.md"
-    for row in found.differences:
+    for row in table_rows(section(name)):
         for code in CODE.findall(row["parameter"]):
             if "=" in code:
                 assert parse_settings(name, [code])
@@ -42,13 +65,13 @@ def test_every_parameter_that_the_page_names_is_one(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_what_the_variants_differ_in_is_on_the_page(name: str) -> None:
     found = explain(name)
-    pages = [found.page]
-    if "as ARD" in found.page:
-        pages.append(explain("ard").page)
+    pages = [section(name)]
+    if "as ARD" in pages[0]:
+        pages.append(section("ard"))
     stated = {code for page in pages for code in CODE.findall(page)}
     differing = {each.name for each in found.hyperparameters if len({*map(str, each.values.values())}) > 1}
-    assert differing <= stated
-    if "No difference between the variants" in found.page:
+    assert {*found.differences} == differing <= stated
+    if "No difference between the variants" in pages[0]:
         assert not differing
 
 
@@ -56,7 +79,7 @@ def test_what_the_variants_differ_in_is_on_the_page(name: str) -> None:
 def test_numbers_on_the_page_are_the_defaults(name: str) -> None:
     found = explain(name)
     values = {each.name: each.default for each in found.hyperparameters}
-    for parameter, number in re.findall(r"`(\w+)` = ([\d./]*\d)", found.page):
+    for parameter, number in re.findall(r"`(\w+)` = ([\d./]*\d)", section(name)):
         if parameter in values:
             numerator, _, denominator = number.partition("/")
             assert values[parameter] == float(numerator) / float(denominator or 1), parameter
@@ -64,7 +87,7 @@ def test_numbers_on_the_page_are_the_defaults(name: str) -> None:
 
 def test_some_numbers_are_on_the_page() -> None:
     """The test above compares something."""
-    assert explain("trades").page.count("`beta` = 6") == 1
+    assert section("trades").count("`beta` = 6") == 1
     assert {"temperature", "alpha"} <= _stated(explain("ard"))
 
 
@@ -74,7 +97,22 @@ def test_fields_are_described_wherever_their_docstring_stands() -> None:
     assert about["beta"] == "weight of A."
     assert about["eps"].startswith("radius of the L-infinity ball")
     assert about["teacher_weight_decay"] == "of its SGD."
-    assert "teacher_weight_decay" not in about["teacher_momentum"]
+    assert about["teacher_momentum"] == "of its SGD."
+    assert about["teacher_lr"].endswith("have passed.")  # its second line
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_field_is_described_by_itself_or_with_another(name: str) -> None:
+    fields = explain(name).hyperparameters
+    told = " ".join(each.about for each in fields)
+    assert [each.name for each in fields if not each.about and f"`{each.name}`" not in told] == []
+
+
+def test_a_definition_holds_what_a_derived_class_adds() -> None:
+    definition = explain("ciard").definition
+    assert definition.index("alpha * N + beta * A - lambda * P (Eq. 7)") < definition.index("The released code")
+    assert "lambda" not in explain("b-mtard").definition
+    assert explain("b-mtard").definition.startswith("MTARD with the targets")
 
 
 def test_values_are_those_of_the_variants() -> None:
@@ -86,9 +124,9 @@ def test_values_are_those_of_the_variants() -> None:
 
 
 def test_a_case_of_another_defense_has_its_section() -> None:
-    found = explain("pgdard")
-    assert (found.label, found.page_of) == ("PGDARD", "DARD")
-    assert {row["parameter"] for row in found.differences} >= {"`form`", "`attack_in_train_mode`"}
+    assert explain("pgdard").label == "PGDARD"
+    assert {row["parameter"] for row in table_rows(section("pgdard"))} >= {"`form`", "`attack_in_train_mode`"}
+    assert {*explain("pgdard").differences} == {"form", "attack_in_train_mode"}
 
 
 def test_recipes_are_resolved_for_the_method() -> None:
@@ -105,10 +143,10 @@ def test_a_bar_within_a_cell_is_no_border() -> None:
 
 
 def test_a_section_ends_where_the_next_one_begins() -> None:
-    titles = [line for line in fidelity_page().splitlines() if line.startswith("## ")]
+    titles = [line for line in fidelity_page().read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
     assert len(titles) > len(METHODS)
     for name in METHODS:
-        assert not any(title in explain(name).page for title in titles)
+        assert not any(title in section(name) for title in titles)
 
 
 @pytest.fixture
@@ -124,7 +162,7 @@ Command = Callable[..., Any]
 def test_the_command_prints_all_of_it(command: Command) -> None:
     text = command("ciard").out
     found = explain("ciard")
-    for part in (found.source, found.definition, found.page):
+    for part in (found.source, found.definition, found.page, "The variants differ in"):
         assert part in text
     rows = list(table_rows(text[text.index("## Hyper-parameters") :]))
     fields = list(takewhile(lambda row: "name" in row, rows))
@@ -137,7 +175,7 @@ def test_the_command_s_json_holds_the_same(command: Command) -> None:
     found = json.loads(command("trades", "--json").out)
     assert found["name"] == "trades"
     assert found["hyperparameters"][0]["values"] == {"paper": 8 / 255, "official": 0.031}
-    assert {row["parameter"] for row in found["differences"]} == {"`step_size`, `eps`", "`repeat_clean_forward`"}
+    assert found["differences"] == ["eps", "step_size", "repeat_clean_forward"]
 
 
 def test_a_name_that_is_none_has_the_closest_one(command: Command) -> None:

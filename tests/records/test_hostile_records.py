@@ -19,8 +19,8 @@ from bench.analysis.compare import _network, compare_networks
 from bench.errors import BenchError
 from bench.figures import tradeoff
 from bench.jobs import status
-from bench.records.index import Facts, rebuilt
-from bench.records.record import Record, checked_record, content_digest, read_record
+from bench.records.index import Facts
+from bench.records.record import Record, checked_record, content_digest, known_record, read_record
 from bench.report import checks, classes, leaderboard, training
 from bench.system.home import Home
 from bench.tables import build_tables
@@ -95,7 +95,7 @@ def taken(content: dict[str, Any]) -> Record | None:
     if refusal:
         assert len(refusal) <= 2
         return None
-    assert rebuilt(text) == record
+    assert known_record(text) == record
     assert Facts.of(record).id == record.id
     return record
 

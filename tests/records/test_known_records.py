@@ -214,7 +214,7 @@ def test_a_damaged_index_is_as_none(home: Home, content: str) -> None:
 
 def test_other_checks_begin_anew(home: Home) -> None:
     home_records(home)
-    with patch.object(index, "_version", lambda: "another"):
+    with patch.object(index, "_VERSION", index._VERSION + 1):
         assert len(read_in_full(home)) == 10
 
 

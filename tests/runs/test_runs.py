@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bench.runs import resume
 from bench.runs.folder import RunFolder, Summary
@@ -119,3 +121,28 @@ def test_progress_out_of_range_tells_nothing(folder: RunFolder, change: dict[str
     path = folder.path / "progress.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert folder.progress() is None
+
+
+def test_a_folder_that_is_not_written_to_stays_as_it_is(folder: RunFolder) -> None:
+    """As a process has it that trains in step with the one that writes."""
+    before = {path: path.read_bytes() for path in folder.path.iterdir()}
+    watched = replace(folder, writes=False)
+    with watched.locked() as dead:
+        assert dead is None
+        watched.write_progress(epoch=2, epochs=9, step=1, steps=5, seconds_left=60.0)
+        watched.append_metrics(line(4))
+        watched.save_resume({"epoch": 4})
+        watched.save_weights("best", torch.nn.Linear(1, 1), {})
+        watched.finish(SUMMARY)
+        watched.clear()
+        assert watched.forget_metrics_after(1, 0) == ()
+        assert watched.load_resume(pytest.fail) is None
+    assert {path: path.read_bytes() for path in folder.path.iterdir()} == before
+    assert len(watched.metrics()) == 3  # it reads as any
+
+
+@pytest.mark.parametrize("environment", [{}, {"hardware": None}, {"hardware": "a GPU"}])
+def test_the_device_is_what_the_environment_names(folder: RunFolder, environment: dict[str, Any]) -> None:
+    assert folder.device() is None
+    (folder.path / "environment.json").write_text(json.dumps(environment))
+    assert folder.device() == environment.get("hardware")
