@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from importlib import import_module, invalidate_caches
 from inspect import signature
 from pathlib import Path
+from subprocess import PIPE
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
@@ -57,7 +58,7 @@ class Warm(subprocess.Popen[str]):
         self._server = server
         super().__init__([*map(str, arguments)], text=True, **options)
 
-    def _execute_child(self, args: Any, *options: Any) -> None:  # type: ignore[override]
+    def _execute_child(self, args: Any, *options: Any) -> None:
         asked = signature(subprocess.Popen._execute_child).bind(self, args, *options).arguments  # type: ignore[attr-defined]
         pipes = [asked[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
         streams = [number if pipe == -1 else pipe for number, pipe in enumerate((pipes[0], pipes[3], pipes[5]))]
@@ -78,10 +79,10 @@ class Warm(subprocess.Popen[str]):
 def serving() -> Iterator[str]:
     """A server's socket; the server ends with the block, or with us."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("BENCH_", "PYTHON"))}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with TemporaryDirectory(prefix="warm") as folder:  # a socket's path has to be short
         address = f"{folder}/server"
-        with subprocess.Popen([sys.executable, __file__, address], env=environment, text=True, **pipes) as server:
+        command = [sys.executable, __file__, address]
+        with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, env=environment, text=True) as server:
             assert server.stdin is not None
             assert server.stdout is not None
             assert server.stdout.readline() == "ready\n"
@@ -120,7 +121,8 @@ def serve(address: str) -> dict[str, Any]:
     listener.bind(address)
     listener.listen()
     print("ready", flush=True)
-    while 0 not in select.select([0, listener], [], [])[0]:
+    awaited: list[Any] = [0, listener]
+    while 0 not in select.select(awaited, [], [])[0]:
         connection, _ = listener.accept()
         text, streams, _, _ = socket.recv_fds(connection, 2**20, 3)
         order: dict[str, Any] = json.loads(text)

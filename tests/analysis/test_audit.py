@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from bench.analysis.audit import KINDS, Audit, audit_tables
 from bench.analysis.audit_text import to_json, to_text
-from bench.analysis.wins import Wins
+from bench.analysis.wins import Win, Wins
 from bench.errors import BenchError
 from bench.stats.tests import holm, two_proportions, two_weighted
 from bench.tables import load_specs
@@ -74,7 +75,7 @@ def test_the_wins_are_those_a_plain_count_of_the_csv_finds(paper: Audit, number:
             if (line["dataset"], line["attack"]) == (own["dataset"], own["attack"]) and line is not own
         ]
         for quantity in ("clean", "robust", "weighted"):
-            second = max(rivals, key=lambda line, quantity=quantity: float(line[quantity]))
+            _, second = max(((float(line[quantity]), line) for line in rivals), key=itemgetter(0))
             if float(own[quantity]) < float(second[quantity]):
                 continue
             best += 1
@@ -90,7 +91,9 @@ def test_the_wins_are_those_a_plain_count_of_the_csv_finds(paper: Audit, number:
     wins = _wins(paper, number)
     assert wins.best == best
     assert wins.cells == 3 * sum(line["defense"] == "CIARD" for line in lines)
-    found = {(win.dataset, win.attack.removeprefix("transfer:"), win.quantity): win for win in wins.wins}
+    found: dict[tuple[str, str, str], Win] = {
+        (win.dataset, win.attack.removeprefix("transfer:"), win.quantity): win for win in wins.wins
+    }
     assert {place: win.p for place, win in found.items()} == pytest.approx(expected)
     assert [found[place].p_holm for place in expected] == pytest.approx(holm(list(expected.values())))
     assert sum(win.cells for win in wins.wins) == best
@@ -218,7 +221,7 @@ def test_other_surrogates_are_found(make_record: RecordMaker) -> None:
 
 
 def test_teachers_of_different_settings_share_a_column_and_are_named(make_record: RecordMaker) -> None:
-    shared = {"kind": "teacher", "model": "resnet56"}
+    shared: dict[str, Any] = {"kind": "teacher", "model": "resnet56"}
     records = [
         make_record(method="natural", role="clean", setting="natural, 20 epochs", **shared),
         make_record(method="trades", role="robust", setting="TRADES, 30 epochs", **shared),

@@ -21,7 +21,7 @@ from ..helpers.commands import Bench
 from ..helpers.records import RecordMaker
 
 OURS = "parquet:mine"
-METHODS = {row.label: row.method for row in load_specs()[3].rows}
+METHODS = {row.label: row.method for row in load_specs()[3].rows if row.method is not None}
 
 
 def _published() -> dict[str, tuple[float, float]]:

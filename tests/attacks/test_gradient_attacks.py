@@ -19,7 +19,8 @@ from attacks.fgsm import FGSM
 from attacks.loop import GradientAttack
 from attacks.pgd import PGD, PGD20, PGDSAT, PGDTRADES
 from attacks.t_pgd import TPGD
-from bench.attack import check_images
+from bench.attack import Start, check_images
+from bench.vocabulary import Protocol
 
 EPS = 8 / 255
 ALL = [FGSM, BIM, PGD, PGDSAT, PGD20, PGDTRADES, TPGD, CWInf, DPGD]
@@ -102,6 +103,7 @@ def test_pgd_is_torchattacks_pgd_from_the_same_start(make_images: Any, kind: typ
     model = nn.Sequential(nn.Conv2d(3, 4, 2), nn.Tanh(), nn.Flatten(), nn.Linear(4, 5)).double().eval()
     x, y = make_images(model)
     attack = kind.for_protocol("official", EPS)
+    assert isinstance(attack, PGD)
     torch.manual_seed(1)
     theirs = torchattacks.PGD(model, eps=attack.eps, alpha=attack.step_size, steps=20, random_start=True)(x, y)
     torch.manual_seed(1)
@@ -166,7 +168,7 @@ def test_where_the_starts_lie(linear: Any, make_images: Any) -> None:
 
 
 @pytest.mark.parametrize("start", ["uniform", "gaussian"])
-def test_start_noise_comes_from_the_generator(linear: Any, make_images: Any, start: str) -> None:
+def test_start_noise_comes_from_the_generator(linear: Any, make_images: Any, start: Start) -> None:
     model = linear()
     x, y = make_images(model)
     attack = PGD(steps=2, start=start)
@@ -177,6 +179,7 @@ def test_start_noise_comes_from_the_generator(linear: Any, make_images: Any, sta
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(given, drawn)
     large = attack.start_noise((100_000,), x, torch.Generator().manual_seed(3))
+    assert large is not None
     if start == "uniform":
         assert -1 <= large.min() < -0.999 < 0.999 < large.max() <= 1
         assert large.mean().abs() < 0.01
@@ -203,7 +206,7 @@ def margin_ascent(model: Any, x: np.ndarray, y: Tensor, confidence: float, clamp
 
 
 @pytest.mark.parametrize("protocol", ["official", "paper"])
-def test_cw_inf_against_its_definition(linear: Any, make_images: Any, protocol: str) -> None:
+def test_cw_inf_against_its_definition(linear: Any, make_images: Any, protocol: Protocol) -> None:
     model = linear()
     x, y = make_images(model)
     attack = CWInf.for_protocol(protocol, EPS)
@@ -245,6 +248,8 @@ def test_what_the_loop_tells_of_its_iterates(linear: Any, make_images: Any, kind
     attack = kind()
     outcome = attack.run(model, x, y, noise=2 * torch.rand(x.shape, dtype=x.dtype) - 1, track=True)
     seen = model.iterates[: attack.steps]  # what is classified a second time, clamped, comes after the loop
+    assert outcome.always_right is not None
+    assert outcome.witnesses is not None
     saved_right = np.array([model.numpy(image.clamp(0, 1).numpy()).argmax(1) == y.numpy() for image in seen])
     assert (outcome.always_right.numpy() == saved_right.all(0)).all()
     assert outcome.always_right.any()
@@ -264,10 +269,13 @@ def test_leaving_fooled_samples_alone_finds_the_same_survivors_with_fewer_passes
     attack = kind.for_protocol(protocol, EPS)
     noise = 2 * torch.rand(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(3)) - 1
     outcome = attack.run(model, x, y, noise=noise, track=True)
+    assert outcome.always_right is not None
     expected = outcome.always_right & (model(outcome.x_adv).argmax(1) == y)
     plain = sum(map(len, model.iterates))
     model.iterates.clear()
     survivors = attack.survivors(model, x, y, noise=noise, batch_size=7)
+    assert survivors is not None
+    assert survivors.always_right is not None
     assert torch.equal(survivors.always_right, expected)
     check_images("survivors", EPS, survivors.x_adv, x)
     assert torch.equal(model(survivors.x_adv).argmax(1) == y, expected)  # each sample by the image it was judged by
@@ -299,6 +307,7 @@ def test_an_iterate_counts_as_it_would_be_saved(attack: GradientAttack, noise: f
     x, y = torch.full((1, 1, 1, 1), 1.0, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
     given = None if noise is None else torch.full_like(x, noise)
     outcome = attack.run(Threshold(), x, y, noise=given, track=True)
+    assert outcome.always_right is not None
     assert outcome.always_right.all()
     assert (outcome.x_adv <= 1).all()
 
@@ -308,8 +317,10 @@ def test_a_start_beyond_a_small_ball_counts_as_the_image_in_it() -> None:
     attack = PGD(eps=0.002, start="gaussian", steps=1, step_size=0.0)
     x, y = torch.full((1, 1, 1, 1), 0.998, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
     model, given = lambda images: Threshold()(images + 0.004), torch.full_like(x, 10.0)
-    assert attack.run(model, x, y, noise=given, track=True).always_right.all()
-    assert attack.survivors(model, x, y, noise=given).always_right.all()
+    for outcome in (attack.run(model, x, y, noise=given, track=True), attack.survivors(model, x, y, noise=given)):
+        assert outcome is not None
+        assert outcome.always_right is not None
+        assert outcome.always_right.all()
 
 
 def test_without_tracking_nothing_is_told(linear: Any, make_images: Any) -> None:
@@ -361,7 +372,7 @@ def test_an_attack_leaves_the_model_as_it_is(kind: type[GradientAttack], trainin
     assert torch.equal(x, before)
     assert not x.requires_grad
     # In train mode batch-norm sees every iterate; in eval mode none.
-    assert (model[1].num_batches_tracked > 0) == training
+    assert (model.state_dict()["1.num_batches_tracked"] > 0) == training
 
 
 def test_an_attack_works_where_gradients_are_switched_off(linear: Any, make_images: Any) -> None:

@@ -21,14 +21,14 @@ def network(classes: int, scale: float = 1.0, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(48), nn.Linear(48, 16), nn.ReLU(), nn.Linear(16, classes))
-    model[2].weight.data.mul_(scale)
+    model.state_dict()["2.weight"].mul_(scale)
     return model.eval()
 
 
 def images(model: nn.Module, n: int) -> tuple[Tensor, Tensor]:
     x = torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        return x, model(x.to(model[2].weight.dtype)).argmax(1)
+        return x, model(x.to(next(model.parameters()).dtype)).argmax(1)
 
 
 def inside(x_adv: Tensor, x: Tensor, eps: float = EPS) -> bool:
@@ -40,7 +40,7 @@ def test_square_leaves_the_random_state_and_the_models_mode_untouched(training: 
     model = network(10)
     x, y = images(model, 8)
     model.train(training)
-    statistics = model[1].running_mean.clone()
+    statistics = model.state_dict()["1.running_mean"].clone()
     results = []
     for seed in (1, 2):  # the caller's random state has no influence, either
         torch.manual_seed(seed)
@@ -49,7 +49,7 @@ def test_square_leaves_the_random_state_and_the_models_mode_untouched(training: 
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(*results)
     assert all(module.training == training for module in model.modules())
-    assert torch.equal(model[1].running_mean, statistics)
+    assert torch.equal(model.state_dict()["1.running_mean"], statistics)
     assert all(value.grad is None for value in model.parameters())
 
 
@@ -107,8 +107,8 @@ def test_autoattack_with_few_and_many_classes(classes: int, names: list[str]) ->
 
 def test_autoattack_leaves_standing_what_cannot_be_broken() -> None:
     model = network(4)
-    model[4].weight.data.zero_()
-    model[4].bias.data.copy_(torch.tensor([3.0, 0.0, -1.0, -2.0]))
+    model.state_dict()["4.weight"].zero_()
+    model.state_dict()["4.bias"].copy_(torch.tensor([3.0, 0.0, -1.0, -2.0]))
     x, y = images(model, 2)
     outcome = AutoAttack(eps=EPS).run(model, x, y)
     assert outcome.components is not None

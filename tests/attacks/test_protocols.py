@@ -63,7 +63,7 @@ def test_parameters(name: str, protocol: Any) -> None:
 def test_a_scaled_attack_has_exactly_the_radius_asked_for(eps: float) -> None:
     for name in TABLE:
         assert registry.load("attacks", name).for_protocol("official", eps).eps == eps
-    assert FGSM().scaled_to(eps).step_size == eps
+    assert FGSM().scaled_to(eps).parameters()["step_size"] == eps
 
 
 def test_scaling_is_relative_to_the_attacks_own_radius() -> None:

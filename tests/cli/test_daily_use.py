@@ -6,18 +6,13 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.runs.folder import RunFolder
 
 from ..helpers.commands import Bench
-from ..helpers.homes import Contents, Find
-
-
-def lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+from ..helpers.homes import Contents, Find, json_lines
 
 
 class TestRun:
@@ -32,7 +27,7 @@ class TestRun:
         assert {teacher["role"] for teacher in config["teachers"]} == {"clean", "robust"}
         environment = json.loads((folder / "environment.json").read_text())
         assert {"git", "python", "packages", "device"} <= environment.keys()
-        epoch = lines(folder / "metrics.jsonl")[-1]
+        epoch = json_lines(folder / "metrics.jsonl")[-1]
         assert {"loss", "kl_nat", "kl_adv", "push"} <= epoch["terms"].keys()
         assert epoch["accuracy"].keys() == {"student", "clean teacher", "robust teacher"}
         assert epoch["accuracy"]["student"].keys() == {"clean", "robust"}
@@ -55,7 +50,7 @@ class TestRun:
         assert bench("run", "--method", "sat", "--student", "digits-cnn", *digits, "--restart", home=home).code == 0
         after = json.loads((folder / "summary.json").read_text())
         assert after["checkpoint"] == before["checkpoint"]
-        assert len(lines(folder / "metrics.jsonl")) == 1
+        assert len(json_lines(folder / "metrics.jsonl")) == 1
 
     def test_every_option_reaches_the_configuration(self, bench: Bench, tmp_path: Path, runs: Find) -> None:
         options = "--method sat --student digits-mobile --dataset digits --recipe demo --epochs 2 --batch-size 50"

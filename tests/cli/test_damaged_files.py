@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import pytest
 import torch
@@ -15,10 +15,16 @@ from bench.errors import BenchError
 from bench.runs import resume
 from bench.runs.folder import RunFolder
 
-from ..helpers.commands import Bench
-from ..helpers.homes import Contents, Find
+from ..helpers.commands import Bench, Result
+from ..helpers.homes import Contents, Find, json_lines
 
 NONSENSE = [b"", b"{", b"{}", b"[]", b"null", b'"x"', b'{"epochs": -1}', b"\xff\xfe\x00"]
+
+
+class Use(Protocol):
+    """use("file.pt", "wrn-34-10"): a command that reads the file as weights of that model."""
+
+    def __call__(self, file: object, model: str = "") -> Result: ...
 
 
 @pytest.fixture
@@ -84,8 +90,8 @@ class TestRunFolder:
             assert result.err.count(f"Left out: {sat / name}") == 1, result
             assert "Traceback" not in result.err
         assert [path.name.split("_")[2] for path in records(home, "__fgsm-")] == ["ciard"]
-        for command in (("eval", "--suite", "fgsm", "--run", sat.name), ("export", sat.name)):
-            assert f"{sat / name}" in bench(*command, home=home).mistake
+        for refused in (("eval", "--suite", "fgsm", "--run", sat.name), ("export", sat.name)):
+            assert f"{sat / name}" in bench(*refused, home=home).mistake
 
     @pytest.mark.parametrize(
         ("name", "old", "new"),
@@ -115,7 +121,7 @@ class TestRunFolder:
             content = json.loads((sat / name).read_text())
             del content["digest"]
             (sat / name).write_text(json.dumps(content))
-        lines = [json.loads(line) for line in (sat / "metrics.jsonl").read_text().splitlines()]
+        lines = json_lines(sat / "metrics.jsonl")
         for line in lines:
             del line["digest"]
         (sat / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -325,12 +331,12 @@ class TestCheckpointsFromElsewhere:
     """As a teacher of a run and as the model of an evaluation, the same files give the same answers."""
 
     @pytest.fixture(params=["teacher", "checkpoint"])
-    def use(self, request: pytest.FixtureRequest, bench: Bench, digits: tuple[str, ...], home: Path) -> Bench:
-        def as_teacher(file: object, model: str = "") -> Any:
+    def use(self, request: pytest.FixtureRequest, bench: Bench, digits: tuple[str, ...], home: Path) -> Use:
+        def as_teacher(file: object, model: str = "") -> Result:
             named = f"robust={model + ':' if model else ''}{file}"
             return bench("run", "--method", "ard", "--student", "digits-cnn", *digits, "--teacher", named, home=home)
 
-        def as_checkpoint(file: object, model: str = "digits-cnn") -> Any:
+        def as_checkpoint(file: object, model: str = "digits-cnn") -> Result:
             options = ("--student", model, "--dataset", "digits", "--limit", 4)
             return bench("eval", "--suite", "fgsm", "--checkpoint", file, *options, home=home)
 
@@ -341,42 +347,42 @@ class TestCheckpointsFromElsewhere:
         return load_file(sat / "best.safetensors")
 
     @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and so on", b"\x10\x00\x00\x00\x00\x00\x00\x00{"])
-    def test_no_checkpoint(self, use: Bench, tmp_path: Path, content: bytes) -> None:
+    def test_no_checkpoint(self, use: Use, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "file.pt").write_bytes(content)
         assert f"{tmp_path / 'file.pt'} is truncated or no" in use(tmp_path / "file.pt").mistake
 
-    def test_truncated(self, use: Bench, tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    def test_truncated(self, use: Use, tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
         torch.save(weights, tmp_path / "file.pt")
         (tmp_path / "file.pt").write_bytes((tmp_path / "file.pt").read_bytes()[:-1000])
         assert "is truncated" in use(tmp_path / "file.pt").mistake
 
-    def test_python_objects_are_not_loaded(self, use: Bench, tmp_path: Path) -> None:
+    def test_python_objects_are_not_loaded(self, use: Use, tmp_path: Path) -> None:
         torch.save({"state_dict": Path("x")}, tmp_path / "file.pt")
         assert "holds Python objects" in use(tmp_path / "file.pt").mistake
 
-    def test_something_else(self, use: Bench, tmp_path: Path) -> None:
+    def test_something_else(self, use: Use, tmp_path: Path) -> None:
         torch.save({"epoch": 3}, tmp_path / "file.pt")
         assert "the entries epoch" in use(tmp_path / "file.pt").mistake
 
-    def test_another_architecture(self, use: Bench, sat: Path) -> None:
+    def test_another_architecture(self, use: Use, sat: Path) -> None:
         message = use(sat / "best.safetensors", "digits-mobile").mistake
         assert "holds a digits-cnn, not a digits-mobile" in message
 
     def test_another_architecture_in_a_foreign_file(
-        self, use: Bench, tmp_path: Path, weights: dict[str, torch.Tensor]
+        self, use: Use, tmp_path: Path, weights: dict[str, torch.Tensor]
     ) -> None:
         torch.save(weights, tmp_path / "file.pt")
         message = use(tmp_path / "file.pt", "digits-mobile").mistake
         assert "does not fit digits-mobile" in message
         assert "It holds a digits-cnn" in message
 
-    def test_another_number_of_classes(self, use: Bench, tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    def test_another_number_of_classes(self, use: Use, tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
         for name in [name for name in weights if name.startswith("linear.")]:
             weights[name] = torch.cat([weights[name]] * 10)
         torch.save(weights, tmp_path / "file.pt")
         assert "the file has 100 classes, the dataset 10" in use(tmp_path / "file.pt", "digits-cnn").mistake
 
-    def test_images_of_another_size(self, use: Bench, tmp_path: Path) -> None:
+    def test_images_of_another_size(self, use: Use, tmp_path: Path) -> None:
         timm = pytest.importorskip("timm")
         network = timm.create_model("vit_tiny_patch16_224", num_classes=10, in_chans=1)
         torch.save(network.state_dict(), tmp_path / "file.pt")

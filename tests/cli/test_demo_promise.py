@@ -18,8 +18,7 @@ from ..helpers.homes import Find
 def test_natural_training_falls_and_adversarial_training_stands(bench: Bench, tmp_path: Path, records: Find) -> None:
     for method in ("natural", "sat"):
         options = ("--method", method, "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo")
-        options += ("--epochs", "6")
-        result = bench("run", *options, home=tmp_path)
+        result = bench("run", *options, "--epochs", 6, home=tmp_path)
         assert result.code == 0, result
     assert bench("eval", "--suite", "pgd-sat", "--limit", 120, home=tmp_path).code == 0
     results = {}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,16 +11,8 @@ import torch
 from bench.records.record import read_record, write_record
 
 from ..helpers.commands import Bench, Sit
-from ..helpers.homes import Find
+from ..helpers.homes import Find, measured
 from ..helpers.networks import DigitsModel
-
-
-def content(path: Path) -> dict[str, Any]:
-    """A record but for when it was measured and how long that took."""
-    record: dict[str, Any] = json.loads(path.read_text())
-    for result in record["results"].values():
-        del result["seconds"]
-    return {key: value for key, value in record.items() if key not in ("created", "seconds", "digest")}
 
 
 @pytest.mark.slow
@@ -32,8 +22,8 @@ def test_autoattack_that_was_interrupted_is_the_one_that_never_was(
     """Not between two batches: there is only one, and its first attack alone has a hundred passes."""
     file, home = tmp_path / "my.pt", tmp_path / "home"
     torch.save(digits_model("natural").state_dict(), file)  # soon broken: nothing is left for Square
-    command = ("eval", "--suite", "autoattack", "--checkpoint", file, "--student", "digits-cnn@none")
-    command += ("--dataset", "digits", "--limit", "4", "--device", "cpu")
+    network = ("--checkpoint", file, "--student", "digits-cnn@none")
+    command = ("eval", "--suite", "autoattack", *network, "--dataset", "digits", "--limit", "4", "--device", "cpu")
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
         code, seconds, said = sit(*command, home=home, event="pass", count=60, number=number)
@@ -53,7 +43,7 @@ def test_autoattack_that_was_interrupted_is_the_one_that_never_was(
     assert not list((home / "results" / "kept" / "unfinished").iterdir())
     whole = bench(*command, home=tmp_path / "other")
     assert whole.code == 0, whole
-    assert content(Path(last.out.strip())) == content(Path(whole.out.strip()))
+    assert measured(Path(last.out.strip())) == measured(Path(whole.out.strip()))
 
 
 def test_a_checkpoint_of_ones_own_architecture(bench: Bench, tmp_path: Path) -> None:

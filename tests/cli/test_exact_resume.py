@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -21,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 
 from ..helpers.commands import Sit
-from ..helpers.homes import Find
+from ..helpers.homes import Find, logged
 
 KILLS = int(os.environ.get("BENCH_TEST_KILLS", "10"))
 STEPS = 16  # in an epoch: 80 images (of 100, 20 are held out) in batches of 5
@@ -40,11 +41,6 @@ def moments(seed: str) -> Iterator[dict[str, Any]]:
                 yield {"event": "rename", "count": draw.randint(2, 12)}
             case _:
                 yield {"event": "begin", "delay": draw.uniform(0, 0.05)}
-
-
-def logged(folder: Path) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("seconds", "digest")} for line in found]
 
 
 def final_state(folder: Path) -> dict[str, Any]:
@@ -73,7 +69,8 @@ def assert_same(one: Any, other: Any, place: str = "state") -> None:
 
 
 def test_the_comparison_sees_one_bit() -> None:
-    one, other = ({"a": [torch.zeros(3), (1, "x")]} for _ in range(2))
+    one: dict[str, list[Any]] = {"a": [torch.zeros(3), (1, "x")]}
+    other = copy.deepcopy(one)
     assert_same(one, other)
     other["a"][0][1] = 1e-45
     with pytest.raises(AssertionError, match=r"state\.a\.0"):
@@ -84,8 +81,10 @@ def test_the_comparison_sees_one_bit() -> None:
 @pytest.mark.parametrize("method", ["sat", "mtard", "b-mtard", "absld", "ciard"])
 def test_killed_again_and_again_and_continued(method: str, sit: Sit, trained: Path, tmp_path: Path, runs: Find) -> None:
     epochs = 2 * KILLS // 4
-    arguments = ("run", "--method", method, "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo")
-    arguments += ("--epochs", str(epochs), "--limit-train", "100", "--batch-size", "5", "--set", "steps=3")
+    arguments = (
+        *("run", "--method", method, "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),
+        *("--epochs", str(epochs), "--limit-train", "100", "--batch-size", "5", "--set", "steps=3"),
+    )
     homes = [Path(shutil.copytree(trained, tmp_path / name)) for name in ("whole", "killed")]
     there = {path.name for path in runs(trained)}
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from bench.runs import resume
 
 from ..helpers.commands import Bench, Mount, Sit, Start
-from ..helpers.homes import Find
+from ..helpers.homes import Find, logged, measured
 
 RUN = (
     *("run", "--method", "sat", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),
@@ -29,10 +29,9 @@ RUN = (
 def result(folder: Path) -> dict[str, Any]:
     """What a run came to, but for times."""
     summary = json.loads((folder / "summary.json").read_text())
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {
         **{key: summary[key] for key in ("checkpoint", "selected_epoch", "accuracy")},
-        "metrics": [{key: value for key, value in line.items() if key not in ("seconds", "digest")} for line in lines],
+        "metrics": logged(folder),
         "last": {name: value.tolist() for name, value in load_file(folder / "last.safetensors").items()},
     }
 
@@ -115,11 +114,7 @@ def test_a_full_disk_in_the_midst_of_a_run(sit: Sit, bench: Bench, small_disk: P
 
 def outcomes(home: Path, run: str) -> list[dict[str, Any]]:
     """The records of a run, but for times."""
-    records = [json.loads(path.read_text()) for path in sorted((home / "results" / "records").glob(f"{run}__*"))]
-    for record in records:
-        for values in (record, *record["results"].values()):
-            values.pop("seconds"), values.pop("created", None), values.pop("digest", None)
-    return records
+    return [measured(path) for path in sorted((home / "results" / "records").glob(f"{run}__*"))]
 
 
 EVAL = ("eval", "--suite", "blackbox", "--limit", "4", "--run")

@@ -9,14 +9,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from ..helpers.commands import Bench, Sit, Start
-from ..helpers.homes import Find
+from ..helpers.homes import Find, json_lines, logged
 
 # CIARD, because nothing else has so much to remember: a teacher that learns, its optimizer, two temperatures.
 RUN = (
@@ -36,15 +35,10 @@ def wait_for(condition: Callable[[], bool], running: subprocess.Popen[str]) -> N
 def epoch_of(folder: Path) -> int:
     """The last epoch that a running run has logged; 0 before the first."""
     try:
-        logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        lines = json_lines(folder / "metrics.jsonl")
     except (OSError, ValueError):
         return 0
-    return max([line["epoch"] for line in logged if line["kind"] == "epoch"], default=0)
-
-
-def logged(folder: Path) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("seconds", "digest")} for line in found]
+    return max([line["epoch"] for line in lines if line["kind"] == "epoch"], default=0)
 
 
 @pytest.fixture

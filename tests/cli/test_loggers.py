@@ -20,7 +20,7 @@ from bench.runs.folder import RunFolder
 from bench.training.journal import STATE, Journal
 
 from ..helpers.commands import Bench, Sit
-from ..helpers.homes import Find
+from ..helpers.homes import Find, json_lines
 
 # 60 steps an epoch, so that a line is logged within an epoch, and again when the epoch is repeated.
 RUN = (
@@ -30,14 +30,10 @@ RUN = (
 STEPS = 60
 
 
-def lines(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
 def expected(run: Path) -> dict[str, list[tuple[int, float]]]:
     """By name: (step, value) of everything in metrics.jsonl."""
     found: dict[str, list[tuple[int, float]]] = {}
-    for line in lines(run):
+    for line in json_lines(run / "metrics.jsonl"):
         for name, value in flat(line).items():
             found.setdefault(name, []).append(((line["epoch"] - 1) * STEPS + line["step"], value))
     return found
@@ -221,7 +217,8 @@ def test_a_restart_begins_anew(bench: Bench, digits: tuple[str, ...], tmp_path: 
     assert bench(*arguments, "--restart", home=tmp_path).code == 0
     (run,) = runs(tmp_path)
     assert len([*(run / "tensorboard").iterdir()]) == 1
-    assert json.loads((run / "loggers.json").read_text())["tensorboard"]["lines"] == len(lines(run))
+    heard = json.loads((run / "loggers.json").read_text())["tensorboard"]["lines"]
+    assert heard == len(json_lines(run / "metrics.jsonl"))
 
 
 def test_an_unknown_logger_is_found_before_anything_is_trained(

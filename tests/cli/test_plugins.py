@@ -11,13 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from typing import Protocol
 
 import pytest
 
 from bench import registry
 
-from ..helpers.commands import Bench, Process
+from ..helpers.commands import Bench, Process, Result
 from ..helpers.homes import Find
 
 SHORT = ("--recipe", "demo", "--epochs", "1", "--limit-train", "60")
@@ -149,15 +149,20 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def beside(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+class Beside(Protocol):
     """beside("list", "methods", path=...): the command where a folder of packages is installed, in this process."""
+
+    def __call__(self, *arguments: object, path: Path, home: Path | None = None) -> Result: ...
+
+
+@pytest.fixture
+def beside(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Beside]:
     known = set(sys.modules)
 
-    def call(*arguments: object, path: Path, **options: Any) -> Any:
+    def call(*arguments: object, path: Path, home: Path | None = None) -> Result:
         monkeypatch.syspath_prepend(path)
         registry._entries.cache_clear()
-        return bench(*arguments, **options)
+        return bench(*arguments, home=home)
 
     yield call
     monkeypatch.undo()
@@ -207,7 +212,7 @@ def test_a_defense_trains_also_where_a_folder_of_ones_own_has_its_name(
     assert last["terms"].keys() == {"loss", "ce", "ce_adv"}
 
 
-def test_a_stranger_s_defense_is_explained_from_its_class(beside: Bench, strangers: Path) -> None:
+def test_a_stranger_s_defense_is_explained_from_its_class(beside: Beside, strangers: Path) -> None:
     result = beside("explain", "corner-training", "--json", path=strangers)
     assert result.code == 0, result
     found = json.loads(result.out)
@@ -218,7 +223,7 @@ def test_a_stranger_s_defense_is_explained_from_its_class(beside: Bench, strange
     assert "| `eps` | float | 8/255 |" in beside("explain", "corner-training", path=strangers).out
 
 
-def test_a_stranger_s_logger_hears_the_run(beside: Bench, tmp_path: Path, runs: Find) -> None:
+def test_a_stranger_s_logger_hears_the_run(beside: Beside, tmp_path: Path, runs: Find) -> None:
     install(
         tmp_path,
         "strange-notes",
@@ -248,12 +253,14 @@ def test_a_stranger_s_logger_hears_the_run(beside: Bench, tmp_path: Path, runs: 
     assert "is no bench.loggers.Logger class" in refused.mistake
 
 
-def test_a_broken_method_is_named_when_it_is_asked_for(beside: Bench, strangers: Path, tmp_path: Path) -> None:
+def test_a_broken_method_is_named_when_it_is_asked_for(beside: Beside, strangers: Path, tmp_path: Path) -> None:
     result = beside("run", "--method", "raises", "--student", "digits-cnn", path=strangers, home=tmp_path)
     assert "The method 'raises' of broken-things cannot be imported" in result.mistake
 
 
-def test_what_a_method_or_a_model_refuses_is_the_user_s_mistake(beside: Bench, strangers: Path, tmp_path: Path) -> None:
+def test_what_a_method_or_a_model_refuses_is_the_user_s_mistake(
+    beside: Beside, strangers: Path, tmp_path: Path
+) -> None:
     arguments = ("run", "--method", "corner-training", "--dataset", "digits", *SHORT)
     refused = beside(*arguments, "--student", "digits-cnn", "--set", "weight=-1", path=strangers, home=tmp_path)
     assert "weight is -1.0, less than 0" in refused.mistake
@@ -268,7 +275,7 @@ def test_a_folder_that_hides_ours_is_named(process: Process, crowded: Path, tmp_
     assert "PYTHONPATH" in result.mistake
 
 
-def test_an_attack_a_model_and_a_dataset(beside: Bench, strangers: Path, tmp_path: Path, records: Find) -> None:
+def test_an_attack_a_model_and_a_dataset(beside: Beside, strangers: Path, tmp_path: Path, records: Find) -> None:
     home = tmp_path / "home"
     options = ("--method", "natural", "--student", "linear-8", "--dataset", "stripes:40", "--epochs", "4")
     result = beside("run", *options, "--recipe", "demo", "--batch-size", "8", path=strangers, home=home)
@@ -286,7 +293,7 @@ def test_an_attack_a_model_and_a_dataset(beside: Bench, strangers: Path, tmp_pat
     ("kind", "name", "broken"),
     [("attacks", "corner", "no-attack"), ("models", "linear-*", "raises-too"), ("datasets", "stripes:*", None)],
 )
-def test_they_are_listed(beside: Bench, strangers: Path, kind: str, name: str, broken: str | None) -> None:
+def test_they_are_listed(beside: Beside, strangers: Path, kind: str, name: str, broken: str | None) -> None:
     result = beside("list", kind, "--json", path=strangers)
     assert result.code == 0, result
     rows = {row["name"]: row for row in json.loads(result.out)}
@@ -294,7 +301,7 @@ def test_they_are_listed(beside: Bench, strangers: Path, kind: str, name: str, b
     assert [row for row, content in rows.items() if "broken" in content] == ([broken] if broken else [])
 
 
-def test_two_packages_with_one_name_spoil_that_name_alone(beside: Bench, strangers: Path, tmp_path: Path) -> None:
+def test_two_packages_with_one_name_spoil_that_name_alone(beside: Beside, strangers: Path, tmp_path: Path) -> None:
     install(tmp_path, "another-sat", "[bench.methods]\nsat = my_sat:SAT\n", my_sat="")
     result = beside("list", "methods", path=tmp_path)
     assert result.code == 0, result

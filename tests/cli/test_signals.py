@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import signal
@@ -14,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from ..helpers.commands import Bench, Sit
-from ..helpers.homes import Find
+from ..helpers.homes import Find, logged, measured
 
 ALLOWED = 10
 """Seconds that a batch system is sure to leave."""
@@ -22,14 +21,6 @@ RUN = (
     *("run", "--method", "ciard", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),
     *("--epochs", "4", "--limit-train", "100", "--batch-size", "5"),
 )
-
-
-def content(record: Path) -> dict[str, Any]:
-    """All of a record but times."""
-    found: dict[str, Any] = json.loads(record.read_text())
-    for result in found["results"].values():
-        del result["seconds"]
-    return {key: value for key, value in found.items() if key not in ("created", "seconds", "digest", "environment")}
 
 
 @pytest.fixture(scope="module")
@@ -74,20 +65,15 @@ def ends_as(whole: Path, sitting: tuple[int, float, str]) -> None:
         ours, theirs = load_file(run / name), load_file(whole / name)
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    epochs = [
-        {key: value for key, value in json.loads(line).items() if key not in ("seconds", "digest")}
-        for path in (run, whole)
-        for line in (path / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert epochs[: len(epochs) // 2] == epochs[len(epochs) // 2 :]
+    assert logged(run) == logged(whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_step_that_does_not_end_is_lost_and_nothing_else(
     sit: Sit, home: Path, whole: Path, number: signal.Signals
 ) -> None:
-    stuck = {"event": "attack step", "count": 207, "number": number, "step_seconds": 0.3}  # amid the 21st step's attack
-    code, seconds, said = sit(*RUN, home=home, save_seconds=0.0, **stuck)
+    stuck: dict[str, Any] = {"event": "attack step", "count": 207, "step_seconds": 0.3}  # amid the 21st step's attack
+    code, seconds, said = sit(*RUN, home=home, save_seconds=0.0, number=number, **stuck)
     assert code == 128 + number, said
     assert 0.3 <= seconds < 0.3 + ALLOWED
     first, last = said.splitlines()[-2:]
@@ -146,5 +132,6 @@ def test_in_the_midst_of_an_attack(sit: Sit, bench: Bench, home: Path, runs: Fin
     for place in (home, other):
         assert bench(*arguments, home=place).code == 0
     ours, theirs = (records(place, "whitebox-official-n20") for place in (home, other))
-    assert [content(record) for record in ours] == [content(record) for record in theirs]
+    found, expected = ([measured(record) | {"environment": {}} for record in each] for each in (ours, theirs))
+    assert found == expected
     assert len(ours) == 1

@@ -115,8 +115,15 @@ def test_a_teacher_that_is_not_robust_is_warned_about_once(
     (path,) = records(home, "robust-teacher")
     record = read_record(path)
     n = record.data.n
-    none_right = {"final": pack(np.zeros(n, bool)), "worst": None, "worst_accuracy": None, "class_accuracy": [0.0] * 10}
-    none_right |= {"correct": 0, "accuracy": 0.0, "interval": wilson_interval(0, n)}
+    none_right = {
+        "final": pack(np.zeros(n, bool)),
+        "worst": None,
+        "worst_accuracy": None,
+        "class_accuracy": [0.0] * 10,
+        "correct": 0,
+        "accuracy": 0.0,
+        "interval": wilson_interval(0, n),
+    }
     record.results["pgd-sat"] = record.results["pgd-sat"].model_copy(update=none_right)
     path.unlink()
     write_record(record, path.parent)
@@ -147,6 +154,7 @@ def test_stopped_and_continued(bench: Bench, start: Start, taught: Path, tmp_pat
     spec = tmp_path / "mine.yaml"
     spec.write_text(f"description: x\nruns: [{{methods: [natural, ciard], {GRID.replace('epochs: 1', 'epochs: 8')}}}]")
     with start("sweep", spec, home=taught) as running:
+        assert running.stderr is not None
         for line in running.stderr:
             if line.startswith("[4/"):
                 break

@@ -23,7 +23,7 @@ from bench.sweep import run_in_processes, run_on_ray
 from bench.sweep.at_once import RETRIES
 
 from ..helpers.commands import Bench, Start
-from ..helpers.homes import Find
+from ..helpers.homes import Find, logged
 
 SPEC = """
 description: two students of one teacher, long enough to be killed
@@ -106,11 +106,6 @@ def worker_in_the_middle(home: Path, running: subprocess.Popen[str]) -> tuple[Pa
                 return lock.parent, int(json.loads(lock.read_text())["process"])
         time.sleep(0.02)
     raise AssertionError("no student was trained for two epochs in two minutes")
-
-
-def logged(folder: Path) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("seconds", "digest")} for line in found]
 
 
 def without_times(content: Any) -> Any:

@@ -37,7 +37,9 @@ def network(seed: int) -> nn.Module:
 
 def train(method: str, variant: str) -> dict[str, Any]:
     """The student's weights, the loss of each step and the method's state after some steps, half of them learning."""
-    teachers = {role: network(seed) for seed, role in enumerate(method_class(method).roles, start=1)}
+    teachers: dict[str, nn.Module] = {
+        role: network(seed) for seed, role in enumerate(method_class(method).roles, start=1)
+    }
     student = network(0)
     settings = {} if method == "natural" else {"steps": 3}
     step = TrainingStep.from_recipe(method, student, teachers, variant=variant, settings=settings)

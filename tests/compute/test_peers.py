@@ -7,15 +7,17 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
-import torch.distributed as dist
+from torch._C._distributed_c10d import HashStore
 
 from bench.compute import peers
 from bench.compute.peers import Peers
 from bench.system.signals import StopRequest
 
-from .test_ranks import Start, environments
+from ..helpers.commands import Start
+from .test_ranks import environments
 
 LOOP = """
 import sys, torch
@@ -42,7 +44,7 @@ main.main()
 
 def two(warm: Start, timeout: float) -> list[subprocess.Popen[str]]:
     """Two processes that make steps together until something happens."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     found = [warm("-c", LOOP, timeout, env=each, **pipes) for each in environments(2)]
     for process in found:
         assert process.stdout is not None
@@ -73,7 +75,7 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> tuple[Peers, Peers]:
     """Two processes' watches on one store, which look often and are patient: the machine may have other work."""
     for name, seconds in (("_BEAT", 0.02), ("_SILENCE", 10.0), ("_SAID_EVERY", 10.0)):
         monkeypatch.setattr(peers, name, seconds)
-    store = dist.HashStore()
+    store = HashStore()
     return Peers(store, 0, 2, 600, StopRequest()), Peers(store, 1, 2, 600, StopRequest())
 
 

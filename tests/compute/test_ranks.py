@@ -22,6 +22,7 @@ from bench.errors import BenchError
 from bench.training.trainer import Trainer
 
 from ..helpers.commands import Start
+from ..helpers.homes import json_lines
 
 SCRIPT = Path(__file__).with_name("script.py")
 
@@ -107,7 +108,7 @@ def bench_run(warm: Start, plain: Path) -> Run:
 
     def run(home: Path, size: int, *options: str) -> Ended:
         command = ("bench", "run", "--dataset", "digits", "--recipe", "demo", *options, "--home", home)
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         processes = [warm(*command, env=each, **pipes) for each in environments(size, PYTHONPATH=str(plain))]
         said = [process.communicate(timeout=300) for process in processes]
         return Ended(not any(process.returncode for process in processes), *map("".join, zip(*said, strict=True)))
@@ -118,7 +119,8 @@ def bench_run(warm: Start, plain: Path) -> Run:
 def torchrun(plain: Path, home: Path, *options: str) -> Ended:
     """`bench run` on digits in the two processes of a torchrun."""
     launch = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()))
-    command = (*launch, "-m", "bench", "run", "--dataset", "digits", "--recipe", "demo", *options, "--home", home)
+    command: tuple[str, ...] = (*launch, "-m", "bench", "run", "--dataset", "digits", "--recipe", "demo", *options)
+    command += ("--home", str(home))
     environment = {**os.environ, "PYTHONPATH": str(plain)}
     done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300)
     return Ended(done.returncode == 0, done.stdout, done.stderr)
@@ -126,7 +128,7 @@ def torchrun(plain: Path, home: Path, *options: str) -> Ended:
 
 def metrics(home: Path, method: str) -> list[dict[str, Any]]:
     (path,) = home.glob(f"results/runs/*_{method}_*/metrics.jsonl")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return json_lines(path)
 
 
 @pytest.fixture

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ..helpers.places import SHARED
-
-Picture = Callable[..., bytes]
+from .pictures import Picture, encoded
 
 
 @pytest.fixture
 def picture() -> Picture:
     """picture(colour, size=8, mode="RGB", format="PNG"): the bytes of an image file of one colour."""
-
-    def encode(colour: object, size: int = 8, mode: str = "RGB", format: str = "PNG") -> bytes:
-        stream = io.BytesIO()
-        Image.new(mode, (size, size), colour).save(stream, format)  # type: ignore[arg-type]
-        return stream.getvalue()
-
-    return encode
+    return encoded
 
 
 @pytest.fixture

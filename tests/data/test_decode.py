@@ -19,7 +19,7 @@ from bench.data.decode import Encoded, decode_files, decode_images
 from bench.data.places import folder_argument, where_to_put
 from bench.errors import BenchError
 
-Picture = Callable[..., bytes]
+from .pictures import Picture
 
 
 def encoded(*contents: bytes) -> list[Encoded]:

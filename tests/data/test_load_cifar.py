@@ -7,6 +7,7 @@ import pickle
 import shutil
 import socket
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -233,7 +234,7 @@ def test_a_connection_that_breaks_off(root: Path, silent_server: socket.socket, 
             kept.append(connection)
 
     kept: list[socket.socket] = []
-    cifar.Thread(target=answer, daemon=True).start()
+    threading.Thread(target=answer, daemon=True).start()
     with pytest.raises(BenchError, match=r"failed: .*(broke off|not the published file).*\nPut "):
         load_dataset("cifar10", root)
     assert leftovers(root) == set()

@@ -11,7 +11,8 @@ import pytest
 from bench.data import Dataset, load_dataset
 from bench.errors import BenchError
 
-Picture = Callable[..., bytes]
+from .pictures import Picture
+
 Load = Callable[[], Dataset]
 
 

@@ -15,7 +15,8 @@ import pytest
 from bench.data import Dataset, load_dataset
 from bench.errors import BenchError
 
-Picture = Callable[..., bytes]
+from .pictures import Picture
+
 Load = Callable[[Path], Dataset]
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

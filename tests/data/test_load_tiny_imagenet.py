@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from bench.data import load_dataset
 from bench.errors import BenchError
 
-Picture = Callable[..., bytes]
+from .pictures import Picture
 
 
 @pytest.fixture

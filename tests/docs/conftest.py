@@ -145,7 +145,7 @@ def follow(
 
     def in_warmth(*arguments: str, folder: Path) -> Any:
         environment = {**os.environ, "PYTHONPATH": str(folder / "installed")}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with warm(*arguments, cwd=folder, env=environment, **pipes) as running:
             out, err = running.communicate(timeout=240)
         return _Result(running.returncode, out, err)

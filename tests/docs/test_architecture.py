@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+from ..helpers.places import DOCS, ROOT
+
+PAGE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 CODE = ("attacks", "bench", "methods", "perf")
 
 
@@ -31,7 +32,7 @@ def test_directly_in_bench_are_ten_modules_at_most() -> None:
     assert len(list((ROOT / "bench").glob("*.py"))) <= 10
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
 def test_files_of_the_code_that_a_page_names_exist(page: Path) -> None:
     named = set(
         re.findall(rf"`((?:{'|'.join(CODE)}|tests)/[a-z0-9_/]+\.[a-z0-9.]+)`", page.read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from attacks.autoattack import AutoAttack
+from bench import registry
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import attack_run, evaluator
@@ -23,34 +24,18 @@ from bench.evaluation.cache import Slot
 from bench.evaluation.evaluator import Evaluator
 from bench.evaluation.suites import SUITES, Entry, Suite
 from bench.evaluation.transfers import Surrogate
-from bench.records.record import Record, Subject
+from bench.records.record import Record
 from bench.system.console import Reporter
 from bench.system.files import atomic_path
 from bench.system.signals import Interrupted, StopRequest
 
+from .small import SUBJECT
+
 N = 40
-SUBJECT = Subject(
-    kind="checkpoint",
-    run=None,
-    method="file",
-    label="file",
-    overrides={},
-    role=None,
-    model="small",
-    seed=None,
-    recipe=None,
-    setting="unknown",
-    selection="unknown",
-    checkpoint="ab" * 32,
-)
+pytestmark = pytest.mark.usefixtures("all_in_one_batch")
 
 
-@pytest.fixture(autouse=True)
-def _all_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(attack_run.FASTEST, "cpu", 250)
-
-
-def network(seed: int = 0) -> nn.Module:
+def network(seed: int = 0) -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4)).eval()
@@ -117,7 +102,7 @@ def test_a_stopped_evaluation_goes_on_and_gives_the_same_record(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: str, calls: int
 ) -> None:
     monkeypatch.setitem(attack_run.FASTEST, "cpu", 16)
-    real = evaluator.attack_class
+    real = registry.attack_class
     monkeypatch.setattr(evaluator, "attack_class", lambda name: InBatches if name == "autoattack" else real(name))
 
     def counted(folder: Path, stop: StopRequest | None = None, calls: int = 0) -> tuple[Record, int]:
@@ -161,7 +146,7 @@ def test_a_damaged_file_is_computed_anew(dataset: Dataset, tmp_path: Path, damag
     data = bytearray(file.read_bytes())
     if damage == "flip":
         data[-1] ^= 1
-    file.write_bytes({"cut": data[:-7], "flip": data, "empty": b""}[damage])
+    file.write_bytes({"cut": bytes(data[:-7]), "flip": bytes(data), "empty": b""}[damage])
     again = Said(tmp_path)
     assert content(again.run(dataset, suite, surrogate=surrogate)) == content(first)
     assert "computed anew" in again.stream.getvalue()

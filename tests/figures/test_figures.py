@@ -6,7 +6,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.container import ErrorbarContainer
 
 from bench.errors import BenchError
 from bench.figures import curves, tradeoff
@@ -16,12 +18,13 @@ from bench.records.record import read_records
 from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
 from bench.system.home import Home
+from bench.vocabulary import Role
 
 from ..helpers.places import DEMO_RECORDS
 
 
 def config(method: str, **changes: Any) -> RunConfig:
-    roles = ("robust", "clean") if method != "rslad" else ("robust",)
+    roles: tuple[Role, ...] = ("robust", "clean") if method != "rslad" else ("robust",)
     values: dict[str, Any] = {
         "method": method,
         "label": method.upper(),
@@ -97,7 +100,7 @@ def test_curves_draw_every_looked_at_epoch_of_every_model(home: Home) -> None:
     assert len(panels) == 4
     assert [axes.get_title() for axes in panels[:2]] == ["MTARD", "CIARD"]
     student = panels[0].get_lines()[0]
-    assert (list(student.get_xdata()), list(student.get_ydata())) == ([1, 3], [5.0, 15.0])
+    assert [np.asarray(data).tolist() for data in (student.get_xdata(), student.get_ydata())] == [[1, 3], [5.0, 15.0]]
     assert [line.get_label() for line in panels[2].get_lines()] == ["Student", "Robust teacher", "Clean teacher"]
     assert "the first 7 of held-out training images" in drawing.caption
     assert "PGD-10" in drawing.caption
@@ -147,8 +150,9 @@ def test_the_trade_off_draws_the_records(tmp_path: Path) -> None:
             assert float(row["clean_high"]) == pytest.approx(100 * clean.interval[1], abs=1e-4)
     (axes,) = drawings[0].figure.axes
     drawn = {
-        container.get_label(): (container.lines[0].get_xdata()[0], container.lines[0].get_ydata()[0])
+        container.get_label(): tuple(float(np.asarray(data)[0]) for data in container.lines[0].get_data())
         for container in axes.containers
+        if isinstance(container, ErrorbarContainer)
     }
     assert drawn.keys() == by_row.keys() - {"Natural"}
     assert drawn["SAT"] == pytest.approx((float(by_row["SAT"]["clean"]), float(by_row["SAT"]["robust"])), abs=1e-3)

@@ -40,6 +40,8 @@ class Network(nn.Module):
                 parameter.copy_(0.5 * normal(parameter))
             self.norm.weight.add_(1)
             self.last.weight.mul_(3)
+            assert self.norm.running_mean is not None
+            assert self.norm.running_var is not None
             self.norm.running_mean.copy_(0.5 + 0.05 * normal(self.norm.running_mean))
             self.norm.running_var.copy_(0.1 * (1 + 0.2 * normal(self.norm.running_var)).abs())
 
@@ -237,6 +239,8 @@ class Case:
         numeric = (outer(self.np_student.moved(direction, h)) - outer(self.np_student.moved(direction, -h))) / (2 * h)
         assert slope == pytest.approx(numeric, rel=1e-5, abs=1e-7)
 
+        assert self.student.norm.running_mean is not None
+        assert self.student.norm.running_var is not None
         np.testing.assert_allclose(self.student.norm.running_mean.numpy(), self.np_student.mean, rtol=1e-12)
         np.testing.assert_allclose(self.student.norm.running_var.numpy(), self.np_student.var, rtol=1e-12)
         assert self.student.norm.num_batches_tracked == self.np_student.count

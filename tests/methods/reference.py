@@ -8,7 +8,7 @@ methods with two teachers are in `reference_two_teachers.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -38,10 +38,10 @@ def entropy(log_target: Tensor) -> float:
     return float(-(log_target.exp() * log_target).sum(1).mean())
 
 
-def dice(p: Tensor, one_hot: Tensor) -> Tensor | float:
+def dice(p: Tensor, one_hot: Tensor) -> Tensor:
     """DPGD's loss of one of the two groups, shapes (group, C)."""
     if len(p) == 0:
-        return 0.0
+        return p.new_zeros(())
     return 1 - (2 * (p * one_hot).sum() + 1e-5) / ((p**2).sum() + (one_hot**2).sum() + 1e-5)
 
 
@@ -66,7 +66,7 @@ class SGD:
             else:
                 moves = self.velocities
             for w, d in zip(self.parameters, moves, strict=True):
-                w -= lr * d
+                w.sub_(lr * d)
 
 
 class Script:
@@ -76,11 +76,12 @@ class Script:
         carried: what moves from step to step besides the networks.
     """
 
-    lr, weight_decay, drops = 0.1, 2e-4, (215, 260, 285)
+    lr, weight_decay = 0.1, 2e-4
+    drops: tuple[int, ...] = (215, 260, 285)
     official_nesterov = False
     eps, step_size = EPS, STEP_SIZE
 
-    def __init__(self, variant: str, student: nn.Module, teachers: dict[str, nn.Module], classes: int) -> None:
+    def __init__(self, variant: str, student: nn.Module, teachers: Mapping[str, nn.Module], classes: int) -> None:
         self.variant, self.official, self.classes = variant, variant != "paper", classes
         self.student, self.robust, self.clean = student, teachers.get("robust"), teachers.get("clean")
         for teacher in teachers.values():

@@ -67,6 +67,7 @@ class CIARD(Script):
         super().__init__(*args)
         self.carried |= {"t_adv": 1.0, "t_nat": 1.0}
         self.temperature_rate = 0.001
+        assert self.robust is not None
         self.teacher_sgd = SGD(self.robust, 0.1 if self.official else 0.9, 2e-4)
         self.joined: list[int] = []
 
@@ -90,6 +91,7 @@ class CIARD(Script):
         z_adv = self.student(adv)
         t_nat, t_adv = self.ask(self.clean, x), self.ask(self.clean, adv)
         # "Train mode for its own update" (inferred) is read as: from then on, and one forward pass serves both uses.
+        assert self.robust is not None
         self.robust.train(self.official or epoch > 50)
         r_adv = self.robust(adv)
         target_nat = log_p(t_nat, self.carried["t_nat"])
@@ -107,6 +109,7 @@ class CIARD(Script):
     def attacked(self, z: Tensor, y: Tensor) -> Tensor:
         if self.official:
             return ce(self.student(z), y).sum()
+        assert self.clean is not None
         return kl(log_p(self.student(z)), log_p(self.clean(z))).sum()
 
     def push(self, z_adv: Tensor, t_adv: Tensor, y: Tensor, a: float, n: float) -> Tensor | float:

@@ -17,7 +17,7 @@ from methods.fair_ard import FairARD
 VARIANTS = ["paper", "official"]
 
 
-def make(method: type, name: str, **settings: Any) -> Any:
+def make(method: type[Any], name: str, **settings: Any) -> Any:
     return method(**{**method.variants[name], **settings})
 
 
@@ -84,6 +84,7 @@ def test_fair_ards_weights_after_an_epoch(make_case: Any) -> None:
     expected = [5 / 6, 5 / 6, 2.5, 5 / 6, 1]
     assert scaled[0] < scaled[1] < scaled[3] < 5 / 6
     assert scaled[2] > 2.5
+    assert defense.class_weights is not None
     np.testing.assert_allclose(defense.class_weights.numpy(), expected, rtol=1e-12)
 
     defense.kappa.add(torch.tensor([9, 10, 8, 9, 7]), labelled(torch.arange(5)), 5)  # the first epoch is forgotten
@@ -91,6 +92,7 @@ def test_fair_ards_weights_after_an_epoch(make_case: Any) -> None:
     raw = (1 / (np.array([9.0, 10.0, 8.0, 9.0, 7.0]) + 1e-5)) ** 2
     scaled = raw / raw.sum() * 5
     assert ((scaled > 5 / 6) & (scaled < 5 / 2)).sum() == 4
+    assert defense.class_weights is not None
     np.testing.assert_allclose(defense.class_weights.numpy(), np.clip(scaled, 5 / 6, 5 / 2), rtol=1e-12)
 
 
@@ -99,6 +101,7 @@ def test_a_class_that_is_never_right_weighs_most(make_case: Any) -> None:
     defense.begin(make_case().models, 300)
     defense.kappa.add(torch.tensor([0, 0, 10, 10]), labelled(torch.tensor([0, 0, 1, 2])), 3)
     defense.after_epoch(1)
+    assert defense.class_weights is not None
     np.testing.assert_allclose(defense.class_weights.numpy(), [2.5, 5 / 6, 5 / 6], rtol=1e-12)
 
 
@@ -164,4 +167,6 @@ def test_classes_that_are_all_alike_move_no_temperature(make_case: Any) -> None:
     for sums in (defense.ce_adv, defense.ce_nat):
         sums.add(torch.tensor([0.75, 0.75]), labelled(torch.tensor([0, 1])), 2)
     defense.after_epoch(1)
+    assert defense.t_adv is not None
+    assert defense.t_nat is not None
     assert defense.t_adv.tolist() == defense.t_nat.tolist() == [1, 1]

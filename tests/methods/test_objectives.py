@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.attack import Start
 from methods.ard import ARD
 from methods.b_mtard import BMTARD
 from methods.dard import DARD
@@ -36,7 +37,7 @@ def gaussian_start(case: Any) -> np.ndarray:
     return case.np_x + 0.001 * case.np_noise
 
 
-def variant(method: type, name: str, **settings: Any) -> Any:
+def variant(method: type[Any], name: str, **settings: Any) -> Any:
     return method(**{**method.variants[name], **settings})
 
 
@@ -104,7 +105,7 @@ def test_score(make_case: Any, ref: SimpleNamespace, classes: int, clip: float) 
 
 
 @pytest.mark.parametrize("start", ["uniform", "uniform-unclamped", "gaussian", "gaussian-clamped"])
-def test_where_the_inner_attack_starts(make_case: Any, ref: SimpleNamespace, start: str) -> None:
+def test_where_the_inner_attack_starts(make_case: Any, ref: SimpleNamespace, start: Start) -> None:
     """One step alone: more of them hide whether the start was clamped to [0, 1]."""
     kind = start.removesuffix("-unclamped").removesuffix("-clamped")
     case = make_case(noise=kind)

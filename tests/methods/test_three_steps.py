@@ -8,6 +8,7 @@ networks are smooth, and their logits bounded, that no softmax of theirs saturat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,7 @@ class Bounded(nn.Module):
         return 5 * torch.tanh(logits / 5)
 
 
-def network(classes: int, seed: int) -> nn.Module:
+def network(classes: int, seed: int) -> nn.Sequential:
     """conv-BN-conv-BN-pool-linear on 3x8x8 images; statistics settled, logits of deviation 4 before the bound."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -74,7 +75,7 @@ def network(classes: int, seed: int) -> nn.Module:
             net(images(64, rng))
         net.eval()
         linear.weight *= 4 / net[:-1](images(64, rng)).std(0)[:, None]
-        linear.bias -= net[:-1](images(64, rng)).mean(0)
+        linear.bias.sub_(net[:-1](images(64, rng)).mean(0))
     return net
 
 
@@ -87,8 +88,8 @@ class Setting:
     Class 0 is missing from the third batch.
     """
 
-    student: nn.Module
-    teachers: dict[str, nn.Module]
+    student: nn.Sequential
+    teachers: Mapping[str, nn.Sequential]
     batches: list[tuple[Tensor, Tensor, Tensor]]
 
 
@@ -98,9 +99,9 @@ def setting(classes: int, seed: int = 0) -> Setting:
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in student.parameters():
-            weight += 0.05 * weight.std() * torch.randn(weight.shape, generator=rng, dtype=weight.dtype)
-        student[-2].weight *= 0.5
-        student[-2].bias *= 0.5
+            weight.add_(0.05 * weight.std() * torch.randn(weight.shape, generator=rng, dtype=weight.dtype))
+        for name in ("weight", "bias"):
+            student.get_parameter(f"{len(student) - 2}.{name}").mul_(0.5)
     size, batches = (24 if classes == 10 else 102), []
     for number in range(3):
         x = images(size, rng)
@@ -147,7 +148,7 @@ def drive(method: str, variant: str, classes: int, given: Setting, epochs: list[
 
 def flat(state: dict[str, Any]) -> dict[str, Any]:
     """What a defense carries, under the scripts' names."""
-    found = {key: state[key] for key in ("class_weights", "t_adv", "t_nat") if key in state}
+    found: dict[str, Any] = {key: state[key] for key in ("class_weights", "t_adv", "t_nat") if key in state}
     found |= {f"t_{key}": value for key, value in state.get("temperatures", {}).items()}
     return found | ({"w_nat": state["weights"]["nat"]} if "weights" in state else {})
 
@@ -205,6 +206,7 @@ def test_ciards_teacher_before_and_after_the_freeze(variant: str, epochs: list[i
     check(pair)
     assert isinstance(pair.script, two.CIARD)
     assert all(0 < joined < 24 for joined in pair.script.joined)
+    assert pair.script.robust is not None
     moved = [
         not torch.equal(a, b)
         for a, b in zip(given.teachers["robust"].parameters(), pair.script.robust.parameters(), strict=True)
@@ -216,8 +218,9 @@ def test_ciards_teacher_before_and_after_the_freeze(variant: str, epochs: list[i
 def test_ciard_without_anything_to_push_away_from(variant: str) -> None:
     given = setting(10)
     linear = given.teachers["clean"][-2]
+    assert isinstance(linear, nn.Linear)
     with torch.no_grad():
-        linear.weight *= 0.05
+        linear.weight.mul_(0.05)
         linear.bias.copy_(4.0 * (torch.arange(10) == 3))
     given.batches = [(x, torch.full_like(y, 3), noise) for x, y, noise in given.batches]
     pair = drive("ciard", variant, 10, given, [1, 51, 51])

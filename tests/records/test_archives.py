@@ -72,7 +72,7 @@ def test_folders_of_an_archive_are_no_members_to_refuse(tmp_path: Path) -> None:
     folder = tarfile.TarInfo("results")
     folder.type = tarfile.DIRTYPE
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.mkdir("results")
+        archive.writestr("results/", b"")
     with unpacked([tarred(tmp_path, {"results/a.json": b"{}"}, folder), tmp_path / "a.zip"]) as places:
         assert [len(list(place.iterdir())) for place in places] == [1, 0]
 

@@ -34,7 +34,7 @@ SOURCES = [
 ]
 RIVALS = [read_record(path) for path in sorted(DEMO_RECORDS.glob("*cnn_rslad_*.json"))]
 
-VALUES = st.sampled_from(
+VALUES: st.SearchStrategy[Any] = st.sampled_from(
     [
         *(10**23, 2**63, 2**63 - 1, 2**62 + 1, 2**53 + 1, 2**31, -1, -(2**63), -(10**40), 0, 1, 7),
         *(1e300, -1e300, 1e10, 1e-320, -0.0, 0.5, 1.0, 2.5, float("inf"), float("-inf"), float("nan")),

@@ -15,7 +15,15 @@ import pytest
 from bench.errors import BenchError
 from bench.records import index
 from bench.records.index import home_records, run_records
-from bench.records.record import Record, content_digest, read_record, read_records, write_record
+from bench.records.record import (
+    Record,
+    checked_record,
+    content_digest,
+    read_bytes,
+    read_record,
+    read_records,
+    write_record,
+)
 from bench.system.home import Home
 
 from ..helpers.records import RecordMaker
@@ -45,7 +53,7 @@ def read_in_full(home: Home) -> list[str]:
         checked.append(path.name)
         return real(path, content)
 
-    real = index.checked_record
+    real = checked_record
     with patch.object(index, "checked_record", noting):
         home_records(home)
     return checked
@@ -131,8 +139,12 @@ def test_the_records_of_two_runs_are_found_without_reading_the_others(
     write_record(again, home.records)
     everything = home_records(home)
     read: list[str] = []
-    real = index.read_bytes
-    monkeypatch.setattr(index, "read_bytes", lambda path: read.append(path.stem) or real(path))
+
+    def reading(path: Path) -> bytes:
+        read.append(path.stem)
+        return read_bytes(path)
+
+    monkeypatch.setattr(index, "read_bytes", reading)
     found, runs = run_records(home, {"run-3", "run-5"})
     assert [record.id for record in found] == read == ["record-003", "record-005", again.id]
     assert runs == {record.subject.run for record in everything}
@@ -145,7 +157,7 @@ def test_a_second_process_checks_the_same(
     bad = sorted(home.records.iterdir())[-2]
     bad.write_bytes(bad.read_bytes().replace(b'"correct": 80', b'"correct": 81', 1))
     monkeypatch.setattr(index, "share", lambda items: 4)
-    with patch.object(index, "checked_record", wraps=index.checked_record) as here:
+    with patch.object(index, "checked_record", wraps=checked_record) as here:
         records = home_records(home)
     assert [call.args[0].name for call in here.call_args_list] == [
         *(f"record-{number:03d}.json" for number in range(6)),

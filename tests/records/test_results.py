@@ -257,8 +257,13 @@ def test_only_what_is_new_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     merge(new, home)
     folder_facts(home)  # the first command that reads them keeps an index
     read: list[str] = []
-    monkeypatch.setattr(index, "read_bytes", lambda path: read.append(path.name) or real(path))
+
+    def reading(path: Path) -> bytes:
+        read.append(path.name)
+        return real(path)
+
     real = record.read_bytes
+    monkeypatch.setattr(index, "read_bytes", reading)
     assert merge([WHITEBOX], home).new == (WHITEBOX.name,)
     assert read == []
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from bench.system.home import Home
 
 from ..helpers.places import DEMO_RECORDS
 from .homes import make_run, session_of
+from .watching import Watch, Watched
 
 
 @pytest.fixture(scope="session")
@@ -37,25 +37,6 @@ def demo_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = train(session, asked)
     Evaluation(session, suite_named("pgd-sat"), "official", limit=20).run(folder)
     return write_report(home, home.root / "report", examples=3, session=session).parent
-
-
-@dataclass
-class Watched:
-    """A page, and what must not happen on it.
-
-    Attributes:
-        errors: of the console. requested: every address that is no file, and no data within one.
-    """
-
-    page: Any
-    errors: list[str] = field(default_factory=list)
-    requested: list[str] = field(default_factory=list)
-
-    def open(self, path: Path) -> None:
-        self.page.goto(path.resolve().as_uri(), wait_until="load")
-
-
-Watch = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def make_run(home: Home, method: str, seed: int = 0, **changes: Any) -> RunFolde
     """A finished run with three epochs of made-up curves, the student from 10 to 30 % clean and 5 to 15 % robust."""
     data = DataRef(name="digits", spec="digits", fingerprint="f", n=100, classes=10, in_channels=1, eps=2 / 16)
     teachers = [
-        TeacherRef(role=role, model="digits-teacher", source="s", checkpoint=role * 8, given=False)  # type: ignore[arg-type]
+        TeacherRef(role=role, model="digits-teacher", source="s", checkpoint=role * 8, given=False)
         for role in ("robust", "clean")
     ]
     request = Request(method=method, student="digits-cnn", dataset="digits", recipe="demo", seed=seed)

@@ -6,7 +6,7 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from bench.system.home import Home
 
 from ..helpers.places import DEMO_RECORDS
 from .homes import keep
-
-Watch = Callable[..., Any]
+from .watching import Watch
 
 IN_PAGE = 50
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"

@@ -220,7 +220,7 @@ def test_every_page_and_every_table_in_three_formats(demo_report: Path) -> None:
             assert path.startswith("data:") or not path or (demo_report / path).is_file(), address
         for name in re.findall(r'href="tables/([^"]+)\.csv"', html):
             assert {(demo_report / "tables" / f"{name}.{suffix}").is_file() for suffix in site.FORMATS} == {True}
-    lines = []
+    lines: list[dict[str, str]] = []
     for name in ("leaderboard", "teachers"):
         with (demo_report / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
             lines += csv.DictReader(stream)

@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from bench.system.home import Home
 from ..helpers.places import ROOT
 from ..helpers.records import RecordMaker
 from .homes import keep, make_run
-
-Watch = Callable[..., Any]
+from .watching import Watch
 
 HARMLESS = {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"}
 """What the buttons of a chart may do: Plotly has others that send it to a server."""

@@ -39,7 +39,8 @@ def test_what_is_not_the_installed_package_is_no_release(installed: Path, spoil:
     if spoil == "its version":
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: ard-bench\nVersion: 0.0.1\n")
     elif spoil == "its place":
-        shutil.move(metadata, (installed / "elsewhere").mkdir() or installed / "elsewhere" / metadata.name)
+        (installed / "elsewhere").mkdir()
+        shutil.move(metadata, installed / "elsewhere" / metadata.name)
     else:
         (installed / "setup.cfg").write_text("")
     assert provenance.harness()["release"] is None

@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -111,7 +112,7 @@ def test_a_file_that_names_nobody_is_free(lock: Path, content: bytes) -> None:
 @pytest.mark.usefixtures("no_flock")
 class TestWithoutFlock:
     def test_a_living_process_has_it(self, lock: Path) -> None:
-        left_by(lock, os.getppid(), locks.socket.gethostname(), seconds_ago=3600)
+        left_by(lock, os.getppid(), socket.gethostname(), seconds_ago=3600)
         assert is_held(lock)
         with pytest.raises(Busy, match=f"process {os.getppid()} on"), held(lock, "it is done"):
             pass
@@ -119,7 +120,7 @@ class TestWithoutFlock:
     @pytest.mark.parametrize("process", [DEAD, os.getpid()], ids=["no-such", "own"])
     def test_a_dead_process_has_not(self, lock: Path, process: int) -> None:
         """Nor has one of this process's own number: in a container the one that died had the same."""
-        left_by(lock, process, locks.socket.gethostname())
+        left_by(lock, process, socket.gethostname())
         with held(lock, "it is done") as before:
             assert before is not None
             assert before.process == process
@@ -187,7 +188,8 @@ def test_an_owner_notices_that_it_was_taken_for_dead(lock: Path) -> None:
 
 def test_whoever_waited_for_a_file_that_is_gone_does_not_have_it(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between opening the file and locking it the owner may have let go, and a third process have made it anew."""
-    real, calls = locks._flock, []
+    real = locks._flock
+    calls: list[int] = []
 
     def slow(*arguments: object) -> bool | None:
         if not calls:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,7 +130,7 @@ def test_fewer_seeds_are_tested_over_samples_and_the_note_says_so(make_record: R
 
 
 @pytest.mark.parametrize("change", [{"surrogate": "cd" * 32}, {"parameters": {"steps": 40}}])
-def test_other_attacks_are_not_tested_against_each_other(make_record: RecordMaker, change: dict[str, object]) -> None:
+def test_other_attacks_are_not_tested_against_each_other(make_record: RecordMaker, change: dict[str, Any]) -> None:
     attack = "transfer:pgd-trades"
     records = [
         make_record({"clean": 80, attack: 70}),

@@ -49,7 +49,7 @@ def _published() -> Iterator[tuple[int, str, str, str, str, str]]:
 
 def _shown(table: Table) -> dict[tuple[str, str, str, str], str]:
     """The paper's cells of a table by dataset, attack, row and quantity."""
-    found = {}
+    found: dict[tuple[str, str, str, str], str] = {}
     for section, row, column, cell in table.cells():
         group = column.group or section.group
         assert group is not None

@@ -14,7 +14,6 @@ import pytest
 from rich.console import Console
 
 from bench.system.console import Reporter
-from bench.training import live
 from bench.training.live import LiveView
 
 from ..helpers.commands import Bench, Start
@@ -82,7 +81,7 @@ def test_elsewhere_there_are_lines_alone(bench: Bench, home: Path) -> None:
 def view(monkeypatch: pytest.MonkeyPatch) -> LiveView:
     """A view of a run of 3 epochs with 4 steps, of which 5 are done; each step took a quarter of a second."""
     clock = iter(range(100))
-    monkeypatch.setattr(live.time, "monotonic", lambda: next(clock) / 4)
+    monkeypatch.setattr("bench.training.live.time.monotonic", lambda: next(clock) / 4)
     found = LiveView("SAT on digits", 3, 4, 3, lambda: 90.0)
     for _ in range(2):
         found.step(16)

@@ -103,6 +103,8 @@ def test_a_published_network_on_real_images_gives_the_same_outcomes_too() -> Non
         for attack in (FGSM(eps=0.5 / 255), PGDSAT(eps=0.5 / 255, step_size=0.1 / 255, steps=8)):
             noise = attack.start_noise(x.shape, x, torch.Generator().manual_seed(0))
             fast, slow = (attack.run(model, x, y, noise=noise, track=True) for model in (view, network))
+            assert fast.always_right is not None
+            assert slow.always_right is not None
             assert torch.equal(fast.always_right, slow.always_right)
             with torch.no_grad():
                 right = [network(outcome.x_adv).argmax(1) == y for outcome in (fast, slow)]
@@ -110,6 +112,7 @@ def test_a_published_network_on_real_images_gives_the_same_outcomes_too() -> Non
             assert 0 < right[0].sum() < 20
             worst = attack.survivors(view, x, y, noise=noise, batch_size=32)
             assert worst is not None
+            assert worst.always_right is not None
             assert torch.equal(worst.always_right, slow.always_right & right[1])
 
 
