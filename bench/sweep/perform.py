@@ -21,7 +21,7 @@ from bench.system.home import Home
 from bench.system.signals import Interrupted
 
 RETRIES = 3
-"""How often a task is begun again after its process died."""
+"""How often a task is started again after its process died."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Executes a plan in processes of this machine, several tasks at a time.
 
-A task whose process died is begun again and continues from its last checkpoint.
+A task whose process died is started again and continues from its last checkpoint.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Executes a plan on Ray: several tasks at a time, on this machine or on a cluster that shares the home's folder.
 
-A task whose worker died is begun again by Ray and continues from its last checkpoint.
+If a task's worker dies, Ray starts the task again, and it continues from its last checkpoint.
 """
 
 from __future__ import annotations
