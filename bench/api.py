@@ -45,7 +45,7 @@ def evaluate(
             gradient flags it was given in, also when something fails.
         dataset: as for `bench eval --dataset` (`cifar10`, `parquet:DIR`), or one that is loaded.
         suite: `bench list suites`, or an attack's name.
-        limit: only the first so many test images.
+        limit: how many test images, from the first.
         protocol: whose attack parameters: `official` or `paper`.
         seed: of the attacks' start noise.
         surrogate: what transferred attacks are crafted on; needed by the suites `blackbox` and `full`.

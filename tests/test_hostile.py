@@ -70,7 +70,7 @@ PATHS = ("", ".", "..", "../x", "/etc/passwd", "a/b", "a/../../b", "x\0y", "runs
 
 @pytest.mark.parametrize("name", PATHS)
 def test_a_run_id_stays_in_its_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BenchError, match="is no run id"):
+    with pytest.raises(BenchError, match="is not a run id"):
         RunFolder.of(Home(tmp_path), name)
 
 

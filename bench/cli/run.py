@@ -48,13 +48,13 @@ from bench.system.home import Home
     default=600,
     show_default=True,
     metavar="SECONDS",
-    help="With torchrun: end where no process makes a step for so long.",
+    help="With torchrun: end when no process makes a step for this long.",
 )
 @click.option(
     "--sync-bn", is_flag=True, help="With torchrun: batch statistics over all processes, not each one's part."
 )
 @logger_option
-@click.option("--restart", is_flag=True, help="Delete the run and train it anew.")
+@click.option("--restart", is_flag=True, help="Delete the run and train it again.")
 @home_option
 @click.pass_obj
 def command(

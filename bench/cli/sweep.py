@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--plan", "only_plan", is_flag=True, help="Show the tasks, their order and what they take; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="With --plan: as JSON.")
 @click.option("--hardware", metavar="NAME", help="With --plan: estimate for this device (default: this machine's).")
-@click.option("--workers", type=click.IntRange(min=1), help="So many tasks at a time, each in a process of its own.")
+@click.option("--workers", type=click.IntRange(min=1), help="Number of tasks at a time, each in a process of its own.")
 @click.option("--address", metavar="HOST:PORT", help="On a Ray cluster that runs; `auto`; `local`: a Ray of its own.")
 @click.option("--gpus-per-task", type=click.FloatRange(min=0), help="On Ray: a share of a GPU, 0.25 (default: 1).")
 @click.option("--target", type=click.Choice(["slurm"]), help="Write scripts for a batch system instead.")
@@ -92,7 +92,7 @@ def _check_options(
     if (target is None) != (out is None):
         raise BenchError("--target and --out go together.\nWrite --target slurm --out DIR.")
     if sbatch and target is None:
-        raise BenchError("--sbatch belongs to --target slurm.\nWrite --target slurm --out DIR, or leave it away.")
+        raise BenchError("--sbatch belongs to --target slurm.\nAdd --target slurm --out DIR, or leave out --sbatch.")
     if only_plan + at_a_time + (target is not None) > 1:
         raise BenchError("--plan, --target and --workers or --address exclude each other.\nGive one of them.")
 

@@ -45,7 +45,7 @@ def command() -> None:
 @click.option("--precision", type=click.Choice(["32", "bf16"]), default="32", show_default=True)
 @click.option("--limit-train", type=click.IntRange(min=10), help="Train on the first N images only.")
 @logger_option
-@click.option("--restart", is_flag=True, help="Delete the teacher and train it anew.")
+@click.option("--restart", is_flag=True, help="Delete the teacher and train it again.")
 @device_option
 @speed_options
 @home_option

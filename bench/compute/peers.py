@@ -24,7 +24,7 @@ _BEAT = 1.0
 _SILENCE = 5.0
 """Seconds without a sign of life after which a process is gone, or stopped."""
 _SAID_EVERY = 60.0
-"""Seconds without a step after which that is said, and said again."""
+"""Seconds without a step after which a message says so, and again after as many."""
 _STOP_SECONDS = 20.0
 """Seconds that a process which was asked to stop waits for the others' step, in which all of them would stop."""
 _ENDED = "ended"

@@ -34,7 +34,7 @@ def enabled(off: Collection[str] = ()) -> frozenset[str]:
     """All speed-ups but those named.
 
     Raises:
-        BenchError: a name that is none.
+        BenchError: a name that does not exist.
     """
     for name in off:
         if name not in SPEEDUPS:

@@ -100,7 +100,7 @@ class Runner:
     done: int = 0
 
     def run(self, steps: int) -> None:
-        """Make so many steps."""
+        """Make this number of steps."""
         for _ in range(steps):
             noise = generator(0, "attack", self.epoch, self.done, device=self.device)
             self.step(self.x, self.y, epoch=self.epoch, generator=noise)

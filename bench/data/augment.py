@@ -99,7 +99,7 @@ def batches(
         batch_size: samples a batch; the last batch holds what is left.
         padding: pixels of padding on each side.
         start: number of the first batch to give, to continue an epoch.
-        part: which samples of a batch of so many to give; None: all.
+        part: which samples of a batch of that size to give; None: all.
 
     Yields:
         images: uint8, shape (B, C, H, W).

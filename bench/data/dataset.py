@@ -53,7 +53,7 @@ class Split:
         return digest.hexdigest()
 
     def mistakes(self, classes: int) -> Iterator[str]:
-        """What is wrong with the split of a dataset of so many classes, in words, the first of it first.
+        """What is wrong with the split of a dataset of this number of classes, in words, the first of it first.
 
         Of the pixels nothing is read, and of the labels only once.
         """

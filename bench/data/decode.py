@@ -75,7 +75,7 @@ def decode_splits(
 
     The cache is one file in `root/decoded`, named after paths, sizes and times of `files`, with a digest of the
     images and labels; it may be deleted at any time. Where it is damaged, a warning is logged and the images are
-    decoded anew; where it cannot be written, they are decoded each time.
+    decoded again; where it cannot be written, they are decoded each time.
 
     Args:
         files: every file the images come from.

@@ -1,1 +1,1 @@
-"""Stage 2: a network is attacked, and what came of it becomes a record."""
+"""Stage 2: a network is attacked, and the outcome becomes a record."""

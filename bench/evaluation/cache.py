@@ -1,7 +1,7 @@
 """Tensors kept on disk for whoever computes the same again: an evaluation that was stopped, a surrogate's images.
 
 A file is named by what it is of and holds the digest of its content. What is damaged, or was computed under other
-conditions, is never used: it counts as not there, and that is said.
+conditions, is never used: it counts as not there, and a message says so.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class Slot:
                 tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
             intact = header.get(DIGEST) == _digest(tensors, header["key"], header["facts"])
         except (OSError, SafetensorError, KeyError, ValueError) as error:
-            self.say(f"{self.path} cannot be read ({type(error).__name__}); what it kept is computed anew.")
+            self.say(f"{self.path} cannot be read ({type(error).__name__}); what it kept is computed again.")
             return None
         if not intact:
-            self.say(f"{self.path} is damaged; what it kept is computed anew.")
+            self.say(f"{self.path} is damaged; what it kept is computed again.")
             return None
         if header["key"] != _text(self.key):
-            self.say(f"{self.path} was computed under other conditions; what it kept is computed anew.")
+            self.say(f"{self.path} was computed under other conditions; what it kept is computed again.")
             return None
         return Kept(tensors, json.loads(header["facts"]))
 

@@ -24,7 +24,7 @@ from bench.stats.tests import mcnemar_exact
 PROBE = "pgd-sat"
 """The attack that `measure` varies: the white-box reference of every evaluation."""
 PROBED = 64
-"""Images that `measure` looks at: the first so many."""
+"""How many images `measure` looks at, from the first."""
 
 _REFERENCES = ("pgd-sat", "pgd-20", "pgd-trades", "bim")
 """White-box attacks that no weaker one may beat; the first that a record has is taken."""

@@ -190,7 +190,7 @@ def finished_runs(session: Session, run_ids: Sequence[str], dataset: str | None)
         if lost is not None:
             raise BenchError(
                 f"There is no finished run: {lost.path} has lost its summary.json.\n"
-                "Run the `bench run` that made it again: it writes it anew."
+                "Repeat the `bench run` that made it: it writes the file again."
             )
         raise BenchError(
             f"There is no finished run{f' on {dataset}' if dataset else ''} in {session.home.runs}.\n"

@@ -25,7 +25,7 @@ def split_model_file(text: str) -> tuple[str | None, Path]:
 
 
 def load_foreign(session: Session, path: Path, model: str | None, dataset: Dataset) -> tuple[nn.Module, str]:
-    """A network with the file's weights, and its spec; what was chosen for the user is said.
+    """A network with the file's weights, and its spec; a message says what was chosen for the user.
 
     Args:
         model: architecture, with or without `@NORM`; None: read from the file, or inferred from its keys and shapes.

@@ -29,7 +29,7 @@ class Asked:
     """All that decides the numbers of a record.
 
     Attributes:
-        limit: the first so many test images; None: all.
+        limit: how many test images, from the first; None: all.
         seed: of the attacks' start noise.
         surrogate: SHA-256 of what attacks have to be transferred from; None: from any.
         worst_case, precision: see `Evaluator`.
@@ -86,7 +86,7 @@ class Asked:
         data, eps = record.data, self.dataset.eps
         surrogates = {result.surrogate for result in record.results.values() if result.surrogate is not None}
         if record.subject.checkpoint != self.subject.checkpoint:
-            yield "other weights: the run was trained anew since"
+            yield "other weights: the run was trained again since"
         if data.fingerprint != self.samples.fingerprint:
             yield f"other images: another dataset is called {data.name} too"
         if data.eps != eps:

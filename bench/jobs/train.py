@@ -190,12 +190,12 @@ def train_or_wait(session: Session, request: Request) -> RunFolder:
 
 def _found_finished(session: Session, folder: RunFolder) -> RunFolder:
     folder.config()
-    session.reporter.say(f"Already trained, nothing changed: {folder.id} (--restart trains it anew).")
+    session.reporter.say(f"Already trained, nothing changed: {folder.id} (--restart trains it again).")
     return folder
 
 
 def restore_summary(session: Session, folder: RunFolder, config: RunConfig) -> None:
-    """Write the lost summary of a run anew, from its selected weights and the lines of its epochs.
+    """Rebuild the lost summary of a run from its selected weights and the lines of its epochs.
 
     Raises:
         BenchError: they do not determine it; nothing is changed.
@@ -204,11 +204,11 @@ def restore_summary(session: Session, folder: RunFolder, config: RunConfig) -> N
     if isinstance(found, str):
         raise BenchError(
             f"{folder.path / 'summary.json'} is missing, though the run has been trained, and {found}.\n"
-            "Restore the file, or train the run anew with --restart."
+            "Restore the file, or train the run again with --restart."
         )
     folder.finish(found)
     session.reporter.say(
-        f"{folder.path / 'summary.json'} was missing; it was written anew from the run's weights and metrics."
+        f"{folder.path / 'summary.json'} was missing; it was rebuilt from the run's weights and metrics."
     )
 
 

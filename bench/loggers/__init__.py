@@ -35,7 +35,7 @@ class LoggedRun:
 
 
 class Logger:
-    """Base of all loggers. Whatever a method raises is said once, and the logger is left out of the sitting.
+    """Base of all loggers. What a method raises is reported once, and the logger is left out of the sitting.
 
     Class attributes:
         needs: packages that it imports, and only when `begin` is called. install: what installs them.

@@ -102,7 +102,7 @@ def check_finite(network: nn.Module, name: str) -> None:
 def not_finite(what: str) -> BenchError:
     """The error for a network that computes no numbers; the arg-max of NaN is a class like any other."""
     return BenchError(
-        f"{what}.\nIts accuracy would mean nothing: choose another checkpoint, or train it anew (with a smaller step)."
+        f"{what}.\nIts accuracy would mean nothing: choose another checkpoint, or train it again (with a smaller step)."
     )
 
 

@@ -124,7 +124,7 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if SPEC_KEY in metadata and DIGEST in metadata and metadata[DIGEST] != weights_hash(state):
         raise BenchError(
             f"{path} is damaged: its weights are not those that were written into it.\n"
-            "Restore it, or train or export it anew."
+            "Restore it, or train or export it again."
         )
     return (state if SPEC_KEY in metadata else _clean(state)), metadata
 

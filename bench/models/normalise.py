@@ -28,7 +28,7 @@ NAMES = (NONE, *_TABLES)
 
 
 def applicable(in_channels: int) -> tuple[str, ...]:
-    """The normalisations that exist for images of so many channels."""
+    """The normalisations that exist for images of this number of channels."""
     return NAMES if in_channels in (1, 3) else (NONE,)
 
 

@@ -49,7 +49,7 @@ class Selection(_Frozen):
     dense_from: int | None = Field(
         default=None, description="epoch (of the horizon) from which every epoch is looked at"
     )
-    limit: int | None = Field(default=None, ge=1, description="samples looked at: the first so many of the split")
+    limit: int | None = Field(default=None, ge=1, description="samples looked at, from the first of the split")
     steps: int = Field(default=20, ge=1, description="PGD steps")
     step_size: float = Field(default=0.003, gt=0, description="for eps = 8/255; scales with the dataset's eps")
 

@@ -61,7 +61,7 @@ class Entry:
 
     @cached_property
     def samples(self) -> str:
-        """`360`, or `50 of 360` where not all test images were attacked but the first so many."""
+        """`360`, or `50 of 360` where only the first of the test images were attacked."""
         group = self.group
         return f"{group.n:,}" if group.n == group.total else f"{group.n:,} of {group.total:,}"
 
@@ -189,7 +189,7 @@ READING = (
     "stand in the rows of the single networks.",
     "† the checkpoint was selected on the test set; ‡ a sanity check of the evaluation failed; ≈ best among its "
     "rivals, but not significantly better than the second best.",
-    "n: test images attacked, the first so many where not all. "
+    "n: test images attacked, counted from the first. "
     "Rows compare only within one dataset, student, attack, protocol, schedule and set of images.",
 )
 

@@ -252,7 +252,7 @@ def _write_page(out: Path, summary: dict[str, Any], name: str, facts: dict[str, 
 
 
 def _printed(table: PlainTable) -> PlainTable:
-    """A table with no more rows than are of use in print; what is left out is said."""
+    """A table with no more rows than are of use in print; it says what is left out."""
     if len(table.rows) <= MOST_PRINTED:
         return table
     note = f"The first {MOST_PRINTED} of {len(table.rows):,} rows; the CSV has all."

@@ -79,7 +79,7 @@ def _series(folder: RunFolder, config: RunConfig, most: int) -> dict[str, Any]:
 def _columns(by_epoch: Mapping[int, Mapping[str, Any]], most: int) -> dict[str, Any]:
     """`epoch`, and under `values` each name's number at each of those epochs; None where there is none.
 
-    `step` tells that only each so-manieth epoch of the log is there, and the last.
+    `step`: only every `step`-th epoch of the log is there, and the last.
     """
     epochs = list(by_epoch)
     step = max(1, -(-len(epochs) // most))

@@ -77,7 +77,7 @@ class RunFolder:
     def of(cls, home: Home, run_id: str) -> RunFolder:
         """The folder of a run in a home, which may not exist yet."""
         if re.fullmatch(r"[A-Za-z0-9._-]+", run_id) is None or run_id in {".", ".."}:
-            raise BenchError(f"{run_id!r} is no run id.\n`bench status` lists the runs there are.")
+            raise BenchError(f"{run_id!r} is not a run id.\n`bench status` lists the runs.")
         return cls(home.runs / run_id)
 
     @property
@@ -269,12 +269,12 @@ class RunFolder:
         if owner != self.id:
             raise BenchError(
                 f"{self.best} holds the weights of the run {one_line(owner)}, not of {self.id}.\n"
-                "Restore it, or train the run anew with --restart."
+                "Restore it, or train the run again with --restart."
             )
         if weights_hash(network) != summary.checkpoint:
             raise BenchError(
                 f"{self.best} is not what the run {self.id} selected (its weights were changed).\n"
-                "Train it anew with --restart."
+                "Train it again with --restart."
             )
         return network
 

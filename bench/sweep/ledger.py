@@ -78,5 +78,5 @@ class Ledger:
             self.reporter.say(f"Not tried, for it needs {needed}: {task.number}. {task.line}")
         raise BenchError(
             f"{len(self.failed)} of {len(self.plan)} tasks failed and {len(left)} could not be tried; they are listed "
-            "above.\nRepair what is said there and give the same command again: what is done is skipped."
+            "above.\nRepair what it names and give the same command again: what is done is skipped."
         )

@@ -84,7 +84,7 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Have a file's content, and its name in its folder, survive a power cut; a file that is not there is none."""
+    """Have a file's content, and its name in its folder, survive a power cut; a file that is not there is ignored."""
     if not path.exists():
         return
     try:

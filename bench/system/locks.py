@@ -121,7 +121,7 @@ def patiently(work: Callable[[], Result], pause: Callable[[float], None], say: C
     """What some work comes to that holds a lock; while another process holds it, that one's end is awaited.
 
     Args:
-        work: raises `Busy` where it has to wait; it is begun anew then.
+        work: raises `Busy` where it has to wait; it is started again then.
         pause: waits some seconds; may raise. say: tells the user why nothing happens.
     """
     while True:

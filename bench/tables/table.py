@@ -222,7 +222,7 @@ class Table:
         return tuple(column for block in self.column_groups for column in block.columns)
 
     def split(self, most: int) -> list[Table]:
-        """Tables of no more than so many columns, side by side in this one.
+        """Tables with at most this number of columns, side by side in this one.
 
         A block is never split, and the blocks of a dataset stay together where they can. Further rows without
         a number in a part are not in it. Only the last part has the notes.

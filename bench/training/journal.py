@@ -93,7 +93,7 @@ class Journal:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-            self.say(f"Warning: {self.folder.path / STATE} is damaged ({type(error).__name__}); loggers begin anew.")
+            self.say(f"Warning: {self.folder.path / STATE} is damaged ({type(error).__name__}); loggers start over.")
             return {}
 
     def _save_state(self) -> None:

@@ -25,7 +25,7 @@ class RunState:
     """Where a run stands, with all that its next step depends on.
 
     Attributes:
-        epoch, step: so many steps of this epoch (from 1) are done.
+        epoch, step: how many steps of this epoch (from 1) are done.
         ended: whether the defense was told that this epoch is over.
         best: of the selected weights: "score", the mean of clean and robust accuracy, "epoch", "accuracy" (both of
             them), "checkpoint", their SHA-256. best_weights: themselves, on the CPU; None before any is selected.

@@ -45,7 +45,7 @@ After a step that took longer the state is saved at once, so that a signal costs
 """
 _PROGRESS_SECONDS = 2
 _TIMED_STEPS = 5
-"""Steps after which the expected time is said, if it is longer than `_WORTH_SAYING` seconds."""
+"""Steps after which a message gives the expected time, if it is longer than `_WORTH_SAYING` seconds."""
 _WORTH_SAYING = 30
 
 

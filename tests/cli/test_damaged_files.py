@@ -197,7 +197,7 @@ class TestRunFolder:
         (sat / "summary.json").unlink()
         result = bench("run", "--method", "sat", "--student", "digits-cnn", *digits, home=home)
         assert result.code == 0, result
-        assert f"{sat / 'summary.json'} was missing; it was written anew" in result.err
+        assert f"{sat / 'summary.json'} was missing; it was rebuilt" in result.err
         found = json.loads((sat / "summary.json").read_text())
         for key in ("checkpoint", "selected_epoch", "selected_on", "accuracy"):
             assert found[key] == summary[key]
