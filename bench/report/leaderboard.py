@@ -10,13 +10,15 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from bench.records.measurement import Quantity
 from bench.records.record import Record
 from bench.report.rows import Row, html, number, number_and_bar
-from bench.tables.cells import Line, Place, averaged, newest_lines, places, tidy_lines
+from bench.tables.cells import averaged
 from bench.tables.headers import eps_text
+from bench.tables.lines import Measured, newest, places, tidy
 from bench.tables.plain import PlainTable
 from bench.tables.rivals import mark_rivals
-from bench.tables.spec import AttackSpec, Quantity, RowSpec, TableSpec, load_specs
+from bench.tables.spec import AttackSpec, RowSpec, TableSpec, load_specs
 from bench.tables.table import DASH, Cell, Group
 
 View = Literal["network", "mean", "both"]
@@ -114,17 +116,17 @@ def _of_one_model(
         attacks=[AttackSpec(result=name, label=label) for name, label in attacks.items()],
         rows=_TEACHERS if subject == "teacher" else [],
     )
-    for place, lines in places(newest_lines(tidy_lines(records, spec))):
+    for _, lines in places(newest(tidy(records, spec))):
         several = len(lines) > 1
-        yield _entry(model, place, attacks, lines, "mean" if several else "both")
+        yield _entry(model, attacks, lines, "mean" if several else "both")
         # Of each network of several seeds, what it was measured at itself.
-        yield from (_entry(model, place, attacks, [line], "network") for line in lines if several)
+        yield from (_entry(model, attacks, [line], "network") for line in lines if several)
 
 
-def _entry(model: str, place: Place, attacks: dict[str, str], lines: Sequence[Line], view: View) -> Entry:
-    group, attack, label = place
-    seeds = tuple(int(line["seed"]) for line in lines if str(line["seed"]).isdigit())
-    cells = averaged(group, lines)
+def _entry(model: str, attacks: dict[str, str], lines: Sequence[Measured], view: View) -> Entry:
+    group, attack, label = lines[0].place
+    seeds = tuple(line.seed for line in lines if line.seed is not None)
+    cells = averaged(lines, _COLUMNS)
     numbers = [cells.get(quantity, Cell()) for quantity in _COLUMNS]
     return Entry(label, model, attack, attacks[attack], group, view, seeds, *numbers)
 

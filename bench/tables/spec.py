@@ -16,10 +16,9 @@ from pydantic import (
 )
 
 from bench.errors import BenchError, name_skipped
+from bench.records.measurement import PublishedQuantity, Quantity
 from bench.system.text import first_mistake, one_line, parse_yaml
 
-PublishedQuantity = Literal["clean", "robust", "weighted"]
-Quantity = Literal["clean", "robust", "weighted", "worst_class", "cost"]
 Name = Annotated[str, Field(min_length=1)]
 
 
