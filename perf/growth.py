@@ -30,7 +30,7 @@ from bench.records.record import AttackResult, Data, Record, content_digest, pac
 from bench.records.subjects import record_id, run_subject
 from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.system import provenance
 from bench.system.home import Home
 

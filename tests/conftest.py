@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from bench.cli.main import main
 from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, pack
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 
 from .warm import Warm, serving
 

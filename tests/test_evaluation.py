@@ -24,7 +24,7 @@ from bench.evaluation.evaluator import Evaluator
 from bench.evaluation.suites import SUITES, Entry, Suite
 from bench.evaluation.transfers import Surrogate
 from bench.records.record import Record, Subject, read_record, unpack, write_record
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.system.console import Reporter
 from bench.system.signals import Interrupted, StopRequest
 

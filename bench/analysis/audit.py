@@ -11,7 +11,7 @@ from typing import Literal
 from bench.analysis.claims import CheckedClaim, check_claims, read_claims
 from bench.analysis.wins import Wins, find_wins
 from bench.records.record import Record
-from bench.stats.choice import LEVEL, TEST_NAMES
+from bench.stats import LEVEL, TEST_NAMES
 from bench.system.text import defense_label
 from bench.tables.build import build_table
 from bench.tables.headers import dataset_label

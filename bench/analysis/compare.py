@@ -15,8 +15,7 @@ from bench.errors import BenchError, unknown_name
 from bench.records.index import run_records
 from bench.records.measurement import Measurement, PublishedQuantity, measurements
 from bench.records.record import Record, Subject, protocol_text, read_record
-from bench.stats.choice import LEVEL, Test, compare
-from bench.stats.tests import Difference, holm
+from bench.stats import LEVEL, Difference, Test, compare, holm
 from bench.system.home import Home
 from bench.system.text import defense_label, one_line
 

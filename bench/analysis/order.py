@@ -11,8 +11,7 @@ from typing import Literal
 from bench.errors import unknown_name
 from bench.records.measurement import Quantity
 from bench.records.record import Record
-from bench.stats.choice import LEVEL, TEST_NAMES, Test
-from bench.stats.tests import holm
+from bench.stats import LEVEL, TEST_NAMES, Test, holm
 from bench.tables.build import build_table
 from bench.tables.cells import Cells, measure
 from bench.tables.mismatches import attack_label

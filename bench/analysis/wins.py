@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.records.measurement import Quantity
-from bench.stats.choice import LEVEL
-from bench.stats.tests import holm, least_significant, mcnemar_range
+from bench.stats import LEVEL, holm, least_significant, mcnemar_range
 from bench.tables.rivals import tested
 from bench.tables.spec import TableSpec
 from bench.tables.table import Cell, Table

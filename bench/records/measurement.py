@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bench.records.record import AttackResult, Record, unpack
-from bench.stats.tests import weighted_interval, weighted_scores, worst_class_interval
+from bench.stats import weighted_interval, weighted_scores, worst_class_interval
 
 PublishedQuantity = Literal["clean", "robust", "weighted"]
 Quantity = Literal["clean", "robust", "weighted", "worst_class", "cost"]

@@ -30,7 +30,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from bench.errors import BenchError
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.system.files import write_text_atomically
 from bench.system.text import first_mistake, newer_schema, one_line
 

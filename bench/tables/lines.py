@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple, TypeVar
 
 from bench.records.measurement import Measurement, Quantity, measurements
 from bench.records.record import Record, Subject
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.system.text import defense_label
 from bench.tables.spec import TableSpec
 from bench.tables.table import Group

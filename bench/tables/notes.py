@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from bench.records.record import protocol_text
-from bench.stats.choice import LEAST_SEEDS, LEVEL, TEST_NAMES
+from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES
 from bench.tables.headers import dataset_label, eps_text
 from bench.tables.lines import Measured, Published, by_group
 from bench.tables.mismatches import contradictions, listed, mismatches, surrogates

@@ -9,8 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from bench.records.measurement import PublishedQuantity, Quantity
-from bench.stats.choice import LEAST_SEEDS, Test, compare
-from bench.stats.tests import holm, two_proportions, two_weighted, welch
+from bench.stats import LEAST_SEEDS, Test, compare, holm, two_proportions, two_weighted, welch
 from bench.tables.table import Cell, Evidence, Lead, Mark
 
 

@@ -11,7 +11,7 @@ from math import floor
 from typing import Literal, NamedTuple
 
 from bench.records.measurement import Measurement, Quantity
-from bench.stats.choice import LEVEL, Test
+from bench.stats import LEVEL, Test
 
 Source = Literal["measured", "paper", "difference"]
 Values = Literal["measured", "paper", "compare"]

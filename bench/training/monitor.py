@@ -16,7 +16,7 @@ from bench.data.dataset import LINF_EPS, Dataset, Split, to_float
 from bench.data.holdout import hold_out
 from bench.defense import Models, attacked, mode
 from bench.recipes.recipe import Selection
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.system.signals import checked
 
 _BATCH = 500

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bench.records.record import pack, read_record, write_record
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 
 Bench = Callable[..., Any]
 Find = Callable[..., list[Path]]

@@ -45,7 +45,7 @@ def test_it_has_every_page_and_the_contracts(site: Path) -> None:
         "bench.defense.Defense.loss",
         "bench.attack.Attack.run",
     )
-    for name in (*names, "bench.records.record.Record", "bench.stats.tests.mcnemar"):
+    for name in (*names, "bench.records.record.Record", "bench.stats.mcnemar"):
         assert f'id="{name}"' in api
     assert "SHA-256 of all the rest" in api  # a record's fields are described, too
 
