@@ -1,4 +1,4 @@
-# make demo: set-up, then everything on handwritten digits.   make test: set-up, then linter, type checker, tests.
+# make demo: set-up, then everything on handwritten digits.   make test: set-up, then linters, type checker, tests.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -12,6 +12,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	@# The type checker works beside the tests, and speaks after them.
 	$(BIN)/mypy > $(VENV)/mypy.txt & types=$$!; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8; tests=$$?; \
@@ -26,19 +27,18 @@ $(INSTALLED): setup.cfg pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'
 	touch $@
 
-# Renders the tables of docs/demo anew from its records, the README's picture of Table 3 (needs a TeX and poppler) and the
-# picture in docs/report.md (needs chromium).
-# The records themselves: BENCH_HOME=docs/demo make demo.
+# Renders what `make measured` does, the README's picture of Table 3 (needs a TeX and poppler) and the picture in
+# docs/report.md (needs chromium). The records themselves: BENCH_HOME=results/demo make demo.
 picture: measured
 	mkdir -p $(VENV)/tex
-	cd docs/demo/results/tables && \
+	cd results/demo/tables && \
 		pdflatex -interaction=batchmode -output-directory $(abspath $(VENV))/tex tables.tex > /dev/null
-	pdftoppm -r 110 -x 50 -y 70 -W 810 -H 720 -f 2 -l 2 -singlefile -png $(VENV)/tex/tables.pdf docs/demo/table3
-	$(BIN)/bench --home docs/demo report --out $(VENV)/report --examples 0
+	pdftoppm -r 110 -x 50 -y 70 -W 810 -H 720 -f 2 -l 2 -singlefile -png $(VENV)/tex/tables.pdf results/demo/figures/table3
+	$(BIN)/bench --home results/demo report --out $(VENV)/report --examples 0
 	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,2150 --virtual-time-budget=9000 \
-		--screenshot=docs/demo/report.png file://$(abspath $(VENV))/report/index.html
+		--screenshot=results/demo/figures/report.png file://$(abspath $(VENV))/report/index.html
 
-# Renders the tables in docs/ anew from their records, and puts them into the pages that show them.
+# Renders the tables in results/ from the records beside them, and puts them into the pages that show them.
 measured: $(INSTALLED)
 	$(BIN)/python docs/render.py
 
@@ -53,4 +53,4 @@ lock:
 	mv $(VENV)/requirements.lock requirements.lock
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .import_linter_cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from attacks.labels import one_hot
 from attacks.loop import GradientAttack
 from bench.attack import Start
-from bench.labels import one_hot
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from attacks.labels import one_hot
 from attacks.loop import GradientAttack
 from bench.attack import Start
 from bench.compute.ranks import ranks
-from bench.labels import one_hot
 
 _SMOOTH = 1e-5
 

@@ -2,12 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
+from bench.moved import forward
 from bench.version import __version__
 
 if TYPE_CHECKING:
     from bench.api import evaluate
 
 __all__ = ["__version__", "evaluate"]
+
+forward()
 
 
 def __getattr__(name: str) -> Any:

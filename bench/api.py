@@ -15,7 +15,7 @@ from bench.errors import BenchError
 from bench.evaluation.evaluator import Evaluator
 from bench.evaluation.suites import suite_named
 from bench.evaluation.transfers import Surrogate
-from bench.jobs.measure import Asked
+from bench.jobs.make_record import Asked
 from bench.models import try_out
 from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, write_record

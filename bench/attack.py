@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from bench.compute.parts import part
 from bench.errors import BenchError
 from bench.vocabulary import Protocol as Protocol
 
@@ -128,7 +129,8 @@ class Attack:
 
     def __call__(self, model: Model, x: Tensor, y: Tensor, **options: Any) -> Tensor:
         """The adversarial batch alone; arguments as for `run`."""
-        return self.run(model, x, y, **options).x_adv
+        with part("attack"):
+            return self.run(model, x, y, **options).x_adv
 
     def parameters(self) -> dict[str, Any]:
         """All parameters by name, as a record stores them."""

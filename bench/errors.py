@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 
 class BenchError(Exception):
@@ -33,29 +33,3 @@ def printable(text: str) -> str:
     """Text for a screen: names in it cannot move the cursor, colour what follows or turn the reading direction."""
     kept = (mark if mark in "\n\t" or unicodedata.category(mark) not in ("Cc", "Cf") else "?" for mark in text)
     return "".join(kept)
-
-
-MOST_NAMED = 5
-"""Files that are named one by one; of more, how many there are."""
-
-
-def name_skipped(kind: str, errors: Sequence[BenchError]) -> None:
-    """Say on stderr which files could not be used and are left out: a line each, in one command only once.
-
-    Args:
-        kind: of what the files hold, in the singular ("record").
-        errors: what is wrong with each; their first line is shown.
-    """
-    import click
-
-    from bench.system.text import one_line
-
-    context = click.get_current_context(silent=True)
-    said: set[str] = context.meta.setdefault("bench.errors.skipped", set()) if context is not None else set()
-    lines = [line for error in errors if (line := one_line(str(error).split("\n")[0])) not in said]
-    said.update(lines)
-    for line in lines[:MOST_NAMED]:
-        click.echo(f"Left out: {line}", err=True)
-    if len(lines) > MOST_NAMED:
-        remedy = " `bench results validate` lists all." if kind == "record" else ""
-        click.echo(f"Left out: {len(lines) - MOST_NAMED} more {kind}s.{remedy}", err=True)

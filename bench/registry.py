@@ -17,9 +17,12 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, unknown_name
+
+if TYPE_CHECKING:
+    from bench.attack import Attack
 
 KINDS = {"methods": "method", "attacks": "attack", "models": "model", "datasets": "dataset", "loggers": "logger"}
 """Each kind of plug-in with its name in the singular; the entry-point group is `bench.KIND`."""
@@ -106,6 +109,19 @@ def load_all(kind: str, load_one: Callable[[str], Any]) -> Iterator[tuple[str, A
             raise
         except BenchError as error:
             yield name, error
+
+
+def attack_class(name: str) -> type[Attack]:
+    """The class of a registered attack."""
+    from bench.attack import Attack  # which imports PyTorch
+
+    found = load("attacks", name)
+    if not (isinstance(found, type) and issubclass(found, Attack)):
+        raise BenchError(f"The attack plug-in {name!r} is no bench.attack.Attack class.\nIts author has to repair it.")
+    for attribute in ("label", "source"):
+        if not isinstance(getattr(found, attribute, None), str):
+            raise BenchError(f"The attack plug-in {name!r} has no `{attribute}`.\nIts author has to repair it.")
+    return found
 
 
 class Intruder(BenchError):

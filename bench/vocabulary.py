@@ -1,8 +1,25 @@
-"""Whose attack parameters an evaluation uses."""
+"""Words and numbers that mean the same everywhere: roles, precisions, protocols, the usual eps."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+Role = Literal["clean", "robust"]
+"""Of a teacher: which images it is good at."""
+
+Precision = Literal["32", "bf16"]
+"""In which training computes."""
+
 Protocol = Literal["official", "paper"]
 """`official`: what the authors' evaluation code computes; `paper`: what their text says."""
+
+LINF_EPS = 8 / 255
+"""The field's usual L-infinity bound for images in [0, 1]; a dataset may state another one."""
+
+_USUAL_EPS = {"digits": 2 / 16}
+"""Two of the sixteen grey levels of the digits; 8/255 would hardly disturb such strokes."""
+
+
+def usual_eps(name: str) -> float:
+    """The L-infinity bound that goes without saying for a dataset of this name."""
+    return _USUAL_EPS.get(name, LINF_EPS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,7 +16,7 @@ copyright = "the authors of ard-bench; MIT licence"
 release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["cpu-check", "demo", "measured"]
+exclude_patterns = ["measured"]
 myst_heading_anchors = 3
 highlight_language = "bash"  # a block without a language holds commands
 
@@ -57,6 +58,12 @@ def _without_fields(
     return ("", None) if inspect.isclass(found) and issubclass(found, BaseModel) else (signature, returned)
 
 
+def _attach(app: Sphinx, page: str, source: list[str]) -> None:
+    """Let the site hold a copy of each Markdown file that a page links to outside this folder; it is no page of it."""
+    source[0] = re.sub(r"\]\((?=\.\./[^)\s#]+\.md)", "](path:", source[0])
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("source-read", _attach)
     app.connect("autodoc-process-docstring", _describe_fields, priority=400)  # before napoleon, which reads sections
     app.connect("autodoc-process-signature", _without_fields)

@@ -1,8 +1,9 @@
-"""Renders anew, from the committed records, what the pages show as measured: `make measured`.
+"""Renders, from the committed records, what results/ holds beside them and what the pages show of it: `make measured`.
 
-TABLES are rendered into the homes in this folder, the output of PRINTED is kept in files; both go into the pages: what
-stands there between `<!-- from: FILE -->` and `<!-- end -->` is the text of that file, its headings one level down;
-FILE is a path relative to this folder.
+TABLES are rendered into the campaigns in results/, the output of PRINTED is kept in files. Pages show both: between
+`<!-- from: FILE -->` and `<!-- end -->` stands the text of that file, its headings one level down; after
+`<!-- from: FILE rows: TEXT -->` stand the rows of the file's first table whose first cell is TEXT. FILE is a path,
+relative to this folder.
 """
 
 from __future__ import annotations
@@ -13,21 +14,23 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "results"
 _CHECK = ("--student", "resnet20", "--datasets", "parquet:cifar10-jpeg")
 _SHOWN = tuple(part for number in (0, 2, 3, 5, 7) for part in ("--table", str(number)))
 _RANKED = ("--table", "3", "--table", "5")
-_RUN = "results/records/parquet-cifar10-jpeg_resnet20_"
+_RUN = "cpu-check/records/parquet-cifar10-jpeg_resnet20_"
+_WHY = _RUN.replace("cpu-check", "cpu-check-why")
 _PGD = ("--attack", "clean", "--attack", "pgd-sat")
 
 TABLES: dict[str, tuple[str, ...]] = {
     "demo": ("tables", "--datasets", "digits"),
     "cpu-check": ("tables", *_CHECK, *_SHOWN),
 }
-"""By home: the command that renders its tables."""
+"""By campaign: the command that renders its tables."""
 
 PRINTED: dict[str, tuple[str, ...]] = {
-    "order.md": ("tables", *_CHECK, *_RANKED, "--order", "cifar10"),
-    "audit.txt": ("tables", *_CHECK, *_SHOWN, "--audit"),
+    "order.md": ("--home", "cpu-check", "tables", *_CHECK, *_RANKED, "--order", "cifar10"),
+    "audit.txt": ("--home", "cpu-check", "tables", *_CHECK, *_SHOWN, "--audit"),
     "pairs.txt": ("compare", f"{_RUN}*__whitebox-official-n1000.json", "--attack", "pgd-sat"),
     "seeds.md": (
         "compare",
@@ -35,18 +38,21 @@ PRINTED: dict[str, tuple[str, ...]] = {
         *_PGD,
     ),
     "ablation.md": ("compare", f"{_RUN}ciard_*whitebox*", "--attack", "clean", "--attack", "pgd-trades"),
-    "teacher.md": ("compare", f"{_RUN}b-mtard_*whitebox*", f"why/{_RUN}b-mtard_*whitebox*", *_PGD),
+    "teacher.md": ("compare", f"{_RUN}b-mtard_*whitebox*", f"{_WHY}b-mtard_*whitebox*", *_PGD),
     "score.md": (
         "compare",
         f"{_RUN}score_*whitebox*",
-        f"why/{_RUN}score_*whitebox*",
+        f"{_WHY}score_*whitebox*",
         f"{_RUN}sat_*_s0_*whitebox*",
         *_PGD,
     ),
 }
-"""By file in cpu-check/results: the command that prints it, run in cpu-check; names of files may have wildcards."""
+"""By file in results/cpu-check: the command that prints it, run in results; names of files may have wildcards."""
 
-_EMBEDDED = re.compile(r"(?P<start><!-- from: (?P<file>\S+) -->\n).*?(?P<end>^<!-- end -->$)", re.DOTALL | re.MULTILINE)
+_EMBEDDED = re.compile(
+    r"(?P<start><!-- from: (?P<file>\S+)(?: rows: (?P<rows>[^\n]+))? -->\n).*?(?P<end>^<!-- end -->$)",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 def found(arguments: tuple[str, ...], home: Path) -> list[str]:
@@ -72,12 +78,14 @@ def embedded(page: str, folder: Path = HERE) -> str:
 
     Raises:
         FileNotFoundError: a file that is named is not there.
-        ValueError: a start or an end without the other.
+        ValueError: a start or an end without the other; no row that begins so.
     """
 
     def text(match: re.Match[str]) -> str:
         content = (folder / match["file"]).read_text(encoding="utf-8").strip()
         content = re.sub(r"^## ", "### ", content, flags=re.MULTILINE)  # it stands below a heading of the page
+        if match["rows"] is not None:
+            content = _rows(content, match["rows"])
         return f"{match['start']}\n{content}\n\n{match['end']}"
 
     marks = page.count("<!-- from: "), page.count("<!-- end -->")
@@ -86,16 +94,24 @@ def embedded(page: str, folder: Path = HERE) -> str:
     return _EMBEDDED.sub(text, page)
 
 
-def _bench(home: Path, arguments: tuple[str, ...]) -> str:
-    command = [sys.executable, "-m", "bench", *found(arguments, home)]
-    return subprocess.run(command, cwd=home, check=True, stdout=subprocess.PIPE, text=True).stdout
+def _rows(content: str, first: str) -> str:
+    """The head of a file's first table, and its rows whose first cell is `first`."""
+    head, rule, *rows = (line for line in content.splitlines() if line.startswith("|"))
+    chosen = [row for row in rows if row.startswith(f"| {first} |")]
+    if not chosen:
+        raise ValueError(f"no row begins with {first!r}")
+    return "\n".join([head, rule, *chosen])
+
+
+def _bench(*arguments: str) -> str:
+    command = [sys.executable, "-m", "bench", *found(arguments, RESULTS)]
+    return subprocess.run(command, cwd=RESULTS, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":
-    for name, arguments in TABLES.items():
-        _bench(HERE / name, arguments)
+    for campaign, arguments in TABLES.items():
+        _bench("--home", campaign, *arguments)
     for name, arguments in PRINTED.items():
-        text = _bench(HERE / "cpu-check", arguments)
-        (HERE / "cpu-check" / "results" / name).write_text(text, encoding="utf-8")
+        (RESULTS / "cpu-check" / name).write_text(_bench(*arguments), encoding="utf-8")
     for page in sorted(HERE.glob("*.md")):
         page.write_text(embedded(page.read_text(encoding="utf-8")), encoding="utf-8")

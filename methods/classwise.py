@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attacks.labels import one_hot
 from bench.compute.ranks import ranks
-from bench.labels import one_hot
 
 
 class ClassSums:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attacks.labels import one_hot
 from bench.defense import Batch, Loss, Models, mode
-from bench.labels import one_hot
 from methods.adversarial import AdversarialDefense
 from methods.losses import softened, squared_distance
 

@@ -17,11 +17,12 @@ from attacks.loop import GradientAttack
 from attacks.pgd import PGD
 from bench.compute.speedups import enabled
 from bench.data import load_dataset
-from bench.data.dataset import LINF_EPS, to_float
+from bench.data.dataset import to_float
 from bench.evaluation.evaluator import FASTEST
 from bench.evaluation.target import ready, view_of
 from bench.models import build_model
 from bench.models.checkpoints import load_model
+from bench.vocabulary import LINF_EPS
 from perf.timing import Row, by_turns
 
 if TYPE_CHECKING:

@@ -6,32 +6,25 @@ each would take minutes. What is about processes (signals, locks, plug-ins, the 
 
 from __future__ import annotations
 
-import fcntl
-import io
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
-from itertools import count
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any, NamedTuple
-from unittest.mock import patch
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.cli.main import main
-from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, pack
-from bench.stats import wilson_interval
-
+from .helpers.commands import DIGITS, Bench, Mount, Process, Result, Start, run_here, users_environment
+from .helpers.homes import Contents, Find, once_for_all
+from .helpers.networks import DigitsModel, fit
+from .helpers.records import RecordMaker
 from .warm import Warm, serving
 
 # Tests run beside each other and beside other work; their networks are too small to gain from a second thread. What is
@@ -49,170 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-RecordMaker = Callable[..., Record]
-
-WHITEBOX = {"clean": 80, "fgsm": 60, "pgd-sat": 50, "pgd-trades": 50, "cw-inf": 40}
-BLACKBOX = {"clean": 80, "transfer:pgd-trades": 70, "transfer:cw-inf": 65, "square": 75}
-SURROGATE = "ab" * 32
-
-
-def _result(
-    outcome: int | np.ndarray,
-    n: int,
-    surrogate: str | None,
-    parameters: dict[str, Any],
-    labels: np.ndarray | None,
-) -> AttackResult:
-    right = np.arange(n) < outcome if isinstance(outcome, int) else np.asarray(outcome, bool)
-    correct = int(right.sum())
-    by_class = [None] * 10 if labels is None else [right[labels == label] for label in range(10)]
-    return AttackResult(
-        parameters=parameters,
-        surrogate=surrogate,
-        final=pack(right),
-        worst=None,
-        correct=correct,
-        accuracy=correct / n,
-        interval=wilson_interval(correct, n),
-        worst_accuracy=None,
-        class_accuracy=[None if each is None or not len(each) else float(each.mean()) for each in by_class],
-        batch_size=100,
-        seconds=1.0,
-    )
-
-
 @pytest.fixture
 def make_record() -> RecordMaker:
-    """Makes records of a ResNet-18 on CIFAR-10; its arguments are what is to be different.
-
-    `correct` holds for each attack how many samples (the first ones) are right, or the outcome of each; `labels`, the
-    samples' classes, makes the accuracies of classes, and `hours` and `device` the cost of training.
-    """
-    numbers = count()
-
-    def make(
-        correct: Mapping[str, int | np.ndarray] | None = None,
-        *,
-        method: str = "sat",
-        label: str | None = None,
-        kind: str = "student",
-        overrides: dict[str, Any] | None = None,
-        role: str | None = None,
-        model: str = "resnet18",
-        seed: int | None = 0,
-        recipe: str | None = "official",
-        setting: str = "official, 300 epochs",
-        selection: str = "heldout",
-        checkpoint: str = "c0" * 32,
-        dataset: str = "cifar10",
-        split: str = "test",
-        n: int = 100,
-        total: int = 10_000,
-        eps: float = 8 / 255,
-        fingerprint: str = "f" * 64,
-        protocol: str = "official",
-        surrogate: str = SURROGATE,
-        parameters: dict[str, Any] | None = None,
-        flags: list[str] | None = None,
-        environment: dict[str, Any] | None = None,
-        minute: int | None = None,
-        run: str | None = None,
-        teachers: dict[str, str] | None = None,
-        labels: np.ndarray | None = None,
-        hours: float | None = None,
-        device: str = "GPU A",
-    ) -> Record:
-        number = next(numbers)
-        counts = None if labels is None else np.bincount(labels, minlength=10).tolist()
-        return Record(
-            id=f"record-{number:03d}",
-            subject=Subject(
-                kind=kind,
-                run=None if kind == "checkpoint" else run or f"run-{number}",
-                method=method,
-                label=label or method.upper(),
-                overrides=overrides or {},
-                role=role,
-                model=model,
-                seed=seed,
-                recipe=recipe,
-                setting=setting,
-                selection=selection,
-                checkpoint=checkpoint,
-                teachers=teachers or {},
-                training=None if hours is None else TrainingCost(seconds=3600 * hours, device=device),
-            ),
-            suite="whitebox",
-            protocol=protocol,
-            data=Data(
-                name=dataset,
-                split=split,
-                n=n,
-                total=total,
-                classes=10,
-                eps=eps,
-                fingerprint=fingerprint,
-                class_counts=counts,
-            ),
-            seed=0,
-            results={
-                name: _result(
-                    right, n, surrogate if name.startswith("transfer:") else None, parameters or {"steps": 20}, labels
-                )
-                for name, right in (correct or WHITEBOX).items()
-            },
-            flags=flags or [],
-            environment=environment or {"bench": "0.1.0", "device": "cpu"},
-            created=f"2026-01-01T00:{number if minute is None else minute:02d}:00+00:00",
-            seconds=5.0,
-        )
-
-    return make
-
-
-def fit(network: nn.Module, x: Tensor, y: Tensor, epochs: int, eps: float = 0.0) -> nn.Module:
-    """Train a network for some seconds by SGD, for eps > 0 on PGD-5's images; it comes back in eval mode."""
-    from attacks.pgd import PGD
-
-    order = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
-    steps = epochs * -(-len(y) // 128)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=steps)
-    for _ in range(epochs):
-        for batch in torch.randperm(len(y), generator=order).split(128):
-            images = x[batch]
-            if eps:
-                attack = PGD(eps=eps, step_size=eps / 3, steps=5)
-                images = attack(network.eval(), images, y[batch], generator=order)
-            optimizer.zero_grad()
-            F.cross_entropy(network.train()(images), y[batch]).backward()
-            optimizer.step()
-            schedule.step()
-    return network.eval()
-
-
-def once_for_all(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that `make` fills: once for all of pytest's workers, the first that asks for it; each gets a copy."""
-    mine = factory.getbasetemp()
-    common = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
-    made = common / f"{name}-made"
-    with (common / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            shutil.rmtree(common / f"{name}-making", ignore_errors=True)
-            (common / f"{name}-making").mkdir()
-            make(common / f"{name}-making")
-            (common / f"{name}-making").rename(made)
-    return Path(shutil.copytree(made, factory.mktemp(name) / name))
-
-
-@pytest.fixture(scope="session", name="fit")
-def _fit() -> Callable[..., nn.Module]:
-    return fit
+    """Makes records to order, each with a number of its own in its id."""
+    return RecordMaker()
 
 
 @pytest.fixture(scope="session")
-def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], nn.Module]:
+def digits_model(tmp_path_factory: pytest.TempPathFactory) -> DigitsModel:
     """digits_model("natural"), digits_model("sat"): a small network trained on the digits; each call a copy."""
     from bench.models import build_model
 
@@ -240,9 +77,6 @@ def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], nn
         return network.eval()
 
     return copy
-
-
-Mount = Callable[..., AbstractContextManager[Path]]
 
 
 @pytest.fixture
@@ -281,29 +115,6 @@ def quick_autoattack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyautoattack.AutoAttack, "__init__", made)
 
 
-DIGITS = ("--dataset", "digits", "--recipe", "demo", "--epochs", "1", "--limit-train", "100")
-
-
-class Result(NamedTuple):
-    """What a command came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def mistake(self) -> str:
-        """The message of a user's mistake: one or two lines, exit code 2, no traceback."""
-        assert self.code == 2, self
-        assert "Traceback" not in self.err, self.err
-        _, message = re.split(r"^Error: ", self.err, flags=re.MULTILINE)
-        assert len(message.splitlines()) <= 2, message
-        return str(message)
-
-
-Bench = Callable[..., Result]
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _no_home_of_the_user_s() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
@@ -314,21 +125,7 @@ def _no_home_of_the_user_s() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def bench() -> Bench:
     """bench("status", home=...): the command in this process; `home` is appended as --home."""
-
-    def call(*arguments: object, home: Path | None = None) -> Result:
-        argv = ["bench", *map(str, arguments), *([] if home is None else ["--home", str(home)])]
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        with patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):
-            try:
-                main()
-            except SystemExit as stop:
-                code = stop.code if isinstance(stop.code, int) else 1
-        return Result(code, out.getvalue(), err.getvalue())
-
-    return call
-
-
-Start = Callable[..., "subprocess.Popen[str]"]
+    return run_here
 
 
 @pytest.fixture(scope="session")
@@ -346,10 +143,6 @@ def warm(server: Callable[[], str]) -> Start:
         return Warm(server(), *arguments, **{"env": users_environment(), **options})
 
     return popen
-
-
-def users_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "BENCH_"))}
 
 
 @pytest.fixture(scope="session")
@@ -381,11 +174,11 @@ def start(warm: Start) -> Start:
 
 
 @pytest.fixture(scope="session")
-def process(start: Start) -> Bench:
+def process(start: Start) -> Process:
     """process("status", home=...): as `start`, waited for."""
 
-    def run(*arguments: object, **options: object) -> Result:
-        with start(*arguments, **options) as running:
+    def run(*arguments: object, home: Path | None = None, **options: Any) -> Result:
+        with start(*arguments, home=home, **options) as running:
             out, err = running.communicate(timeout=120)
         return Result(running.returncode, out, err)
 
@@ -410,3 +203,40 @@ def trained(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits() -> tuple[str, ...]:
     """Options of a run of about a second."""
     return DIGITS
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Path:
+    """A copy of `trained` to do with as a test likes."""
+    return Path(shutil.copytree(trained, tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def runs() -> Find:
+    """runs(home, "sat"): the run folders of a home with that in their names."""
+
+    def find(home: Path, kind: str = "") -> list[Path]:
+        return sorted(path for path in (home / "results" / "runs").iterdir() if kind in path.name)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def records() -> Find:
+    """records(home, "sat"): the records of a home with that in their names."""
+
+    def find(home: Path, kind: str = "") -> list[Path]:
+        return sorted(path for path in (home / "results" / "records").glob("*.json") if kind in path.name)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def contents() -> Contents:
+    """contents(folder): every file below it, when it was changed and its bytes."""
+
+    def read(folder: Path) -> dict[str, tuple[int, bytes]]:
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    return read

@@ -6,7 +6,6 @@ import copy
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from bench.errors import BenchError
 from bench.models import build_model
 from bench.records.record import Record, read_record, write_record
 
-DOCS = Path(__file__).parents[1] / "docs"
+from .helpers.networks import DigitsModel
+from .helpers.places import DOCS
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,12 @@ def digits() -> Dataset:
 
 
 @pytest.fixture
-def sat(digits_model: Callable[[str], nn.Module]) -> nn.Module:
+def sat(digits_model: DigitsModel) -> nn.Module:
     return digits_model("sat")
 
 
 @pytest.fixture
-def natural(digits_model: Callable[[str], nn.Module]) -> nn.Module:
+def natural(digits_model: DigitsModel) -> nn.Module:
     return digits_model("natural")
 
 
@@ -125,7 +125,9 @@ def test_importing_bench_does_not_import_torch() -> None:
 
 def test_preparing_a_device_does_not_import_pytorchs_compiler() -> None:
     """It takes more than a second, for nothing."""
-    code = "import sys; from bench import device; device.prepare(device.choose_device('cpu')); print(*sys.modules)"
+    code = (
+        "import sys; from bench.compute import device; device.prepare(device.choose_device('cpu')); print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "torch" in done.stdout.split()
     assert "torch._inductor" not in done.stdout.split()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from bench.runs.folder import RunFolder
 from bench.system.home import Home
 from bench.tables import render_tables
 
-RecordMaker = Callable[..., Record]
+from .helpers.records import RecordMaker
 
 
 class Bomb:

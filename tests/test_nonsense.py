@@ -40,8 +40,9 @@ from bench.system.text import is_visible
 from bench.tables import render_tables
 from bench.tables.spec import read_spec, table_files
 
-HERE = Path(__file__).parent
-RECORD = next((HERE.parent / "docs/demo/results/records").glob("digits_digits-cnn_sat_*whitebox*.json"))
+from .helpers.places import DEMO_RECORDS
+
+RECORD = next(DEMO_RECORDS.glob("digits_digits-cnn_sat_*whitebox*.json"))
 SPEC = table_files("specs") / "table3.yaml"
 RECIPE = files("bench") / "recipes" / "demo.yaml"
 

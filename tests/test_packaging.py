@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from configparser import ConfigParser
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from .helpers.places import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from .helpers.commands import Bench, Start
 from .warm import bench_for_shells
 
-Start = Callable[..., "subprocess.Popen[str]"]
 TELL = """
 import os, signal, sys
 print(sys.argv, os.getpid(), os.getppid(), os.getcwd(), os.environ["OWN"], "HOME" in os.environ, sep="\\n")
@@ -67,7 +67,7 @@ def test_it_gets_signals(warm: Start) -> None:
 
 
 def test_a_shell_s_bench_ends_as_the_command_and_hands_it_signals(
-    server: Callable[[], str], tmp_path: Path, bench: Callable[..., Any]
+    server: Callable[[], str], tmp_path: Path, bench: Bench
 ) -> None:
     bench_for_shells(tmp_path, server())
     options: dict[str, Any] = {"env": os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}, "text": True}

@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 PR_SET_CHILD_SUBREAPER = 36
 LOADED = (
     *("sklearn.datasets", "torch._dynamo", "torchattacks"),  # an optimizer's first step imports the second
-    *("bench.export", "bench.cost.profiling", "bench.report.site", "bench.sweep.run_here", "bench.sweep.done"),
+    *("bench.export", "bench.cost.measure", "bench.report.site", "bench.sweep.run_here", "bench.sweep.done"),
     *("bench.cli.demo", "bench.cli.evaluate", "bench.cli.run", "bench.cli.sweep", "bench.cli.teacher"),
 )
 """What commands import, so that none of those processes has to."""

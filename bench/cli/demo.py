@@ -18,7 +18,7 @@ from bench.system.home import Home
 def command(home: Home, device: str) -> None:
     """Train two teachers and all methods on scikit-learn's digits, attack them, and write Tables 0 and 3 to 7."""
     from bench.sweep.demo import run_demo
-    from bench.system.console import duration
+    from bench.system.text import duration
 
     started, before = time.monotonic(), _files(home)
     with session(home, device) as active:
@@ -35,5 +35,4 @@ def command(home: Home, device: str) -> None:
 
 def _files(home: Home) -> dict[Path, int]:
     """Every file of a home's results with the time it was changed."""
-    root = home.root / "results"
-    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    return {path: path.stat().st_mtime_ns for path in home.results.rglob("*") if path.is_file()}

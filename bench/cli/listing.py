@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import click
 
 from bench.cli.options import home_option
-from bench.errors import BenchError, printable
+from bench.cli.printing import Row, show
+from bench.errors import BenchError
 from bench.system.home import Home
-
-Row = Mapping[str, Any]
 
 
 def _first_line(thing: Any) -> str:
@@ -46,7 +44,7 @@ def _methods(home: Home) -> list[Row]:
 
 def _attacks(home: Home) -> list[Row]:
     from bench import registry
-    from bench.evaluation.suites import attack_class
+    from bench.registry import attack_class
 
     rows: list[Row] = []
     for name, attack in registry.load_all("attacks", attack_class):
@@ -140,30 +138,3 @@ KINDS: dict[str, Callable[[Home], list[Row]]] = {
 def command(home: Home, kind: str, as_json: bool) -> None:
     """List methods, attacks, models, datasets, loggers, suites, recipes, tables, sweeps or speed-ups."""
     show(KINDS[kind](home), as_json, f"There are no {kind}.")
-
-
-def show(rows: Sequence[Row], as_json: bool, if_empty: str) -> None:
-    """Print rows as a table, or as JSON; a plug-in that is broken is named below the table."""
-    if as_json:
-        click.echo(json.dumps(rows, indent=1))
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    whole = [row for row in rows if "broken" not in row]
-    if not rows:
-        click.echo(if_empty)
-    if whole:
-        table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-        columns = list(dict.fromkeys(key for row in whole for key in row))
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in whole:
-            table.add_row(*(escape(printable(str(row.get(column, "")))) for column in columns))
-        # A pipe or a file has no width of its own; there, nothing is gained by folding.
-        terminal = Console()
-        (terminal if terminal.is_terminal else Console(width=200)).print(table)
-    for row in rows:
-        if "broken" in row:
-            click.echo(f"Broken: {row['broken']}", err=True)

@@ -17,6 +17,7 @@ from click.shell_completion import CompletionItem
 
 from bench.errors import BenchError, printable, unknown_name
 from bench.system.home import Home
+from bench.system.left_out import named_once
 from bench.system.signals import Interrupted, StopRequest, stop_on_signals
 from bench.version import __version__
 
@@ -90,7 +91,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name or a sign that the terminal's encoding lacks
-    with stop_on_signals() as stop:
+    with named_once(), stop_on_signals() as stop:
         code, message = _run(stop)
         if message is not None:
             click.echo(printable(message), err=True)

@@ -76,12 +76,13 @@ def command(
     `results/tables/costs.md`, `.tex` and `.csv`; those without some speed-up stay out of it.
     """
     from bench.compute.speedups import SPEEDUPS, has_effect
-    from bench.cost import profiling
+    from bench.cost.measure import profile as measured
     from bench.cost.meters import matmul_peak
     from bench.cost.profile import write_profile
+    from bench.cost.workload import IMAGES, Workload
 
-    if dataset not in profiling.IMAGES:
-        raise unknown_name("dataset to profile", dataset, profiling.IMAGES)
+    if dataset not in IMAGES:
+        raise unknown_name("dataset to profile", dataset, IMAGES)
     chosen = _methods(methods, variant)
     with session(home, device, off) as active, active.stop.at_once():
         kind: Any = precision
@@ -95,10 +96,8 @@ def command(
             for without in choices:
                 said = f" without {', '.join(without)}" if without else ""
                 active.reporter.say(f"{method}{said}: {steps} steps.")
-                workload = profiling.Workload(
-                    method, student, profiling.IMAGES[dataset], recipe, variant, batch_size, kind, without
-                )
-                for profile in profiling.profile(workload, active.device, steps, peak):
+                workload = Workload(method, student, IMAGES[dataset], recipe, variant, batch_size, kind, without)
+                for profile in measured(workload, active.device, steps, peak):
                     write_profile(home, profile)
                     found.append(profile)
     if as_json:
@@ -128,7 +127,7 @@ def _methods(text: str, variant: str | None) -> list[str]:
 
 def _show(found: list[Profile]) -> None:
     """The cost tables of this call; with several sets of speed-ups, what each is worth."""
-    from bench.cli.listing import show
+    from bench.cli.printing import show
     from bench.cost.table import cost_tables
 
     for table in cost_tables(profile for profile in found if profile.off == found[0].off):

@@ -68,7 +68,7 @@ def train(
     from bench import registry
     from bench.jobs import teachers
     from bench.jobs.train import Request, limited
-    from bench.runs.config import Role
+    from bench.vocabulary import Role
 
     request = Request(
         method=method,
@@ -93,7 +93,7 @@ def train(
 @click.pass_obj
 def list_teachers(home: Home, as_json: bool) -> None:
     """Show the teachers that were trained here or named in a run, with their accuracies as in Table 2."""
-    from bench.cli.listing import show
+    from bench.cli.printing import show
     from bench.records.index import home_records
 
     rows = []

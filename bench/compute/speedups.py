@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bench.compute.folding import foldable, folded_parameters
 from bench.errors import unknown_name
-from bench.runs.config import Precision
+from bench.vocabulary import Precision
 
 SPEEDUPS = {
     "channels-last": "activations and weights in channels-last memory format",

@@ -17,7 +17,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from bench.runs.config import Precision
+from bench.vocabulary import Precision
 
 
 @dataclass

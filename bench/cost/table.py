@@ -6,22 +6,14 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from bench.cost.profile import Profile
+from bench.evaluation.suites import UNIT_OF_COST
 from bench.tables.plain import PlainTable
 
-HEADERS = (
-    "Defense",
-    "Phase",
-    "ms/step",
-    "images/s",
-    "GFLOP/image",
-    "attack %",
-    "teachers %",
-    "update %",
-    "memory GB",
-    "of peak %",
-    "hours/run",
-    "x SAT",
+_HEADERS = (
+    *("Defense", "Phase", "ms/step", "images/s", "GFLOP/image", "attack %", "teachers %", "update %"),
+    *("memory GB", "of peak %", "hours/run"),
 )
+"""Of all columns but the last, which compares with the defense whose step costs 1."""
 
 
 def cost_tables(profiles: Iterable[Profile]) -> list[PlainTable]:
@@ -29,7 +21,7 @@ def cost_tables(profiles: Iterable[Profile]) -> list[PlainTable]:
 
     A set is of one machine, one dataset, one student, one precision, the same speed-ups.
     """
-    ordered = sorted(profiles, key=lambda profile: (_conditions(profile), profile.method, -_begins(profile)))
+    ordered = sorted(profiles, key=lambda profile: (_conditions(profile), profile.method, profile.phase))
     return [_table(list(group)) for _, group in groupby(ordered, key=_conditions)]
 
 
@@ -46,21 +38,18 @@ def _conditions(profile: Profile) -> tuple[str, ...]:
     )
 
 
-def _begins(profile: Profile) -> int:
-    """Sorts a method's phases: the frozen one first."""
-    return 0 if profile.phase == "learning" else 1
-
-
 def _table(profiles: Sequence[Profile]) -> PlainTable:
-    first = profiles[0]
-    sat = sum(profile.phase_share * profile.seconds_per_step for profile in profiles if profile.method == "sat")
-    rows = [_row(profile, sat) for profile in profiles]
+    from bench.recipes.hyperparameters import method_class  # it brings PyTorch, and a home may have no profiles
+
+    first, unit = profiles[0], method_class(UNIT_OF_COST).label
+    costs = [each.phase_share * each.seconds_per_step for each in profiles if each.method == UNIT_OF_COST]
+    rows = [_row(profile, method_class(profile.method).label, sum(costs)) for profile in profiles]
     teachers = sorted({f"{role} {model}" for profile in profiles for role, model in profile.teachers.items()})
     packages = first.environment.get("packages")
     torch_version = packages.get("torch") if isinstance(packages, dict) else None
     return PlainTable(
         title=f"Cost of training {first.student} on {first.dataset}",
-        headers=HEADERS,
+        headers=(*_HEADERS, f"x {unit}"),
         rows=tuple(rows),
         notes=(
             f"{first.recipe} recipe, batches of {first.batch_size}, precision {first.precision}, images of shape "
@@ -73,16 +62,14 @@ def _table(profiles: Sequence[Profile]) -> PlainTable:
             "epochs and phases, without teachers' training and evaluation.",
             f"of peak: share of the best matrix product measured here, {first.peak_flops / 1e12:.2f} TFLOP/s. "
             "GFLOP: convolutions and matrix products of the definition's passes, a multiply-add as two.",
-            "x SAT: seconds a step as a multiple of SAT's." if sat else "x SAT: SAT was not measured.",
+            f"x {unit}: seconds a step as a multiple of {unit}'s." if costs else f"x {unit}: {unit} was not measured.",
         ),
     )
 
 
-def _row(profile: Profile, sat: float) -> tuple[str, ...]:
-    from bench.recipes.hyperparameters import method_class  # it brings PyTorch, and a home may have no profiles
-
+def _row(profile: Profile, label: str, unit: float) -> tuple[str, ...]:
     return (
-        f"{method_class(profile.method).label} ({profile.variant})",
+        f"{label} ({profile.variant})",
         f"{profile.phase}, {profile.phase_share:.0%} of epochs" if profile.phase else "",
         f"{1000 * profile.seconds_per_step:.4g} ± {1000 * profile.seconds_spread:.2g}",
         f"{profile.images_per_second:.4g}",
@@ -91,7 +78,7 @@ def _row(profile: Profile, sat: float) -> tuple[str, ...]:
         f"{profile.peak_memory / 1e9:.2f}",
         f"{100 * profile.fraction_of_peak:.0f}",
         f"{profile.seconds_of_phase / 3600:.3g}",
-        f"{profile.seconds_per_step / sat:.2f}" if sat else "–",
+        f"{profile.seconds_per_step / unit:.2f}" if unit else "–",
     )
 
 

@@ -12,12 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
-
-LINF_EPS = 8 / 255
-"""The field's usual L-infinity bound for images in [0, 1]; a dataset may state another one."""
-
-_USUAL_EPS = {"digits": 2 / 16}
-"""Two of the sixteen grey levels of the digits; 8/255 would hardly disturb such strokes."""
+from bench.vocabulary import LINF_EPS
 
 _TO_UINT8 = "Give values 0 to 255; of images in [0, 1] those are (255 * images).round().to(torch.uint8)."
 
@@ -146,11 +141,6 @@ def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     if images.dtype != torch.uint8:
         raise BenchError(f"These images are {_name(images.dtype)}, not uint8.\n{_TO_UINT8}")
     return images.to(dtype) / 255
-
-
-def usual_eps(name: str) -> float:
-    """The L-infinity bound that goes without saying for a dataset of this name."""
-    return _USUAL_EPS.get(name, LINF_EPS)
 
 
 def _mistakes(values: Tensor, dtype: torch.dtype, what: str, axes: int, advice: str) -> Iterator[str]:

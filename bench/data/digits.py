@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits as sklearn_digits
 
-from bench.data.dataset import Dataset, Split, usual_eps
+from bench.data.dataset import Dataset, Split
 from bench.data.holdout import hold_out
+from bench.vocabulary import usual_eps
 
 TEST_SIZE = 360
 SPLIT_SEED = 0

@@ -20,16 +20,17 @@ from bench.errors import BenchError
 from bench.evaluation import sanity
 from bench.evaluation.attack_run import AttackRun, Clean, batch_size, start_noise
 from bench.evaluation.cache import Slot, forget_folder
-from bench.evaluation.suites import Entry, Suite, attack_class
+from bench.evaluation.suites import Entry, Suite
 from bench.evaluation.target import Job, check_device, ready, view_of
 from bench.evaluation.transfers import Surrogate, Transfers
 from bench.models import check_finite
 from bench.records.record import AttackResult, Data, Record, Subject, pack
-from bench.runs.folder import now
+from bench.registry import attack_class
 from bench.stats import wilson_interval
 from bench.system import provenance
 from bench.system.console import Reporter
 from bench.system.signals import StopRequest, interruptible
+from bench.system.text import now
 
 
 @dataclass

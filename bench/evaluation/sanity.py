@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.attack import Attack, input_gradient
-from bench.evaluation.suites import attack_class
 from bench.records.record import AttackResult, unpack
+from bench.registry import attack_class
 from bench.stats import mcnemar_exact
 
 PROBE = "pgd-sat"

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic_core import to_json
 
 from bench import registry
-from bench.attack import Attack, Protocol
-from bench.errors import BenchError, unknown_name
+from bench.errors import unknown_name
 
 
 @dataclass(frozen=True)
@@ -62,6 +55,13 @@ SUITES = {
     )
 }
 
+TEACHERS = SUITES["whitebox"]
+"""What every teacher is evaluated with."""
+LOOK = "pgd-sat"
+"""The attack of a look at a network: of training at its student, and of whoever asks whether a teacher is robust."""
+UNIT_OF_COST = "sat"
+"""The defense whose step costs 1 in the cost table."""
+
 
 def suite_named(name: str) -> Suite:
     """A suite by its name; an attack's name stands for the suite of it alone.
@@ -75,31 +75,3 @@ def suite_named(name: str) -> Suite:
     if name not in attacks:
         raise unknown_name("suite", name, {*SUITES, *attacks})
     return Suite(name, f"{name} on the student", (Entry(name),))
-
-
-def attack_class(name: str) -> type[Attack]:
-    """The class of a registered attack."""
-    found = registry.load("attacks", name)
-    if not (isinstance(found, type) and issubclass(found, Attack)):
-        raise BenchError(f"The attack plug-in {name!r} is no bench.attack.Attack class.\nIts author has to repair it.")
-    for attribute in ("label", "source"):
-        if not isinstance(getattr(found, attribute, None), str):
-            raise BenchError(f"The attack plug-in {name!r} has no `{attribute}`.\nIts author has to repair it.")
-    return found
-
-
-def parameters_of(name: str, protocol: Protocol, eps: float) -> dict[str, Any]:
-    """An attack's parameters as a record holds them: tuples are lists there, and infinity is a word."""
-    parameters = attack_class(name).for_protocol(protocol, eps).parameters()
-    content: dict[str, Any] = json.loads(to_json(parameters, inf_nan_mode="strings"))
-    return content
-
-
-def changed(parameters: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
-    """Which parameters that both have differ, but for rounding; in the order of their names."""
-
-    def same(one: Any, other: Any) -> bool:
-        floats = isinstance(one, float) and isinstance(other, float)
-        return math.isclose(one, other, rel_tol=1e-9) if floats else bool(one == other)
-
-    return sorted(key for key in parameters.keys() & others.keys() if not same(parameters[key], others[key]))

@@ -11,21 +11,23 @@ from torch import nn
 
 from bench.attack import Protocol
 from bench.data.dataset import Dataset
-from bench.errors import BenchError, name_skipped, unknown_name
+from bench.errors import BenchError, unknown_name
 from bench.evaluation.suites import Suite
 from bench.evaluation.transfers import Surrogate
 from bench.jobs import teachers
 from bench.jobs.foreign import load_foreign
-from bench.jobs.measure import Asked, evaluator_for, measure
+from bench.jobs.make_record import Asked, evaluator_for, measure
 from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher
 from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, differing
-from bench.records.subjects import foreign_subject, run_subject
+from bench.records.subjects import foreign_subject
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, all_runs, find_run
+from bench.runs.subject import run_subject
 from bench.system import locks
-from bench.system.console import duration
+from bench.system.left_out import name_left_out
+from bench.system.text import duration
 
 
 class Unusable(BenchError):
@@ -88,7 +90,7 @@ class Evaluation:
                 unusable.append(error)
             else:
                 written += [] if path is None else [path]
-        name_skipped("run", unusable)
+        name_left_out("run", unusable)
         return written
 
     def file(self, checkpoint: Path, model: str, dataset_spec: str) -> Path:

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from bench.records.record import Record
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, all_runs
-from bench.system.console import duration
 from bench.system.home import Home
-from bench.system.text import defense_label
+from bench.system.text import defense_label, duration
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,21 @@ from dataclasses import replace
 from bench.compute.ranks import ranks
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
-from bench.evaluation.suites import SUITES
+from bench.evaluation.suites import LOOK, TEACHERS
 from bench.jobs.foreign import load_foreign, split_model_file
-from bench.jobs.measure import Asked, evaluator_for, measure
+from bench.jobs.make_record import Asked, evaluator_for, measure
 from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher, limited, resolve, train, train_or_wait
 from bench.models.checkpoints import weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import Record, Subject
-from bench.records.subjects import foreign_subject, run_subject
-from bench.runs.config import Role, TeacherRef
+from bench.records.subjects import foreign_subject
+from bench.registry import attack_class
+from bench.runs.config import TeacherRef
 from bench.runs.folder import RunFolder
+from bench.runs.subject import run_subject
 from bench.system import locks
+from bench.vocabulary import Role
 
 
 def gather(session: Session, request: Request) -> list[Teacher]:
@@ -119,7 +122,7 @@ def evaluate_once(session: Session, request: Request, teacher: Teacher) -> Recor
     """
     chosen, dataset = recipe.load(request.recipe), limited(session, request)
     subject = teacher_subject(session, teacher, dataset)
-    asked = Asked(subject, dataset, SUITES["whitebox"], chosen.teacher_limit, chosen.protocol)
+    asked = Asked(subject, dataset, TEACHERS, chosen.teacher_limit, chosen.protocol)
     found = asked.find(session.home.records)
     if found is not None:
         return found
@@ -146,9 +149,10 @@ def warn_if_not_robust(session: Session, teacher: Teacher, record: Record) -> No
     """Say so when a "robust" teacher stands PGD no better than chance, or on less than a third of what it knows."""
     if teacher.ref.role != "robust":
         return
-    clean, robust = record.results["clean"], record.results["pgd-sat"]
+    clean, robust = record.results["clean"], record.results[LOOK]
     if robust.interval[0] <= 1 / record.data.classes or robust.accuracy < clean.accuracy / 3:
         session.reporter.say_once(
             f"Warning: the robust teacher ({teacher.ref.model}, {teacher.ref.source}) is not robust: "
-            f"{robust.accuracy:.1%} under PGD-SAT, {clean.accuracy:.1%} clean. What it teaches is worth little."
+            f"{robust.accuracy:.1%} under {attack_class(LOOK).label}, {clean.accuracy:.1%} clean. "
+            "What it teaches is worth little."
         )

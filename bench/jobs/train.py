@@ -21,12 +21,13 @@ from bench.models import build_model, split_spec, try_out
 from bench.models.checkpoints import read_state_dict, weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Resolved
-from bench.runs.config import DataRef, Precision, Role, RunConfig, TeacherRef
-from bench.runs.folder import RunFolder, Summary, now
+from bench.runs.config import DataRef, RunConfig, TeacherRef
+from bench.runs.folder import RunFolder, Summary
 from bench.system import locks, provenance
 from bench.system.files import DIGEST
-from bench.system.text import one_line
+from bench.system.text import now, one_line
 from bench.training.trainer import Trainer
+from bench.vocabulary import Precision, Role
 
 
 @dataclass(frozen=True)
@@ -187,9 +188,8 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
         return _found_finished(session, folder)
     student = new_network(config, dataset)
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
-    surroundings = (session.device, session.reporter, session.stop, session.speedups)
     listening = loggers.make(session.loggers if ranks().first else ())
-    trainer = Trainer(config, dataset, student, networks, folder, *surroundings, listening)
+    trainer = Trainer(session, config, dataset, student, networks, folder, listening)
     with _alone(folder, session) as dead:
         if dead is not None:
             session.reporter.say(f"{folder.id} was being trained by {dead}, which is dead; this process takes it over.")

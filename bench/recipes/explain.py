@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import bench
 from bench import registry
 from bench.defense import Defense
 from bench.recipes import recipe
@@ -139,7 +138,7 @@ def _about_fields(method: type[Defense]) -> dict[str, str]:
 
 def fidelity_page() -> str:
     """docs/fidelity.md, from the checkout or from the installed package."""
-    package = Path(bench.__path__[0])
+    package = Path(__file__).resolve().parents[1]
     shipped = package / "pages" / "fidelity.md"
     return (shipped if shipped.exists() else package.parent / "docs" / "fidelity.md").read_text(encoding="utf-8")
 

@@ -12,10 +12,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from bench import registry
-from bench.data.dataset import LINF_EPS
 from bench.defense import ROLES, Defense
 from bench.errors import BenchError, unknown_name
 from bench.system.text import parse_yaml
+from bench.vocabulary import LINF_EPS
 
 
 def method_class(name: str) -> type[Defense]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +19,8 @@ from bench.errors import BenchError, unknown_name
 from bench.recipes.schedule import Schedule
 from bench.system.text import first_mistake, one_line, parse_yaml
 from bench.vocabulary import Protocol
+
+_HERE = Path(__file__).parent
 
 
 class _Frozen(BaseModel):
@@ -166,7 +168,7 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 
 def names() -> list[str]:
     """The recipes there are."""
-    return sorted(path.name[: -len(".yaml")] for path in (files("bench") / "recipes").iterdir())
+    return sorted(path.stem for path in _HERE.glob("*.yaml"))
 
 
 @cache
@@ -178,7 +180,7 @@ def load(name: str) -> Recipe:
 def _text(name: str) -> str:
     if name not in names():
         raise unknown_name("recipe", name, names())
-    return (files("bench") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    return (_HERE / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def parse(name: str, text: str) -> Recipe:

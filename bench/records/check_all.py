@@ -14,7 +14,7 @@ from bench.records.check_one import Kind, attacked_with, check, foreign
 from bench.records.index import Facts
 from bench.records.record import read_record
 from bench.system.garbage import no_collection
-from bench.system.helper import LEAST, Helper, share
+from bench.system.second_process import LEAST, Helper, share
 from bench.system.text import one_line
 
 

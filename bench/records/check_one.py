@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import BenchError
+from bench.records.parameters import changed, parameters_of
 from bench.records.record import AttackResult, Record, unpack
 from bench.system.text import is_visible
 
@@ -109,8 +110,6 @@ def attacked_with(record: Record) -> list[tuple[str, str]]:
 
 def foreign(what: str) -> tuple[tuple[Kind, str], ...]:
     """What of an attack, its protocol, eps and parameters is not as this installation would have it."""
-    from bench.evaluation.suites import changed, parameters_of
-
     name, protocol, eps, given = json.loads(what)
     try:
         expected = parameters_of(name, protocol, eps)

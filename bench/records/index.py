@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from bench.errors import BenchError, name_skipped
+from bench.errors import BenchError
 from bench.records import record as checks
 from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, checked_record, read_bytes
 from bench.system.files import atomic_path
 from bench.system.garbage import no_collection
-from bench.system.helper import Helper, share
 from bench.system.home import Home
+from bench.system.left_out import name_left_out
+from bench.system.second_process import Helper, share
 
 INCOMING = ".incoming"
 """Where records that are being taken in wait beside the others."""
@@ -127,7 +128,7 @@ class _Reader:
     def __exit__(self, *_: object) -> None:
         if self._found >= _WORTH_KEEPING:
             _save(self._index, self.current)
-        name_skipped("record", self._skipped)
+        name_left_out("record", self._skipped)
 
     def records(self, runs: Collection[str] | None = None) -> Iterator[Record]:
         """The records of some runs (None: all); what is not known is read and checked whosever it is."""

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from bench.errors import BenchError, name_skipped
+from bench.errors import BenchError
 from bench.records.index import INCOMING
 from bench.system.files import cannot_write, write_text_atomically
+from bench.system.left_out import name_left_out
 from bench.system.locks import Busy, held
 from bench.system.text import one_line
 
@@ -64,7 +65,7 @@ def settle(folder: Path) -> None:
         with suppress(Busy, OSError), held(folder / _LOCK, _BUSY):
             _settle(folder)
     except BenchError as error:
-        name_skipped("merge", [error])
+        name_left_out("merge", [error])
 
 
 def _settle(folder: Path) -> None:

@@ -6,41 +6,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from bench.data.dataset import usual_eps
-from bench.errors import BenchError
-from bench.evaluation.suites import Suite
-from bench.records.record import Subject, TrainingCost
-from bench.runs.config import Role
-from bench.runs.folder import RunFolder
-
-
-def run_subject(folder: RunFolder) -> Subject:
-    """The subject of a finished run's record: its selected student, or the teacher it trained."""
-    config, summary = folder.config(), folder.summary()
-    if summary is None:
-        raise BenchError(f"The run {folder.id} is not finished.\nContinue it with the `bench run` that began it.")
-    return Subject(
-        kind="teacher" if config.role else "student",
-        run=folder.id,
-        method=config.method,
-        label=config.label,
-        overrides=config.overrides,
-        role=config.role,
-        model=config.student,
-        seed=config.seed,
-        recipe=config.recipe,
-        setting=config.setting,
-        teachers={ref.role: ref.checkpoint for ref in config.teachers},
-        selection=summary.selected_on,
-        checkpoint=summary.checkpoint,
-        training=_training_cost(folder, summary.seconds),
-    )
-
-
-def _training_cost(folder: RunFolder, seconds: float) -> TrainingCost | None:
-    """What a run took; None where nothing tells on which device."""
-    device = (folder.environment() or {}).get("hardware")
-    return TrainingCost(seconds=seconds, device=device) if isinstance(device, str) else None
+from bench.records.record import Subject
+from bench.vocabulary import Role, usual_eps
 
 
 def foreign_subject(
@@ -64,7 +31,7 @@ def foreign_subject(
     )
 
 
-def record_id(subject: Subject, dataset: str, suite: Suite, how: str, n: int, eps: float | None) -> str:
+def record_id(subject: Subject, dataset: str, suite: str, how: str, n: int, eps: float | None) -> str:
     """The name of a record: the same evaluation of the same weights has the same one.
 
     Args:
@@ -76,4 +43,4 @@ def record_id(subject: Subject, dataset: str, suite: Suite, how: str, n: int, ep
         how += f"-eps{levels}of255" if eps == levels / 255 else f"-eps{eps!r}"
     what = subject.method if subject.role is None else f"{subject.method}_{subject.role}-teacher"
     name = subject.run or f"{dataset}_{subject.model}_{what}_{subject.checkpoint[:8]}"
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}__{suite.name}-{how.replace(', ', '-')}-n{n}")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}__{suite}-{how.replace(', ', '-')}-n{n}")

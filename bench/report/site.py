@@ -26,8 +26,8 @@ from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder
 from bench.system.files import atomic_path, write_text_atomically
 from bench.system.garbage import no_collection
-from bench.system.helper import LEAST, Helper
 from bench.system.home import Home
+from bench.system.second_process import LEAST, Helper
 from bench.system.text import one_line
 from bench.tables import Table, build_tables, load_specs, write_tables
 from bench.tables.plain import PlainTable, plain_to_csv

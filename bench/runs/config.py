@@ -11,12 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench.recipes.recipe import Optimizer, Selection
 from bench.recipes.schedule import Schedule
-from bench.vocabulary import Protocol
+from bench.vocabulary import Precision, Protocol, Role
 
 SCHEMA_VERSION: Final = 1
-
-Role = Literal["clean", "robust"]
-Precision = Literal["32", "bf16"]
 
 
 class _Frozen(BaseModel):

@@ -25,18 +25,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.errors import BenchError, name_skipped, unknown_name
+from bench.errors import BenchError, unknown_name
 from bench.runs import resume
 from bench.runs.config import SCHEMA_VERSION, RunConfig
 from bench.system import locks
 from bench.system.files import cannot_write, flush_to_disk, sealed, unsealed, unsealed_line, write_text_atomically
 from bench.system.home import Home
+from bench.system.left_out import name_left_out
 from bench.system.text import first_mistake, newer_version, one_line
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ class RunFolder:
             except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 if number < len(texts):  # after the last line's end there is nothing more
                     damaged.append(BenchError(f"line {number} of {self._metrics}, which is damaged"))
-        name_skipped("line", damaged)
+        name_left_out("line", damaged)
         return lines
 
     def forget_metrics_after(self, epoch: int, step: int) -> list[int]:
@@ -340,7 +340,7 @@ def all_runs(home: Home) -> Iterator[RunFolder]:
             damaged.append(error)
             continue
         yield folder
-    name_skipped("run", damaged)
+    name_left_out("run", damaged)
 
 
 def find_run(home: Home, run_id: str) -> RunFolder:
@@ -360,11 +360,6 @@ def _folders(home: Home) -> list[RunFolder]:
     """Every folder of a home that holds a run's configuration, by name."""
     paths = sorted(home.runs.iterdir()) if home.runs.is_dir() else []
     return [RunFolder(path) for path in paths if (path / "config.json").exists()]
-
-
-def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _read(path: Path, model: type[Any], owner: str = "") -> Any:

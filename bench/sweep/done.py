@@ -9,21 +9,23 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.errors import BenchError
-from bench.evaluation.suites import suite_named
+from bench.evaluation.suites import TEACHERS, suite_named
 from bench.jobs import teachers, train
 from bench.jobs.foreign import split_model_file
 from bench.jobs.session import Session
 from bench.jobs.train import Request
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import read_record
-from bench.records.subjects import record_id, run_subject
-from bench.runs.config import DataRef, Role, RunConfig, TeacherRef
+from bench.records.subjects import record_id
+from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, all_runs
+from bench.runs.subject import run_subject
 from bench.sweep.ledger import Ledger
 from bench.sweep.plan import Plan, Task
 from bench.sweep.spec import EvaluationSpec
 from bench.system.files import check_writable
 from bench.system.home import Home
+from bench.vocabulary import Role
 
 
 class Source(Protocol):
@@ -144,7 +146,7 @@ class Standing:
         subject, suite = run_subject(folder), suite_named(evaluation.suite)
         eps = folder.config().data.eps
         starts = tuple(  # earlier versions left the eps out of every name
-            record_id(subject, task.dataset, suite, evaluation.protocol, 0, known).removesuffix("0")
+            record_id(subject, task.dataset, suite.name, evaluation.protocol, 0, known).removesuffix("0")
             for known in (eps, None)
         )
         surrogate = None
@@ -179,4 +181,4 @@ def _evaluation(task: Task) -> EvaluationSpec | None:
     if task.kind != "teacher":
         return task.evaluation
     chosen = recipe.load(task.request.recipe)
-    return EvaluationSpec(suite="whitebox", limit=chosen.teacher_limit, protocol=chosen.protocol)
+    return EvaluationSpec(suite=TEACHERS.name, limit=chosen.teacher_limit, protocol=chosen.protocol)

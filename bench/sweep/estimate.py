@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.cost.profile import Profile, load_profiles
-from bench.cost.profiling import IMAGES
-from bench.data.dataset import LINF_EPS
+from bench.cost.workload import IMAGES
 from bench.errors import unknown_name
 from bench.jobs import train
 from bench.recipes import hyperparameters, recipe
@@ -20,6 +19,7 @@ from bench.runs.folder import RunFolder, all_runs
 from bench.sweep.plan import Task
 from bench.system.home import Home
 from bench.training.monitor import held_out_of
+from bench.vocabulary import LINF_EPS
 
 
 @dataclass(frozen=True)

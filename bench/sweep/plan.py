@@ -15,8 +15,8 @@ from bench.jobs.session import absolute_spec
 from bench.jobs.teachers import teacher_request
 from bench.jobs.train import Request, check
 from bench.recipes import hyperparameters
-from bench.runs.config import Role
 from bench.sweep.spec import EvaluationSpec, Grid, SweepSpec, Value
+from bench.vocabulary import Role
 
 Command = tuple[str, ...]
 

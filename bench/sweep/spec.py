@@ -10,9 +10,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.errors import BenchError, unknown_name
-from bench.runs.config import Precision, Role
 from bench.system.text import first_mistake, parse_yaml
-from bench.vocabulary import Protocol
+from bench.vocabulary import Precision, Protocol, Role
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1)]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from bench.sweep.estimate import Estimate
 from bench.sweep.plan import Plan, Task
-from bench.system.console import duration
+from bench.system.text import duration
 
 
 def lines(plan: Plan, done: Collection[int], estimates: Mapping[int, Estimate], hardware: str) -> Iterator[str]:

@@ -92,10 +92,3 @@ class Lines(Reporter):
 
     def say(self, text: str) -> None:
         self.lines.append(text)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them: `45 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -33,44 +33,50 @@ class Home:
         return self.root / "data"
 
     @property
+    def results(self) -> Path:
+        """`results/` in the root; the root itself where it is a campaign: a folder that lies in a `results/`."""
+        campaign = self.root.resolve().parent.name == "results" and not (self.root / "results").exists()
+        return self.root if campaign else self.root / "results"
+
+    @property
     def runs(self) -> Path:
         """One folder a run: config, metrics, checkpoints. Not for git."""
-        return self.root / "results" / "runs"
+        return self.results / "runs"
 
     @property
     def records(self) -> Path:
         """One JSON file an evaluation. For git."""
-        return self.root / "results" / "records"
+        return self.results / "records"
 
     @property
     def kept(self) -> Path:
         """What a stopped evaluation has computed, and images crafted on surrogates. Not for git; may be deleted."""
-        return self.root / "results" / "kept"
+        return self.results / "kept"
 
     @property
     def profiles(self) -> Path:
         """One JSON file for what `bench profile` measured of a method."""
-        return self.root / "results" / "profiles"
+        return self.results / "profiles"
 
     @property
     def exports(self) -> Path:
         """Networks as files for others, a folder each."""
-        return self.root / "results" / "exports"
+        return self.results / "exports"
 
     @property
     def tables(self) -> Path:
         """Rendered tables."""
-        return self.root / "results" / "tables"
+        return self.results / "tables"
 
     @property
     def figures(self) -> Path:
         """Drawn figures."""
-        return self.root / "results" / "figures"
+        return self.results / "figures"
 
     @property
     def report(self) -> Path:
         """The static site of everything here. Not for git."""
-        return self.root / "results" / "report"
+        return self.results / "report"
 
     @property
     def specs(self) -> Path:

@@ -20,8 +20,8 @@ from typing import IO, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.errors import BenchError
-from bench.system.console import duration
 from bench.system.files import cannot_write
+from bench.system.text import duration
 
 Result = TypeVar("Result")
 

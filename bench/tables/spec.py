@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from bench.errors import BenchError, name_skipped
+from bench.errors import BenchError
 from bench.records.measurement import PublishedQuantity, Quantity
+from bench.system.left_out import name_left_out
 from bench.system.text import first_mistake, parse_yaml
 
 Name = Annotated[str, Field(min_length=1)]
@@ -172,7 +173,7 @@ def load_specs(extra: Path | None = None) -> dict[int, TableSpec]:
             _add(specs, path)
         except BenchError as error:
             wrong.append(error)
-    name_skipped("table spec", wrong)
+    name_left_out("table spec", wrong)
     return dict(sorted(specs.items()))
 
 

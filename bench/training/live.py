@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.system.console import duration
+from bench.system.text import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,12 +12,14 @@ from bench import registry
 from bench.attack import Attack
 from bench.compute.ranks import ranks
 from bench.compute.seeding import generator
-from bench.data.dataset import LINF_EPS, Dataset, Split, to_float
+from bench.data.dataset import Dataset, Split, to_float
 from bench.data.holdout import hold_out
 from bench.defense import Models, attacked, mode
+from bench.evaluation.suites import LOOK
 from bench.recipes.recipe import Selection
 from bench.stats import wilson_interval
 from bench.system.signals import checked
+from bench.vocabulary import LINF_EPS
 
 _BATCH = 500
 _WARM_UP = 1 / 3
@@ -49,7 +51,7 @@ class Monitor:
     def __init__(self, split: Split, selection: Selection, eps: float, seed: int) -> None:
         self.split = split
         self.seed = seed
-        pgd: type[Attack] = registry.load("attacks", "pgd-sat")
+        pgd: type[Attack] = registry.load("attacks", LOOK)
         scale = eps / LINF_EPS
         self.attack = pgd(eps=eps, steps=selection.steps, step_size=selection.step_size * scale)  # type: ignore[call-arg]
 

@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.compute.parts import part
 from bench.compute.ranks import ranks
-from bench.data.dataset import LINF_EPS
 from bench.defense import Batch, Defense, Loss, Models
 from bench.errors import BenchError
 from bench.models import check_finite
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Optimizer
 from bench.recipes.schedule import Schedule
+from bench.vocabulary import LINF_EPS
 
 _ROUNDING = 1e-6
 """By how much an augmentation's arithmetic may leave [0, 1]."""
@@ -148,7 +149,8 @@ class TrainingStep:
         ranks().backward(loss.total, self.models.student.parameters())
         self.optimizer.step()
         ranks().agree_on_statistics(self.models.student)
-        self.defense.after_step(batch, self.models)
+        with part("teachers" if self.models.teachers else "update"):
+            self.defense.after_step(batch, self.models)
         return Loss(loss.total.detach(), {name: value.detach() for name, value in loss.terms.items()})
 
     def _check(self, x: Tensor, y: Tensor) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,19 @@ from bench.data.augment import batches, plan_epoch
 from bench.data.dataset import Dataset, to_float
 from bench.defense import Models
 from bench.errors import BenchError
-from bench.loggers import Journal, Logger
+from bench.loggers import Logger
 from bench.models.checkpoints import SPEC_KEY, read_state_dict, weights_hash
 from bench.recipes import hyperparameters
 from bench.runs.config import RunConfig
-from bench.runs.folder import RunFolder, Summary, now
-from bench.system.console import Reporter, duration
+from bench.runs.folder import RunFolder, Summary
+from bench.system.console import Reporter
 from bench.system.signals import Interrupted, StopRequest
+from bench.system.text import duration, now
+from bench.training.journal import Journal
 from bench.training.live import LiveView
 from bench.training.loss_means import LossMeans
 from bench.training.monitor import CollapseWatch, Monitor, split_for
+from bench.training.run_state import RunState
 from bench.training.step import TrainingStep
 
 _LOG_EVERY = 50
@@ -46,6 +49,15 @@ _TIMED_STEPS = 5
 _WORTH_SAYING = 30
 
 
+class Surroundings(Protocol):
+    """What a run needs of the command that trains it (`bench.jobs.session.Session`)."""
+
+    device: torch.device
+    reporter: Reporter
+    stop: StopRequest
+    speedups: frozenset[str]
+
+
 class Trainer:
     """Trains a student by a defense.
 
@@ -55,48 +67,44 @@ class Trainer:
 
     def __init__(
         self,
+        surroundings: Surroundings,
         config: RunConfig,
         dataset: Dataset,
         student: nn.Module,
         teachers: Mapping[str, nn.Module],
         folder: RunFolder,
-        device: torch.device,
-        reporter: Reporter,
-        stop: StopRequest,
-        speedups: Collection[str] = (),
         loggers: Mapping[str, Logger] | None = None,
     ) -> None:
-        self.config, self.folder, self.device = config, folder, device
-        self.reporter, self.stop = reporter, stop
-        self.speedups = speedups
+        self.device, self.reporter, self.stop = surroundings.device, surroundings.reporter, surroundings.stop
+        self.config, self.dataset, self.folder = config, dataset, folder
         self.ranks = ranks()
         train, looked_at = split_for(dataset, config.selection)
-        self.train = train.to(device)
-        self.padding, self.flip = dataset.padding, dataset.flip
+        self.train = train.to(self.device)
         self.steps = math.ceil(len(train) / config.batch_size)
         plain = config.model_dump(mode="json")
-        self.journal = Journal(folder, dict(loggers or {}), self.steps, reporter.say, plain)
-        self.student = student.to(device)
+        self.journal = Journal(folder, dict(loggers or {}), self.steps, self.reporter.say, plain)
+        self.student, self.teachers = student.to(self.device), dict(teachers)
         self._check_last_batch(len(train) - (self.steps - 1) * config.batch_size)
+        self.speedups = surroundings.speedups
         if self.ranks.sync_bn:
             # A captured graph would replay its messages to the other processes; they are left out of graphs.
-            speedups = set(speedups) - {"graphs"}
+            self.speedups -= {"graphs"}
             for network in (student, *teachers.values()):
                 synchronised(network)
-        self.models = Models(
-            Fast(self.student, config.precision, speedups),
-            {role: Fast(network.to(device), config.precision, speedups) for role, network in teachers.items()},
+        models = Models(self._fast(student), {role: self._fast(network) for role, network in teachers.items()})
+        self.training_step = TrainingStep(
+            hyperparameters.make(config.method, config.hyperparameters),
+            models,
+            config.optimizer,
+            config.schedule,
+            config.epochs,
+            fused="fused" in self.speedups,
         )
-        self.defense = hyperparameters.make(config.method, config.hyperparameters)
-        self.monitor = Monitor(looked_at.to(device), config.selection, config.data.eps, config.seed)
-        self.means = LossMeans(self.ranks)
-        self.ended = False  # whether the defense was told that this epoch is over
+        self.monitor = Monitor(looked_at.to(self.device), config.selection, config.data.eps, config.seed)
+        watch, means = CollapseWatch(1 / config.data.classes, len(looked_at)), LossMeans(self.ranks)
+        step = self.training_step
+        self.state = RunState(self.student, step.optimizer, step.defense, watch, means)
         self.checked = (1, 0)  # epoch and step by which all was finite
-        self.best: dict[str, Any] = {"score": -1.0, "epoch": 0, "accuracy": None}
-        self.best_weights: dict[str, Tensor] | None = None
-        self.watch = CollapseWatch(1 / config.data.classes, len(looked_at))
-        self.teachers = dict(teachers)
-        self.seconds_before = 0.0
         self.kept: tuple[int, int] | None = None  # epoch and step of the state that is saved
 
     def run(self) -> Summary:
@@ -106,25 +114,22 @@ class Trainer:
             Interrupted: a signal asked to stop; the state is saved.
             BenchError: the loss is no longer finite; the last good checkpoint is intact.
         """
-        first_epoch, first_step = self._begin()
-        self.started, self.saved = time.monotonic(), time.monotonic()
-        self.done = 0
-        total = self.config.epochs * self.steps
-        before = (first_epoch - 1) * self.steps + first_step
-        self.left = total - before
-        title = f"{self.config.label} on {self.config.data.name}"
-        self.view = LiveView(title, self.config.epochs, self.steps, before, self.seconds_left)
+        self._begin()
+        state = self.state
         try:
             with self.reporter.live(self.view), self.ranks.in_step():
-                for epoch in range(first_epoch, self.config.epochs + 1):
-                    self._train_epoch(epoch, first_step if epoch == first_epoch else 0)
-                    if not self.ended:
-                        self.training_step.end_epoch(epoch)
-                        self.ended = True
-                    self._end_epoch(epoch)
+                while state.epoch <= self.config.epochs:
+                    self._train_epoch()
+                    if not state.ended:
+                        self.training_step.end_epoch(state.epoch)
+                        state.ended = True
+                    self._end_epoch()
             return self._finish()
         finally:
             self.journal.end(self.folder.finished)
+
+    def _fast(self, network: nn.Module) -> Fast:
+        return Fast(network.to(self.device), self.config.precision, self.speedups)
 
     def _check_last_batch(self, n: int) -> None:
         """Notice before the training that there is nothing for a process to do in the last batch, of n images.
@@ -148,80 +153,57 @@ class Trainer:
                 f"which {self.config.student} cannot be trained on: {error}.\nChoose another --batch-size."
             ) from error
 
-    def _begin(self) -> tuple[int, int]:
-        """Bring defense and networks to where the run stands; the epoch and step to go on with."""
-        config = self.config
-        self.training_step = TrainingStep(
-            self.defense, self.models, config.optimizer, config.schedule, config.epochs, fused="fused" in self.speedups
-        )
-        state = self.ranks.from_first(self.folder.load_resume(self.reporter.say))
-        if state is None:
-            self.journal.begin(0, 0)
-            return 1, 0
-        try:
-            self.student.load_state_dict(state["student"])
-            self.training_step.optimizer.load_state_dict(state["optimizer"])
-            self.defense.load_state_dict(state["defense"])
-            self.best, self.seconds_before = state["best"], state["seconds"]
-            self.means.load_state_dict(state, self.device)
-            epoch, step, self.ended = state["epoch"], state["step"], state["ended"]
-            self.best_weights, self.checked = state["best_weights"], (epoch, step)
-            self.kept = (epoch, step)
-            self.watch.load_state_dict(state["watch"])
-            self._restore_best()
-        except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-            reason = str(error).split("\n")[0].rstrip(":")
-            raise BenchError(
-                f"The saved state of {self.folder.id} does not fit this version ({type(error).__name__}: {reason}).\n"
-                "Start the run again with --restart."
-            ) from error
-        self.journal.begin(epoch, step)
-        self.reporter.say(f"Continuing {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step}.")
-        return epoch, step
+    def _begin(self) -> None:
+        """Bring defense and networks to where the run stands."""
+        state, config = self.state, self.config
+        saved = self.ranks.from_first(self.folder.load_resume(self.reporter.say))
+        if saved is not None:
+            try:
+                state.load(saved, self.device)
+                self._restore_best()
+            except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+                reason = str(error).split("\n")[0].rstrip(":")
+                raise BenchError(
+                    f"The saved state of {self.folder.id} does not fit this version ({type(error).__name__}: {reason})."
+                    "\nStart the run again with --restart."
+                ) from error
+            self.checked = self.kept = state.place
+        self.journal.begin(*state.place)
+        if saved is not None:
+            where = f"epoch {state.epoch} of {config.epochs}, step {state.step}"
+            self.reporter.say(f"Continuing {self.folder.id} at {where}.")
+        self.done_before = (state.epoch - 1) * self.steps + state.step
+        title = f"{config.label} on {config.data.name}"
+        self.view = LiveView(title, config.epochs, self.steps, self.done_before, self.seconds_left)
+        self.began = self.saved = time.monotonic()
 
-    def _train_epoch(self, epoch: int, first_step: int) -> None:
-        plan = plan_epoch(len(self.train), self.config.seed, epoch, self.padding, self.flip)
-        todo = batches(self.train, plan, self.config.batch_size, self.padding, start=first_step, part=self.ranks.part)
+    def _train_epoch(self) -> None:
+        """The steps of this epoch that are not done yet."""
+        state, config, dataset = self.state, self.config, self.dataset
+        plan = plan_epoch(len(self.train), config.seed, state.epoch, dataset.padding, dataset.flip)
+        todo = batches(self.train, plan, config.batch_size, dataset.padding, start=state.step, part=self.ranks.part)
         shown = 0.0
-        for step, (images, labels, _) in enumerate(todo, start=first_step):
+        for images, labels, _ in todo:
             began = time.monotonic()
-            with self.stop.within(_STEP_SECONDS, self._step_is_lost(epoch, step)):
-                self._step(to_float(images), labels, epoch, step)
-            self.done += 1
-            if self.done == _TIMED_STEPS:
+            with self.stop.within(_STEP_SECONDS, self._step_is_lost()):
+                self._step(to_float(images), labels)
+            self.view.step(self._images(state.step))
+            state.step += 1
+            if self.view.done - self.done_before == _TIMED_STEPS:
                 self._say_expected_time()
-            self.view.step(self._images(step))
-            if (step + 1) % _LOG_EVERY == 0:
-                self._log_steps(epoch, step + 1)
+            if state.step % _LOG_EVERY == 0:
+                self._log_steps()
             if time.monotonic() - shown > _PROGRESS_SECONDS:
-                self.folder.write_progress(epoch, self.config.epochs, step + 1, self.steps, self.seconds_left())
+                self.folder.write_progress(state.epoch, config.epochs, state.step, self.steps, self.seconds_left())
                 shown = time.monotonic()
             if self.ranks.agree(bool(self.stop) or self._is_time_to_save(began)):
-                self._read_sums(epoch, step + 1)
-                self._save(epoch, step + 1)
+                self._read_sums()
+                self._save()
                 if self.ranks.agree(bool(self.stop)):
-                    raise self._interrupted(epoch, step + 1)
+                    raise self._interrupted()
 
-    def _images(self, step: int) -> int:
-        """Of the whole batch of a step, of which this process may train on a part."""
-        return min(self.config.batch_size, len(self.train) - step * self.config.batch_size)
-
-    def _interrupted(self, epoch: int, step: int) -> Interrupted:
-        return self.stop.interrupt(
-            f"Stopped {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step} of {self.steps}; "
-            "all is saved.\nRun the same command again to continue."
-        )
-
-    def _step_is_lost(self, epoch: int, step: int) -> str:
-        """What to say of a step that is broken off: networks may be between two states, so that it is not saved."""
-        lost = f"Stopped {self.folder.id} in step {step + 1} of epoch {epoch}, which took too long: that step is lost."
-        return f"{lost}\n{self._what_is_kept()} Run the same command again to go on."
-
-    def _is_time_to_save(self, step_began: float) -> bool:
-        now = time.monotonic()
-        return now - step_began > _STEP_SECONDS or now - self.saved > _SAVE_SECONDS
-
-    def _step(self, x: Tensor, y: Tensor, epoch: int, step: int) -> None:
+    def _step(self, x: Tensor, y: Tensor) -> None:
+        epoch, step = self.state.place
         noise = generator(self.config.seed, "attack", epoch, step, device=self.device)
         if "channels-last" in self.speedups:
             x = x.contiguous(memory_format=torch.channels_last)
@@ -229,11 +211,70 @@ class Trainer:
         first = self.ranks.part(whole).start
         options: dict[str, Any] = {"generator": noise, "whole": whole, "first": first}
         loss = self.training_step(x, y, epoch=epoch, step=step, steps=self.steps, **options)
-        self.means.add({"loss": loss.total, **loss.terms})
+        self.state.means.add({"loss": loss.total, **loss.terms})
 
-    def _read_sums(self, epoch: int, step: int) -> dict[str, float]:
+    def _images(self, step: int) -> int:
+        """Of the whole batch of a step, of which this process may train on a part."""
+        return min(self.config.batch_size, len(self.train) - step * self.config.batch_size)
+
+    def _end_epoch(self) -> None:
+        """Log the epoch, look at the models where the recipe says so, keep the best, save."""
+        state, config = self.state, self.config
+        terms = state.means.of_epoch(self._read_sums())
+        accuracy = self._look() if self._looks(state.epoch) else None
+        line = {"kind": "epoch", "epoch": state.epoch, "step": self.steps, "terms": terms, "accuracy": accuracy}
+        self._log(line | {"lr": self.training_step.lr, "seconds": round(state.seconds, 3)})
+        if accuracy is not None and state.select(accuracy["student"], always=config.selection.keep == "last"):
+            self._save_weights("best", self.student, config.student)
+        state.next_epoch()
+        if state.epoch <= config.epochs:
+            self._save()
+
+    def _look(self) -> dict[str, dict[str, float]]:
+        """How the models stand; when a signal asks to stop meanwhile, the run goes on with this look."""
+        epoch, epochs = self.state.epoch, self.config.epochs
+        try:
+            accuracy = self.monitor.look(self.training_step.models, self._check_stop)
+        except Interrupted as error:
+            self._save()
+            raise self._interrupted() from error
+        clean = accuracy["student"]["clean"]
+        warning = self.state.watch.judge(clean, epoch, epoch / epochs, epoch * self.steps)
+        if warning is not None:
+            self.reporter.say(f"Warning: {self.folder.id}, epoch {epoch} of {epochs}: {warning}")
+        return accuracy
+
+    def _looks(self, epoch: int) -> bool:
+        selection, epochs = self.config.selection, self.config.epochs
+        horizon = self.config.schedule.horizon or epochs
+        dense = selection.dense_from is not None and epoch * horizon >= selection.dense_from * epochs
+        return dense or epoch % selection.every == 0 or epoch == epochs
+
+    def _check_stop(self) -> None:
+        if self.ranks.agree(bool(self.stop)):
+            raise self.stop.interrupt("Stopped.")
+
+    def _interrupted(self) -> Interrupted:
+        epoch, step = self.state.place
+        return self.stop.interrupt(
+            f"Stopped {self.folder.id} at epoch {epoch} of {self.config.epochs}, step {step} of {self.steps}; "
+            "all is saved.\nRun the same command again to continue."
+        )
+
+    def _step_is_lost(self) -> str:
+        """What to say of a step that is broken off: networks may be between two states, so that it is not saved."""
+        epoch, step = self.state.place
+        lost = f"Stopped {self.folder.id} in step {step + 1} of epoch {epoch}, which took too long: that step is lost."
+        return f"{lost}\n{self._what_is_kept()} Run the same command again to go on."
+
+    def _what_is_kept(self) -> str:
+        state = "No state was" if self.kept is None else "The state of epoch {}, step {} is".format(*self.kept)
+        return f"{state} saved in {self.folder.path}."
+
+    def _read_sums(self) -> dict[str, float]:
         """The sums over this epoch as numbers; here, and not in every step, a loss that ran away is noticed."""
-        read = self.means.read()
+        epoch, step = self.state.place
+        read = self.state.means.read()
         bad = sorted(name for name, value in read.items() if not math.isfinite(value))
         weights = [value.isfinite().all() for value in self.student.state_dict().values()]
         if self.ranks.agree(not torch.stack(weights).all()):
@@ -247,60 +288,15 @@ class Trainer:
         self.checked = (epoch, step)
         return read
 
-    def _what_is_kept(self) -> str:
-        state = "No state was" if self.kept is None else "The state of epoch {}, step {} is".format(*self.kept)
-        return f"{state} saved in {self.folder.path}."
-
-    def _log_steps(self, epoch: int, step: int) -> None:
+    def _log_steps(self) -> None:
         """Log the means since the last logging step of this epoch."""
-        means = self.means.since_logged(self._read_sums(epoch, step))
+        epoch, step = self.state.place
+        means = self.state.means.since_logged(self._read_sums())
         self._log({"kind": "steps", "epoch": epoch, "step": step, "terms": means})
 
     def _log(self, line: Mapping[str, Any]) -> None:
         self.journal.write(line)
         self.view.line(line)
-
-    def _end_epoch(self, epoch: int) -> None:
-        """Log the epoch, look at the models where the recipe says so, keep the best, save."""
-        read = self._read_sums(epoch, self.steps)
-        accuracy = self._look(epoch) if self._looks(epoch) else None
-        means = self.means.of_epoch(read)
-        self.means.forget()
-        self.ended = False
-        line = {"kind": "epoch", "epoch": epoch, "step": self.steps, "terms": means, "accuracy": accuracy}
-        line["lr"] = self.training_step.lr
-        line["seconds"] = round(self.seconds_before + time.monotonic() - self.started, 3)
-        self._log(line)
-        if accuracy is not None:
-            score = (accuracy["student"]["clean"] + accuracy["student"]["robust"]) / 2
-            if self.config.selection.keep == "last" or score > self.best["score"]:
-                self.best = {"score": score, "epoch": epoch, "accuracy": accuracy["student"]}
-                self._keep_best()
-        if epoch < self.config.epochs:
-            self._save(epoch + 1, 0)
-
-    def _look(self, epoch: int) -> dict[str, dict[str, float]]:
-        """How the models stand; when a signal asks to stop meanwhile, the run goes on with this look."""
-        try:
-            accuracy = self.monitor.look(self.models, self._check_stop)
-        except Interrupted as error:
-            self._save(epoch, self.steps)
-            raise self._interrupted(epoch, self.steps) from error
-        clean = accuracy["student"]["clean"]
-        warning = self.watch.judge(clean, epoch, epoch / self.config.epochs, epoch * self.steps)
-        if warning is not None:
-            self.reporter.say(f"Warning: {self.folder.id}, epoch {epoch} of {self.config.epochs}: {warning}")
-        return accuracy
-
-    def _check_stop(self) -> None:
-        if self.ranks.agree(bool(self.stop)):
-            raise self.stop.interrupt("Stopped.")
-
-    def _looks(self, epoch: int) -> bool:
-        selection, epochs = self.config.selection, self.config.epochs
-        horizon = self.config.schedule.horizon or epochs
-        dense = selection.dense_from is not None and epoch * horizon >= selection.dense_from * epochs
-        return dense or epoch % selection.every == 0 or epoch == epochs
 
     def _say_expected_time(self) -> None:
         left = self.seconds_left()
@@ -309,27 +305,19 @@ class Trainer:
 
     def seconds_left(self) -> float | None:
         """Expected time to the end by this sitting's speed; None before the first step."""
-        if not self.done:
+        done = self.view.done - self.done_before
+        if not done:
             return None
-        return (time.monotonic() - self.started) / self.done * (self.left - self.done)
+        left = self.config.epochs * self.steps - self.view.done
+        return (time.monotonic() - self.began) / done * left
 
-    def _save(self, epoch: int, step: int) -> None:
-        self.folder.save_resume(
-            {
-                "epoch": epoch,
-                "step": step,
-                "student": self.student.state_dict(),
-                "optimizer": self.training_step.optimizer.state_dict(),
-                "defense": self.defense.state_dict(),
-                "best": self.best,
-                "best_weights": self.best_weights,
-                "ended": self.ended,
-                "watch": self.watch.state_dict(),
-                "seconds": self.seconds_before + time.monotonic() - self.started,
-                **self.means.state_dict(),
-            }
-        )
-        self.saved, self.kept = time.monotonic(), (epoch, step)
+    def _is_time_to_save(self, step_began: float) -> bool:
+        now = time.monotonic()
+        return now - step_began > _STEP_SECONDS or now - self.saved > _SAVE_SECONDS
+
+    def _save(self) -> None:
+        self.folder.save_resume(self.state.to_dict())
+        self.saved, self.kept = time.monotonic(), self.state.place
 
     def _save_weights(self, name: str, network: nn.Module, spec: str) -> None:
         data = self.config.data
@@ -340,46 +328,38 @@ class Trainer:
             "run": self.folder.id,
         }
         if name == "best":
-            metadata["epoch"] = str(self.best["epoch"])
+            metadata["epoch"] = str(self.state.best["epoch"])
         self.folder.save_weights(name, network, metadata)
-
-    def _keep_best(self) -> None:
-        """Select the student as it is now."""
-        self.best["checkpoint"] = weights_hash(self.student)
-        self.best_weights = {name: value.detach().cpu().clone() for name, value in self.student.state_dict().items()}
-        self._save_weights("best", self.student, self.config.student)
 
     def _restore_best(self) -> None:
         """Put the selected weights back where their file is damaged, or of an epoch that this run has yet to repeat."""
-        if self.best_weights is None:
+        state = self.state
+        if state.best_weights is None:
             return
         try:
-            whole = weights_hash(read_state_dict(self.folder.best)[0]) == self.best["checkpoint"]
+            whole = weights_hash(read_state_dict(self.folder.best)[0]) == state.best["checkpoint"]
         except BenchError:
             whole = False
         if not whole:
             network = copy.deepcopy(self.student)
-            network.load_state_dict(self.best_weights)
+            network.load_state_dict(state.best_weights)
             self._save_weights("best", network, self.config.student)
-
-    def _keep_taught_teachers(self) -> None:
-        """Write the teachers that are no longer those the run began with, as checkpoints of their own."""
-        for ref in self.config.teachers:
-            network = self.teachers[ref.role]
-            if weights_hash(network) != ref.checkpoint:
-                self._save_weights(f"{ref.role}-teacher", network, ref.model)
 
     def _finish(self) -> Summary:
         self._save_weights("last", self.student, self.config.student)
-        self._keep_taught_teachers()
+        for ref in self.config.teachers:  # one that went on learning is kept as a checkpoint of its own
+            network = self.teachers[ref.role]
+            if weights_hash(network) != ref.checkpoint:
+                self._save_weights(f"{ref.role}-teacher", network, ref.model)
+        best, seconds = self.state.best, self.state.seconds
         summary = Summary(
-            checkpoint=self.best["checkpoint"],
-            selected_epoch=self.best["epoch"],
+            checkpoint=best["checkpoint"],
+            selected_epoch=best["epoch"],
             selected_on=self.config.selection.name,
-            accuracy=self.best["accuracy"],
-            seconds=self.seconds_before + time.monotonic() - self.started,
+            accuracy=best["accuracy"],
+            seconds=seconds,
             finished=now(),
         )
         self.folder.finish(summary)
-        self.reporter.say(f"Trained {self.folder.id} in {duration(summary.seconds)}.")
+        self.reporter.say(f"Trained {self.folder.id} in {duration(seconds)}.")
         return summary

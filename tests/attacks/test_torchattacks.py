@@ -23,20 +23,21 @@ from bench.data.dataset import Dataset, to_float
 from bench.models import build_model
 from bench.stats import mcnemar_exact
 
-CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10-subset"
+from ..helpers.networks import DigitsModel, fit
+from ..helpers.places import CIFAR10_SUBSET
 
 
 @pytest.fixture(scope="module")
-def digits(digits_model: Callable[[str], nn.Module]) -> tuple[nn.Module, Dataset]:
+def digits(digits_model: DigitsModel) -> tuple[nn.Module, Dataset]:
     return digits_model("sat").requires_grad_(False), load_dataset("digits", Path("data"))
 
 
 @pytest.fixture(scope="module")
-def cifar10(fit: Callable[..., nn.Module]) -> tuple[nn.Module, Dataset]:
+def cifar10() -> tuple[nn.Module, Dataset]:
     """A ResNet-20 after eight steps: the two have to agree on any network."""
-    if not CIFAR10.is_dir():
-        pytest.skip(f"needs the CIFAR-10 images in {CIFAR10}")
-    dataset = load_dataset(f"parquet:{CIFAR10}", Path("data")).limit_train(512)
+    if not CIFAR10_SUBSET.is_dir():
+        pytest.skip(f"needs the CIFAR-10 images in {CIFAR10_SUBSET}")
+    dataset = load_dataset(f"parquet:{CIFAR10_SUBSET}", Path("data")).limit_train(512)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = build_model("resnet20", dataset.num_classes, dataset.in_channels)

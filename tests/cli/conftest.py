@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,8 @@ import pytest
 
 from bench.recipes import recipe
 
+from ..helpers.commands import Sit, Start
 from ..warm import bench_for_shells
-
-Sit = Callable[..., tuple[int, float, str]]
 
 
 def await_pause(process: int) -> None:
@@ -27,7 +25,7 @@ def await_pause(process: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def sit(warm: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory) -> Sit:
+def sit(warm: Start, tmp_path_factory: pytest.TempPathFactory) -> Sit:
     """sit(*argv, home=..., event="step", count=3, delay=0.01): (exit code, seconds after the signal, what it said).
 
     The command in a process of its own, which gets a signal (`number`) so long after a moment (sittings.py has them;
@@ -75,12 +73,6 @@ def shell(server: Callable[[], str], tmp_path: Path) -> dict[str, str]:
     return environment | {"PATH": f"{folder}:{environment['PATH']}"}
 
 
-@pytest.fixture
-def home(trained: Path, tmp_path: Path) -> Path:
-    """A copy of `trained` to do with as a test likes."""
-    return Path(shutil.copytree(trained, tmp_path / "home"))
-
-
 def copy_teachers(trained: Path, home: Path, *kinds: str) -> Path:
     for kind in kinds:
         here = home / "results" / kind
@@ -110,34 +102,3 @@ def judged(trained: Path) -> Callable[[Path], Path]:
     To judge a teacher takes longer than to train it.
     """
     return lambda home: copy_teachers(trained, home, "records")
-
-
-@pytest.fixture(scope="session")
-def runs() -> Callable[..., list[Path]]:
-    """runs(home, "sat"): the run folders of a home with that in their names."""
-
-    def find(home: Path, kind: str = "") -> list[Path]:
-        return sorted(path for path in (home / "results" / "runs").iterdir() if kind in path.name)
-
-    return find
-
-
-@pytest.fixture(scope="session")
-def records() -> Callable[..., list[Path]]:
-    """records(home, "sat"): the records of a home with that in their names."""
-
-    def find(home: Path, kind: str = "") -> list[Path]:
-        return sorted(path for path in (home / "results" / "records").glob("*.json") if kind in path.name)
-
-    return find
-
-
-@pytest.fixture(scope="session")
-def contents() -> Callable[[Path], dict[str, tuple[int, bytes]]]:
-    """contents(folder): every file below it, when it was changed and its bytes."""
-
-    def read(folder: Path) -> dict[str, tuple[int, bytes]]:
-        files = (path for path in folder.rglob("*") if path.is_file())
-        return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
-
-    return read

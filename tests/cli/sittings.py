@@ -19,7 +19,7 @@ from typing import Any
 from attacks import loop
 from bench import export, registry
 from bench.cli.main import LazyGroup, main
-from bench.cost import profiling
+from bench.cost import measure
 from bench.models import resnet
 from bench.report import site
 from bench.runs import resume
@@ -53,7 +53,7 @@ def keep_final_state() -> None:
     real = trainer.Trainer._finish
 
     def finish(self: trainer.Trainer) -> Any:
-        self._save(self.config.epochs + 1, 0)
+        self._save()
         shutil.copy(self.folder.path / resume.LAST, self.folder.path / "final.pt")
         return real(self)
 
@@ -70,7 +70,7 @@ TARGETS: dict[str, tuple[Any, str, str]] = {
     "pass": (resnet.ResNet, "forward", "until"),
     "export": (export, "agreement", "for ever"),
     "page": (site, "_write_page", "for ever"),
-    "profile": (profiling.Runner, "run", "for ever"),
+    "profile": (measure.Runner, "run", "for ever"),
     "import": (registry, "load", "for ever"),
     "command": (LazyGroup, "get_command", "for ever"),
 }

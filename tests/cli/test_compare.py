@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,8 +12,9 @@ from bench.records.record import Record, write_record
 from bench.tables import build_table, load_specs
 from bench.tables.table import Cell
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
+from ..helpers.commands import Bench
+from ..helpers.homes import Contents, Find
+from ..helpers.records import RecordMaker
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def test_record_files_are_compared_from_anywhere(bench: Bench, trained: Path, re
     assert "cw-inf" not in result.out
 
 
-def test_a_number_is_rounded_as_in_the_tables(bench: Bench, make_record: Callable[..., Record], tmp_path: Path) -> None:
+def test_a_number_is_rounded_as_in_the_tables(bench: Bench, make_record: RecordMaker, tmp_path: Path) -> None:
     """Halves go up: a W-R of 32.175 was 32.17 here and 32.18 in Table 3."""
     files = []
     for method, clean in (("sat", 4435), ("trades", 4535)):
@@ -87,7 +86,7 @@ def _best(records: list[Record], number: int) -> tuple[Cell, tuple[str, ...]]:
 
 
 def test_a_lead_that_a_table_shows_as_significant_is_not_denied(
-    bench: Bench, make_record: Callable[..., Record], tmp_path: Path
+    bench: Bench, make_record: RecordMaker, tmp_path: Path
 ) -> None:
     """Seven images ahead, p = 0.0156: enough against one rival of a column, not among the nine tests of a command."""
     counts = {"clean": 80, "pgd-sat": 50, "pgd-trades": 50, "cw-inf": 50}
@@ -109,7 +108,7 @@ def test_a_lead_that_a_table_shows_as_significant_is_not_denied(
 
 
 def test_a_lead_that_only_a_table_corrects_away_is_the_same_p_value(
-    bench: Bench, make_record: Callable[..., Record], tmp_path: Path
+    bench: Bench, make_record: RecordMaker, tmp_path: Path
 ) -> None:
     """Seven images ahead of each of four rivals, none of them compared but one."""
     names = ("sat", "ard", "rslad", "trades", "mtard")
@@ -126,7 +125,7 @@ def test_a_lead_that_only_a_table_corrects_away_is_the_same_p_value(
 
 
 def test_an_interval_without_0_beside_a_test_that_finds_nothing_is_explained(
-    bench: Bench, make_record: Callable[..., Record], tmp_path: Path
+    bench: Bench, make_record: RecordMaker, tmp_path: Path
 ) -> None:
     """Five images against none: the score interval excludes 0, McNemar's exact test has p = 0.0625."""
     files = [
@@ -189,7 +188,7 @@ def test_a_run_without_its_environment_is_evaluated_without_a_cost(
     assert json.loads(path.read_text())["subject"]["training"] is None
 
 
-def test_the_audit_prints_and_writes_nothing(bench: Bench, home: Path, contents: Callable[[Path], Any]) -> None:
+def test_the_audit_prints_and_writes_nothing(bench: Bench, home: Path, contents: Contents) -> None:
     before = contents(home)
     result = bench("tables", "--audit", home=home)
     assert result.code == 0, result

@@ -7,9 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.shell_completion import BashComplete
@@ -17,7 +15,7 @@ from click.shell_completion import BashComplete
 from bench.cli.main import COMMANDS, cli
 from bench.registry import names
 
-Bench = Callable[..., Any]
+from ..helpers.commands import Bench
 
 
 def offered(*words: str) -> list[str]:

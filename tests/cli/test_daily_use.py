@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ import pytest
 
 from bench.runs.folder import RunFolder
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
-Contents = Callable[[Path], dict[str, tuple[int, bytes]]]
+from ..helpers.commands import Bench
+from ..helpers.homes import Contents, Find
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from bench.errors import BenchError
 from bench.runs import resume
 from bench.runs.folder import RunFolder
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
-Contents = Callable[[Path], dict[str, tuple[int, bytes]]]
+from ..helpers.commands import Bench
+from ..helpers.homes import Contents, Find
 
 NONSENSE = [b"", b"{", b"{}", b"[]", b"null", b'"x"', b'{"epochs": -1}', b"\xff\xfe\x00"]
 

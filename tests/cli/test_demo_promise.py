@@ -6,14 +6,12 @@ By how much hangs on the processor (6 % against 76 % on one); the margins here a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
+from ..helpers.commands import Bench
+from ..helpers.homes import Find
 
 
 @pytest.mark.slow

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from bench.records.record import read_record, write_record
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
-Sit = Callable[..., tuple[int, float, str]]
+from ..helpers.commands import Bench, Sit
+from ..helpers.homes import Find
+from ..helpers.networks import DigitsModel
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -29,7 +27,7 @@ def content(path: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_autoattack_that_was_interrupted_is_the_one_that_never_was(
-    bench: Bench, sit: Sit, records: Find, digits_model: Callable[[str], nn.Module], tmp_path: Path
+    bench: Bench, sit: Sit, records: Find, digits_model: DigitsModel, tmp_path: Path
 ) -> None:
     """Not between two batches: there is only one, and its first attack alone has a hundred passes."""
     file, home = tmp_path / "my.pt", tmp_path / "home"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from attacks.fgsm import FGSM
 from attacks.pgd import PGDSAT
@@ -21,14 +19,14 @@ from bench.evaluation.target import ready, view_of
 from bench.models.checkpoints import load_model
 from bench.records.record import differing, read_record, unpack
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
-RESNET56 = SHARED / "checkpoints" / "resnet56-cifar10.th"
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
+from ..helpers.commands import Bench
+from ..helpers.homes import Find
+from ..helpers.networks import DigitsModel
+from ..helpers.places import RESNET56, SHARED
 
 
 @pytest.fixture(scope="module")
-def trained(digits_model: Callable[[str], nn.Module], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(digits_model: DigitsModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a SAT student of the digits."""
     file = tmp_path_factory.mktemp("trained") / "sat.pt"
     torch.save(digits_model("sat").state_dict(), file)

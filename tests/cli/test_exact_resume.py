@@ -12,7 +12,7 @@ import random
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ..helpers.commands import Sit
+from ..helpers.homes import Find
+
 KILLS = int(os.environ.get("BENCH_TEST_KILLS", "10"))
 STEPS = 16  # in an epoch: 80 images (of 100, 20 are held out) in batches of 5
-
-Find = Callable[..., list[Path]]
-Sit = Callable[..., tuple[int, float, str]]
 
 
 def moments(seed: str) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,8 +24,9 @@ from bench.models.checkpoints import load_model
 from bench.runs.folder import RunFolder
 from bench.system.home import Home
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
+from ..helpers.commands import Bench
+from ..helpers.homes import Contents, Find
+from ..helpers.records import RecordMaker
 
 needs_onnx = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("onnx", "onnxruntime", "onnxscript")),
@@ -142,7 +142,7 @@ def test_what_was_not_measured_on_the_whole_test_set_is_null(exported: Path) -> 
     assert "On the first 16 of 360 images: clean " in info["footnote"]
 
 
-def test_what_was_measured_on_the_whole_test_set_is_there(make_record: Callable[..., Any]) -> None:
+def test_what_was_measured_on_the_whole_test_set_is_there(make_record: RecordMaker) -> None:
     part = make_record({"clean": 90, "autoattack": 40}, n=100, total=10_000)
     whole = make_record({"clean": 80, "autoattack": 33}, n=90, total=90)
     assert robustbench._accuracy((part, whole), "autoattack") == f"{100 * 33 / 90:.2f}"
@@ -184,7 +184,7 @@ def test_another_network_is_an_error_and_leaves_nothing(
 
 
 def test_an_earlier_export_survives_a_failed_one(
-    bench: Bench, home: Path, ciard: str, runs: Find, contents: Callable[[Path], Any]
+    bench: Bench, home: Path, ciard: str, runs: Find, contents: Contents
 ) -> None:
     (run,) = (path for path in runs(home, "_ciard_"))
     assert bench("export", ciard, "--format", "safetensors", home=home).code == 0

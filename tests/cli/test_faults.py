@@ -7,9 +7,7 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,8 @@ from safetensors.torch import load_file
 
 from bench.runs import resume
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
-Sit = Callable[..., tuple[int, float, str]]
-Start = Callable[..., "subprocess.Popen[str]"]
-Mount = Callable[..., AbstractContextManager[Path]]
+from ..helpers.commands import Bench, Mount, Sit, Start
+from ..helpers.homes import Find
 
 RUN = (
     *("run", "--method", "sat", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),

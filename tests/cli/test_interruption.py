@@ -15,10 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
-Sit = Callable[..., tuple[int, float, str]]
-Start = Callable[..., "subprocess.Popen[str]"]
+from ..helpers.commands import Bench, Sit, Start
+from ..helpers.homes import Find
 
 # CIARD, because nothing else has so much to remember: a teacher that learns, its optimizer, two temperatures.
 RUN = (

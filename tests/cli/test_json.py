@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-Bench = Callable[..., Any]
+from ..helpers.commands import Bench
+from ..helpers.places import DEMO, DOCS
 
 
 def test_compare_prints_json_by_either_name(bench: Bench) -> None:
-    home = Path(__file__).parents[2] / "docs" / "demo"
     runs = ["digits_digits-cnn_ciard_demo_s0_f10fbc4d", "digits_digits-cnn_sat_demo_s0_2da58188"]
-    short = bench("compare", *runs, "--json", home=home)
+    short = bench("compare", *runs, "--json", home=DEMO)
     assert short.code == 0, short
-    assert short.out == bench("compare", *runs, "--format", "json", home=home).out
+    assert short.out == bench("compare", *runs, "--format", "json", home=DEMO).out
     assert json.loads(short.out).keys() == {"level", "sides", "contrasts", "left_out"}
 
 
 def test_keys_that_scripts_rely_on(bench: Bench, trained: Path) -> None:
     """docs/monitoring.md promises them."""
-    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+    page = (DOCS / "monitoring.md").read_text()
 
     def promised(command: str) -> set[str]:
         (row,) = (line for line in page.splitlines() if line.startswith(f"| `{command}"))

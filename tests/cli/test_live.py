@@ -8,9 +8,7 @@ import os
 import re
 import struct
 import termios
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,6 +16,8 @@ from rich.console import Console
 from bench.system.console import Reporter
 from bench.training import live
 from bench.training.live import LiveView
+
+from ..helpers.commands import Bench, Start
 
 RUN = (
     *("run", "--method", "ciard", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),
@@ -33,7 +33,7 @@ SHOWN = (
 """What the live view of the run has in it, in the end."""
 
 
-def in_a_terminal(warm: Callable[..., Any], *arguments: object) -> str:
+def in_a_terminal(warm: Start, *arguments: object) -> str:
     """What a command writes to a terminal of 120 columns."""
     pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
     ours, theirs = pty.openpty()
@@ -58,7 +58,7 @@ def in_a_terminal(warm: Callable[..., Any], *arguments: object) -> str:
     return written.decode()
 
 
-def test_a_terminal_shows_where_the_run_is_and_clears_it_away(warm: Callable[..., Any], home: Path) -> None:
+def test_a_terminal_shows_where_the_run_is_and_clears_it_away(warm: Start, home: Path) -> None:
     written = in_a_terminal(warm, *RUN, "--home", home)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
     for shown in SHOWN:
@@ -68,7 +68,7 @@ def test_a_terminal_shows_where_the_run_is_and_clears_it_away(warm: Callable[...
     assert plain.rstrip().splitlines()[-1].split("/")[-1].startswith("digits_digits-cnn_ciard_demo_s7_")
 
 
-def test_elsewhere_there_are_lines_alone(bench: Callable[..., Any], home: Path) -> None:
+def test_elsewhere_there_are_lines_alone(bench: Bench, home: Path) -> None:
     result = bench(*RUN, home=home)
     assert result.code == 0, result
     assert "\x1b" not in result.out + result.err

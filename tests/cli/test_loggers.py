@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 
 from bench import loggers
 from bench.errors import BenchError
-from bench.loggers import Journal, LoggedRun, Logger, flat
+from bench.loggers import LoggedRun, Logger, flat
 from bench.runs.folder import RunFolder
+from bench.training.journal import STATE, Journal
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
-Sit = Callable[..., tuple[int, float, str]]
+from ..helpers.commands import Bench, Sit
+from ..helpers.homes import Find
 
 # 60 steps an epoch, so that a line is logged within an epoch, and again when the epoch is repeated.
 RUN = (
@@ -187,7 +187,7 @@ def test_a_logger_that_fails_is_said_once_and_catches_up_later(
 def test_a_damaged_state_is_said_and_ends_nothing(
     journal: Callable[..., Journal], folder: RunFolder, said: list[str], text: str
 ) -> None:
-    (folder.path / loggers.STATE).write_text(text)
+    (folder.path / STATE).write_text(text)
     recorder = Recorder()
     opened = journal(recorder=recorder)
     opened.begin(0, 0)

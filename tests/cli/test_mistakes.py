@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +17,8 @@ import torch
 
 from bench.system.files import cannot_write
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
+from ..helpers.commands import Bench, Sit, Start
+from ..helpers.homes import Contents, Find
 
 RUN = "run --method sat --student digits-cnn --dataset digits --recipe demo"
 LONG = "x" * 300
@@ -192,7 +191,7 @@ class TestUnwritable:
         (tmp_path / "file").write_text("mine")
         assert "--out DIR" in bench("tables", "--out", tmp_path / "file" / "x", home=trained).mistake
 
-    def test_a_full_disk_leaves_what_was_there(self, sit: Callable[..., Any], home: Path, contents: Any) -> None:
+    def test_a_full_disk_leaves_what_was_there(self, sit: Sit, home: Path, contents: Contents) -> None:
         before = contents(home)
         arguments = (*RUN.split(), "--epochs", 2, "--limit-train", 100)
         code, _, said = sit(*arguments, home=home, largest_file=50_000)
@@ -202,7 +201,7 @@ class TestUnwritable:
         assert before.items() <= contents(home).items()
         assert not list(home.rglob("*.tmp"))
 
-    def test_a_full_disk_under_the_output(self, start: Callable[..., Any]) -> None:
+    def test_a_full_disk_under_the_output(self, start: Start) -> None:
         if not Path("/dev/full").exists():
             pytest.skip("no /dev/full here")
         with Path("/dev/full").open("w") as full, start("list", "suites", stdout=full) as running:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -17,8 +17,8 @@ import pytest
 
 from bench import registry
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
+from ..helpers.commands import Bench, Process
+from ..helpers.homes import Find
 
 SHORT = ("--recipe", "demo", "--epochs", "1", "--limit-train", "60")
 
@@ -176,7 +176,7 @@ def crowded(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
-def test_a_defense_is_listed_and_the_broken_are_named(process: Bench, strangers: Path) -> None:
+def test_a_defense_is_listed_and_the_broken_are_named(process: Process, strangers: Path) -> None:
     result = process("list", "methods", path=strangers)
     assert result.code == 0, result
     assert "corner-training" in result.out
@@ -190,7 +190,7 @@ def test_a_defense_is_listed_and_the_broken_are_named(process: Bench, strangers:
 
 @pytest.mark.parametrize("module", [False, True], ids=["bench", "python -m bench"])
 def test_a_defense_trains_also_where_a_folder_of_ones_own_has_its_name(
-    process: Bench, strangers: Path, crowded: Path, runs: Find, module: bool
+    process: Process, strangers: Path, crowded: Path, runs: Find, module: bool
 ) -> None:
     options = ("--student", "digits-cnn", "--dataset", "digits", "--set", "weight=6", "--home", "home")
     result = process("run", "--method", "corner-training", *options, *SHORT, path=strangers, cwd=crowded, module=module)
@@ -262,7 +262,7 @@ def test_what_a_method_or_a_model_refuses_is_the_user_s_mistake(beside: Bench, s
 
 
 @pytest.mark.parametrize("command", ["list methods", "run --method sat --student digits-cnn --dataset digits"])
-def test_a_folder_that_hides_ours_is_named(process: Bench, crowded: Path, tmp_path: Path, command: str) -> None:
+def test_a_folder_that_hides_ours_is_named(process: Process, crowded: Path, tmp_path: Path, command: str) -> None:
     result = process(*command.split(), path=crowded, home=tmp_path / "home")
     assert f"Python finds {crowded / 'methods'} instead of the harness's own 'methods' package" in result.mistake
     assert "PYTHONPATH" in result.mistake

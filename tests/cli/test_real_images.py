@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from bench.models import build_model
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-TEACHER = SHARED / "checkpoints" / "resnet56-cifar10.th"
+from ..helpers.commands import Bench
+from ..helpers.homes import Find
+from ..helpers.places import RESNET56, SHARED
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The first images of the subset in its own layout: `short` evaluates teachers on 500, which here takes minutes."""
     pq = pytest.importorskip("pyarrow.parquet")
-    if not TEACHER.is_file() or not (SHARED / "cifar10-subset").is_dir():
+    if not RESNET56.is_file() or not (SHARED / "cifar10-subset").is_dir():
         pytest.skip("the shared development data is not beside this repository")
     folder = tmp_path_factory.mktemp("data") / "few-of-cifar10"
     folder.mkdir()
@@ -44,7 +40,7 @@ def test_train_attack_tabulate(
     result = bench(
         *("run", "--method", "ciard", "--student", "resnet20", "--dataset", images),
         *("--limit-train", 64, "--epochs", 1, "--recipe", "short"),
-        *("--teacher", f"clean={TEACHER}", "--teacher", f"robust={robust}"),
+        *("--teacher", f"clean={RESNET56}", "--teacher", f"robust={robust}"),
         home=home,
     )
     assert result.code == 0, result
@@ -54,7 +50,7 @@ def test_train_attack_tabulate(
     (run,) = runs(home)
     config = json.loads((run / "config.json").read_text())
     assert {teacher["role"]: teacher["source"] for teacher in config["teachers"]} == {
-        "clean": str(TEACHER.resolve()),
+        "clean": str(RESNET56.resolve()),
         "robust": str(robust),
     }
     (epoch,) = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
@@ -82,9 +78,9 @@ def test_classes_and_channels_of_a_checkpoint_are_compared_with_the_data(
     bench: Bench, images: str, tmp_path: Path
 ) -> None:
     hundred = SHARED / "cifar100-subset"
-    own = ("--checkpoint", TEACHER, "--student", "resnet56-option-a", "--limit", 4)
+    own = ("--checkpoint", RESNET56, "--student", "resnet56-option-a", "--limit", 4)
     arguments = ("eval", "--suite", "fgsm", *own)
     assert "the file has 10 classes" in bench(*arguments, "--dataset", f"parquet:{hundred}", home=tmp_path).mistake
     assert "for images of 3 channels" in bench(*arguments, "--dataset", "digits", home=tmp_path).mistake
-    named = ("eval", "--suite", "fgsm", "--checkpoint", TEACHER, "--student", "resnet56", "--dataset", images)
+    named = ("eval", "--suite", "fgsm", "--checkpoint", RESNET56, "--student", "resnet56", "--dataset", images)
     assert "It holds a resnet56-option-a" in bench(*named, home=tmp_path).mistake

@@ -11,8 +11,10 @@ import pytest
 
 from bench.records.record import content_digest
 
-DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
-WHITEBOX = next(DEMO.glob("digits_digits-cnn_sat_*whitebox*.json"))
+from ..helpers.commands import Bench
+from ..helpers.places import DEMO_RECORDS
+
+WHITEBOX = next(DEMO_RECORDS.glob("digits_digits-cnn_sat_*whitebox*.json"))
 
 
 def damaged(folder: Path, **changes: Any) -> Path:
@@ -25,14 +27,14 @@ def damaged(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def test_validate_this_homes_records(bench: Any, tmp_path: Path) -> None:
+def test_validate_this_homes_records(bench: Bench, tmp_path: Path) -> None:
     assert "make some: bench eval" in bench("results", "validate", home=tmp_path).mistake
-    result = bench("results", "validate", home=DEMO.parents[1])
+    result = bench("results", "validate", home=DEMO_RECORDS.parent)
     assert (result.code, result.err) == (0, "")
-    assert result.out.endswith(f"{len(list(DEMO.iterdir()))} records: 0 errors, 0 warnings.\n")
+    assert result.out.endswith(f"{len(list(DEMO_RECORDS.iterdir()))} records: 0 errors, 0 warnings.\n")
 
 
-def test_every_problem_has_a_line_and_an_error_gives_exit_code_2(bench: Any, tmp_path: Path) -> None:
+def test_every_problem_has_a_line_and_an_error_gives_exit_code_2(bench: Bench, tmp_path: Path) -> None:
     path = damaged(tmp_path / "in", created="2999-01-01T00:00:00+00:00", environment={"packages": {}})
     result = bench("results", "validate", path)
     assert result.code == 2
@@ -49,14 +51,14 @@ def test_every_problem_has_a_line_and_an_error_gives_exit_code_2(bench: Any, tmp
     assert {problem["file"] for problem in json.loads(as_json.out)} == {f"in/{path.name}"}
 
 
-def test_warnings_alone_give_exit_code_0(bench: Any, tmp_path: Path) -> None:
+def test_warnings_alone_give_exit_code_0(bench: Bench, tmp_path: Path) -> None:
     environment = {"packages": {"torch": "2"}, "device": "cpu"}
     result = bench("results", "validate", damaged(tmp_path, environment=environment))
     assert (result.code, len(result.out.splitlines())) == (0, 2)
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
-def test_merge_an_archive(bench: Any, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_merge_an_archive(bench: Bench, tmp_path: Path, options: tuple[str, ...]) -> None:
     with zipfile.ZipFile(tmp_path / "sent.zip", "w") as archive:
         archive.write(WHITEBOX, f"results/records/{WHITEBOX.name}")
     first = bench("results", "merge", tmp_path / "sent.zip", *options, home=tmp_path)
@@ -70,7 +72,7 @@ def test_merge_an_archive(bench: Any, tmp_path: Path, options: tuple[str, ...]) 
         assert here.read_bytes() == WHITEBOX.read_bytes()
 
 
-def test_what_merge_refuses_is_said_in_two_lines(bench: Any, tmp_path: Path) -> None:
+def test_what_merge_refuses_is_said_in_two_lines(bench: Bench, tmp_path: Path) -> None:
     assert "Name the records to take in" in bench("results", "merge", home=tmp_path).mistake
     assert "There is nothing at" in bench("results", "merge", tmp_path / "none", home=tmp_path).mistake
     newer = damaged(tmp_path / "in", schema_version=2)
@@ -81,7 +83,7 @@ def test_what_merge_refuses_is_said_in_two_lines(bench: Any, tmp_path: Path) -> 
     assert "Did you mean 'merge'?" in bench("results", "merg", home=tmp_path).mistake
 
 
-def test_validate_undoes_a_merge_that_was_stopped(bench: Any, tmp_path: Path) -> None:
+def test_validate_undoes_a_merge_that_was_stopped(bench: Bench, tmp_path: Path) -> None:
     here = tmp_path / "results" / "records"
     (here / ".incoming").mkdir(parents=True)
     (here / WHITEBOX.name).write_bytes(WHITEBOX.read_bytes())
@@ -92,7 +94,7 @@ def test_validate_undoes_a_merge_that_was_stopped(bench: Any, tmp_path: Path) ->
 
 @pytest.mark.parametrize("damage", ["{x", "7", "[1]"])
 def test_a_damaged_list_of_what_was_being_merged_is_named_and_all_else_goes_on(
-    bench: Any, tmp_path: Path, damage: str
+    bench: Bench, tmp_path: Path, damage: str
 ) -> None:
     here = tmp_path / "results" / "records"
     (here / ".incoming").mkdir(parents=True)
@@ -102,12 +104,12 @@ def test_a_damaged_list_of_what_was_being_merged_is_named_and_all_else_goes_on(
         result = bench(*command, home=tmp_path)
         assert result.code == 0, result
         assert f"{here / '.incoming' / 'decided'}, a list of records to take in, is damaged" in result.err
-    assert "delete the folder .incoming" in bench("results", "merge", DEMO, home=tmp_path).mistake
+    assert "delete the folder .incoming" in bench("results", "merge", DEMO_RECORDS, home=tmp_path).mistake
     assert (here / ".incoming" / "decided").read_text() == damage
 
 
 def test_a_merge_that_is_finished_later_changes_no_record_that_was_written_meanwhile(
-    bench: Any, tmp_path: Path
+    bench: Bench, tmp_path: Path
 ) -> None:
     here = tmp_path / "results" / "records"
     (here / ".incoming").mkdir(parents=True)

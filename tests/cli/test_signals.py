@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
-Sit = Callable[..., tuple[int, float, str]]
+from ..helpers.commands import Bench, Sit
+from ..helpers.homes import Find
 
 ALLOWED = 10
 """Seconds that a batch system is sure to leave."""

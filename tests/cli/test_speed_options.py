@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ import torch
 
 from bench.compute.speedups import SPEEDUPS
 
-Bench = Callable[..., Any]
+from ..helpers.commands import Bench
 
 DIGITS = ("--method", "ciard", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo")
 SEEDS = int(os.environ.get("BENCH_TEST_SEEDS", "1"))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ..helpers.places import DEMO_RECORDS
+
 
 def processor_seconds(*arguments: str) -> float:
     """What a fresh interpreter takes, the best of three: waiting for other work is not in it, cold caches are."""
@@ -27,6 +29,23 @@ def test_it_answers_within_half_a_second(arguments: tuple[str, ...]) -> None:
     assert processor_seconds(*arguments) < 0.5
 
 
+IMPORTED = """
+import sys
+from importlib import import_module
+from pkgutil import iter_modules
+for package in map(import_module, ("bench.analysis", "bench.records", "bench.stats", "bench.tables")):
+    for module in iter_modules(package.__path__, package.__name__ + "."):
+        import_module(module.name)
+import bench.jobs.status
+assert "torch" not in sys.modules
+"""
+
+
+def test_what_reads_results_imports_no_pytorch() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 LOOKING = """
 import sys
 from pathlib import Path
@@ -40,7 +59,7 @@ for command in (["status"], ["tables"], ["compare", first, second], ["report", "
 
 
 def test_who_looks_at_results_waits_for_no_pytorch(tmp_path: Path) -> None:
-    records = sorted((Path(__file__).parents[2] / "docs/demo/results/records").glob("*_s0_*whitebox*"))[:3]
+    records = sorted(DEMO_RECORDS.glob("*_s0_*whitebox*"))[:3]
     (tmp_path / "results" / "records").mkdir(parents=True)
     for record in records:
         shutil.copy(record, tmp_path / "results" / "records")

@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ import pytest
 from bench.records.record import pack, read_record, write_record
 from bench.stats import wilson_interval
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
-Contents = Callable[[Path], dict[str, tuple[int, bytes]]]
+from ..helpers.commands import Bench, Start
+from ..helpers.homes import Contents, Find
 
 GRID = "students: [digits-cnn], datasets: [digits], recipes: [demo], epochs: 1, limit_train: 100"
 SPEC = f"""
@@ -145,7 +143,7 @@ def test_any_error_of_a_plug_in_is_a_failed_task(
     assert "run the command alone: bench run --method ciard" in result.err
 
 
-def test_stopped_and_continued(bench: Bench, start: Callable[..., Any], taught: Path, tmp_path: Path) -> None:
+def test_stopped_and_continued(bench: Bench, start: Start, taught: Path, tmp_path: Path) -> None:
     spec = tmp_path / "mine.yaml"
     spec.write_text(f"description: x\nruns: [{{methods: [natural, ciard], {GRID.replace('epochs: 1', 'epochs: 8')}}}]")
     with start("sweep", spec, home=taught) as running:

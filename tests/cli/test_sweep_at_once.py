@@ -22,9 +22,8 @@ from bench.errors import BenchError
 from bench.sweep import run_in_processes, run_on_ray
 from bench.sweep.perform import RETRIES
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
-Start = Callable[..., "subprocess.Popen[str]"]
+from ..helpers.commands import Bench, Start
+from ..helpers.homes import Find
 
 SPEC = """
 description: two students of one teacher, long enough to be killed

@@ -9,12 +9,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-Bench = Callable[..., Any]
-Find = Callable[..., list[Path]]
+from ..helpers.commands import Bench
+from ..helpers.homes import Find
 
 GRID = "students: [digits-cnn], datasets: [digits], recipes: [demo], limit_train: 100, batch_size: 4"
 SPEC = f"""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+from ..helpers.places import SHARED
 
 Picture = Callable[..., bytes]
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from bench import registry
 from bench.data import load_dataset
-from bench.data.dataset import Dataset, Split, to_float, usual_eps
+from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
+from bench.vocabulary import usual_eps
 
 N = 16
 IMAGES = torch.arange(N * 16, dtype=torch.uint8).view(N, 1, 4, 4)

@@ -1,4 +1,4 @@
-"""Reads README.md and docs/ as a reader does: writes the files they show, runs the commands and the Python.
+"""Reads the pages as a reader does: writes the files they show, runs the commands and the Python.
 
 commands.yaml says what is run in place of a command that takes long, and what is not run at all, and why.
 """
@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-RECORDS = ROOT / "docs" / "demo" / "results" / "records"
+from ..helpers.commands import Bench, Process, Start
+from ..helpers.places import DEMO_RECORDS
+
 SWEEP = """\
 description: One student of a few digits.
 runs:
@@ -100,7 +101,7 @@ def reader(trained: Path, tmp_path: Path) -> Path:
     from safetensors.torch import load_file
 
     folder = Path(shutil.copytree(trained, tmp_path / "reader"))
-    shutil.copytree(RECORDS, folder / "results" / "records", dirs_exist_ok=True)
+    shutil.copytree(DEMO_RECORDS, folder / "results" / "records", dirs_exist_ok=True)
     theirs = next((folder / "results" / "records").glob("digits_digits-mobile_ard_*whitebox*.json"))
     with zipfile.ZipFile(folder / "colleague.zip", "w") as archive:
         archive.write(theirs, theirs.name)
@@ -117,9 +118,9 @@ Follow = Callable[[Path, Path], list[Done]]
 
 @pytest.fixture
 def follow(
-    bench: Callable[..., Any],
-    process: Callable[..., Any],
-    warm: Callable[..., Any],
+    bench: Bench,
+    process: Process,
+    warm: Start,
     instead: Instead,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Follow:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,11 @@ import pytest
 
 from bench.records.record import unpack
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-Bench = Callable[..., Any]
+from ..helpers.commands import Bench
+from ..helpers.places import DOCS
+
+RESULTS = DOCS.parent / "results"
+CAMPAIGNS = ("demo", "cpu-check", "cpu-check-why")
 
 
 def _load() -> Any:
@@ -29,14 +31,19 @@ def _load() -> Any:
 RENDER = _load()
 
 
+def prose(page: str) -> str:
+    """A page's text, wherever its lines break."""
+    return " ".join((DOCS / f"{page}.md").read_text(encoding="utf-8").split())
+
+
 @pytest.mark.parametrize("home", RENDER.TABLES)
 def test_the_tables_are_what_their_records_render(bench: Bench, tmp_path: Path, home: str) -> None:
-    result = bench(*RENDER.TABLES[home], "--out", tmp_path, home=DOCS / home)
+    result = bench(*RENDER.TABLES[home], "--out", tmp_path, home=RESULTS / home)
     assert result.code == 0, result.err
     rendered = sorted(tmp_path.iterdir())
     assert len(rendered) == len(result.out.splitlines())
     for path in rendered:
-        committed = DOCS / home / "results" / "tables" / path.name
+        committed = RESULTS / home / "tables" / path.name
         assert committed.read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), committed
 
 
@@ -44,10 +51,10 @@ def test_the_tables_are_what_their_records_render(bench: Bench, tmp_path: Path, 
 def test_what_a_page_quotes_is_what_the_command_prints(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.chdir(DOCS / "cpu-check")
+    monkeypatch.chdir(RESULTS)
     result = bench(*RENDER.found(RENDER.PRINTED[name], Path.cwd()))
     assert result.code == 0, result.err
-    assert Path("results", name).read_text(encoding="utf-8") == result.out
+    assert Path("cpu-check", name).read_text(encoding="utf-8") == result.out
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
@@ -62,23 +69,39 @@ def test_a_change_in_an_embedded_file_is_seen_and_a_lost_end_is_a_mistake(tmp_pa
     assert RENDER.embedded(page, tmp_path) == page.replace("| 1 |", "| 2 |")
     with pytest.raises(ValueError, match="1 starts and 0 ends"):
         RENDER.embedded(page.replace("<!-- end -->", ""), tmp_path)
+    part = page.replace("table.md", "table.md rows: b")
+    (tmp_path / "table.md").write_text(
+        "text\n\n| x | y |\n|---|---|\n| a | 1 |\n| b | 2 |\n\n- note\n", encoding="utf-8"
+    )
+    assert RENDER.embedded(part, tmp_path) == part.replace("| 1 |", "| x | y |\n|---|---|\n| b | 2 |")
+    with pytest.raises(ValueError, match="no row begins with 'c'"):
+        RENDER.embedded(part.replace("rows: b", "rows: c"), tmp_path)
     with pytest.raises(FileNotFoundError):
         RENDER.embedded(page.replace("table.md", "lost.md"), tmp_path)
     with pytest.raises(FileNotFoundError, match="no-such"):
         RENDER.found(("compare", "no-such-*.json"), tmp_path)
 
 
-@pytest.mark.parametrize("home", ["demo", "cpu-check", "cpu-check/why"])
+@pytest.mark.parametrize("home", CAMPAIGNS)
 def test_the_records_are_whole(bench: Bench, home: str) -> None:
-    assert list((DOCS / home / "results" / "records").glob("*.json"))
-    result = bench("results", "validate", home=DOCS / home)
+    assert list((RESULTS / home / "records").glob("*.json"))
+    result = bench("results", "validate", home=RESULTS / home)
     assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize("home", CAMPAIGNS)
+def test_a_campaign_has_the_environment_of_its_records(home: str) -> None:
+    environment = json.loads((RESULTS / home / "environment.json").read_text(encoding="utf-8"))
+    for path in (RESULTS / home / "records").glob("*.json"):
+        of_record = json.loads(path.read_text(encoding="utf-8"))["environment"]
+        of_record.pop("speedups", None)  # those of an evaluation; the file has a training's
+        assert of_record.items() <= environment.items(), path
 
 
 def test_what_the_cpu_check_says_of_autoattack_and_pgd() -> None:
     """Image by image; no table shows it."""
     fewer = {}
-    for path in (DOCS / "cpu-check" / "results" / "records").glob("*autoattack*"):
+    for path in (RESULTS / "cpu-check" / "records").glob("*autoattack*"):
         strong = json.loads(path.read_text(encoding="utf-8"))
         weak = json.loads(Path(str(path).replace("autoattack-official-n100", "whitebox-official-n1000")).read_text())
         stands = unpack(strong["results"]["autoattack"]["final"], 100)
@@ -91,8 +114,8 @@ def test_what_the_cpu_check_says_of_autoattack_and_pgd() -> None:
 
 
 def test_what_the_cpu_check_says_that_no_table_shows() -> None:
-    page = (DOCS / "cpu-check.md").read_text(encoding="utf-8")
-    folder = DOCS / "cpu-check" / "results"
+    page = prose("cpu-check")
+    folder = RESULTS / "cpu-check"
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "records").glob("*.json")]
     attacks = sum(record["seconds"] for record in records) / 3600
     training = {record["subject"]["run"]: record["subject"]["training"]["seconds"] for record in records}
@@ -129,7 +152,7 @@ def test_what_the_cpu_check_says_that_no_table_shows() -> None:
 def contrasts(file: str, attack: str, number: str) -> dict[frozenset[str], list[str]]:
     """The cells (difference, p, p after Holm, verdict) of every pair of sides that a text of `bench compare` holds."""
     found = {}
-    for section in (DOCS / "cpu-check" / "results" / file).read_text(encoding="utf-8").split("## ")[1:]:
+    for section in (RESULTS / "cpu-check" / file).read_text(encoding="utf-8").split("## ")[1:]:
         sides = frozenset(section.splitlines()[0].split(" against "))
         for line in section.splitlines():
             cells = [cell.strip() for cell in line.split("|")[1:-1]]
@@ -139,7 +162,7 @@ def contrasts(file: str, attack: str, number: str) -> dict[frozenset[str], list[
 
 
 def test_what_the_cpu_check_says_of_its_tests() -> None:
-    page = (DOCS / "cpu-check.md").read_text(encoding="utf-8")
+    page = prose("cpu-check")
     weighted = contrasts("pairs.txt", "pgd-sat", "W-R")
     assert len(weighted) == 14 * 13 / 2
     significant = [sides for sides, cells in weighted.items() if cells[-1].endswith(" is better")]
@@ -168,8 +191,38 @@ def test_what_the_cpu_check_says_of_its_tests() -> None:
     assert "-1.43 " in ciard[0]
 
 
+def test_every_number_of_the_cpu_check_stands_in_one_of_its_files() -> None:
+    """Numbers with two decimals, as tables have them; the tests above hold what is said of them."""
+    folder = RESULTS / "cpu-check"
+    files = "".join(path.read_text(encoding="utf-8") for path in (*folder.glob("*.*"), *folder.glob("tables/*.md")))
+    metrics = {"0.66"}  # test_what_the_cpu_check_says_that_no_table_shows
+    said = set(re.findall(r"(?<![\d.])\d+\.\d\d(?!\d)", prose("cpu-check")))
+    assert len(said) > 40
+    assert said - metrics - set(re.findall(r"(?<![\d.])\d+\.\d\d(?!\d)", files)) == set()
+
+
+def test_what_the_cpu_check_says_of_the_papers_order() -> None:
+    page = prose("cpu-check")
+    lines = (RESULTS / "cpu-check" / "order.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith(("| 3 ", "| 5 "))]
+
+    def pairs(table: str, quantity: str) -> list[int]:
+        """Apart in the paper, same here, reversed here, not told apart here."""
+        chosen = [row[4:] for row in rows if (row[0], row[2]) == (table, quantity)]
+        return [sum(map(int, column)) for column in zip(*chosen, strict=True)]
+
+    apart, same, *_ = pairs("3", "clean")
+    assert f"{same} of {apart} pairs are the same way round" in page
+    apart, same, reversed_, _ = pairs("3", "robust")
+    assert f"{reversed_} of {apart} pairs are reversed, {same} the same" in page
+    apart, _, _, open_ = pairs("3", "W-R")
+    assert f"{open_} of {apart} pairs are open" in page
+    apart, same, *_ = pairs("5", "W-R")
+    assert f"{same} of {apart} are the same" in page
+
+
 def test_nothing_committed_has_weights_or_the_place_it_was_made_in() -> None:
-    files = [path for path in (DOCS / "cpu-check").rglob("*") if path.is_file()]
+    files = [path for name in CAMPAIGNS for path in (RESULTS / name).rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".json", ".md", ".jsonl", ".txt", ".tex", ".csv", ".png", ".pdf"}
     for path in files:
         if path.suffix not in (".png", ".pdf"):

@@ -12,19 +12,19 @@ from unittest.mock import patch
 import click
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+from ..helpers.commands import Bench, Process
+from ..helpers.places import DOCS, ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted(DOCS.glob("*.md"))]
 PLUGINS = [DOCS / "add-a-defense.md", DOCS / "add-an-attack.md"]
 """Pages that build and install a package; each has a test of its own below."""
 
-Bench = Callable[..., Any]
 Follow = Callable[[Path, Path], list[Any]]
 Read = Callable[[Path], list[Any]]
 
 
 def named(page: Path) -> str:
-    return page.stem
+    return str(page.relative_to(ROOT).with_suffix(""))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in PLUGINS], ids=named)
@@ -34,7 +34,7 @@ def test_what_a_page_shows_runs(page: Path, reader: Path, follow: Follow) -> Non
 
 @pytest.mark.slow
 def test_the_defense_of_its_page_is_a_package_that_trains(
-    reader: Path, follow: Follow, process: Bench, tmp_path: Path
+    reader: Path, follow: Follow, process: Process, tmp_path: Path
 ) -> None:
     # A researcher's folder with packages of the same names as ours, which must not be taken for them.
     for name in ("methods", "attacks"):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("sphinx", reason="Sphinx is not installed: pip install -e '.[docs]'")
+from ..helpers.places import DOCS
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+pytest.importorskip("sphinx", reason="Sphinx is not installed: pip install -e '.[docs]'")
 
 
 def build(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
@@ -41,11 +41,11 @@ def test_it_has_every_page_and_the_contracts(site: Path) -> None:
     api = (site / "api.html").read_text(encoding="utf-8")
     names = (
         "bench.evaluate",
-        "bench.training.step.TrainingStep",
+        "bench.training.TrainingStep",
         "bench.defense.Defense.loss",
         "bench.attack.Attack.run",
     )
-    for name in (*names, "bench.records.record.Record", "bench.stats.mcnemar"):
+    for name in (*names, "bench.records.Record", "bench.stats.mcnemar"):
         assert f'id="{name}"' in api
     assert "SHA-256 of all the rest" in api  # a record's fields are described, too
 

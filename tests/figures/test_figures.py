@@ -17,7 +17,7 @@ from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
 from bench.system.home import Home
 
-DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
+from ..helpers.places import DEMO_RECORDS
 
 
 def config(method: str, **changes: Any) -> RunConfig:
@@ -135,10 +135,10 @@ def test_without_a_pair_it_says_what_to_run(home: Home) -> None:
 
 
 def test_the_trade_off_draws_the_records(tmp_path: Path) -> None:
-    drawings = tradeoff.draw(read_records(DEMO), "pgd-sat")
+    drawings = tradeoff.draw(read_records(DEMO_RECORDS), "pgd-sat")
     assert [drawing.name.split("_")[2] for drawing in drawings] == ["digits-cnn", "digits-mobile"]
     by_row = {row["row"]: row for row in drawings[0].rows}
-    for record in read_records(DEMO):
+    for record in read_records(DEMO_RECORDS):
         subject = record.subject
         if "pgd-sat" in record.results and subject.model == "digits-cnn" and not subject.overrides:
             row, result, clean = by_row[subject.label], record.results["pgd-sat"], record.results["clean"]
@@ -156,7 +156,7 @@ def test_the_trade_off_draws_the_records(tmp_path: Path) -> None:
 
 
 def test_the_trade_off_prefers_autoattack_and_never_mixes_groups() -> None:
-    drawings = tradeoff.draw(read_records(DEMO))
+    drawings = tradeoff.draw(read_records(DEMO_RECORDS))
     assert [drawing.name for drawing in drawings] == [
         "tradeoff_digits_digits-cnn_autoattack_demo-recipe-12-epochs-official-n50",
         "tradeoff_digits_digits-mobile_pgd-sat_demo-recipe-12-epochs-official-n360",
@@ -172,20 +172,20 @@ def test_the_trade_off_prefers_autoattack_and_never_mixes_groups() -> None:
 )
 def test_mistakes_in_names(options: dict[str, Any], message: str) -> None:
     with pytest.raises(BenchError, match=message):
-        tradeoff.draw(read_records(DEMO), **options)
+        tradeoff.draw(read_records(DEMO_RECORDS), **options)
 
 
 def test_nothing_to_draw() -> None:
     with pytest.raises(BenchError, match=r"no trade-off to draw\.\nEvaluate some first"):
         tradeoff.draw([])
-    one = next(record for record in read_records(DEMO) if record.subject.kind == "student")
+    one = next(record for record in read_records(DEMO_RECORDS) if record.subject.kind == "student")
     with pytest.raises(BenchError, match="No two defenses"):
         tradeoff.draw([one])
 
 
 def test_files_are_what_they_say_and_the_same_every_time(tmp_path: Path) -> None:
     def write(folder: Path) -> list[Path]:
-        return [path for drawing in tradeoff.draw(read_records(DEMO), "fgsm") for path in drawing.write(folder)]
+        return [path for drawing in tradeoff.draw(read_records(DEMO_RECORDS), "fgsm") for path in drawing.write(folder)]
 
     first, second = write(tmp_path / "a"), write(tmp_path / "b")
     assert [path.suffix for path in first] == [".pdf", ".png", ".csv"] * 2

@@ -14,7 +14,8 @@ import pytest
 from bench.jobs.train import Request
 from bench.system.home import Home
 
-from .homes import DEMO, make_run, session_of
+from ..helpers.places import DEMO_RECORDS
+from .homes import make_run, session_of
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +27,7 @@ def demo_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bench.report.site import write_report
 
     home = Home(tmp_path_factory.mktemp("demo"))
-    shutil.copytree(DEMO, home.records)
+    shutil.copytree(DEMO_RECORDS, home.records)
     for method in ("mtard", "ciard"):
         make_run(home, method)
     session = session_of(home)

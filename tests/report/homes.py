@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +14,6 @@ from bench.runs.folder import RunFolder, Summary
 from bench.system.console import Reporter
 from bench.system.home import Home
 from bench.system.signals import StopRequest
-
-DEMO = Path(__file__).parents[2] / "docs" / "demo" / "results" / "records"
 
 
 def session_of(home: Home) -> Session:

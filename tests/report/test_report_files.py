@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,16 @@ import pytest
 from bench.cost.profile import Profile, write_profile
 from bench.errors import BenchError
 from bench.evaluation import sanity
-from bench.records.record import Record, read_records
+from bench.records.record import read_records
 from bench.report import checks, classes, leaderboard, site, training
 from bench.report.examples import MOST_RUNS, gallery
 from bench.runs.folder import RunFolder
 from bench.stats import wilson_interval
 from bench.system.home import Home
 
-from .homes import DEMO, keep, make_run, session_of
+from ..helpers.places import DEMO_RECORDS
+from ..helpers.records import RecordMaker
+from .homes import keep, make_run, session_of
 
 PROFILE = Profile(
     method="sat",
@@ -53,11 +54,10 @@ PROFILE = Profile(
     environment={},
     created="2026-01-01T00:00:00+00:00",
 )
-Maker = Callable[..., Record]
 
 
 def test_every_demo_result_is_in_the_leaderboard() -> None:
-    records = {record.id: record for record in read_records(DEMO)}
+    records = {record.id: record for record in read_records(DEMO_RECORDS)}
     found = leaderboard.entries(list(records.values()))
     expected = {
         (record.id, attack)
@@ -78,7 +78,7 @@ def test_every_demo_result_is_in_the_leaderboard() -> None:
     assert {entry.label for entry in teachers} == {"Clean teacher (digits-teacher)", "Robust teacher (digits-teacher)"}
 
 
-def test_seeds_are_shown_as_their_mean_and_each_by_itself(make_record: Maker) -> None:
+def test_seeds_are_shown_as_their_mean_and_each_by_itself(make_record: RecordMaker) -> None:
     three = [make_record({"clean": 80, "fgsm": right}, seed=seed) for seed, right in enumerate((50, 60, 70))]
     alone = make_record({"clean": 80, "fgsm": 55}, method="trades")
     found = leaderboard.entries([*three, alone])
@@ -95,7 +95,7 @@ def test_seeds_are_shown_as_their_mean_and_each_by_itself(make_record: Maker) ->
     assert found[0].robust.mark == ""
 
 
-def test_the_newest_record_of_a_network_counts(make_record: Maker) -> None:
+def test_the_newest_record_of_a_network_counts(make_record: RecordMaker) -> None:
     new, old = (make_record({"clean": 80, "fgsm": right}, minute=minute) for right, minute in ((60, 2), (50, 1)))
     other = make_record({"clean": 80, "fgsm": 40}, minute=0, seed=1)
     found = leaderboard.entries([new, old, other])
@@ -106,13 +106,13 @@ def test_the_newest_record_of_a_network_counts(make_record: Maker) -> None:
     ]
 
 
-def test_all_test_images_come_before_a_part_of_them(make_record: Maker) -> None:
+def test_all_test_images_come_before_a_part_of_them(make_record: RecordMaker) -> None:
     part = make_record({"clean": 90, "autoattack": 80}, n=100, total=200)
     whole = make_record({"clean": 90, "fgsm": 80}, n=200, total=200)
     assert [entry.samples for entry in leaderboard.entries([part, whole])] == ["200", "100 of 200"]
 
 
-def test_classes_are_those_of_the_outcomes(make_record: Maker) -> None:
+def test_classes_are_those_of_the_outcomes(make_record: RecordMaker) -> None:
     labels = np.arange(100) % 10
     right = (labels != 3) & (np.arange(100) < 80)
     record = make_record({"clean": 90, "fgsm": right}, labels=labels)
@@ -163,7 +163,7 @@ def test_a_damaged_log_is_a_mistake_with_a_remedy(tmp_path: Path) -> None:
         site.write_report(Home(tmp_path), tmp_path / "out")
 
 
-def test_every_flag_that_a_check_can_raise_is_explained(make_record: Maker) -> None:
+def test_every_flag_that_a_check_can_raise_is_explained(make_record: RecordMaker) -> None:
     right = {"clean": 95, "fgsm": 10, "pgd-sat": 60, "pgd-trades": 20, "autoattack": 90, "transfer:pgd-sat": 5}
     results = dict(make_record(right).results)
     components = {"clean": 0.9, "apgd-ce": 0.8, "square": 0.5}
@@ -242,7 +242,7 @@ def test_published_numbers_are_on_their_page_alone(demo_report: Path) -> None:
         assert published not in html
 
 
-def test_the_same_home_gives_the_same_report(tmp_path: Path, make_record: Maker) -> None:
+def test_the_same_home_gives_the_same_report(tmp_path: Path, make_record: RecordMaker) -> None:
     home = Home(tmp_path)
     make_run(home, "ciard")
     for method in ("sat", "trades"):
@@ -257,7 +257,7 @@ def files_of(folder: Path) -> dict[Path, bytes]:
 
 @pytest.mark.parametrize("comes_to_grief", [False, True])
 def test_a_second_process_makes_the_tables_of_a_large_home_or_this_one_does(
-    tmp_path: Path, make_record: Maker, monkeypatch: pytest.MonkeyPatch, comes_to_grief: bool
+    tmp_path: Path, make_record: RecordMaker, monkeypatch: pytest.MonkeyPatch, comes_to_grief: bool
 ) -> None:
     home = Home(tmp_path / "home")
     for method in ("sat", "trades"):
@@ -282,7 +282,7 @@ def test_a_second_process_makes_the_tables_of_a_large_home_or_this_one_does(
     assert files_of(together) == files_of(alone)
 
 
-def test_the_command(tmp_path: Path, make_record: Maker) -> None:
+def test_the_command(tmp_path: Path, make_record: RecordMaker) -> None:
     home = Home(tmp_path / "home")
     for dataset in ("cifar10", "cifar100"):
         keep(home, make_record(dataset=dataset))
@@ -299,7 +299,7 @@ def test_the_command(tmp_path: Path, make_record: Maker) -> None:
         site.write_report(home, tmp_path / "out", ["cifar1000"])
 
 
-def test_costs_are_those_of_records_and_profiles(tmp_path: Path, make_record: Maker) -> None:
+def test_costs_are_those_of_records_and_profiles(tmp_path: Path, make_record: RecordMaker) -> None:
     home = Home(tmp_path)
     keep(home, make_record(overrides={"beta": 2}, hours=1.5, device="GPU A"))
     write_profile(home, PROFILE)

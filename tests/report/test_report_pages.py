@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from bench.records.record import Record
 from bench.report import site
 from bench.runs.folder import all_runs
 from bench.system.home import Home
 
+from ..helpers.places import ROOT
+from ..helpers.records import RecordMaker
 from .homes import keep, make_run
 
-ROOT = Path(__file__).parents[2]
-Maker = Callable[..., Record]
 Watch = Callable[..., Any]
 
 HARMLESS = {"Download plot as a PNG", "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes"}
@@ -196,7 +195,7 @@ def test_screenshots_show_the_page(demo_report: Path, watch: Watch, tmp_path: Pa
         assert len(image.getcolors(1 << 24) or ()) > 100  # text, and the colours of a chart
 
 
-def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path, watch: Watch, make_record: Maker) -> None:
+def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path, watch: Watch, make_record: RecordMaker) -> None:
     home = Home(tmp_path / "home")
     for i, name in enumerate(HOSTILE):
         record = make_record(label=name, model=name, dataset=HOSTILE[0], setting=name, flags=[name], method=f"m{i}")

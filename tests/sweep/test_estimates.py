@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.cost.profile import Profile, write_profile
-from bench.records.record import Record, write_record
+from bench.records.record import write_record
 from bench.sweep.estimate import Estimate, Estimator
 from bench.sweep.plan import Plan, expand
 from bench.sweep.spec import SweepSpec
 from bench.sweep.text import lines
 from bench.system.home import Home
 
-RecordMaker = Callable[..., Record]
+from ..helpers.records import RecordMaker
+
 GPU = "GPU A"
 
 

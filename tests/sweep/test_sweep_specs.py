@@ -16,6 +16,8 @@ from bench.sweep.plan import Plan, expand
 from bench.sweep.spec import Changes, load_sweep, names
 from bench.tables import load_specs
 
+from ..helpers.places import DOCS
+
 GRID = "{methods: [sat], students: [digits-cnn], datasets: [digits]}"
 
 
@@ -69,7 +71,7 @@ def test_a_sensitivity_varies_its_setting(name: str, key: str, values: set[float
 
 
 def test_the_sweep_that_the_docs_show_is_one(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    text = (DOCS / "sweeps.md").read_text(encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
     kinds = [task.kind for task in planned(str(tmp_path / "mine.yaml"))]
     assert [kinds.count(kind) for kind in ("teacher", "student", "evaluation")] == [2, 9, 15]

@@ -1,0 +1,148 @@
+"""One evaluation, whoever asks for it: found where it was made before, else made once, under a lock, and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from bench.attack import Protocol
+from bench.data.dataset import Dataset, Split
+from bench.errors import BenchError
+from bench.evaluation.evaluator import Evaluator
+from bench.evaluation.suites import Suite
+from bench.evaluation.transfers import Surrogate
+from bench.jobs.session import Session
+from bench.records.intake import settle
+from bench.records.parameters import changed, parameters_of
+from bench.records.record import Record, Subject, conduct, read_record, write_record
+from bench.records.subjects import record_id
+from bench.system import locks
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All that decides the numbers of a record.
+
+    Attributes:
+        limit: the first so many test images; None: all.
+        seed: of the attacks' start noise.
+        surrogate: SHA-256 of what attacks have to be transferred from; None: from any.
+        worst_case, precision: see `Evaluator`.
+    """
+
+    subject: Subject
+    dataset: Dataset
+    suite: Suite
+    limit: int | None = None
+    protocol: Protocol = "official"
+    seed: int = 0
+    worst_case: bool = False
+    precision: Literal["32", "tf32"] = "32"
+    surrogate: str | None = None
+
+    @cached_property
+    def samples(self) -> Split:
+        """Those to attack."""
+        return self.dataset.test.first(self.limit)
+
+    @property
+    def id(self) -> str:
+        """The record's."""
+        return self._id(self.dataset.eps)
+
+    def _id(self, eps: float | None) -> str:
+        how = ", ".join([conduct(self.protocol, self.worst_case, self.precision), *[f"s{self.seed}"] * bool(self.seed)])
+        return record_id(self.subject, self.dataset.name, self.suite.name, how, len(self.samples), eps)
+
+    def find(self, folder: Path) -> Record | None:
+        """The record, if the same was measured before.
+
+        Earlier versions left the eps out of every name.
+
+        Raises:
+            BenchError: the record of this name cannot be read, or is of something else; the message says of what.
+        """
+        settle(folder)
+        for name in dict.fromkeys((self.id, self._id(None))):
+            path = folder / f"{name}.json"
+            record = read_record(path) if path.exists() else None
+            if record is None or (name != self.id and record.data.eps != self.dataset.eps):
+                continue
+            different = next(self._differences(record), None)
+            if different is None:
+                return record
+            raise BenchError(
+                f"The record {path} is of {different}.\nDelete it (records are never changed) and evaluate again."
+            )
+        return None
+
+    def _differences(self, record: Record) -> Iterator[str]:
+        """What a record of this name is of instead."""
+        data, eps = record.data, self.dataset.eps
+        surrogates = {result.surrogate for result in record.results.values() if result.surrogate is not None}
+        if record.subject.checkpoint != self.subject.checkpoint:
+            yield "other weights: the run was trained anew since"
+        if data.fingerprint != self.samples.fingerprint:
+            yield f"other images: another dataset is called {data.name} too"
+        if data.eps != eps:
+            yield f"eps = {data.eps:.6g}, and {eps:.6g} is asked for"
+        if self.surrogate is not None and surrogates - {self.surrogate}:
+            yield "images from another surrogate"
+        if record.seed != self.seed:
+            yield f"start noise of the seed {record.seed}, and {self.seed} is asked for"
+        for entry in self.suite.entries:
+            if entry.result not in record.results:
+                yield f"another suite of this name: it has no {entry.result}"
+                continue
+            now, then = parameters_of(entry.attack, self.protocol, eps), record.results[entry.result].parameters
+            for key in changed(now, then):
+                yield f"{entry.result} with {key} = {then[key]!r}, and {now[key]!r} is asked for"
+
+
+def evaluator_for(
+    session: Session, protocol: Protocol, worst_case: bool = False, precision: Literal["32", "tf32"] = "32"
+) -> Evaluator:
+    """An evaluator with all that a session has: device, speed-ups, the wish to stop, a folder for what is kept."""
+    return Evaluator(
+        session.device,
+        protocol,
+        session.reporter,
+        session.stop,
+        kept=session.home.kept,
+        speedups=session.speedups,
+        worst_case=worst_case,
+        precision=precision,
+    )
+
+
+def measure(
+    session: Session, evaluator: Evaluator, asked: Asked, network: nn.Module, surrogate: Surrogate | None = None
+) -> tuple[Record, bool]:
+    """The record of an evaluation, and whether it was made now; what a signal stops is kept for the next time.
+
+    Args:
+        evaluator: of `evaluator_for`, with the protocol and so on that are asked for.
+        surrogate: for a suite that transfers attacks.
+
+    Raises:
+        locks.Busy: another process is making it.
+        Interrupted: a signal asked to stop.
+        BenchError: as `Asked.find` and `Evaluator.evaluate`.
+    """
+    records, identity = session.home.records, asked.id
+    lock = session.home.kept / "unfinished" / f"{identity}.lock"
+    with locks.held(lock, f"{identity} is being evaluated", session.stop.pause):
+        found = asked.find(records)
+        if found is not None:  # of another process, since we looked
+            return found, False
+        network = network.to(session.device)
+        record = evaluator.evaluate(
+            network, asked.dataset, asked.subject, asked.suite, asked.limit, identity, surrogate
+        )
+        write_record(record, records)
+    return record, True

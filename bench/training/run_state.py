@@ -1,0 +1,91 @@
+"""What a training run is between two steps: all that decides how it goes on, as one thing that is saved and loaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.defense import Defense
+from bench.models.checkpoints import weights_hash
+from bench.training.loss_means import LossMeans
+from bench.training.monitor import CollapseWatch
+
+_VALUES = ("epoch", "step", "ended", "best", "best_weights", "seconds")
+_PARTS = ("student", "optimizer", "defense", "watch")
+"""Saved by the `state_dict` of each; the loss means lie among the values."""
+
+
+@dataclass
+class RunState:
+    """Where a run stands, with all that its next step depends on.
+
+    Attributes:
+        epoch, step: so many steps of this epoch (from 1) are done.
+        ended: whether the defense was told that this epoch is over.
+        best: of the selected weights: "score", the mean of clean and robust accuracy, "epoch", "accuracy" (both of
+            them), "checkpoint", their SHA-256. best_weights: themselves, on the CPU; None before any is selected.
+    """
+
+    student: nn.Module
+    optimizer: torch.optim.Optimizer
+    defense: Defense
+    watch: CollapseWatch
+    means: LossMeans
+    epoch: int = 1
+    step: int = 0
+    ended: bool = False
+    best: dict[str, Any] = field(default_factory=lambda: {"score": -1.0, "epoch": 0, "accuracy": None})
+    best_weights: dict[str, Tensor] | None = None
+    _seconds_before: float = 0.0
+    _since: float = field(default_factory=time.monotonic)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Epoch and step."""
+        return self.epoch, self.step
+
+    @property
+    def seconds(self) -> float:
+        """Training time, all sittings together."""
+        return self._seconds_before + time.monotonic() - self._since
+
+    @seconds.setter
+    def seconds(self, before: float) -> None:
+        self._seconds_before, self._since = before, time.monotonic()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a continued run needs: tensors and plain values, nested. Every process has to ask, for all sum up."""
+        parts = {name: getattr(self, name).state_dict() for name in _PARTS}
+        return {name: getattr(self, name) for name in _VALUES} | parts | self.means.state_dict()
+
+    def load(self, saved: Mapping[str, Any], device: torch.device) -> None:
+        """Be what was saved; raises whatever the parts do about a state that is not of this version."""
+        for name in _PARTS:
+            getattr(self, name).load_state_dict(saved[name])
+        for name in _VALUES:
+            setattr(self, name, saved[name])
+        self.means.load_state_dict(saved, device)
+
+    def select(self, accuracy: Mapping[str, float], always: bool) -> bool:
+        """Select the student as it is now where it is better than what was, or `always`; whether it is selected.
+
+        Args:
+            accuracy: clean and robust, 0 to 1.
+        """
+        score = (accuracy["clean"] + accuracy["robust"]) / 2
+        if not always and score <= self.best["score"]:
+            return False
+        checkpoint = weights_hash(self.student)
+        self.best = {"score": score, "epoch": self.epoch, "accuracy": accuracy, "checkpoint": checkpoint}
+        self.best_weights = {name: value.detach().cpu().clone() for name, value in self.student.state_dict().items()}
+        return True
+
+    def next_epoch(self) -> None:
+        """All of this epoch is done."""
+        self.epoch, self.step, self.ended = self.epoch + 1, 0, False
+        self.means.forget()

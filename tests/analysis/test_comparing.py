@@ -1,0 +1,250 @@
+"""Comparisons of records: what is compared with what, by which test, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.analysis.compare import Comparison, Contrast, compare_networks, find_networks
+from bench.errors import BenchError
+from bench.records.record import Record, write_record
+from bench.stats import holm, mcnemar, paired_scores, weighted_scores, welch, wilson_interval
+from bench.system.home import Home
+
+from ..helpers.records import RecordMaker
+
+N = 300
+
+
+def _outcomes(share: float, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random(N) < share
+
+
+def _compare(
+    folder: Path, records: list[Record], *names: str, attacks: tuple[str, ...] = (), **options: Any
+) -> Comparison:
+    home = Home(folder)
+    for record in records:
+        write_record(record, home.records)
+    runs = names or tuple(dict.fromkeys(str(record.subject.run) for record in records))
+    return compare_networks(find_networks(runs, home, **options), attacks)
+
+
+def _of(found: Comparison, attack: str, quantity: str) -> Contrast:
+    (contrast,) = [each for each in found.contrasts if (each.attack, each.quantity) == (attack, quantity)]
+    return contrast
+
+
+def _seeds(make_record: RecordMaker, method: str, shares: list[float], **changes: Any) -> list[Record]:
+    return [
+        make_record(
+            {"clean": _outcomes(0.9, seed), "fgsm": _outcomes(share, 100 + seed)},
+            method=method,
+            run=f"{method}-s{seed}",
+            seed=seed,
+            checkpoint=f"{seed:064d}",
+            n=N,
+            **changes,
+        )
+        for seed, share in enumerate(shares)
+    ]
+
+
+def test_two_networks_are_compared_sample_by_sample(make_record: RecordMaker, tmp_path: Path) -> None:
+    a = {"clean": _outcomes(0.9, 1), "fgsm": _outcomes(0.7, 2)}
+    b = {"clean": _outcomes(0.88, 3), "fgsm": _outcomes(0.5, 4)}
+    found = _compare(tmp_path, [make_record(a, n=N), make_record(b, method="ard", n=N)])
+    assert [(each.attack, each.quantity) for each in found.contrasts] == [
+        ("clean", "clean"),
+        ("fgsm", "robust"),
+        ("fgsm", "weighted"),
+    ]
+    robust, weighted = _of(found, "fgsm", "robust"), _of(found, "fgsm", "weighted")
+    assert (robust.difference, robust.test) == (mcnemar(a["fgsm"], b["fgsm"]), "mcnemar")
+    assert robust.accuracies[0].interval == wilson_interval(int(a["fgsm"].sum()), N)
+    scores = [weighted_scores(each["clean"], each["fgsm"]) for each in (a, b)]
+    assert (weighted.difference, weighted.test) == (paired_scores(*scores), "score")
+    assert [each.p_holm for each in found.contrasts] == pytest.approx(holm([e.difference.p for e in found.contrasts]))
+    assert robust.verdict == "SAT is better"
+    assert _of(found, "clean", "clean").verdict == "not significant (p > 0.05)"
+
+
+def test_the_better_one_is_named_whichever_comes_first(make_record: RecordMaker, tmp_path: Path) -> None:
+    records = [make_record({"fgsm": right}, method=name) for name, right in (("sat", 20), ("ard", 60))]
+    assert _of(_compare(tmp_path, records), "fgsm", "robust").verdict == "ARD is better"
+
+
+def test_holms_correction_is_over_all_pairs_and_attacks(make_record: RecordMaker, tmp_path: Path) -> None:
+    """Seven samples ahead has p = 2 / 2^7 = 0.0156: significant alone, and not among five comparisons and more."""
+    records = [make_record({"fgsm": right}, method=name) for name, right in (("sat", 57), ("ard", 50))]
+    assert _of(_compare(tmp_path, records), "fgsm", "robust").verdict == "SAT is better"
+    more = dict.fromkeys(("pgd-sat", "pgd-trades", "cw-inf", "square"), 50)
+    records = [make_record({"fgsm": right, **more}, method=name) for name, right in (("sat", 57), ("ard", 50))]
+    (tmp_path / "more").mkdir()
+    found = _compare(tmp_path / "more", records)
+    robust = _of(found, "fgsm", "robust")
+    assert (robust.p_holm, robust.family) == (pytest.approx(5 * 2 / 2**7), 5)
+    assert robust.verdict == "SAT is better taken alone, not significant as one of 5"
+    assert robust.difference.low > 0  # which "not significant" alone would seem to deny
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_side(make_record: RecordMaker, tmp_path: Path) -> None:
+    records = _seeds(make_record, "sat", [0.7, 0.72, 0.74]) + _seeds(make_record, "ard", [0.3, 0.32, 0.34])
+    found = _compare(tmp_path, records)
+    assert [(side.name, len(side.networks)) for side in found.sides] == [("SAT", 3), ("ARD", 3)]
+    contrast = _of(found, "fgsm", "robust")
+    means = [
+        [_outcomes(share, 100 + i).mean() for i, share in enumerate(shares)]
+        for shares in ((0.7, 0.72, 0.74), (0.3, 0.32, 0.34))
+    ]
+    assert (contrast.difference, contrast.test) == (welch(*means), "welch")
+    first = contrast.accuracies[0]
+    assert (first.value, first.std, first.seeds) == (np.mean(means[0]), np.std(means[0], ddof=1), 3)
+    assert first.interval is None
+    assert contrast.verdict == "SAT is better"
+
+
+def test_fewer_than_three_seeds_are_compared_over_samples(make_record: RecordMaker, tmp_path: Path) -> None:
+    found = _compare(tmp_path, _seeds(make_record, "sat", [0.7, 0.7, 0.7]) + _seeds(make_record, "ard", [0.5, 0.5]))
+    assert {contrast.test for contrast in found.contrasts} == {"score"}
+
+
+def test_all_seeds_finds_the_other_seeds_and_nothing_else(make_record: RecordMaker, tmp_path: Path) -> None:
+    records = _seeds(make_record, "sat", [0.7] * 3) + _seeds(make_record, "ard", [0.5] * 3)
+    records.append(make_record({"fgsm": 1}, method="sat", run="sat-other", setting="short, 20 epochs", n=N))
+    records.append(make_record({"fgsm": 1}, method="sat", run="sat-weight", overrides={"weight": 2}, n=N))
+    found = _compare(tmp_path, records, "sat-s0", "ard-s1", all_seeds=True)
+    assert [{network.name for network in side.networks} for side in found.sides] == [
+        {"sat-s0", "sat-s1", "sat-s2"},
+        {"ard-s0", "ard-s1", "ard-s2"},
+    ]
+
+
+def test_seeds_of_one_defense_alone_are_compared_with_each_other(make_record: RecordMaker, tmp_path: Path) -> None:
+    found = _compare(tmp_path, _seeds(make_record, "sat", [0.7, 0.5]))
+    assert [side.name for side in found.sides] == ["sat-s0", "sat-s1"]
+    assert _of(found, "fgsm", "robust").test == "mcnemar"
+
+
+def test_sides_of_one_label_are_told_apart(make_record: RecordMaker, tmp_path: Path) -> None:
+    records = [
+        make_record(method="sat", run="one"),
+        make_record(method="sat", run="two", setting="short, 20 epochs"),
+        make_record(method="sat", run="three", overrides={"weight": 2}),
+    ]
+    assert [side.name for side in _compare(tmp_path, records).sides] == ["one", "two", "SAT (weight=2)"]
+
+
+def test_a_record_file_stands_for_its_network(make_record: RecordMaker, tmp_path: Path) -> None:
+    theirs = make_record({"clean": 80, "fgsm": 30}, kind="checkpoint", method="theirs", label="theirs", seed=None)
+    path = write_record(theirs, tmp_path)
+    ours = make_record({"clean": 80, "fgsm": 60}, run="ours")
+    found = _compare(tmp_path / "records", [ours], "ours", str(path))
+    assert _of(found, "fgsm", "robust").verdict == "SAT is better"
+
+
+def test_each_condition_is_compared_by_itself_and_the_newest_record_counts(
+    make_record: RecordMaker, tmp_path: Path
+) -> None:
+    records = [
+        make_record({"clean": 90, "fgsm": 60}, run="a", minute=1),
+        make_record({"clean": 80, "fgsm": 70}, run="a", minute=2),
+        make_record({"clean": 40, "fgsm": 30}, run="a", n=50, fingerprint="0" * 64),
+        make_record({"clean": 80, "fgsm": 20}, run="b", method="ard"),
+        make_record({"clean": 40, "fgsm": 30}, run="b", method="ard", n=50, fingerprint="0" * 64),
+    ]
+    found = _compare(tmp_path, records)
+    assert [(each.condition.n, each.difference.value) for each in found.contrasts if each.quantity == "robust"] == [
+        (50, pytest.approx(0)),
+        (100, pytest.approx(0.5)),
+    ]
+
+
+def test_what_only_one_was_measured_with_is_left_out_and_said(make_record: RecordMaker, tmp_path: Path) -> None:
+    records = [
+        make_record({"clean": 80, "fgsm": 60}, run="a"),
+        make_record({"clean": 40, "autoattack": 20}, run="a", n=50, fingerprint="0" * 64),
+        make_record({"clean": 80, "fgsm": 50, "autoattack": 40}, run="b", method="ard"),
+    ]
+    found = _compare(tmp_path, records)
+    assert {each.attack for each in found.contrasts} == {"clean", "fgsm"}
+    assert found.left_out == (
+        "autoattack: SAT on the first 50 of cifar10 (00000000), official protocol, eps = 0.03137, but "
+        "ARD on the first 100 of cifar10 (ffffffff), official protocol, eps = 0.03137",
+    )
+
+
+def test_an_attack_that_a_seed_lacks_is_left_out(make_record: RecordMaker, tmp_path: Path) -> None:
+    records = [*_seeds(make_record, "sat", [0.7] * 3), *_seeds(make_record, "ard", [0.5] * 3)]
+    records += [
+        make_record({"square": 90}, run=f"{name}-s{seed}", method=name, seed=seed, n=N)
+        for name, seed in (("sat", 0), ("sat", 1), ("ard", 0))
+    ]
+    found = _compare(tmp_path, records, *(f"{name}-s{seed}" for name in ("sat", "ard") for seed in range(3)))
+    assert "square: SAT (2 of 3 seeds)" in found.left_out[0]
+    assert {each.attack for each in found.contrasts} == {"clean", "fgsm"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"n": 50}, "the first 100 of cifar10"),
+        ({"fingerprint": "0" * 64}, "(00000000)"),
+        ({"protocol": "paper"}, "paper protocol"),
+        ({"eps": 4 / 255}, "eps = 0.01569"),
+    ],
+)
+def test_nothing_in_common_is_refused_with_what_differs(
+    make_record: RecordMaker, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    counts = {"clean": 40, "fgsm": 30}
+    with pytest.raises(BenchError, match="no attack in common on the same samples") as caught:
+        _compare(tmp_path, [make_record(counts), make_record(counts, method="ard", **change)])
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"parameters": {"steps": 40}}, '{"steps": 40}'), ({"surrogate": "cd" * 32}, "other surrogate")],
+)
+def test_another_attack_of_the_same_name_is_refused(
+    make_record: RecordMaker, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    counts = {"clean": 80, "transfer:cw-inf": 60}
+    with pytest.raises(BenchError, match="transfer:cw-inf on the first 100") as caught:
+        _compare(
+            tmp_path, [make_record(counts), make_record(counts, method="ard", **change)], attacks=("transfer:cw-inf",)
+        )
+    assert said in str(caught.value)
+
+
+def test_only_the_attacks_asked_for_are_compared(make_record: RecordMaker, tmp_path: Path) -> None:
+    records = [make_record(run="a"), make_record(run="b", method="ard")]
+    assert {each.attack for each in _compare(tmp_path, records, attacks=("cw-inf",)).contrasts} == {"cw-inf"}
+    networks = find_networks(["a", "b"], Home(tmp_path))
+    assert {each.quantity for each in compare_networks(networks, ["clean"]).contrasts} == {"clean"}
+    with pytest.raises(BenchError, match="Did you mean 'pgd-sat'"):
+        compare_networks(networks, ["pgd-sad"])
+
+
+def test_names_that_lead_nowhere_are_refused(make_record: RecordMaker, tmp_path: Path) -> None:
+    for record in (make_record(run="run-a"), make_record(run="run-b", method="ard")):
+        write_record(record, Home(tmp_path).records)
+    with pytest.raises(BenchError, match="Did you mean 'run-b'"):
+        find_networks(["run-a", "run-bb"], Home(tmp_path))
+    with pytest.raises(BenchError, match="named twice"):
+        find_networks(["run-a", "run-a"], Home(tmp_path))
+    with pytest.raises(BenchError, match="cannot be read"):
+        find_networks(["run-a", "none.json"], Home(tmp_path))
+    with pytest.raises(BenchError, match="only one network"):
+        compare_networks(find_networks(["run-a"], Home(tmp_path)))
+
+
+def test_two_runs_of_the_same_seed_are_no_seeds(make_record: RecordMaker, tmp_path: Path) -> None:
+    records = [make_record(run="a"), make_record(run="b"), make_record(run="c", method="ard")]
+    with pytest.raises(BenchError, match="a, b: the same defense and seed"):
+        _compare(tmp_path, records)

@@ -1,0 +1,1 @@
+"""What tests of several folders need: places, commands, records and networks, with their types."""

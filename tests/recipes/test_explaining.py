@@ -1,0 +1,144 @@
+"""`bench explain`: every fact comes from the class or from its section of the fidelity page, and the two agree."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from itertools import takewhile
+from typing import Any
+
+import pytest
+
+from bench.recipes import recipe
+from bench.recipes.explain import Explanation, explain, fidelity_page, table_rows
+from bench.recipes.hyperparameters import defaults, method_class, parse_settings
+from bench.registry import names
+
+from ..helpers.commands import Bench
+
+METHODS = names("methods")
+CODE = re.compile(r"`([^`]+)`")
+
+
+def _stated(found: Explanation) -> set[str]:
+    """Every parameter that the section names: in its tables, and as `NAME=VALUE` or `NAME` in its prose."""
+    known = {each.name for each in found.hyperparameters}
+    return {code.partition("=")[0] for code in CODE.findall(found.page)} & known
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_parameter_that_the_page_names_is_one(name: str) -> None:
+    found = explain(name)
+    assert found.page, "no section of docs/fidelity.md"
+    for row in found.differences:
+        for code in CODE.findall(row["parameter"]):
+            if "=" in code:
+                assert parse_settings(name, [code])
+            else:
+                assert code in defaults(method_class(name)), row
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_the_variants_differ_in_is_on_the_page(name: str) -> None:
+    found = explain(name)
+    pages = [found.page]
+    if "as ARD" in found.page:
+        pages.append(explain("ard").page)
+    stated = {code for page in pages for code in CODE.findall(page)}
+    differing = {each.name for each in found.hyperparameters if len({*map(str, each.values.values())}) > 1}
+    assert differing <= stated
+    if "No difference between the variants" in found.page:
+        assert not differing
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_numbers_on_the_page_are_the_defaults(name: str) -> None:
+    found = explain(name)
+    values = {each.name: each.default for each in found.hyperparameters}
+    for parameter, number in re.findall(r"`(\w+)` = ([\d./]*\d)", found.page):
+        if parameter in values:
+            numerator, _, denominator = number.partition("/")
+            assert values[parameter] == float(numerator) / float(denominator or 1), parameter
+
+
+def test_some_numbers_are_on_the_page() -> None:
+    """The test above compares something."""
+    assert explain("trades").page.count("`beta` = 6") == 1
+    assert {"temperature", "alpha"} <= _stated(explain("ard"))
+
+
+def test_fields_are_described_wherever_their_docstring_stands() -> None:
+    about = {each.name: each.about for each in explain("ciard").hyperparameters}
+    assert about["alpha"] == "weight of N."
+    assert about["beta"] == "weight of A."
+    assert about["eps"].startswith("radius of the L-infinity ball")
+    assert about["teacher_weight_decay"] == "of its SGD."
+    assert "teacher_weight_decay" not in about["teacher_momentum"]
+
+
+def test_values_are_those_of_the_variants() -> None:
+    rows = {each.name: each for each in explain("ciard").hyperparameters}
+    assert rows["push_form"].values == {"paper": "algorithm1", "official": "released"}
+    assert rows["push_form"].type == "'algorithm1' or 'released'"
+    assert rows["eps"].length
+    assert not rows["alpha"].length
+
+
+def test_a_case_of_another_defense_has_its_section() -> None:
+    found = explain("pgdard")
+    assert (found.label, found.page_of) == ("PGDARD", "DARD")
+    assert {row["parameter"] for row in found.differences} >= {"`form`", "`attack_in_train_mode`"}
+
+
+def test_recipes_are_resolved_for_the_method() -> None:
+    rows = {each.recipe: each for each in explain("dard").schedules}
+    assert (rows["official"].variant, rows["official"].epochs) == ("released", 50)
+    assert rows["official"].teachers == {"robust": "resnet56 by sat"}
+
+
+def test_a_bar_within_a_cell_is_no_border() -> None:
+    assert list(table_rows("| a | b |\n|---|:-:|\n| KL(p \\|\\| q) | 1 |\n\n| c |\n|---|\n| 2 |")) == [
+        {"a": "KL(p || q)", "b": "1"},
+        {"c": "2"},
+    ]
+
+
+def test_a_section_ends_where_the_next_one_begins() -> None:
+    titles = [line for line in fidelity_page().splitlines() if line.startswith("## ")]
+    assert len(titles) > len(METHODS)
+    for name in METHODS:
+        assert not any(title in explain(name).page for title in titles)
+
+
+@pytest.fixture
+def command(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """command("ciard"): `bench explain ciard`, a hundred columns wide."""
+    monkeypatch.setenv("COLUMNS", "100")
+    return lambda *arguments: bench("explain", *arguments)
+
+
+Command = Callable[..., Any]
+
+
+def test_the_command_prints_all_of_it(command: Command) -> None:
+    text = command("ciard").out
+    found = explain("ciard")
+    for part in (found.source, found.definition, found.page):
+        assert part in text
+    rows = list(table_rows(text[text.index("## Hyper-parameters") :]))
+    fields = list(takewhile(lambda row: "name" in row, rows))
+    assert [row["name"].strip("`") for row in fields] == list(defaults(method_class("ciard")))
+    assert (fields[0]["paper"], fields[0]["official"]) == ("8/255", "8/255")
+    assert [row["recipe"] for row in rows if "recipe" in row] == recipe.names()
+
+
+def test_the_command_s_json_holds_the_same(command: Command) -> None:
+    found = json.loads(command("trades", "--json").out)
+    assert found["name"] == "trades"
+    assert found["hyperparameters"][0]["values"] == {"paper": 8 / 255, "official": 0.031}
+    assert {row["parameter"] for row in found["differences"]} == {"`step_size`, `eps`", "`repeat_clean_forward`"}
+
+
+def test_a_name_that_is_none_has_the_closest_one(command: Command) -> None:
+    assert "Did you mean 'ciard'?" in command("ciardd").mistake
