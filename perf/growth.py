@@ -27,10 +27,11 @@ from bench.attack import Protocol
 from bench.evaluation.suites import SUITES, Suite
 from bench.jobs.train import Request, configure
 from bench.records.record import AttackResult, Data, Record, content_digest, pack
-from bench.records.subjects import record_id, run_subject
+from bench.records.subjects import record_id
 from bench.registry import attack_class
 from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
+from bench.runs.subject import run_subject
 from bench.stats import wilson_interval
 from bench.system import provenance
 from bench.system.home import Home
