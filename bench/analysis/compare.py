@@ -14,7 +14,8 @@ import numpy as np
 from bench.errors import BenchError, unknown_name
 from bench.records.index import run_records
 from bench.records.measurement import Measurement, PublishedQuantity, measurements
-from bench.records.record import Record, Subject, protocol_text, read_record
+from bench.records.record import Record, Subject, read_record
+from bench.records.wording import protocol_text
 from bench.stats import LEVEL, Difference, Test, compare, holm
 from bench.system.home import Home
 from bench.system.text import defense_label, one_line

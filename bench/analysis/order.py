@@ -14,7 +14,7 @@ from bench.records.record import Record
 from bench.stats import LEVEL, TEST_NAMES, Test, holm
 from bench.tables.build import build_table
 from bench.tables.cells import Cells, measure
-from bench.tables.mismatches import attack_label
+from bench.tables.headers import attack_label
 from bench.tables.paper import paper_lines
 from bench.tables.rivals import tested
 from bench.tables.spec import TableSpec

@@ -209,12 +209,6 @@ def conduct(protocol: str, worst_case: bool = False, precision: str = "32") -> s
     return ", ".join([protocol, *["worst case"] * worst_case, *[precision] * (precision != "32")])
 
 
-def protocol_text(how: str) -> str:
-    """A conduct for readers: `official protocol, worst case`."""
-    protocol, *rest = how.split(", ")
-    return ", ".join([f"{protocol} protocol", *rest])
-
-
 def content_digest(text: str) -> str:
     """SHA-256 of a record's JSON but for its digest; the order of keys does not matter.
 

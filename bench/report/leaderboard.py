@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Literal
 
 from markupsafe import Markup
 
+from bench.evaluation.suites import STRONGEST
 from bench.records.measurement import Quantity
 from bench.records.record import Record
+from bench.records.wording import attack_text, eps_text
 from bench.report.rows import Row, html, number, number_and_bar
 from bench.tables.cells import averaged
-from bench.tables.headers import eps_text
 from bench.tables.lines import Measured, newest, places, tidy
 from bench.tables.plain import PlainTable
 from bench.tables.rivals import mark_rivals
@@ -24,8 +25,6 @@ from bench.tables.table import DASH, Cell, Group
 View = Literal["network", "mean", "both"]
 """A row is one network, or the mean over a defense's seeds; where there is one seed it is both."""
 
-PREFERRED = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")
-"""Attacks to show first, the strongest before the others."""
 _COLUMNS: list[Quantity] = ["clean", "robust", "weighted", "worst_class", "cost"]
 _TEACHERS = [RowSpec(label="Clean teacher", role="clean"), RowSpec(label="Robust teacher", role="robust")]
 
@@ -86,20 +85,14 @@ def entries(records: Sequence[Record], subject: Literal["student", "teacher"] = 
     for model, own in sorted(of_models.items()):
         results = sorted({name for record in own for name in record.results if name != "clean"})
         if results:
-            found += _of_one_model(own, model, {name: attack_label(name, labels) for name in results}, subject)
+            found += _of_one_model(own, model, {name: attack_text(name, labels) for name in results}, subject)
     return sorted(_marked(found), key=_order)
 
 
 @cache
-def attack_labels() -> Mapping[str, str]:
+def attack_labels() -> dict[str, str]:
     """Names of attacks for readers, as the paper's tables write them."""
     return {attack.result: attack.label for spec in load_specs().values() for attack in spec.attacks}
-
-
-def attack_label(name: str, labels: Mapping[str, str]) -> str:
-    """An attack's name for readers: `PGD-SAT`, `CW∞, transferred`."""
-    own = name.removeprefix("transfer:")
-    return labels.get(own, own) + (", transferred" if own != name else "")
 
 
 def _of_one_model(
@@ -145,7 +138,7 @@ def _marked(found: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def _order(entry: Entry) -> tuple[object, ...]:
-    rank = PREFERRED.index(entry.attack) if entry.attack in PREFERRED else len(PREFERRED)
+    rank = STRONGEST.index(entry.attack) if entry.attack in STRONGEST else len(STRONGEST)
     group = entry.group
     return (
         *(group.dataset, entry.model, group.n < group.total, rank, entry.attack, group.setting, group.protocol),

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.tables.headers import dataset_label
+from bench.tables.headers import attack_label, dataset_label
 from bench.tables.lines import Line, Measured
 from bench.tables.spec import TableSpec
 from bench.tables.table import Cell
@@ -63,11 +63,6 @@ def contradictions(lines: Iterable[Line], spec: TableSpec) -> Iterator[str]:
             f"{attack_label(attack, spec)} {row} on {dataset_label(group.dataset, spec)} "
             f"({Cell(value=100 * weighted).text}; the mean is {Cell(value=50 * (clean + robust)).text})"
         )
-
-
-def attack_label(result: str, spec: TableSpec) -> str:
-    """An attack's name for readers."""
-    return next(attack.label for attack in spec.attacks if attack.result == result)
 
 
 def listed(items: Iterable[str]) -> str:

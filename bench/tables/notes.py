@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from bench.records.record import protocol_text
+from bench.records.wording import eps_text, protocol_text
 from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES
-from bench.tables.headers import dataset_label, eps_text
+from bench.tables.headers import dataset_label
 from bench.tables.lines import Measured, Published, by_group
 from bench.tables.mismatches import contradictions, listed, mismatches, surrogates
 from bench.tables.rivals import devices
