@@ -32,7 +32,7 @@ from bench.registry import attack_class
 from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
 from bench.runs.subject import run_subject
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.system import provenance
 from bench.system.home import Home
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from bench.analysis.claims import CheckedClaim, check_claims, read_claims
 from bench.analysis.wins import Wins, find_wins
 from bench.records.record import Record
-from bench.stats.choice import LEVEL, TEST_NAMES
+from bench.stats import LEVEL, TEST_NAMES
 from bench.system.text import defense_label
 from bench.tables.build import build_table
-from bench.tables.cells import GROUP, grouped, newest, tidy
-from bench.tables.headers import dataset_label
-from bench.tables.mismatches import attack_label, contradictions, listed, mismatches
-from bench.tables.paper import paper_frame
+from bench.tables.headers import attack_label, dataset_label
+from bench.tables.lines import Line, Measured, Published, by_group, newest, tidy
+from bench.tables.mismatches import contradictions, listed, mismatches
+from bench.tables.paper import paper_lines
 from bench.tables.spec import TableSpec
 from bench.tables.table import Cell, Group, Table
 from bench.tables.write import choose_specs
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 Source = Literal["measured", "paper"]
 KINDS = {
@@ -40,13 +37,13 @@ KINDS = {
     "noise": f"Best numbers that are not significantly better than the second best (at {LEVEL:.0%}, p after Holm)",
 }
 """Every kind of finding in a table, in words and in the order they are said."""
-_CONDITIONS = {
-    "fingerprint": "samples",
-    "protocol": "protocol",
-    "eps": "eps",
-    "setting": "setting",
+_CONDITIONS: dict[str, Callable[[Group], str]] = {
+    "samples": lambda group: f"the first {group.n:,} of {group.fingerprint[:8]}",
+    "protocol": lambda group: group.protocol,
+    "eps": lambda group: str(group.eps),
+    "setting": lambda group: group.setting,
 }
-"""What makes a group a column of its own, and how a finding about it is called."""
+"""What makes a group a column of its own, by how a finding about it is called."""
 
 
 @dataclass(frozen=True)
@@ -100,31 +97,31 @@ def audit_tables(
     """
     known = list(records)
     specs = choose_specs(known, numbers, values, datasets, extra_specs, all_by_default=True, student=student)
-    frames = {spec.number: _frame(spec, known, values, datasets) for spec in specs}
-    tables = tuple(_audit(spec, frames[spec.number], known, values, datasets) for spec in specs)
+    lines = {spec.number: _counting(spec, known, values, datasets) for spec in specs}
+    tables = tuple(_audit(spec, lines[spec.number], known, values, datasets) for spec in specs)
     claims = tuple(_claims(specs)) if values == "paper" else ()
-    return Audit(values, tables, tuple(_between(specs, frames)), claims)
+    return Audit(values, tables, tuple(_between(specs, lines)), claims)
 
 
-def _frame(spec: TableSpec, records: list[Record], values: Source, datasets: Sequence[str] | None) -> DataFrame:
+def _counting(spec: TableSpec, records: list[Record], values: Source, datasets: Sequence[str] | None) -> Sequence[Line]:
     """The lines that count in a table."""
-    frame = newest(tidy(records, spec)) if values == "measured" else paper_frame(spec)
-    return frame if datasets is None else frame[frame["dataset"].isin(list(datasets))]
+    lines: Sequence[Line] = newest(tidy(records, spec)) if values == "measured" else paper_lines(spec)
+    return lines if datasets is None else [line for line in lines if line.place.group.dataset in datasets]
 
 
 def _audit(
-    spec: TableSpec, frame: DataFrame, records: list[Record], values: Source, datasets: Sequence[str] | None
+    spec: TableSpec, lines: Sequence[Line], records: list[Record], values: Source, datasets: Sequence[str] | None
 ) -> TableAudit:
     table = build_table(spec, records, values, datasets)
-    found = [Finding("contradiction", text) for text in contradictions(frame, spec)]
-    found += _conditions(frame, spec)
-    for group, _, lines in grouped(frame):
+    found = [Finding("contradiction", text) for text in contradictions(lines, spec)]
+    found += _conditions(lines, spec)
+    measured = [line for line in lines if isinstance(line, Measured)]
+    for group, own in by_group(measured):
         name = _group_name(group, spec)
-        if values == "measured":
-            found += [Finding(each.kind, f"{name}: {each.text}") for each in mismatches(lines, spec)]
-        found += _schedules(name, lines, spec)
-    found += _selected(frame, spec)
-    found += [Finding("sanity", f"{row} on {name}: {flag}") for row, name, flag in sorted(_flags(frame, spec))]
+        found += [Finding(each.kind, f"{name}: {each.text}") for each in mismatches(own, spec)]
+        found += _schedules(name, own, spec)
+    found += _selected(measured, spec)
+    found += [Finding("sanity", f"{row} on {name}: {flag}") for row, name, flag in sorted(_flags(measured, spec))]
     wins = find_wins(table, spec) if values == "paper" else None
     found += _unproven(table, spec)
     # A clean accuracy stands in every section, and is said once.
@@ -133,39 +130,40 @@ def _audit(
     return TableAudit(spec.number, table.title, filled, tuple(ordered), wins)
 
 
-def _conditions(frame: DataFrame, spec: TableSpec) -> Iterator[Finding]:
+def _conditions(lines: Sequence[Line], spec: TableSpec) -> Iterator[Finding]:
     """Rows of a dataset that were measured under different conditions, and so never stand in one column."""
-    for dataset, lines in frame.groupby("dataset"):
-        for column, kind in _CONDITIONS.items():
+    for dataset in sorted({line.place.group.dataset for line in lines}):
+        own = [line.place for line in lines if line.place.group.dataset == dataset]
+        for kind, condition in _CONDITIONS.items():
             rows = defaultdict(set)
-            for value, n, row in zip(lines[column], lines["n"], lines["row"], strict=True):
-                rows[f"the first {n:,} of {value[:8]}" if column == "fingerprint" else str(value)].add(row)
+            for place in own:
+                rows[condition(place.group)].add(place.row)
             if len(rows) > 1:
                 each = {f"{value}: {', '.join(sorted(names))}" for value, names in rows.items()}
-                yield Finding(kind, f"{dataset_label(str(dataset), spec)}: {listed(each)}")
+                yield Finding(kind, f"{dataset_label(dataset, spec)}: {listed(each)}")
 
 
-def _schedules(name: str, lines: DataFrame, spec: TableSpec) -> Iterator[Finding]:
-    schedules = {text for text in lines["schedule"].dropna() if text}
+def _schedules(name: str, lines: Sequence[Measured], spec: TableSpec) -> Iterator[Finding]:
+    schedules = {line.record.subject.setting for line in lines} - {""}
     if not spec.compared and len(schedules) > 1:
         yield Finding("setting", f"{name}: one column, though not ranked, of {listed(schedules)}")
 
 
-def _selected(frame: DataFrame, spec: TableSpec) -> Iterator[Finding]:
+def _selected(lines: Sequence[Measured], spec: TableSpec) -> Iterator[Finding]:
     chosen = {
-        f"{row} on {dataset_label(dataset, spec)}"
-        for row, dataset, how in zip(frame["row"], frame["dataset"], frame["selection"], strict=True)
-        if how == "test"
+        f"{line.place.row} on {dataset_label(line.place.group.dataset, spec)}"
+        for line in lines
+        if line.record.subject.selection == "test"
     }
     if chosen:
         yield Finding("selection", listed(chosen))
 
 
-def _flags(frame: DataFrame, spec: TableSpec) -> set[tuple[str, str, str]]:
+def _flags(lines: Sequence[Measured], spec: TableSpec) -> set[tuple[str, str, str]]:
     return {
-        (row, dataset_label(dataset, spec), flag)
-        for row, dataset, flags in zip(frame["row"], frame["dataset"], frame["flags"], strict=True)
-        for flag in flags
+        (line.place.row, dataset_label(line.place.group.dataset, spec), flag)
+        for line in lines
+        for flag in line.record.flags
     }
 
 
@@ -190,19 +188,17 @@ def _group_name(group: Group, spec: TableSpec) -> str:
     return ", ".join(part for part in (dataset_label(group.dataset, spec), setting) if part)
 
 
-def _between(specs: Iterable[TableSpec], frames: dict[int, DataFrame]) -> Iterator[Finding]:
+def _between(specs: Iterable[TableSpec], tables: Mapping[int, Sequence[Line]]) -> Iterator[Finding]:
     """Clean accuracies of one defense, student and condition that differ from table to table."""
     found: defaultdict[tuple[str, ...], defaultdict[float, set[int]]] = defaultdict(lambda: defaultdict(set))
     for spec in specs:
-        frame = frames[spec.number]
-        for line in frame[frame["clean"].notna()].to_dict("records"):
-            if line["position"] < len(spec.rows) and spec.subject == "student":
-                row = spec.rows[line["position"]]
-                name = defense_label(row.method, row.overrides)
-                student = str(spec.model_for(line["dataset"]))
-                condition = (str(line[each]) for each in (*GROUP, "seed") if each != "dataset")
-                key = (name, line["dataset"], student, *condition)
-                found[key][line["clean"]].add(spec.number)
+        for line in tables[spec.number] if spec.subject == "student" else ():
+            clean, (dataset, *condition) = line.value("clean"), line.place.group
+            if clean is not None and line.position < len(spec.rows):
+                row = spec.rows[line.position]
+                name = defense_label(str(row.method), row.overrides)
+                key = (name, dataset, str(spec.model_for(dataset)), *map(str, (*condition, line.seed)))
+                found[key][clean].add(spec.number)
     for (name, dataset, student, *_), values in sorted(found.items()):
         if len(values) > 1:
             each = {
@@ -214,9 +210,9 @@ def _between(specs: Iterable[TableSpec], frames: dict[int, DataFrame]) -> Iterat
 
 def _claims(specs: Sequence[TableSpec]) -> Iterator[CheckedClaim]:
     """What the paper's prose says of the tables, held against all their numbers."""
-    files: defaultdict[Path, dict[int, tuple[TableSpec, DataFrame]]] = defaultdict(dict)
+    files: defaultdict[Path, dict[int, tuple[TableSpec, list[Published]]]] = defaultdict(dict)
     for spec in specs:
         if spec.paper and spec.paper.claims:
-            files[spec.paper.claims][spec.number] = (spec, paper_frame(spec))
+            files[spec.paper.claims][spec.number] = (spec, paper_lines(spec))
     for path, tables in files.items():
         yield from check_claims(path, read_claims(path), tables)

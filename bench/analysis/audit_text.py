@@ -9,7 +9,7 @@ from typing import Any
 from bench.analysis.audit import KINDS, Audit, TableAudit
 from bench.analysis.claims import CheckedClaim
 from bench.analysis.wins import Win, Wins
-from bench.stats.choice import LEVEL, TEST_NAMES
+from bench.stats import LEVEL, TEST_NAMES
 
 
 def to_json(audit: Audit) -> dict[str, Any]:

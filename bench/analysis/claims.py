@@ -9,19 +9,19 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from bench.errors import BenchError
-from bench.tables.spec import PublishedQuantity, TableSpec
+from bench.records.measurement import PublishedQuantity
+from bench.system.text import first_mistake
+from bench.tables.lines import Published
+from bench.tables.spec import TableSpec
 from bench.tables.table import Cell
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-    Published = tuple[TableSpec, DataFrame]
-
+Tables = Mapping[int, tuple[TableSpec, list[Published]]]
+"""By number: a table's spec and published numbers."""
 _ROUNDING = 0.005 - 1e-9
 Place = tuple[int, str, str]
 """Table, dataset and attack, the latter as the paper's CSV names it."""
@@ -83,22 +83,20 @@ def read_claims(path: Path) -> list[Claim]:
                 optional = {name: line.get(name) or None for name in ("quantity", "claimed")}
                 claims.append(Claim.model_validate({**line, **optional}))
             except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(str(part) for part in first["loc"])
                 raise BenchError(
-                    f"{path} is not valid in line {number}: {place}: {first['msg']}.\nRepair that line."
+                    f"{path} is not valid in line {number}: {first_mistake(error)}.\nRepair that line."
                 ) from error
     return claims
 
 
-def check_claims(path: Path, claims: Iterable[Claim], tables: Mapping[int, Published]) -> Iterator[CheckedClaim]:
+def check_claims(path: Path, claims: Iterable[Claim], tables: Tables) -> Iterator[CheckedClaim]:
     """The claims of a file, held against the published numbers of the tables at hand.
 
     A claim about a table that is not at hand is left out.
 
     Args:
         path: the file, for messages.
-        tables: by number, each table's spec with the frame of its published numbers.
+        tables: those at hand.
 
     Raises:
         BenchError: a claim is of a number that its table does not have.
@@ -121,15 +119,16 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(";") if name.strip()]
 
 
-def _numbers(claim: Claim, tables: Mapping[int, Published]) -> Numbers:
+def _numbers(claim: Claim, tables: Tables) -> Numbers:
     """The numbers of the claim's quantity where it applies."""
     numbers: Numbers = {}
     for number in claim.tables:
         spec, published = tables[number]
         attacks = {attack.result: attack.paper for attack in spec.attacks}
-        columns = ("dataset", "attack", "row", claim.quantity)
-        for dataset, result, row, value in zip(*(published[name] for name in columns), strict=True):
-            shown = Cell(value=100 * value).shown
+        for line in published:
+            (dataset, *_), result, row = line.place
+            value = None if claim.quantity is None else line.value(claim.quantity)
+            shown = None if value is None else Cell(value=100 * value).shown
             if claim.dataset in ("", dataset) and claim.attack in ("", attacks[result]) and shown is not None:
                 numbers.setdefault((number, dataset, attacks[result]), {})[row] = shown
     if not numbers:

@@ -8,19 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from bench.errors import BenchError, unknown_name
 from bench.records.index import run_records
-from bench.records.record import Record, Subject, protocol_text, read_record, unpack
-from bench.stats.choice import LEVEL, Test, compare
-from bench.stats.tests import Difference, holm, weighted_interval, weighted_scores, wilson_interval
+from bench.records.measurement import Measurement, PublishedQuantity, measurements
+from bench.records.record import Record, Subject, read_record
+from bench.records.wording import protocol_text
+from bench.stats import LEVEL, Difference, Test, compare, holm
 from bench.system.home import Home
 from bench.system.text import defense_label, one_line
 
-Quantity = Literal["clean", "robust", "weighted"]
+_Key = tuple["Condition", str]
+"""What a network was measured on, and under which attack."""
 
 
 @dataclass(frozen=True, order=True)
@@ -42,22 +43,12 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One attack on one network: outcomes of each sample, shape (n,), bool, and how the attack was made."""
-
-    robust: np.ndarray
-    clean: np.ndarray | None
-    parameters: str
-    surrogate: str | None
-
-
-@dataclass(frozen=True)
 class Network:
     """One trained network and all that was measured of it."""
 
     name: str
     subject: Subject
-    measured: Mapping[tuple[Condition, str], Measurement]
+    measured: Mapping[_Key, Measurement]
 
     @property
     def identity(self) -> str:
@@ -98,7 +89,7 @@ class Contrast:
 
     condition: Condition
     attack: str
-    quantity: Quantity
+    quantity: PublishedQuantity
     sides: tuple[str, str]
     accuracies: tuple[Accuracy, Accuracy]
     difference: Difference
@@ -200,18 +191,11 @@ def compare_networks(networks: Sequence[Network], attacks: Sequence[str] = ()) -
 def _network(records: Iterable[Record]) -> Network:
     """A network with the newest measurement of each attack under each condition."""
     ordered = sorted(records, key=lambda record: (record.created, record.id))
-    measured: dict[tuple[Condition, str], Measurement] = {}
-    for record in ordered:
-        data = record.data
-        condition = Condition(data.name, data.n, record.conduct, data.eps, data.fingerprint)
-        clean = record.results.get("clean")
-        for name, result in record.results.items():
-            measured[condition, name] = Measurement(
-                unpack(result.final, data.n),
-                None if clean is None else unpack(clean.final, data.n),
-                json.dumps(result.parameters, sort_keys=True, default=str),
-                result.surrogate,
-            )
+    measured: dict[_Key, Measurement] = {}
+    for each in measurements(ordered):
+        data = each.record.data
+        condition = Condition(data.name, data.n, each.record.conduct, data.eps, data.fingerprint)
+        measured[condition, each.attack] = each
     subject = ordered[-1].subject
     return Network(subject.run or ordered[-1].id, subject, measured)
 
@@ -244,7 +228,7 @@ def _sides(networks: Sequence[Network]) -> list[Side]:
     ]
 
 
-def _shared(first: Side, second: Side, attacks: Sequence[str]) -> tuple[list[tuple[Condition, str]], list[str]]:
+def _shared(first: Side, second: Side, attacks: Sequence[str]) -> tuple[list[_Key], list[str]]:
     """The measurements that all networks of two sides have, and what keeps other attacks out.
 
     Raises:
@@ -270,10 +254,14 @@ def _order(attack: str) -> tuple[bool, str]:
     return attack != "clean", attack
 
 
-def _check_same_attack(key: tuple[Condition, str], networks: Sequence[Network]) -> None:
+def _check_same_attack(key: _Key, networks: Sequence[Network]) -> None:
     condition, attack = key
-    for what in ("parameters", "surrogate"):
-        found = {getattr(network.measured[key], what): network.name for network in networks}
+    measured = [(network.name, network.measured[key]) for network in networks]
+    owners: dict[str, dict[str | None, str]] = {
+        "parameters": {each.parameters: name for name, each in measured},
+        "surrogate": {each.result.surrogate: name for name, each in measured},
+    }
+    for what, found in owners.items():
         if len(found) > 1:
             (value, name), (other, rival), *_ = found.items()
             raise BenchError(
@@ -292,43 +280,19 @@ def _measured_on(side: Side, attack: str) -> str:
 
 def _contrasts(first: Side, second: Side, condition: Condition, attack: str) -> Iterator[Contrast]:
     """One attack's contrasts: of accuracy and, where clean accuracy is known from the same records, of W-R."""
-    quantities: list[Quantity] = ["clean"] if attack == "clean" else ["robust", "weighted"]
+    quantities: list[PublishedQuantity] = ["clean"] if attack == "clean" else ["robust", "weighted"]
+    sides = [[network.measured[condition, attack] for network in side.networks] for side in (first, second)]
     for quantity in quantities:
-        scores, accuracies = [], []
-        for side in (first, second):
-            measured = [network.measured[condition, attack] for network in side.networks]
-            if quantity == "weighted" and any(each.clean is None for each in measured):
-                break
-            scores.append([_scores(each, quantity) for each in measured])
-            accuracies.append(_accuracy(measured, scores[-1], quantity))
-        if len(scores) < 2:
+        one, other = ([scores for each in side if (scores := each.scores(quantity)) is not None] for side in sides)
+        if (len(one), len(other)) != (len(sides[0]), len(sides[1])):
             continue
-        difference, test = compare(*scores)
-        yield Contrast(
-            condition,
-            attack,
-            quantity,
-            (first.name, second.name),
-            (accuracies[0], accuracies[1]),
-            difference,
-            test,
-        )
+        difference, test = compare(one, other)
+        accuracies = (_accuracy(sides[0], one, quantity), _accuracy(sides[1], other, quantity))
+        yield Contrast(condition, attack, quantity, (first.name, second.name), accuracies, difference, test)
 
 
-def _scores(measurement: Measurement, quantity: Quantity) -> np.ndarray:
-    """Each sample's part in a number, shape (n,)."""
-    if quantity != "weighted" or measurement.clean is None:
-        return measurement.robust
-    return weighted_scores(measurement.clean, measurement.robust)
-
-
-def _accuracy(measured: Sequence[Measurement], scores: Sequence[np.ndarray], quantity: Quantity) -> Accuracy:
+def _accuracy(measured: Sequence[Measurement], scores: Sequence[np.ndarray], quantity: PublishedQuantity) -> Accuracy:
     means = [float(each.mean()) for each in scores]
     if len(means) > 1:
         return Accuracy(float(np.mean(means)), None, float(np.std(means, ddof=1)), len(means))
-    only = measured[0]
-    if quantity == "weighted" and only.clean is not None:
-        interval = weighted_interval(only.clean, only.robust)
-    else:
-        interval = wilson_interval(int(only.robust.sum()), len(only.robust))
-    return Accuracy(means[0], interval, None, 1)
+    return Accuracy(means[0], measured[0].interval(quantity), None, 1)

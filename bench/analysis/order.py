@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from bench.errors import unknown_name
+from bench.records.measurement import Quantity
 from bench.records.record import Record
-from bench.stats.choice import LEVEL, TEST_NAMES, Test
-from bench.stats.tests import holm
+from bench.stats import LEVEL, TEST_NAMES, Test, holm
 from bench.tables.build import build_table
 from bench.tables.cells import Cells, measure
-from bench.tables.mismatches import attack_label
-from bench.tables.paper import paper_frame
+from bench.tables.headers import attack_label
+from bench.tables.paper import paper_lines
 from bench.tables.rivals import tested
-from bench.tables.spec import Quantity, TableSpec
+from bench.tables.spec import TableSpec
 from bench.tables.table import Cell, Group
 from bench.tables.write import choose_specs
 
@@ -111,7 +111,7 @@ def _orders(
     spec: TableSpec, records: list[Record], paper_dataset: str, datasets: Sequence[str] | None
 ) -> Iterator[ColumnOrder]:
     table = build_table(spec, records, "measured", datasets)
-    paper = measure(paper_frame(spec))
+    paper = measure(paper_lines(spec), spec.columns)
     said = set()
     for section in table.sections:
         for i, column in enumerate(table.columns):
@@ -138,9 +138,9 @@ def _orders(
 def _published(paper: Cells, dataset: str, attack: str | None, quantity: Quantity) -> dict[str, Cell]:
     """The paper's numbers of a column, by row; a clean accuracy in a table by datasets belongs to any attack."""
     return {
-        row: cell
-        for (group, under, row, what), cell in paper.items()
-        if group.dataset == dataset and what == quantity and attack in (under, None)
+        place.row: cell
+        for (place, what), cell in paper.items()
+        if place.group.dataset == dataset and what == quantity and attack in (place.attack, None)
     }
 
 

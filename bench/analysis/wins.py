@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.stats.choice import LEVEL
-from bench.stats.tests import holm, least_significant, mcnemar_range
+from bench.records.measurement import Quantity
+from bench.stats import LEVEL, holm, least_significant, mcnemar_range
 from bench.tables.rivals import tested
-from bench.tables.spec import Quantity, TableSpec
+from bench.tables.spec import TableSpec
 from bench.tables.table import Cell, Table
 
 

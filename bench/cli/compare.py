@@ -15,7 +15,7 @@ from bench.system.home import Home
 
 if TYPE_CHECKING:
     from bench.analysis.compare import Accuracy, Comparison, Contrast, Side
-    from bench.stats.choice import Test
+    from bench.stats import Test
 
 _DIFFERING = ("model", "setting", "selection", "teachers")
 
@@ -54,7 +54,7 @@ def command(
 
 def _content(found: Comparison) -> dict[str, Any]:
     """A comparison in plain types, accuracies in [0, 1]."""
-    from bench.stats.choice import LEVEL
+    from bench.stats import LEVEL
 
     return {
         "level": LEVEL,
@@ -143,7 +143,7 @@ def _number(accuracy: Accuracy) -> str:
 
 
 def _notes(found: Comparison) -> Iterator[str]:
-    from bench.stats.choice import LEAST_SEEDS, LEVEL, TEST_NAMES
+    from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES
 
     tests = {contrast.test for contrast in found.contrasts}
     yield f"Tests: {'; '.join(f'{test}: {TEST_NAMES[test]}' for test in sorted(tests))}."

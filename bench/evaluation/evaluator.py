@@ -26,7 +26,7 @@ from bench.evaluation.transfers import Surrogate, Transfers
 from bench.models import check_finite
 from bench.records.record import AttackResult, Data, Record, Subject, pack
 from bench.registry import attack_class
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.system import provenance
 from bench.system.console import Reporter
 from bench.system.signals import StopRequest, interruptible

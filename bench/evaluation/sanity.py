@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bench.attack import Attack, input_gradient
 from bench.records.record import AttackResult, unpack
 from bench.registry import attack_class
-from bench.stats.tests import mcnemar_exact
+from bench.stats import mcnemar_exact
 
 PROBE = "pgd-sat"
 """The attack that `measure` varies: the white-box reference of every evaluation."""

@@ -62,6 +62,11 @@ LOOK = "pgd-sat"
 UNIT_OF_COST = "sat"
 """The defense whose step costs 1 in the cost table."""
 
+STRONGEST = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")
+"""What to show of a model's results where one is shown or comes first: of these the first that was run."""
+SHOWN = ("pgd-sat", "pgd-20", "pgd-trades", "bim")
+"""Attacks whose images can be made again and shown: of these the first that was run."""
+
 
 def suite_named(name: str) -> Suite:
     """A suite by its name; an attack's name stands for the suite of it alone.

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from bench.export.robustbench import eps_text
 from bench.export.source import Source
 from bench.recipes.hyperparameters import method_class
-from bench.records.record import protocol_text
+from bench.records.wording import eps_text, protocol_text
 from bench.system import escape
 from bench.system.text import settings_text
 

@@ -8,6 +8,7 @@ import re
 from bench.export.source import Source
 from bench.recipes.hyperparameters import method_class
 from bench.records.record import Record
+from bench.records.wording import eps_text
 from bench.system.text import settings_text
 
 
@@ -38,12 +39,6 @@ def model_info(source: Source) -> str:
         "unreliable": any(record.flags for record in source.records) if source.records else None,
     }
     return json.dumps(info, indent=2) + "\n"
-
-
-def eps_text(eps: float) -> str:
-    """A radius as papers write it: `8/255`; as a number where it is no whole number of grey levels."""
-    levels = round(eps * 255)
-    return f"{levels}/255" if abs(levels / 255 - eps) < 1e-12 else f"{eps:.6g}"
 
 
 def _accuracy(records: tuple[Record, ...], attack: str) -> str | None:

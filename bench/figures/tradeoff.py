@@ -10,14 +10,15 @@ from statistics import median
 from typing import Any
 
 from bench.errors import BenchError, unknown_name
+from bench.evaluation.suites import STRONGEST
 from bench.figures.page import COLOURS, COLUMN, Drawing, new_figure, styled
-from bench.records.record import Record, protocol_text
-from bench.tables.cells import measure, newest, tidy
-from bench.tables.headers import eps_text
+from bench.records.record import Record
+from bench.records.wording import eps_text, protocol_text
+from bench.tables.cells import measure
+from bench.tables.lines import newest, tidy
 from bench.tables.spec import AttackSpec, TableSpec
 from bench.tables.table import Cell, Group
 
-_PREFERRED = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")
 _MARKERS = "osD^vP*Xh<p>d"
 _LEGEND_COLUMNS = 3
 _LONGEST_NAME = 200
@@ -56,7 +57,7 @@ def draw(records: Iterable[Record], attack: str | None = None, datasets: Sequenc
         own = [record for record in students if record.subject.model == model]
         for name in sorted({record.data.name for record in own} & set(datasets or known)):
             here = [record for record in own if record.data.name == name]
-            chosen = attack or next((one for one in _PREFERRED if any(one in record.results for record in here)), None)
+            chosen = attack or next((one for one in STRONGEST if any(one in record.results for record in here)), None)
             drawings += _of_one(here, model, name, chosen) if chosen else []
     if not drawings:
         raise BenchError(
@@ -78,11 +79,11 @@ def _of_one(records: Sequence[Record], model: str, dataset: str, attack: str) ->
         attacks=[AttackSpec(result=attack, label=attack)],
         rows=[],
     )
-    cells = measure(newest(tidy(records, spec)))
+    cells = measure(newest(tidy(records, spec)), spec.columns)
     groups: dict[Group, list[Point]] = {}
-    for (group, _, row, quantity), cell in sorted(cells.items(), key=lambda item: item[0][2].casefold()):
-        if quantity == "robust" and (group, attack, row, "clean") in cells:
-            groups.setdefault(group, []).append(Point(row, cells[group, attack, row, "clean"], cell))
+    for (place, quantity), cell in sorted(cells.items(), key=lambda item: item[0][0].row.casefold()):
+        if quantity == "robust" and (place, "clean") in cells:
+            groups.setdefault(place.group, []).append(Point(place.row, cells[place, "clean"], cell))
     return [_figure(points, group, model, attack) for group, points in groups.items() if len(points) > 1]
 
 

@@ -30,7 +30,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from bench.errors import BenchError
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.system.files import write_text_atomically
 from bench.system.text import first_mistake, newer_schema, one_line
 
@@ -213,12 +213,6 @@ class Record(_Frozen):
 def conduct(protocol: str, worst_case: bool = False, precision: str = "32") -> str:
     """How an evaluation was made, in words; results compare only where it is the same."""
     return ", ".join([protocol, *["worst case"] * worst_case, *[precision] * (precision != "32")])
-
-
-def protocol_text(how: str) -> str:
-    """A conduct for readers: `official protocol, worst case`."""
-    protocol, *rest = how.split(", ")
-    return ", ".join([f"{protocol} protocol", *rest])
 
 
 def content_digest(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.records.record import AttackResult, Record
 from bench.report.leaderboard import Entry, interval_text
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.tables.plain import PlainTable
 from bench.tables.table import DASH
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
+from bench.evaluation.suites import SHOWN
 from bench.records.record import Record, unpack
-from bench.report.leaderboard import attack_label, attack_labels
+from bench.records.wording import attack_text, eps_text
+from bench.report.leaderboard import attack_labels
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder
 from bench.system.text import defense_label
-from bench.tables.headers import eps_text
 
 if TYPE_CHECKING:  # a report without examples has no use for PyTorch
     from torch import Tensor, nn
@@ -24,7 +25,6 @@ if TYPE_CHECKING:  # a report without examples has no use for PyTorch
 
 MOST_RUNS = 20
 """Networks that are shown at most, so that the page stays small."""
-_ATTACKS = ("pgd-sat", "pgd-20", "pgd-trades", "bim")
 _DOWNLOADED = ("cifar10", "cifar100")
 
 
@@ -115,7 +115,7 @@ def _by_run(records: Iterable[Record]) -> dict[str, Record]:
 
 
 def _attack(record: Record) -> str | None:
-    return next((name for name in _ATTACKS if name in record.results), None)
+    return next((name for name in SHOWN if name in record.results), None)
 
 
 def _one_seed_each(by_run: Mapping[str, Record]) -> list[str]:
@@ -159,7 +159,7 @@ def _shown(
     return Shown(
         label=defense_label(record.subject.label, record.subject.overrides),
         about=f"{config.student} on {dataset.name}, {config.setting}, seed {config.seed}",
-        attack=f"{attack_label(attack, attack_labels())}, {record.protocol} protocol, eps = {eps_text(dataset.eps)}",
+        attack=f"{attack_text(attack, attack_labels())}, {record.protocol} protocol, eps = {eps_text(dataset.eps)}",
         magnified=1 / (2 * dataset.eps),
         examples=_examples(network, dataset, x_adv, unpack(record.results[attack].final, record.data.n).tolist()),
     )

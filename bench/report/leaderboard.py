@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Literal
 
 from markupsafe import Markup
 
+from bench.evaluation.suites import STRONGEST
+from bench.records.measurement import Quantity
 from bench.records.record import Record
+from bench.records.wording import attack_text, eps_text
 from bench.report.rows import Row, html, number, number_and_bar
-from bench.tables.cells import Line, Place, averaged, newest_lines, places, tidy_lines
-from bench.tables.headers import eps_text
+from bench.tables.cells import averaged
+from bench.tables.lines import Measured, newest, places, tidy
 from bench.tables.plain import PlainTable
 from bench.tables.rivals import mark_rivals
-from bench.tables.spec import AttackSpec, Quantity, RowSpec, TableSpec, load_specs
+from bench.tables.spec import AttackSpec, RowSpec, TableSpec, load_specs
 from bench.tables.table import DASH, Cell, Group
 
 View = Literal["network", "mean", "both"]
 """A row is one network, or the mean over a defense's seeds; where there is one seed it is both."""
 
-PREFERRED = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")
-"""Attacks to show first, the strongest before the others."""
 _COLUMNS: list[Quantity] = ["clean", "robust", "weighted", "worst_class", "cost"]
 _TEACHERS = [RowSpec(label="Clean teacher", role="clean"), RowSpec(label="Robust teacher", role="robust")]
 
@@ -84,20 +85,14 @@ def entries(records: Sequence[Record], subject: Literal["student", "teacher"] = 
     for model, own in sorted(of_models.items()):
         results = sorted({name for record in own for name in record.results if name != "clean"})
         if results:
-            found += _of_one_model(own, model, {name: attack_label(name, labels) for name in results}, subject)
+            found += _of_one_model(own, model, {name: attack_text(name, labels) for name in results}, subject)
     return sorted(_marked(found), key=_order)
 
 
 @cache
-def attack_labels() -> Mapping[str, str]:
+def attack_labels() -> dict[str, str]:
     """Names of attacks for readers, as the paper's tables write them."""
     return {attack.result: attack.label for spec in load_specs().values() for attack in spec.attacks}
-
-
-def attack_label(name: str, labels: Mapping[str, str]) -> str:
-    """An attack's name for readers: `PGD-SAT`, `CW∞, transferred`."""
-    own = name.removeprefix("transfer:")
-    return labels.get(own, own) + (", transferred" if own != name else "")
 
 
 def _of_one_model(
@@ -114,17 +109,17 @@ def _of_one_model(
         attacks=[AttackSpec(result=name, label=label) for name, label in attacks.items()],
         rows=_TEACHERS if subject == "teacher" else [],
     )
-    for place, lines in places(newest_lines(tidy_lines(records, spec))):
+    for _, lines in places(newest(tidy(records, spec))):
         several = len(lines) > 1
-        yield _entry(model, place, attacks, lines, "mean" if several else "both")
+        yield _entry(model, attacks, lines, "mean" if several else "both")
         # Of each network of several seeds, what it was measured at itself.
-        yield from (_entry(model, place, attacks, [line], "network") for line in lines if several)
+        yield from (_entry(model, attacks, [line], "network") for line in lines if several)
 
 
-def _entry(model: str, place: Place, attacks: dict[str, str], lines: Sequence[Line], view: View) -> Entry:
-    group, attack, label = place
-    seeds = tuple(int(line["seed"]) for line in lines if str(line["seed"]).isdigit())
-    cells = averaged(group, lines)
+def _entry(model: str, attacks: dict[str, str], lines: Sequence[Measured], view: View) -> Entry:
+    group, attack, label = lines[0].place
+    seeds = tuple(line.seed for line in lines if line.seed is not None)
+    cells = averaged(lines, _COLUMNS)
     numbers = [cells.get(quantity, Cell()) for quantity in _COLUMNS]
     return Entry(label, model, attack, attacks[attack], group, view, seeds, *numbers)
 
@@ -143,7 +138,7 @@ def _marked(found: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def _order(entry: Entry) -> tuple[object, ...]:
-    rank = PREFERRED.index(entry.attack) if entry.attack in PREFERRED else len(PREFERRED)
+    rank = STRONGEST.index(entry.attack) if entry.attack in STRONGEST else len(STRONGEST)
     group = entry.group
     return (
         *(group.dataset, entry.model, group.n < group.total, rank, entry.attack, group.setting, group.protocol),

@@ -7,10 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.errors import BenchError, unknown_name
-from bench.system.text import parse_yaml
+from bench.system.text import first_mistake, parse_yaml
 from bench.vocabulary import Precision, Protocol, Role
 
 Name = Annotated[str, Field(min_length=1)]
@@ -103,28 +103,20 @@ def load_sweep(name: str) -> SweepSpec:
         BenchError: there is none, or it is not valid (says what is wrong and where).
     """
     if name in names():
-        return _parsed((files("bench.sweep") / "specs" / f"{name}.yaml").read_text(encoding="utf-8"), name)
+        return _read(Path(__file__).parent / "specs" / f"{name}.yaml", name)
     path = Path(name).expanduser()
     if not path.exists():
         if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
             raise BenchError(f"There is no file {name}.\nName a built-in sweep (bench list sweeps) or a YAML file.")
         raise unknown_name("sweep", name, names())
+    return _read(path, name)
+
+
+def _read(path: Path, name: str) -> SweepSpec:
     try:
-        return _parsed(path.read_text(encoding="utf-8"), name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise _invalid(name, " ".join(str(error).split())) from error
-
-
-def _parsed(text: str, name: str) -> SweepSpec:
-    try:
-        return SweepSpec.model_validate(parse_yaml(text))
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise _invalid(name, f"{place}: {first['msg']}" if place else first["msg"]) from error
-    except ValueError as error:
-        raise _invalid(name, str(error)) from error
-
-
-def _invalid(name: str, reason: str) -> BenchError:
-    return BenchError(f"The sweep {name} is not valid: {reason}.\nRepair the file; docs/sweeps.md shows what it holds.")
+        return SweepSpec.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise BenchError(
+            f"The sweep {name} is not valid: {first_mistake(error)}.\n"
+            "Repair the file; docs/sweeps.md shows what it holds."
+        ) from error

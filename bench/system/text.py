@@ -63,8 +63,10 @@ def newer_schema(content: Any, known: int) -> str | None:
     return f"written by a newer version (schema {str(version)[:9]}, this one reads {known}): update ard-bench"
 
 
-def first_mistake(error: ValidationError) -> str:
-    """Where the first thing is that a check of types found, and what, on one line."""
+def first_mistake(error: Exception) -> str:
+    """What is wrong, on one line; of a check of types the first thing that it found, and where."""
+    if not isinstance(error, ValidationError):
+        return one_line(str(error))
     first = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     return one_line(f"{place}: {first['msg']}" if place else first["msg"])

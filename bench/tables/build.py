@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
+from bench.records.measurement import Quantity
 from bench.records.record import Record
-from bench.tables.cells import Cells, groups, measure, newest, tidy
+from bench.tables.cells import Cells, measure
 from bench.tables.headers import dataset_label, detail
+from bench.tables.lines import Measured, Place, Published, groups_of, newest, tidy
 from bench.tables.notes import (
     lead_notes,
     left_out_note,
@@ -18,9 +19,9 @@ from bench.tables.notes import (
     quantity_notes,
     reading_notes,
 )
-from bench.tables.paper import paper_frame
+from bench.tables.paper import paper_lines
 from bench.tables.rivals import mark_rivals
-from bench.tables.spec import Quantity, TableSpec
+from bench.tables.spec import TableSpec
 from bench.tables.table import (
     Cell,
     Column,
@@ -32,9 +33,6 @@ from bench.tables.table import (
     Table,
     Values,
 )
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 _LABELS: dict[Quantity, str] = {
     "clean": "Clean",
@@ -76,11 +74,13 @@ def build_table(
             "Render it with --values measured, or name a CSV under `paper` in its spec."
         )
     measured = tidy(records if "measured" in sources else (), spec)
-    further = sorted(set(measured["dataset"] if datasets is None else datasets) - set(spec.datasets))
-    shown = [*(name for name in spec.datasets if datasets is None or name in datasets), *further]
-    measured = measured[measured["dataset"].isin(shown)]
-    published = paper_frame(spec) if "paper" in sources else tidy((), spec)
-    layout = _Layout(spec, sources, shown, newest(measured), published)
+    here = {line.place.group.dataset for line in measured} if datasets is None else set(datasets)
+    shown = [name for name in spec.datasets if datasets is None or name in datasets]
+    shown += sorted(here - set(spec.datasets))
+    measured = [line for line in measured if line.place.group.dataset in shown]
+    current = newest(measured)
+    published = [line for line in paper_lines(spec) if line.place.group.dataset in shown] if "paper" in sources else []
+    layout = _Layout(spec, sources, shown, current, published)
     table = Table(
         number=spec.number,
         title=f"{spec.title} ({_provenance(spec, values)})",
@@ -90,21 +90,21 @@ def build_table(
         sections=layout.sections(),
         notes=(),
     )
-    return replace(table, notes=tuple(_notes(table, spec, shown, measured, published)))
+    left_out = {line.record.id for line in measured} - {line.record.id for line in current}
+    return replace(table, notes=tuple(_notes(table, spec, current, left_out, published)))
 
 
 def _notes(
-    table: Table, spec: TableSpec, datasets: list[str], measured: DataFrame, published: DataFrame
+    table: Table, spec: TableSpec, current: list[Measured], left_out: set[str], published: list[Published]
 ) -> Iterator[str]:
     yield from reading_notes(spec)
     yield from lead_notes(table)
     yield from quantity_notes(table)
     if table.values != "measured":
-        yield from paper_notes(spec, published, datasets)
+        yield from paper_notes(spec, published)
     if table.values != "paper":
-        current = newest(measured)
         yield from measured_notes(table, spec, current)
-        yield from left_out_note(set(measured["record"]) - set(current["record"]))
+        yield from left_out_note(left_out)
 
 
 def _provenance(spec: TableSpec, values: Values) -> str:
@@ -124,15 +124,13 @@ class _Layout:
         spec: TableSpec,
         sources: tuple[Source, ...],
         datasets: list[str],
-        measured: DataFrame,
-        paper: DataFrame,
+        measured: list[Measured],
+        paper: list[Published],
     ) -> None:
         self.spec, self.sources, self.datasets = spec, sources, datasets
-        self.measured, self.paper = measure(measured), measure(paper)
-        self.measured_groups, self.paper_groups = groups(measured), groups(paper)
-        self.positions: dict[str, int] = {}
-        for frame in (measured, paper):
-            self.positions |= zip(frame["row"], frame["position"], strict=True)
+        self.measured, self.paper = measure(measured, spec.columns), measure(paper, spec.columns)
+        self.measured_groups, self.paper_groups = groups_of(measured), groups_of(paper)
+        self.positions = {line.place.row: line.position for lines in (measured, paper) for line in lines}
 
     def column_groups(self) -> tuple[ColumnGroup, ...]:
         if self.spec.sections == "datasets":
@@ -222,7 +220,7 @@ class _Layout:
 
 def _first(cells: Cells, group: Group, attacks: list[str], row: str, quantity: Quantity) -> Cell:
     """The cell of the first of some attacks that has it."""
-    keys = ((group, attack, row, quantity) for attack in attacks)
+    keys = ((Place(group, attack, row), quantity) for attack in attacks)
     return next((cells[key] for key in keys if key in cells), Cell())
 
 

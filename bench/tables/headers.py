@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from bench.records.record import protocol_text
+from bench.records.wording import eps_text, protocol_text
 from bench.tables.spec import TableSpec
 from bench.tables.table import Group
+
+
+def attack_label(result: str, spec: TableSpec) -> str:
+    """An attack's name for readers of a table."""
+    return next(attack.label for attack in spec.attacks if attack.result == result)
 
 
 def dataset_label(name: str, spec: TableSpec) -> str:
@@ -34,12 +39,6 @@ def detail(group: Group, spec: TableSpec, rivals: Collection[Group]) -> str:
     if _differ("fingerprint", group, rivals):
         parts.append(f"images {group.fingerprint[:8]}")
     return ", ".join(part for part in parts if part)
-
-
-def eps_text(eps: float) -> str:
-    """A bound as papers write it, `8/255`, where it is a whole number of grey levels."""
-    levels = eps * 255
-    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:.4g}"
 
 
 def _differ(attribute: str, group: Group, rivals: Collection[Group]) -> bool:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
-from bench.records.record import protocol_text
-from bench.stats.choice import LEAST_SEEDS, LEVEL, TEST_NAMES
-from bench.tables.cells import grouped
-from bench.tables.headers import dataset_label, eps_text
-from bench.tables.mismatches import contradictions, listed, mismatches
+from bench.records.wording import eps_text, protocol_text
+from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES
+from bench.tables.headers import dataset_label
+from bench.tables.lines import Measured, Published, by_group
+from bench.tables.mismatches import contradictions, listed, mismatches, surrogates
 from bench.tables.rivals import devices
 from bench.tables.spec import TableSpec
 from bench.tables.table import FLAGGED, TEST_SELECTED, UNPROVEN, Group, Table
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 _PROTOCOLS = {
     "official": "Official protocol: the attacks' parameters are those of the authors' released evaluation "
@@ -42,14 +39,14 @@ def reading_notes(spec: TableSpec) -> Iterator[str]:
     )
 
 
-def paper_notes(spec: TableSpec, published: DataFrame, datasets: Iterable[str]) -> Iterator[str]:
+def paper_notes(spec: TableSpec, published: Iterable[Published]) -> Iterator[str]:
     """Where published numbers come from, and which of them contradict each other."""
     assert spec.paper is not None
     yield (
         f"The paper's numbers are those of {spec.paper.citation}, of {spec.paper.n:,} test images, "
         f"eps = {eps_text(spec.paper.eps)}; they were not measured here."
     )
-    odd = contradictions(published[published["dataset"].isin(list(datasets))], spec)
+    odd = list(contradictions(published, spec))
     if odd:
         yield f"W-R that is printed otherwise than the two numbers beside it give: {listed(odd)}."
 
@@ -104,50 +101,51 @@ def quantity_notes(table: Table) -> Iterator[str]:
             yield "Costs on different devices do not compare: they are ranked only in columns with one device."
 
 
-def measured_notes(table: Table, spec: TableSpec, frame: DataFrame) -> Iterator[str]:
+def measured_notes(table: Table, spec: TableSpec, lines: Sequence[Measured]) -> Iterator[str]:
     """Conditions, certainty, provenance and failed checks of what was measured.
 
     Args:
         table: the table, to say only what its cells need.
         spec: what it was built from.
-        frame: the lines that count, of the datasets shown.
+        lines: those that count, of the datasets shown.
     """
-    if frame.empty:
+    if not lines:
         yield "No evaluation record fits this table yet."
         return
-    for group, _, lines in grouped(frame):
-        yield from _conditions(group, spec, lines)
-    words = {word for protocol in frame["protocol"] for word in protocol.split(", ")}
+    of_groups = by_group(lines)
+    for group, own in of_groups:
+        yield from _conditions(group, spec, own)
+    words = {word for group, _ in of_groups for word in group.protocol.split(", ")}
     yield from (text for word, text in _PROTOCOLS.items() if word in words)
     yield from _certainty(table)
-    yield from _seeds(table, frame)
-    yield from _selection(table, frame)
+    yield from _seeds(table, lines)
+    yield from _selection(table, lines)
     flags = {
-        f"{row} on {dataset_label(dataset, spec)}: {flag}"
-        for row, dataset, flags in zip(frame["row"], frame["dataset"], frame["flags"], strict=True)
-        for flag in flags
+        f"{line.place.row} on {dataset_label(line.place.group.dataset, spec)}: {flag}"
+        for line in lines
+        for flag in line.record.flags
     }
     if flags:
         yield f"{FLAGGED} Failed sanity checks of the evaluation: {listed(flags)}."
-    yield f"Measured with {_environment(frame['environment'])}."
+    yield f"Measured with {_environment(lines)}."
 
 
-def left_out_note(records: Iterable[str]) -> Iterator[str]:
+def left_out_note(records: Collection[str]) -> Iterator[str]:
     """Which records do not count because a newer one measured the same."""
-    names = list(records)
-    if names:
-        yield f"Newer records of the same row and seed count in place of: {listed(names)}."
+    if records:
+        yield f"Newer records of the same row and seed count in place of: {listed(records)}."
 
 
-def _conditions(group: Group, spec: TableSpec, lines: DataFrame) -> Iterator[str]:
+def _conditions(group: Group, spec: TableSpec, lines: Sequence[Measured]) -> Iterator[str]:
     """What one group was measured on, and what should not differ between its rows and does."""
     name = ", ".join(part for part in (dataset_label(group.dataset, spec), group.setting) if part)
-    surrogates = sorted({surrogate[:12] for surrogate in lines["surrogate"].dropna()})
-    schedules = {f"{row}: {text}" for row, text in zip(lines["row"], lines["schedule"], strict=True)}
+    models = ", ".join(sorted({line.record.subject.model for line in lines}))
+    crafted_on = surrogates(lines)
+    schedules = {f"{line.place.row}: {line.record.subject.setting}" for line in lines}
     yield (
-        f"{name}: {spec.subject} {', '.join(sorted(set(lines['model'])))}; {protocol_text(group.protocol)}; "
+        f"{name}: {spec.subject} {models}; {protocol_text(group.protocol)}; "
         f"eps = {eps_text(group.eps)}; the first {group.n:,} of {group.total:,} test samples"
-        + (f"; transferred images crafted on model {', '.join(surrogates)}" if surrogates else "")
+        + (f"; transferred images crafted on model {crafted_on}" if crafted_on else "")
         + ("." if group.setting else f"; settings: {listed(schedules)}.")
     )
     for mismatch in mismatches(lines, spec):
@@ -168,24 +166,25 @@ def _certainty(table: Table) -> Iterator[str]:
         )
 
 
-def _seeds(table: Table, frame: DataFrame) -> Iterator[str]:
-    known = sorted({int(seed) for seed in frame["seed"].dropna()})
+def _seeds(table: Table, lines: Iterable[Measured]) -> Iterator[str]:
+    known = sorted({line.seed for line in lines if line.seed is not None})
     if known:
         yield f"Training seeds: {', '.join(map(str, known))}."
     if any(cell.std is not None for _, _, _, cell in table.cells()):
         yield "a ± b (k): mean and sample standard deviation over k seeds."
 
 
-def _selection(table: Table, frame: DataFrame) -> Iterator[str]:
-    yield f"Checkpoint selection: {', '.join(sorted(set(frame['selection'])))}."
+def _selection(table: Table, lines: Iterable[Measured]) -> Iterator[str]:
+    yield f"Checkpoint selection: {', '.join(sorted({line.record.subject.selection for line in lines}))}."
     if any(TEST_SELECTED in cell.signs for _, _, _, cell in table.cells()):
         yield f"{TEST_SELECTED} The checkpoint was chosen on the test set, which flatters it."
 
 
-def _environment(environments: Iterable[dict[str, Any]]) -> str:
+def _environment(lines: Iterable[Measured]) -> str:
     """All that the records say of their environment: `device: cpu; torch: 2.6.0, 2.7.0`."""
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for environment in environments:
+    each: dict[int, dict[str, Any]] = {id(line.record.environment): line.record.environment for line in lines}
+    for environment in each.values():
         for name, value in environment.items():
             for key, content in value.items() if isinstance(value, dict) else ((name, value),):
                 if content is not None:

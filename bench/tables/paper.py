@@ -4,52 +4,36 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.stats.tests import wilson_interval
-from bench.tables.cells import COLUMNS
+from bench.records.measurement import Quantity
+from bench.tables.lines import Place, Published
 from bench.tables.spec import AttackSpec, PaperSpec, RowSpec, TableSpec
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from bench.tables.table import Group
 
 
-def paper_frame(spec: TableSpec) -> DataFrame:
-    """A table's published numbers as a tidy frame (see `cells.COLUMNS`); empty where the spec names none.
+def paper_lines(spec: TableSpec) -> list[Published]:
+    """A table's published numbers; none where the spec names no paper.
 
     Raises:
         BenchError: the CSV lacks a column, holds no number where one should be, or has a line twice.
     """
-    import pandas as pd
-
-    lines = [] if spec.paper is None else list(_lines(spec, spec.paper))
-    return pd.DataFrame(lines, columns=pd.Index(COLUMNS))
+    return [] if spec.paper is None else list(_lines(spec, spec.paper))
 
 
-def _lines(spec: TableSpec, paper: PaperSpec) -> Iterator[dict[str, Any]]:
+def _lines(spec: TableSpec, paper: PaperSpec) -> Iterator[Published]:
     with paper.file.open(encoding="utf-8", newline="") as stream:
         published = list(csv.DictReader(stream))
-    conditions = {
-        "setting": f"as published in {paper.citation}",
-        "protocol": "paper",
-        "n": paper.n,
-        "total": paper.n,
-        "eps": paper.eps,
-        "fingerprint": "",
-        "flags": [],
-        "selection": "",
-        "record": "",
-    }
     for dataset in spec.datasets:
+        group = Group(dataset, f"as published in {paper.citation}", "paper", paper.n, paper.n, paper.eps)
         for position, row in enumerate(spec.rows):
             for attack in spec.attacks:
                 line = _find(published, paper, row, attack, dataset)
                 if line is None:
                     continue
                 label = f"{row.label} ({_content(line, paper.model, paper)})" if paper.model else row.label
-                place = {"row": label, "position": position, "dataset": dataset, "attack": attack.result}
-                yield conditions | place | _numbers(line, paper, attack, dataset)
+                place = Place(group, attack.result, label)
+                yield Published(place, position, _numbers(line, paper, attack, dataset))
 
 
 def _find(
@@ -64,22 +48,21 @@ def _find(
     return found[0] if found else None
 
 
-def _numbers(line: dict[str, str], paper: PaperSpec, attack: AttackSpec, dataset: str) -> dict[str, float]:
-    numbers: dict[str, float] = {}
+def _numbers(line: dict[str, str], paper: PaperSpec, attack: AttackSpec, dataset: str) -> dict[Quantity, float]:
+    numbers: dict[Quantity, float] = {}
     for quantity, template in paper.values.items():
         text = _content(line, _fill(template, attack, dataset), paper)
         if not text:
             continue
         try:
             share = float(text) / 100
-            interval = wilson_interval(round(share * paper.n), paper.n)
+            if not 0 <= round(share * paper.n) <= paper.n:
+                raise ValueError
         except (ValueError, OverflowError) as error:
             raise BenchError(
                 f"{paper.file} has {text!r} where a percentage should be ({quantity}).\nRepair that line."
             ) from error
         numbers[quantity] = share
-        if quantity != "weighted":  # its interval would need the outcomes of each sample
-            numbers[f"{quantity}_low"], numbers[f"{quantity}_high"] = interval
     return numbers
 
 

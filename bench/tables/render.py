@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.stats.choice import TEST_NAMES
+from bench.stats import TEST_NAMES
 from bench.system import escape
 from bench.tables.table import Cell, Column, Group, Row, Section, Table
 

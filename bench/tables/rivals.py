@@ -8,10 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from bench.records.record import unpack
-from bench.stats.choice import LEAST_SEEDS, Test, compare
-from bench.stats.tests import holm, two_proportions, two_weighted, weighted_scores, welch
-from bench.tables.spec import Quantity
+from bench.records.measurement import PublishedQuantity, Quantity
+from bench.stats import LEAST_SEEDS, Test, compare, holm, two_proportions, two_weighted, welch
 from bench.tables.table import Cell, Evidence, Lead, Mark
 
 
@@ -68,7 +66,9 @@ def tested(first: Evidence | None, second: Evidence | None, quantity: Quantity) 
         return None
     if quantity == "worst_class":
         return _worst_class(first, second)
-    one, other = scores(first, quantity), scores(second, quantity)
+    if quantity == "cost":
+        return None
+    one, other = _scores(first, quantity), _scores(second, quantity)
     if not one or not other:
         return None
     difference, test = compare(one, other)
@@ -76,13 +76,9 @@ def tested(first: Evidence | None, second: Evidence | None, quantity: Quantity) 
 
 
 @lru_cache(maxsize=64)  # the best number of a column meets every other one
-def scores(evidence: Evidence, quantity: Quantity) -> list[np.ndarray]:
+def _scores(evidence: Evidence, quantity: PublishedQuantity) -> list[np.ndarray]:
     """Of each seed, every sample's part in an accuracy or in W-R: shape (n,); none where outcomes are not known."""
-    clean = [unpack(text, evidence.n) for text in evidence.clean] if quantity != "robust" else []
-    robust = [unpack(text, evidence.n) for text in evidence.robust] if quantity != "clean" else []
-    if quantity == "weighted":
-        return [weighted_scores(*each) for each in zip(clean, robust, strict=True)]
-    return clean if quantity == "clean" else robust
+    return [scores for each in evidence.measured if (scores := each.scores(quantity)) is not None]
 
 
 def _worst_class(first: Evidence, second: Evidence) -> tuple[float, Test] | None:

@@ -5,22 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from bench.errors import BenchError
+from bench.records.measurement import PublishedQuantity, Quantity
 from bench.system.left_out import name_left_out
-from bench.system.text import first_mistake, one_line, parse_yaml
+from bench.system.text import first_mistake, parse_yaml
 
-PublishedQuantity = Literal["clean", "robust", "weighted"]
-Quantity = Literal["clean", "robust", "weighted", "worst_class", "cost"]
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -159,11 +150,11 @@ def read_spec(path: Path) -> TableSpec:
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
         return TableSpec.model_validate(content, context={"folder": path.parent})
-    except ValidationError as error:
-        reason = first_mistake(error)
     except (OSError, ValueError) as error:
-        reason = one_line(str(error))
-    raise BenchError(f"The table spec {path} is not valid: {reason}.\nRepair the file, or take it out of its folder.")
+        raise BenchError(
+            f"The table spec {path} is not valid: {first_mistake(error)}.\n"
+            "Repair the file, or take it out of its folder."
+        ) from error
 
 
 def load_specs(extra: Path | None = None) -> dict[int, TableSpec]:

@@ -8,10 +8,10 @@ from decimal import Decimal
 from functools import cached_property
 from itertools import accumulate, groupby, pairwise
 from math import floor
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from bench.stats.choice import LEVEL, Test
-from bench.tables.spec import Quantity
+from bench.records.measurement import Measurement, Quantity
+from bench.stats import LEVEL, Test
 
 Source = Literal["measured", "paper", "difference"]
 Values = Literal["measured", "paper", "compare"]
@@ -21,8 +21,7 @@ DASH = "–"
 TEST_SELECTED, FLAGGED, UNPROVEN = "†", "‡", "≈"
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """What results must share to be compared, and the block of columns they then stand in.
 
     Without results there is only the dataset's name.
@@ -37,26 +36,35 @@ class Group:
     fingerprint: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """What a number can be tested by against its rivals in the column.
 
     Attributes:
         n: samples.
-        clean, robust: of each seed, the packed outcomes on all samples; empty for published numbers.
-        attacks: parameters and surrogate of the attack, as text; more than one where seeds differ in them.
-        worst: of each seed, (right, samples) of the class with the lowest robust accuracy.
+        measured: of each seed; empty for published numbers.
         published: clean and robust accuracy, in [0, 1], where that is all there is.
-        devices: what the seeds were trained on.
     """
 
     n: int
-    clean: tuple[str, ...] = ()
-    robust: tuple[str, ...] = ()
-    attacks: frozenset[str] = frozenset()
-    worst: tuple[tuple[int, int], ...] = ()
+    measured: tuple[Measurement, ...] = ()
     published: tuple[float | None, float | None] | None = None
-    devices: frozenset[str] = frozenset()
+
+    @property
+    def attacks(self) -> set[tuple[str, str | None]]:
+        """Parameters and surrogate of the attack; more than one where seeds differ in them."""
+        return {(each.parameters, each.result.surrogate) for each in self.measured}
+
+    @property
+    def worst(self) -> list[tuple[int, int]]:
+        """Of each seed, (right, samples) of the class with the lowest robust accuracy, where that is known."""
+        return [worst for each in self.measured if (worst := each.worst_class)]
+
+    @property
+    def devices(self) -> set[str]:
+        """What the seeds were trained on, where that is known."""
+        trained = (each.record.subject.training for each in self.measured)
+        return {training.device for training in trained if training}
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ class Cell:
     unit: Literal["%", "h"] = "%"
     mark: Mark = ""
     lead: Lead | None = None
-    evidence: Evidence | None = field(default=None, repr=False)
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def shown(self) -> float | None:

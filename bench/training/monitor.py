@@ -17,7 +17,7 @@ from bench.data.holdout import hold_out
 from bench.defense import Models, attacked, mode
 from bench.evaluation.suites import LOOK
 from bench.recipes.recipe import Selection
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.system.signals import checked
 from bench.vocabulary import LINF_EPS
 

@@ -15,7 +15,7 @@ from bench.analysis.audit import KINDS, Audit, audit_tables
 from bench.analysis.audit_text import to_json, to_text
 from bench.analysis.wins import Win, Wins
 from bench.errors import BenchError
-from bench.stats.tests import holm, two_proportions, two_weighted
+from bench.stats import holm, two_proportions, two_weighted
 from bench.tables import load_specs
 from bench.tables.spec import table_files
 

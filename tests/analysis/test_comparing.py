@@ -11,7 +11,7 @@ import pytest
 from bench.analysis.compare import Comparison, Contrast, compare_networks, find_networks
 from bench.errors import BenchError
 from bench.records.record import Record, write_record
-from bench.stats.tests import holm, mcnemar, paired_scores, weighted_scores, welch, wilson_interval
+from bench.stats import holm, mcnemar, paired_scores, weighted_scores, welch, wilson_interval
 from bench.system.home import Home
 
 from ..helpers.records import RecordMaker

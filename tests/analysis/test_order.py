@@ -13,7 +13,7 @@ import pytest
 from bench.analysis.order import ColumnOrder, compare_order, to_text
 from bench.errors import BenchError
 from bench.records.record import Record
-from bench.stats.tests import holm, two_proportions
+from bench.stats import holm, two_proportions
 from bench.tables import load_specs
 from bench.tables.spec import table_files
 

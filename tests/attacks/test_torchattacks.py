@@ -21,7 +21,7 @@ from attacks.t_pgd import TPGD
 from bench.data import load_dataset
 from bench.data.dataset import Dataset, to_float
 from bench.models import build_model
-from bench.stats.tests import mcnemar_exact
+from bench.stats import mcnemar_exact
 
 from ..helpers.networks import DigitsModel, fit
 from ..helpers.places import CIFAR10_SUBSET

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bench.records.record import pack, read_record, write_record
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 
 from ..helpers.commands import Bench, Start
 from ..helpers.homes import Contents, Find

@@ -21,7 +21,7 @@ from bench.evaluation.attack_run import start_noise
 from bench.evaluation.suites import Entry, Suite
 from bench.evaluation.transfers import Surrogate
 from bench.records.record import Record, read_record, unpack, write_record
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.system.signals import Interrupted, StopRequest
 
 from .small import BLACKBOX, SUBJECT, N, evaluate, evaluator, network

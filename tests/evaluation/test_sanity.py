@@ -23,7 +23,7 @@ from bench.evaluation.suites import suite_named
 from bench.evaluation.transfers import Surrogate
 from bench.records.record import AttackResult, Record, pack
 from bench.records.subjects import foreign_subject
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.system.console import Reporter
 from bench.system.signals import StopRequest
 

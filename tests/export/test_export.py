@@ -21,6 +21,7 @@ from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.export import formats, robustbench
 from bench.models.checkpoints import load_model
+from bench.records.wording import eps_text
 from bench.runs.folder import RunFolder
 from bench.system.home import Home
 
@@ -147,7 +148,7 @@ def test_what_was_measured_on_the_whole_test_set_is_there(make_record: RecordMak
     whole = make_record({"clean": 80, "autoattack": 33}, n=90, total=90)
     assert robustbench._accuracy((part, whole), "autoattack") == f"{100 * 33 / 90:.2f}"
     assert robustbench._accuracy((part,), "autoattack") is None
-    assert robustbench.eps_text(8 / 255) == "8/255"
+    assert eps_text(8 / 255) == "8/255"
 
 
 def test_a_teacher_is_exported_by_its_folder(bench: Bench, trained: Path, runs: Find, tmp_path: Path) -> None:

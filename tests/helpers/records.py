@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, pack
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.vocabulary import Protocol, Role
 
 WHITEBOX = {"clean": 80, "fgsm": 60, "pgd-sat": 50, "pgd-trades": 50, "cw-inf": 40}

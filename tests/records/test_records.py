@@ -26,7 +26,7 @@ from bench.records.record import (
     unpack,
     write_record,
 )
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 
 N = 10
 RIGHT = np.arange(N) < 7

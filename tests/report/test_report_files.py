@@ -21,7 +21,7 @@ from bench.records.record import read_records
 from bench.report import checks, classes, leaderboard, site, training
 from bench.report.examples import MOST_RUNS, gallery
 from bench.runs.folder import RunFolder
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.system.home import Home
 
 from ..helpers.places import DEMO_RECORDS

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from scipy.stats import qmc
 
-from bench.stats.tests import (
+from bench.stats import (
     Difference,
     mcnemar,
     paired_scores,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.stats.choice import compare
-from bench.stats.tests import mcnemar, paired_scores, weighted_scores, welch
+from bench.stats import compare, mcnemar, paired_scores, weighted_scores, welch
 
 RNG = np.random.default_rng(0)
 A, B = ([RNG.random(200) < share + 0.01 * seed for seed in range(4)] for share in (0.6, 0.5))

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.stats.tests import (
+from bench.stats import (
     holm,
     least_significant,
     mcnemar,

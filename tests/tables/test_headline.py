@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from bench.records.record import Record
-from bench.stats.tests import two_proportions
+from bench.stats import two_proportions
 from bench.tables import Table, build_table, load_specs, render_tables
 from bench.tables.table import Cell
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.records.record import Record
-from bench.stats.tests import holm, mcnemar_exact, paired_scores, two_proportions, two_weighted, weighted_scores
+from bench.stats import holm, mcnemar_exact, paired_scores, two_proportions, two_weighted, weighted_scores
 from bench.tables import Table, build_table, build_tables, load_specs, render_tables
 from bench.tables.table import Cell
 

@@ -10,7 +10,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.records.record import Record
-from bench.stats.tests import wilson_interval
+from bench.stats import wilson_interval
 from bench.tables import Table, build_table, build_tables, load_specs
 from bench.tables.table import Cell
 

@@ -1,0 +1,186 @@
+"""From records to lines: what belongs into a table and in which row, a line for each record and attack."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import ClassVar, NamedTuple, TypeVar
+
+from bench.records.measurement import Measurement, Quantity, measurements
+from bench.records.record import Record, Subject
+from bench.stats import wilson_interval
+from bench.system.text import defense_label
+from bench.tables.spec import TableSpec
+from bench.tables.table import Group
+
+
+class Place(NamedTuple):
+    """Where lines are averaged into cells; `row` is a row's label."""
+
+    group: Group
+    attack: str
+    row: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One attack on one network.
+
+    Attributes:
+        position: of the row in the spec; behind its last for a row that it does not name.
+    """
+
+    place: Place
+    position: int
+    measurement: Measurement
+
+    @property
+    def record(self) -> Record:
+        return self.measurement.record
+
+    @property
+    def seed(self) -> int | None:
+        """Of the training; None for a file from elsewhere."""
+        return self.record.subject.seed
+
+    def value(self, quantity: Quantity) -> float | None:
+        """Accuracies in [0, 1], cost in hours; None where it is not known."""
+        return self.measurement.value(quantity)
+
+    def interval(self, quantity: Quantity) -> tuple[float, float] | None:
+        return self.measurement.interval(quantity)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The numbers of one row, dataset and attack as a paper prints them; accuracies in [0, 1]."""
+
+    place: Place
+    position: int
+    numbers: Mapping[Quantity, float]
+    seed: ClassVar[None] = None
+
+    def value(self, quantity: Quantity) -> float | None:
+        return self.numbers.get(quantity)
+
+    def interval(self, quantity: Quantity) -> tuple[float, float] | None:
+        """Wilson's; none of W-R, which would need the outcomes of each sample."""
+        n = self.place.group.n
+        return None if quantity == "weighted" else wilson_interval(round(self.numbers[quantity] * n), n)
+
+
+Line = Measured | Published
+_Line = TypeVar("_Line", bound=Line)
+
+
+class _Row(NamedTuple):
+    """A record's row: its position and label; further rows of equal label are told apart by their owner and tag."""
+
+    position: int
+    label: str
+    owner: str
+    tag: str
+
+
+def tidy(records: Iterable[Record], spec: TableSpec) -> list[Measured]:
+    """The records that belong into a table, a line for each of the table's attacks they have.
+
+    Evaluations of training samples and of other architectures are left out. Nothing is averaged here.
+    """
+    attacks = [attack.result for attack in spec.attacks]
+    kept: dict[str, Record] = {}
+    rows: dict[str, _Row] = {}
+    for record in records:
+        row = _row(record, spec) if any(attack in record.results for attack in attacks) else None
+        if row is not None:
+            kept[record.id], rows[record.id] = record, row
+    labels, groups = _labels(kept, rows, spec), {name: _group(record, spec) for name, record in kept.items()}
+    return [
+        Measured(Place(groups[name], each.attack, labels[name]), rows[name].position, each)
+        for each in measurements(kept.values(), attacks)
+        for name in [each.record.id]
+    ]
+
+
+def newest(lines: Iterable[Measured]) -> list[Measured]:
+    """Only the newest record where several measured the same row, group and seed."""
+    ordered = sorted(lines, key=attrgetter("record.created", "record.id"))
+    return list({(line.place, line.seed): line for line in ordered}.values())
+
+
+def places(lines: Iterable[_Line]) -> list[tuple[Place, list[_Line]]]:
+    """The lines of each place by seed, one of unknown seed last; both in order, each seed of a place there once."""
+    found: defaultdict[Place, list[_Line]] = defaultdict(list)
+    for line in lines:
+        found[line.place].append(line)
+    return [(place, sorted(found[place], key=_by_seed)) for place in sorted(found)]
+
+
+def _by_seed(line: Line) -> tuple[bool, int]:
+    return line.seed is None, line.seed or 0
+
+
+def by_group(lines: Iterable[_Line]) -> list[tuple[Group, list[_Line]]]:
+    """The lines of each group, in order."""
+    found: defaultdict[Group, list[_Line]] = defaultdict(list)
+    for line in lines:
+        found[line.place.group].append(line)
+    return [(group, found[group]) for group in sorted(found)]
+
+
+def groups_of(lines: Iterable[Line]) -> list[Group]:
+    """The groups of lines: by setting, then by protocol, the most samples first."""
+    found = {line.place.group for line in lines}
+    return sorted(found, key=lambda group: (group.setting, group.protocol, -group.n, group.eps, group.fingerprint))
+
+
+def _group(record: Record, spec: TableSpec) -> Group:
+    data = record.data
+    setting = record.subject.setting if spec.compared else ""
+    return Group(data.name, setting, record.conduct, data.n, data.total, data.eps, data.fingerprint)
+
+
+def _row(record: Record, spec: TableSpec) -> _Row | None:
+    """A record's row; None where it has none in the table.
+
+    Only what the harness trained can be a row of the spec: a file from elsewhere may have any name.
+    """
+    subject, data = record.subject, record.data
+    if (subject.kind == "teacher") != (spec.subject == "teacher") or data.split != "test":
+        return None
+    if spec.subject == "student" and subject.model != spec.model_for(data.name):
+        return None
+    tag = subject.checkpoint[:8] if subject.kind == "checkpoint" else subject.method
+    for position, row in enumerate(spec.rows):
+        if subject.kind == "teacher" and row.role == subject.role:
+            return _Row(position, row.label, "", tag)
+        if subject.kind == "student" and (row.method, row.overrides) == (subject.method, subject.overrides):
+            return _Row(position, row.label, "", tag)
+    known = {row.method for row in spec.rows} if subject.kind == "student" else set()
+    if subject.kind == "teacher" or (spec.further_rows == "variants" and subject.method not in known):
+        return None
+    return _Row(len(spec.rows), defense_label(subject.label, subject.overrides), _owner(subject), tag)
+
+
+def _owner(subject: Subject) -> str:
+    """What must be the same for two records to be seeds of one row."""
+    own = subject.checkpoint if subject.kind == "checkpoint" else subject.overrides
+    return json.dumps([subject.kind, subject.role, subject.method, own], sort_keys=True, default=str)
+
+
+def _labels(records: Mapping[str, Record], rows: Mapping[str, _Row], spec: TableSpec) -> dict[str, str]:
+    """Each record's label: different rows have different ones, so that only seeds of the same are averaged."""
+    if spec.subject == "teacher":
+        return {name: f"{row.label} ({records[name].subject.model})" for name, row in rows.items()}
+    owners: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows.values():
+        if row.position == len(spec.rows):
+            owners[row.label].add(row.owner)
+    taken = {row.label for row in spec.rows} | {label for label, known in owners.items() if len(known) > 1}
+    return {
+        name: f"{row.label} [{row.tag}]" if row.position == len(spec.rows) and row.label in taken else row.label
+        for name, row in rows.items()
+    }
