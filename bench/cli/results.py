@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from bench.cli.options import home_option
+from bench.cli.printing import show_json
 from bench.system.home import Home
 
 _PATHS = click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
@@ -26,7 +26,6 @@ def command() -> None:
     "style",
     type=click.Choice(["text", "json"]),
     default="text",
-    show_default=True,
     help="A line a problem, or a JSON list of them.",
 )
 @home_option
@@ -43,7 +42,7 @@ def validate(home: Home, paths: tuple[Path, ...], style: str) -> None:
         listed = problems(found)
     errors = sum(problem.kind == "error" for problem in listed)
     if style == "json":
-        click.echo(json.dumps([asdict(problem) for problem in listed], indent=1))
+        show_json([asdict(problem) for problem in listed])
     else:
         for problem in listed:
             click.echo(problem.line)
