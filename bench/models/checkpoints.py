@@ -62,8 +62,6 @@ def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None
     Equal weights and metadata give equal files. The metadata gains the weights' hash, by which damage is noticed.
 
     Args:
-        path: the file to write, usually *.safetensors.
-        model: on any device.
         metadata: what the file says about itself; at least the keys in `REQUIRED_METADATA`.
 
     Raises:
@@ -144,8 +142,7 @@ def load_model(path: Path, spec: str | None, num_classes: int, in_channels: int)
     Args:
         path: a file of `save_weights`, or any PyTorch or safetensors state dict.
         spec: `NAME` or `NAME@NORM`; None to go by the file's metadata or, for a foreign file, by its layers.
-        num_classes: the dataset's classes.
-        in_channels: the channels of its images.
+        num_classes, in_channels: the dataset's.
 
     Returns:
         The model, on the CPU in eval mode, its parameters still trainable; and its spec.
@@ -169,7 +166,6 @@ def load_and_normalise(
     """As `load_model`; and where neither spec nor metadata name a normalisation, choose it by accuracy.
 
     Args:
-        path, spec, num_classes, in_channels: as for `load_model`.
         train: training images to measure on; some 500 of them are used.
         device: where to measure, and where the returned model is.
 
