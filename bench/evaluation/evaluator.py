@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import sanity
 from bench.evaluation.attack_run import AttackRun, Clean, batch_size, start_noise
-from bench.evaluation.cache import Slot, forget_folder
+from bench.evaluation.cache import Slot
 from bench.evaluation.suites import Entry, Suite
 from bench.evaluation.target import Job, check_device, ready, view_of
 from bench.evaluation.transfers import Surrogate, Transfers
@@ -38,8 +39,6 @@ class Evaluator:
     """Runs suites on models; what a stopped evaluation has computed, and a surrogate's images, are kept.
 
     Attributes:
-        device: where models and images are.
-        protocol: whose attack parameters.
         seed: of the attacks' start noise, which belongs to the sample and not to its batch.
         kept: folder for what is kept; None: in memory alone.
         speedups: those that are on, of `bench.compute.speedups.SPEEDUPS`; they change no outcome.
@@ -102,7 +101,8 @@ class Evaluator:
                 results[entry.result] = self._attack(job, entry, self._slot(job, entry, unfinished), advance)
             flags = sanity.flags(results, len(split), self._probes(job, suite))
             flags += sanity.other_radii(results, dataset.eps)
-        forget_folder(unfinished)
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
         return Record(
             id=record_id,
             subject=subject,
@@ -122,9 +122,7 @@ class Evaluator:
     def crafted(self, network: nn.Module, dataset: Dataset, name: str, n: int) -> Tensor:
         """The images that an attack makes of the test split's first n when this evaluation runs it: (n, C, H, W).
 
-        Args:
-            network: the model, on the evaluator's device; it comes back as it was.
-            name: of an attack that looks at each sample alone, without a surrogate.
+        The attack has to be one that looks at each sample alone. The model comes back as it was.
         """
         check_device(network, self.device)
         split = dataset.test.first(n).to(self.device)

@@ -58,10 +58,8 @@ def measure(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: Ten
 
     Args:
         network: in eval mode.
-        x: images in [0, 1], shape (B, C, H, W).
-        y: labels, shape (B,).
-        attack: PGD as the protocol has it.
-        noise: its start noise for these images.
+        x, y: images in [0, 1], shape (B, C, H, W), and labels, shape (B,).
+        attack, noise: PGD as the protocol has it, and its start noise for these images.
     """
 
     def under(changed: Attack) -> Tensor:
@@ -104,10 +102,7 @@ def _are_probabilities(outputs: Tensor) -> Tensor:
 def flags(results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.ndarray]) -> list[str]:
     """The failed checks, in words; one attack beats another where it breaks significantly more (McNemar, 1 %).
 
-    Args:
-        results: of a record, by name.
-        n: samples of the record.
-        probes: what `measure` or `reference` gave.
+    They are drawn from the results of a record of n samples, and from what `measure` or `reference` gave.
     """
     outcomes = {name: unpack(result.final, n) for name, result in results.items()}
     failed = [*_unfit(results, probes), *_ranked(outcomes, probes.get("reference")), *_siblings(outcomes)]
