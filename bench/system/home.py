@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -19,6 +20,27 @@ class Home:
 
     root: Path
 
+    data = cached_property[Path](lambda home: home.root / "data")
+    """Datasets in their published layouts."""
+    runs = cached_property[Path](lambda home: home.root / "results" / "runs")
+    """One folder a run: config, metrics, checkpoints. Not for git."""
+    records = cached_property[Path](lambda home: home.root / "results" / "records")
+    """One JSON file an evaluation. For git."""
+    kept = cached_property[Path](lambda home: home.root / "results" / "kept")
+    """What a stopped evaluation has computed, and images crafted on surrogates. Not for git; may be deleted."""
+    profiles = cached_property[Path](lambda home: home.root / "results" / "profiles")
+    """One JSON file for what `bench profile` measured of a method."""
+    exports = cached_property[Path](lambda home: home.root / "results" / "exports")
+    """Networks as files for others, a folder each."""
+    tables = cached_property[Path](lambda home: home.root / "results" / "tables")
+    """Rendered tables."""
+    figures = cached_property[Path](lambda home: home.root / "results" / "figures")
+    """Drawn figures."""
+    report = cached_property[Path](lambda home: home.root / "results" / "report")
+    """The static site of everything here. Not for git."""
+    specs = cached_property[Path](lambda home: home.root / "tables")
+    """A user's own table specs, beside the built-in ones."""
+
     @classmethod
     def at(cls, root: Path) -> Home:
         """The home a user names; `~` is expanded."""
@@ -26,53 +48,3 @@ class Home:
         if expanded.startswith("~"):
             raise BenchError(f"--home {root}: there is no user of that name.\nWrite the folder's whole path.")
         return cls(Path(expanded))
-
-    @property
-    def data(self) -> Path:
-        """Datasets in their published layouts."""
-        return self.root / "data"
-
-    @property
-    def runs(self) -> Path:
-        """One folder a run: config, metrics, checkpoints. Not for git."""
-        return self.root / "results" / "runs"
-
-    @property
-    def records(self) -> Path:
-        """One JSON file an evaluation. For git."""
-        return self.root / "results" / "records"
-
-    @property
-    def kept(self) -> Path:
-        """What a stopped evaluation has computed, and images crafted on surrogates. Not for git; may be deleted."""
-        return self.root / "results" / "kept"
-
-    @property
-    def profiles(self) -> Path:
-        """One JSON file for what `bench profile` measured of a method."""
-        return self.root / "results" / "profiles"
-
-    @property
-    def exports(self) -> Path:
-        """Networks as files for others, a folder each."""
-        return self.root / "results" / "exports"
-
-    @property
-    def tables(self) -> Path:
-        """Rendered tables."""
-        return self.root / "results" / "tables"
-
-    @property
-    def figures(self) -> Path:
-        """Drawn figures."""
-        return self.root / "results" / "figures"
-
-    @property
-    def report(self) -> Path:
-        """The static site of everything here. Not for git."""
-        return self.root / "results" / "report"
-
-    @property
-    def specs(self) -> Path:
-        """A user's own table specs, beside the built-in ones."""
-        return self.root / "tables"
