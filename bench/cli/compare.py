@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import completing
-from bench.cli.options import home_option, json_option
+from bench.cli.options import home_option, json_option, style_option
 from bench.cli.printing import show_json
 from bench.system.home import Home
 
@@ -30,7 +30,7 @@ _DIFFERING = ("model", "setting", "selection", "teachers")
     help="Only this one, as records name it; may be repeated.",
     shell_complete=completing.plugins("attacks"),
 )
-@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+@style_option("How to print.")
 @json_option("The same as --format json.")
 @home_option
 @click.pass_obj

@@ -73,6 +73,11 @@ def json_option(help: str = "As JSON.") -> Decorator[Any]:
     return click.option("--json", "as_json", is_flag=True, help=help)
 
 
+def style_option(help: str) -> Decorator[Any]:
+    """`--format`, as text or as JSON."""
+    return click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", help=help)
+
+
 precision_option: Decorator[Any] = click.option("--precision", type=click.Choice(["32", "bf16"]), default="32")
 
 limit_train_option: Decorator[Any] = click.option(

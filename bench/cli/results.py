@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import home_option
+from bench.cli.options import home_option, style_option
 from bench.cli.printing import show_json
 from bench.system.home import Home
 
@@ -21,13 +21,7 @@ def command() -> None:
 
 @command.command("validate")
 @_PATHS
-@click.option(
-    "--format",
-    "style",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="A line a problem, or a JSON list of them.",
-)
+@style_option("A line a problem, or a JSON list of them.")
 @home_option
 @click.pass_obj
 def validate(home: Home, paths: tuple[Path, ...], style: str) -> None:

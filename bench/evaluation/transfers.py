@@ -57,7 +57,6 @@ class Transfers:
 
         Args:
             name: registered name of the attack.
-            attack: with its parameters.
             samples: what identifies the images and their start noise.
             batches: first and last + 1 of each batch to craft.
             craft: makes the images of one batch; may raise to stop, what is crafted by then is kept.
