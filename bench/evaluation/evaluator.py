@@ -87,20 +87,10 @@ class Evaluator:
         split = dataset.test.first(limit)
         started = time.monotonic()
         unfinished = self.kept / "unfinished" / record_id if self.kept else None
-        entries = [Entry("clean"), *suite.entries]
-        results: dict[str, AttackResult] = {}
-        with ExitStack() as stack:
-            stack.enter_context(ready(network))
+        with ready(network):
             data, view = _data(dataset, split), view_of(network, self.speedups)
             job = Job(network, split.to(self.device), data, subject, surrogate, view)
-            for module in {network, job.module}:
-                stack.enter_context(interruptible(module, self._check_stop))
-            total = len(entries) * len(split)
-            advance = stack.enter_context(self.reporter.task(f"{subject.label}: {suite.name}", total))
-            for entry in entries:
-                results[entry.result] = self._attack(job, entry, self._slot(job, entry, unfinished), advance)
-            flags = sanity.flags(results, len(split), self._probes(job, suite))
-            flags += sanity.other_radii(results, dataset.eps)
+            results, flags = self._attacked(job, suite, unfinished)
         if unfinished is not None:
             shutil.rmtree(unfinished, ignore_errors=True)
         return Record(
@@ -118,6 +108,20 @@ class Evaluator:
             created=now(),
             seconds=round(time.monotonic() - started, 3),
         )
+
+    def _attacked(self, job: Job, suite: Suite, unfinished: Path | None) -> tuple[dict[str, AttackResult], list[str]]:
+        """The results of a suite's attacks by name, and the checks that failed."""
+        entries = [Entry("clean"), *suite.entries]
+        results: dict[str, AttackResult] = {}
+        with ExitStack() as stack:
+            for module in {job.network, job.module}:
+                stack.enter_context(interruptible(module, self._check_stop))
+            total = len(entries) * job.data.n
+            advance = stack.enter_context(self.reporter.task(f"{job.subject.label}: {suite.name}", total))
+            for entry in entries:
+                results[entry.result] = self._attack(job, entry, self._slot(job, entry, unfinished), advance)
+            flags = sanity.flags(results, job.data.n, self._probes(job, suite))
+        return results, [*flags, *sanity.other_radii(results, job.data.eps)]
 
     def crafted(self, network: nn.Module, dataset: Dataset, name: str, n: int) -> Tensor:
         """The images that an attack makes of the test split's first n when this evaluation runs it: (n, C, H, W).
