@@ -18,7 +18,8 @@ from bench.evaluation.transfers import Surrogate
 from bench.jobs.make_record import Asked
 from bench.models import try_out
 from bench.models.checkpoints import weights_hash
-from bench.records.record import Record, Subject, write_record
+from bench.records.record import Record, write_record
+from bench.records.subjects import foreign_subject
 from bench.system.console import Reporter
 from bench.system.home import Home
 from bench.system.signals import StopRequest
@@ -64,33 +65,20 @@ def evaluate(
     _check_arguments(limit, protocol, seed)
     place = Home.at(Path(os.environ.get("BENCH_HOME") or "." if home is None else home))
     chosen = suite_named(suite)
-    data = load_dataset(dataset, place.data) if isinstance(dataset, str) else dataset
-    if not isinstance(data, Dataset):
-        raise BenchError(f"dataset is a {type(data).__name__}.\nGive a name, or a bench.data.Dataset.")
+    data = _loaded(dataset, place.data)
     label = name or type(model).__name__
     try_out(model, label, data.test, data.num_classes)
-    subject = Subject(
-        kind="checkpoint",
-        run=None,
-        method=label,
-        label=label,
-        overrides={},
-        role=None,
-        model=type(model).__name__,
-        seed=None,
-        recipe=None,
-        setting="model given from Python",
-        selection="unknown",
-        checkpoint=weights_hash(model),
-    )
+    model_class, checkpoint = type(model).__name__, weights_hash(model)
+    subject = foreign_subject("checkpoint", label, model_class, checkpoint, setting="model given from Python")
     crafted_on = None if surrogate is None else Surrogate(surrogate, weights_hash(surrogate), type(surrogate).__name__)
     on = crafted_on.checkpoint if crafted_on is not None and chosen.needs_surrogate else None
     asked = Asked(subject, data, chosen, limit, protocol, seed, surrogate=on)
     found = asked.find(place.records) if save else None
     if found is not None:
         raise BenchError(f"The record {found.id} exists already in {place.records}.\nDelete it, or choose a name=.")
+    device = next(model.parameters(), torch.empty(0)).device
     # Nothing is kept on disk for a resume: two models may share their weights and yet not compute the same.
-    evaluator = Evaluator(_device(model), protocol, Reporter(), StopRequest(), seed)
+    evaluator = Evaluator(device, protocol, Reporter(), StopRequest(), seed)
     record = evaluator.evaluate(model, data, subject, chosen, limit, asked.id, crafted_on)
     if save:
         write_record(record, place.records)
@@ -109,6 +97,8 @@ def _check_arguments(limit: int | None, protocol: str, seed: int) -> None:
         raise BenchError("Attacks need gradients, and inference mode has none.\nCall outside torch.inference_mode().")
 
 
-def _device(model: nn.Module) -> torch.device:
-    first = next(model.parameters(), None)
-    return torch.device("cpu") if first is None else first.device
+def _loaded(dataset: str | Dataset, root: Path) -> Dataset:
+    data = load_dataset(dataset, root) if isinstance(dataset, str) else dataset
+    if not isinstance(data, Dataset):
+        raise BenchError(f"dataset is a {type(data).__name__}.\nGive a name, or a bench.data.Dataset.")
+    return data

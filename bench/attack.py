@@ -198,16 +198,7 @@ class ResumableAttack(Attack):
         """
         raise NotImplementedError
 
-    def run(
-        self,
-        model: Model,
-        x: Tensor,
-        y: Tensor,
-        *,
-        noise: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        track: bool = False,
-    ) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Tensor, **options: Any) -> Outcome:
         return self.run_in_sittings(model, x, y)
 
 

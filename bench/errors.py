@@ -16,13 +16,7 @@ class BenchError(Exception):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
-    """The error for a name that does not exist: names the closest one and lists all.
-
-    Args:
-        kind: what was looked up, in the singular ("method", "dataset").
-        name: what the user wrote.
-        known: every right answer.
-    """
+    """The error for a name of a kind ("method", "dataset") that does not exist: names the closest one and lists all."""
     options = sorted(known)
     close = difflib.get_close_matches(name.lower(), options, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""

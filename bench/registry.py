@@ -96,11 +96,7 @@ def load(kind: str, name: str) -> Any:
 
 
 def load_all(kind: str, load_one: Callable[[str], Any]) -> Iterator[tuple[str, Any | BenchError]]:
-    """Every plug-in of a kind: its name with what it loads to, or with what is wrong with it.
-
-    Args:
-        load_one: `load` for this kind, with a check of what was loaded.
-    """
+    """Every plug-in of a kind: its name with what `load_one` gives for it, or with what is wrong with it."""
     for name in names(kind):
         try:
             # A pattern serves no name of its own, but what it would load is the same for all of them.

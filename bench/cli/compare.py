@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import completing
-from bench.cli.options import home_option
+from bench.cli.options import home_option, json_option, style_option
+from bench.cli.printing import show_json
 from bench.system.home import Home
 
 if TYPE_CHECKING:
@@ -30,10 +30,8 @@ _DIFFERING = ("model", "setting", "selection", "teachers")
     help="Only this one, as records name it; may be repeated.",
     shell_complete=completing.plugins("attacks"),
 )
-@click.option(
-    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print."
-)
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@style_option("How to print.")
+@json_option("The same as --format json.")
 @home_option
 @click.pass_obj
 def command(
@@ -47,7 +45,7 @@ def command(
 
     found = compare_networks(find_networks(runs, home, all_seeds), attacks)
     if as_json or style == "json":
-        click.echo(json.dumps(_content(found), indent=1))
+        show_json(_content(found))
         return
     _print(found)
 

@@ -14,15 +14,34 @@ from bench.system.home import Home
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
+def _home(ctx: click.Context) -> Home:
+    """The home that the command would have: `--home` after it, before it, or BENCH_HOME."""
+    return ctx.find_object(Home) or Home.at(ctx.find_root().params.get("home") or Path("."))
+
+
+def _completer(known: Callable[[Home], Iterable[str]]) -> Completer:
+    """Completes by what is `known` in the command's home."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        try:
+            names = set(known(_home(ctx)))
+        except (BenchError, OSError):  # the command itself will say what is wrong
+            return []
+        return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+    return complete
+
+
 def plugins(kind: str) -> Completer:
     """Registered names of a kind; patterns (`wrn-*-*`) are no names."""
 
+    @_completer
     def known(home: Home) -> Iterable[str]:
         from bench import registry
 
         return [name for name in registry.names(kind) if "*" not in name]
 
-    return _completer(known)
+    return known
 
 
 def separated(completer: Completer, *others: str) -> Completer:
@@ -37,42 +56,26 @@ def separated(completer: Completer, *others: str) -> Completer:
     return complete
 
 
-def _recipes(home: Home) -> Iterable[str]:
+@_completer
+def recipes(home: Home) -> Iterable[str]:
     from bench.recipes import recipe
 
     return recipe.names()
 
 
-def _sweeps(home: Home) -> Iterable[str]:
+@_completer
+def sweeps(home: Home) -> Iterable[str]:
     from bench.sweep import spec
 
     return spec.names()
 
 
-def _runs(home: Home) -> Iterable[str]:
+@_completer
+def runs(home: Home) -> Iterable[str]:
     return [path.parent.name for path in home.runs.glob("*/config.json")]
 
 
-def _recorded_runs(home: Home) -> Iterable[str]:
+@_completer
+def recorded_runs(home: Home) -> Iterable[str]:
     """Runs with a record: `RUN__SUITE-....json`."""
     return [path.stem.rpartition("__")[0] for path in home.records.glob("*__*.json")]
-
-
-def _completer(known: Callable[[Home], Iterable[str]]) -> Completer:
-    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        try:
-            names = set(known(_home(ctx)))
-        except (BenchError, OSError):  # the command itself will say what is wrong
-            return []
-        return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
-
-    return complete
-
-
-def _home(ctx: click.Context) -> Home:
-    """The home that the command would have: `--home` after it, before it, or BENCH_HOME."""
-    return ctx.find_object(Home) or Home.at(ctx.find_root().params.get("home") or Path("."))
-
-
-recipes, sweeps = _completer(_recipes), _completer(_sweeps)
-runs, recorded_runs = _completer(_runs), _completer(_recorded_runs)

@@ -15,13 +15,13 @@ from bench.system.home import Home
 @device_option
 @home_option
 @click.pass_obj
-def command(home: Home, device: str) -> None:
+def command(home: Home) -> None:
     """Train two teachers and all methods on scikit-learn's digits, attack them, and write Tables 0 and 3 to 7."""
     from bench.sweep.demo import run_demo
     from bench.system.text import duration
 
     started, before = time.monotonic(), _files(home)
-    with session(home, device) as active:
+    with session(home) as active:
         tables = run_demo(active)
     written = sorted(path for path, changed in _files(home).items() if before.get(path) != changed)
     click.echo(f"\nDone in {duration(time.monotonic() - started)}.")

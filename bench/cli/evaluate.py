@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from bench.cli import completing
-from bench.cli.options import device_option, home_option, limit_option, session, speed_options
+from bench.cli import completing, options
+from bench.cli.options import named, session
 from bench.errors import BenchError
 from bench.system.home import Home
 
@@ -23,30 +24,26 @@ from bench.system.home import Home
     shell_complete=completing.runs,
 )
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint of your own instead of a run.")
-@click.option(
-    "--student",
-    help="The checkpoint's architecture; NAME or NAME@NORMALISATION.",
-    shell_complete=completing.plugins("models"),
-)
-@click.option(
+@named("--student", "models", "The checkpoint's architecture; NAME or NAME@NORMALISATION.")
+@named(
     "--dataset",
-    help="Only runs on this dataset; for a checkpoint: what to attack it on (default: cifar10).",
-    shell_complete=completing.plugins("datasets"),
+    "datasets",
+    "Only runs on this dataset; for a checkpoint: what to attack it on (default: cifar10).",
 )
-@limit_option
-@click.option("--protocol", type=click.Choice(["official", "paper"]), default="official", show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), help="Attack only the first N test images (said in every table).")
+@click.option("--protocol", type=click.Choice(["official", "paper"]), default="official")
 @click.option("--worst-case", is_flag=True, help="Leave a sample alone once an iterate fools the model; faster.")
 @click.option(
     "--precision",
     type=click.Choice(["32", "tf32"]),
     default="32",
-    show_default=True,
     help="GPU only: tf32 is faster; outcomes that differ from a float32 record's are counted.",
 )
 @click.option("--teacher", metavar="robust=[MODEL:]FILE", help="Surrogate of transfer attacks (default: the recipe's).")
-@device_option
-@speed_options
-@home_option
+@options.device_option
+@options.off_option
+@options.deterministic_option
+@options.home_option
 @click.pass_obj
 def command(
     home: Home,
@@ -55,14 +52,8 @@ def command(
     checkpoint: Path | None,
     student: str | None,
     dataset: str | None,
-    limit: int | None,
-    protocol: str,
-    worst_case: bool,
-    precision: str,
     teacher: str | None,
-    device: str,
-    off: tuple[str, ...],
-    deterministic: bool,
+    **conduct: Any,
 ) -> None:
     """Attack every finished run that lacks the suite, or a checkpoint of your own; write one record for each."""
     from bench.evaluation.suites import suite_named
@@ -83,17 +74,8 @@ def command(
     wanted = suite_named(suite)
     if dataset is not None:
         dataset = absolute_spec(dataset)
-    tf32 = precision == "tf32"
-    with session(home, device, off, deterministic, tf32) as active:
-        evaluation = Evaluation(
-            active,
-            wanted,
-            "paper" if protocol == "paper" else "official",
-            limit,
-            surrogate,
-            worst_case,
-            "tf32" if tf32 else "32",
-        )
+    with session(home, tf32=conduct["precision"] == "tf32") as active:
+        evaluation = Evaluation(active, wanted, surrogate_file=surrogate, **conduct)
         if checkpoint is not None and student is not None:
             click.echo(evaluation.file(checkpoint, student, dataset or "cifar10"))
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import completing
+from bench.cli.options import json_option
+from bench.cli.printing import show_json
 
 if TYPE_CHECKING:
     from bench.recipes.explain import Explanation, Hyperparameter
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 @click.command("explain")
 @click.argument("method", shell_complete=completing.plugins("methods"))
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option()
 def command(method: str, as_json: bool) -> None:
     """Say what a defense is: equation, source, teachers, hyper-parameters, what its paper and its code differ in."""
     from bench.recipes.explain import explain
 
     found = explain(method)
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=1))
+        show_json(asdict(found))
         return
     from rich.console import Console
     from rich.markdown import Markdown

@@ -13,9 +13,7 @@ from bench.system.home import Home
 
 @click.command("export")
 @click.argument("run", shell_complete=completing.runs)
-@click.option(
-    "--format", "formats", default="safetensors,onnx", show_default=True, help="Names with commas between them."
-)
+@click.option("--format", "formats", default="safetensors,onnx", help="Names with commas between them.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write (default: results/exports/RUN).")
 @home_option
 @click.pass_obj
@@ -27,5 +25,5 @@ def command(home: Home, run: str, formats: str, out: Path | None) -> None:
     from bench.export import export, parse_formats
 
     names = parse_formats(formats)
-    with session(home, "cpu") as active, active.stop.at_once():
+    with session(home, device="cpu") as active, active.stop.at_once():
         click.echo(export(active, run, names, out))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from bench.cli.options import home_option
+from bench.cli.options import datasets_option, home_option, out_option
 from bench.errors import BenchError
 from bench.system.home import Home
 
@@ -19,33 +20,36 @@ from bench.system.home import Home
     "--run", "run_ids", multiple=True, metavar="ID", help="curves: these runs (default: CIARD beside another)."
 )
 @click.option("--attack", help="tradeoff: result on the robust axis (default: autoattack if measured, else pgd-sat).")
-@click.option("--datasets", metavar="A,B", help="tradeoff: only these.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Default: HOME/results/figures.")
+@datasets_option("tradeoff: only these.")
+@out_option("Default: HOME/results/figures.")
 @home_option
 @click.pass_obj
 def command(
-    home: Home, figure: str | None, run_ids: tuple[str, ...], attack: str | None, datasets: str | None, out: Path | None
+    home: Home,
+    figure: str | None,
+    run_ids: tuple[str, ...],
+    attack: str | None,
+    datasets: list[str] | None,
+    out: Path | None,
 ) -> None:
     """Draw accuracy over the epochs (the paper's Figure 3) and the clean-robust trade-off, as PDF, PNG and CSV."""
     from bench.figures import curves, tradeoff
     from bench.figures.page import Drawing
     from bench.records.index import home_records
 
-    wanted = [name.strip() for name in datasets.split(",") if name.strip()] if datasets else None
     if run_ids and figure is None:
         figure = "curves"
-    if (attack or wanted) and figure is None:
+    if (attack or datasets) and figure is None:
         figure = "tradeoff"
     drawings: list[Drawing] = []
     missing: list[BenchError] = []
-    if figure in (None, "curves"):
+    drawn: dict[str, Callable[[], list[Drawing]]] = {
+        "curves": lambda: [curves.draw(curves.choose(home, run_ids))],
+        "tradeoff": lambda: tradeoff.draw(home_records(home), attack, datasets),
+    }
+    for name in [figure] if figure else drawn:
         try:
-            drawings.append(curves.draw(curves.choose(home, run_ids)))
-        except BenchError as error:
-            missing.append(error)
-    if figure in (None, "tradeoff"):
-        try:
-            drawings += tradeoff.draw(home_records(home), attack, wanted)
+            drawings += drawn[name]()
         except BenchError as error:
             missing.append(error)
     if missing and (figure is not None or not drawings):

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.cli.options import home_option
+from bench.cli.options import home_option, json_option
 from bench.cli.printing import Row, show
 from bench.errors import BenchError
 from bench.system.home import Home
@@ -18,64 +18,50 @@ def _first_line(thing: Any) -> str:
     return (thing.__doc__ or "").strip().split("\n")[0]
 
 
-def _methods(home: Home) -> list[Row]:
+def _plugins(kind: str, load_one: Callable[[str], Any], describe: Callable[[str, Any], Row]) -> list[Row]:
+    """A row a plug-in; of one that cannot be loaded, what is wrong with it."""
     from bench import registry
+
+    return [
+        {"name": name, "broken": str(found)}
+        if isinstance(found, BenchError)
+        else {"name": name, **describe(name, found)}
+        for name, found in registry.load_all(kind, load_one)
+    ]
+
+
+def _methods(home: Home) -> list[Row]:
     from bench.recipes.hyperparameters import method_class
 
-    rows: list[Row] = []
-    for name, method in registry.load_all("methods", method_class):
-        if isinstance(method, BenchError):
-            rows.append({"name": name, "broken": str(method)})
-            continue
-        teachers = ", ".join(method.roles) or "none"
-        variants = ", ".join(method.variants)
-        rows.append(
-            {
-                "name": name,
-                "label": method.label,
-                "teachers": teachers,
-                "variants": variants,
-                "objective": _first_line(method),
-                "source": method.source,
-            }
-        )
-    return rows
+    def describe(name: str, method: Any) -> Row:
+        return {
+            "label": method.label,
+            "teachers": ", ".join(method.roles) or "none",
+            "variants": ", ".join(method.variants),
+            "objective": _first_line(method),
+            "source": method.source,
+        }
+
+    return _plugins("methods", method_class, describe)
 
 
 def _attacks(home: Home) -> list[Row]:
-    from bench import registry
     from bench.registry import attack_class
 
-    rows: list[Row] = []
-    for name, attack in registry.load_all("attacks", attack_class):
-        if isinstance(attack, BenchError):
-            rows.append({"name": name, "broken": str(attack)})
-        else:
-            rows.append(
-                {
-                    "name": name,
-                    "label": attack.label,
-                    "definition": _first_line(attack),
-                    "source": attack.source,
-                }
-            )
-    return rows
+    def describe(name: str, attack: Any) -> Row:
+        return {"label": attack.label, "definition": _first_line(attack), "source": attack.source}
+
+    return _plugins("attacks", attack_class, describe)
 
 
-def _named(kind: str) -> Callable[[Home], list[Row]]:
-    def rows(home: Home) -> list[Row]:
-        from bench import registry
+def _factories(kind: str, home: Home) -> list[Row]:
+    from bench import registry
 
-        found: list[Row] = []
-        for name, factory in registry.load_all(kind, partial(registry.load, kind)):
-            if isinstance(factory, BenchError):
-                found.append({"name": name, "broken": str(factory)})
-            else:
-                origin = registry.origin(registry.find(kind, name.replace("*", "0")))
-                found.append({"name": name, "description": _first_line(factory), "from": origin})
-        return found
+    def describe(name: str, factory: Any) -> Row:
+        origin = registry.origin(registry.find(kind, name.replace("*", "0")))
+        return {"description": _first_line(factory), "from": origin}
 
-    return rows
+    return _plugins(kind, partial(registry.load, kind), describe)
 
 
 def _suites(home: Home) -> list[Row]:
@@ -119,9 +105,9 @@ def _speedups(home: Home) -> list[Row]:
 KINDS: dict[str, Callable[[Home], list[Row]]] = {
     "methods": _methods,
     "attacks": _attacks,
-    "models": _named("models"),
-    "datasets": _named("datasets"),
-    "loggers": _named("loggers"),
+    "models": partial(_factories, "models"),
+    "datasets": partial(_factories, "datasets"),
+    "loggers": partial(_factories, "loggers"),
     "suites": _suites,
     "recipes": _recipes,
     "tables": _tables,
@@ -132,7 +118,7 @@ KINDS: dict[str, Callable[[Home], list[Row]]] = {
 
 @click.command("list")
 @click.argument("kind", type=click.Choice(list(KINDS)))
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option()
 @home_option
 @click.pass_obj
 def command(home: Home, kind: str, as_json: bool) -> None:

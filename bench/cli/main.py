@@ -68,13 +68,14 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__)
 @click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
     envvar="BENCH_HOME",
     default=Path("."),
+    show_default=False,
     help="Folder of data/ and results/ (also BENCH_HOME; default: the current folder).",
 )
 @click.pass_context

@@ -1,21 +1,28 @@
-"""Options that several commands share, and the session they make."""
+"""Options that several commands share, and the session that some of them make."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from bench.cli import completing
 from bench.system.home import Home
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+if TYPE_CHECKING:
+    from bench.jobs.session import Session
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+
+_SESSION = "bench.session"
+"""Where the command's context keeps the options that `session` reads."""
 
 
-def home_option(function: Callable[..., Any]) -> Callable[..., Any]:
+def home_option(function: Command) -> Command:
     """`--home` after the command as well as before it; the command's context then carries the folder."""
 
     def keep(ctx: click.Context, _: click.Parameter, value: Path | None) -> None:
@@ -32,20 +39,71 @@ def home_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-device_option: Decorator = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where to compute.",
+def named(flag: str, kind: str, help: str, **attributes: Any) -> Decorator[Any]:
+    """An option that takes a plug-in's name, which the shell completes."""
+    return click.option(flag, help=help, shell_complete=completing.plugins(kind), **attributes)
+
+
+def dataset_option(help: str) -> Decorator[Any]:
+    """`--dataset`, CIFAR-10 by default."""
+    return named("--dataset", "datasets", help, default="cifar10")
+
+
+def recipe_option(help: str) -> Decorator[Any]:
+    """`--recipe`, the authors' released schedules by default."""
+    return click.option("--recipe", default="official", help=help, shell_complete=completing.recipes)
+
+
+def datasets_option(help: str) -> Decorator[Any]:
+    """`--datasets A,B` as a list; None where it is not given."""
+
+    def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
+        return separated(value) if value else None
+
+    return click.option("--datasets", metavar="A,B", callback=names, help=help)
+
+
+def out_option(help: str) -> Decorator[Any]:
+    """`--out`, a folder to write to."""
+    return click.option("--out", type=click.Path(path_type=Path, file_okay=False), help=help)
+
+
+def json_option(help: str = "As JSON.") -> Decorator[Any]:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help=help)
+
+
+def style_option(help: str) -> Decorator[Any]:
+    """`--format`, as text or as JSON."""
+    return click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", help=help)
+
+
+precision_option: Decorator[Any] = click.option("--precision", type=click.Choice(["32", "bf16"]), default="32")
+
+limit_train_option: Decorator[Any] = click.option(
+    "--limit-train", type=click.IntRange(min=10), help="Train on the first N images only."
 )
 
-limit_option: Decorator = click.option(
-    "--limit", type=click.IntRange(min=1), help="Attack only the first N test images (said in every table)."
+
+def separated(text: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _of_session(*names: str, **attributes: Any) -> Decorator[Any]:
+    """An option that `session` reads; the command itself is not called with it."""
+
+    def keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+        ctx.meta.setdefault(_SESSION, {})[parameter.name] = value
+
+    return click.option(*names, expose_value=False, callback=keep, **attributes)
+
+
+device_option = _of_session(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where to compute."
 )
 
-
-logger_option: Decorator = click.option(
+logger_option = _of_session(
     "--logger",
     "loggers",
     multiple=True,
@@ -54,27 +112,21 @@ logger_option: Decorator = click.option(
     shell_complete=completing.plugins("loggers"),
 )
 
+off_option = _of_session("--off", multiple=True, metavar="NAME", help="Do without a speed-up: `bench list speedups`.")
 
-def speed_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--off` and `--deterministic`."""
-    off = click.option("--off", multiple=True, metavar="NAME", help="Do without a speed-up: `bench list speedups`.")
-    deterministic = click.option(
-        "--deterministic", is_flag=True, help="Only algorithms that give the same result twice on this device; slower."
-    )
-    return off(deterministic(function))
+deterministic_option = _of_session(
+    "--deterministic", is_flag=True, help="Only algorithms that give the same result twice on this device; slower."
+)
 
 
-@contextmanager
-def session(
-    home: Home,
-    device: str,
-    off: Collection[str] = (),
-    deterministic: bool = False,
-    tf32: bool = False,
-    loggers: Sequence[str] = (),
-) -> Iterator[Any]:
-    """A session whose work finishes its step when a signal asks it to stop."""
+def chosen() -> dict[str, Any]:
+    """What the command's options say of its session, by the parameters of `bench.jobs.session.opened`."""
+    found: dict[str, Any] = click.get_current_context().meta.get(_SESSION, {})
+    return found
+
+
+def session(home: Home, **more: Any) -> AbstractContextManager[Session]:
+    """A session as the command's options ask for it, whose work finishes its step when a signal asks it to stop."""
     from bench.jobs.session import opened
 
-    with opened(home, device, off, deterministic, tf32=tf32, loggers=loggers) as active:
-        yield active
+    return opened(home, **chosen(), **more)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli import completing
-from bench.cli.options import device_option, home_option, session
+from bench.cli import completing, options
+from bench.cli.printing import show, show_json
 from bench.errors import BenchError, unknown_name
 from bench.system.home import Home
 
@@ -20,55 +19,31 @@ if TYPE_CHECKING:
 @click.option(
     "--methods",
     default="all",
-    show_default=True,
     help="Names with commas between them, or all.",
     shell_complete=completing.separated(completing.plugins("methods"), "all"),
 )
-@click.option(
-    "--student",
-    default="resnet18",
-    show_default=True,
-    help="The student's architecture.",
-    shell_complete=completing.plugins("models"),
-)
-@click.option(
-    "--dataset",
-    default="cifar10",
-    show_default=True,
-    help="cifar10, cifar100 or tiny-imagenet; no images.",
-    shell_complete=completing.plugins("datasets"),
-)
-@click.option(
-    "--recipe",
-    default="official",
-    show_default=True,
-    help="Whose variants, teachers and batch size.",
-    shell_complete=completing.recipes,
-)
+@options.named("--student", "models", "The student's architecture.", default="resnet18")
+@options.dataset_option("cifar10, cifar100 or tiny-imagenet; no images.")
+@options.recipe_option("Whose variants, teachers and batch size.")
 @click.option("--variant", help="Of the methods, instead of the recipe's.")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Instead of the recipe's.")
-@click.option("--precision", type=click.Choice(["32", "bf16"]), default="32", show_default=True)
-@click.option("--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Timed steps a method.")
+@options.precision_option
+@click.option("--steps", type=click.IntRange(min=1), default=5, help="Timed steps a method.")
 @click.option("--off", multiple=True, metavar="NAME", help="Do without a speed-up: `bench list speedups`.")
 @click.option("--worth", is_flag=True, help="Also without each speed-up in turn, and without all of them.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@device_option
-@home_option
+@options.json_option()
+@options.device_option
+@options.home_option
 @click.pass_obj
 def command(
     home: Home,
     methods: str,
-    student: str,
     dataset: str,
-    recipe: str,
-    variant: str | None,
-    batch_size: int | None,
-    precision: str,
     steps: int,
     off: tuple[str, ...],
     worth: bool,
     as_json: bool,
-    device: str,
+    **asked: Any,
 ) -> None:
     """Measure training steps on random images and weights: time, where it goes, operations, memory.
 
@@ -83,9 +58,9 @@ def command(
 
     if dataset not in IMAGES:
         raise unknown_name("dataset to profile", dataset, IMAGES)
-    chosen = _methods(methods, variant)
-    with session(home, device, off) as active, active.stop.at_once():
-        kind: Any = precision
+    chosen = _methods(methods, asked["variant"])
+    with options.session(home, off=off) as active, active.stop.at_once():
+        kind = asked["precision"]
         choices = [off]
         if worth:
             felt = [name for name in SPEEDUPS if name not in off and has_effect(name, active.device, kind)]
@@ -96,12 +71,12 @@ def command(
             for without in choices:
                 said = f" without {', '.join(without)}" if without else ""
                 active.reporter.say(f"{method}{said}: {steps} steps.")
-                workload = Workload(method, student, IMAGES[dataset], recipe, variant, batch_size, kind, without)
+                workload = Workload(method, images=IMAGES[dataset], off=without, **asked)
                 for profile in measured(workload, active.device, steps, peak):
                     write_profile(home, profile)
                     found.append(profile)
     if as_json:
-        click.echo(json.dumps([profile.model_dump(mode="json") for profile in found], indent=1))
+        show_json([profile.model_dump(mode="json") for profile in found])
     else:
         _show(found)
     _write_costs(home, active.reporter)
@@ -113,26 +88,24 @@ def _methods(text: str, variant: str | None) -> list[str]:
     from bench.recipes.hyperparameters import method_class
 
     if text != "all":
-        names = [name.strip() for name in text.split(",") if name.strip()]
+        names = options.separated(text)
         for name in names:
             method_class(name)
         return names
-    every = [(name, found) for name, found in registry.load_all("methods", method_class)]
     return [
         name
-        for name, found in every
+        for name, found in registry.load_all("methods", method_class)
         if not isinstance(found, BenchError) and (variant is None or variant in found.variants)
     ]
 
 
 def _show(found: list[Profile]) -> None:
     """The cost tables of this call; with several sets of speed-ups, what each is worth."""
-    from bench.cli.printing import show
     from bench.cost.table import cost_tables
 
     for table in cost_tables(profile for profile in found if profile.off == found[0].off):
         click.echo(table.title)
-        show([dict(zip(table.headers, row, strict=True)) for row in table.rows], False, "")
+        show([dict(zip(table.headers, row, strict=True)) for row in table.rows], False)
         for note in table.notes:
             click.echo(f"- {note}")
         click.echo()
@@ -150,7 +123,7 @@ def _show(found: list[Profile]) -> None:
                 }
             )
     if rows:
-        show(rows, False, "")
+        show(rows, False)
 
 
 def _write_costs(home: Home, reporter: Any) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from bench.cli.options import home_option
+from bench.cli.options import home_option, style_option
+from bench.cli.printing import show_json
 from bench.system.home import Home
 
 _PATHS = click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
@@ -21,14 +21,7 @@ def command() -> None:
 
 @command.command("validate")
 @_PATHS
-@click.option(
-    "--format",
-    "style",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="A line a problem, or a JSON list of them.",
-)
+@style_option("A line a problem, or a JSON list of them.")
 @home_option
 @click.pass_obj
 def validate(home: Home, paths: tuple[Path, ...], style: str) -> None:
@@ -43,7 +36,7 @@ def validate(home: Home, paths: tuple[Path, ...], style: str) -> None:
         listed = problems(found)
     errors = sum(problem.kind == "error" for problem in listed)
     if style == "json":
-        click.echo(json.dumps([asdict(problem) for problem in listed], indent=1))
+        show_json([asdict(problem) for problem in listed])
     else:
         for problem in listed:
             click.echo(problem.line)

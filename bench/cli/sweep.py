@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli import completing
-from bench.cli.options import device_option, home_option, session
+from bench.cli import completing, options
+from bench.cli.options import session
+from bench.cli.printing import show_json
 from bench.errors import BenchError
 from bench.system.home import Home
 
 if TYPE_CHECKING:
     from bench.jobs.session import Session
-    from bench.sweep.done import Source
-    from bench.sweep.ledger import Ledger
     from bench.sweep.plan import Plan
     from bench.sweep.spec import SweepSpec
 
@@ -28,24 +26,20 @@ if TYPE_CHECKING:
 @click.option("--limit-train", type=click.IntRange(min=10), help="Training images of every run.")
 @click.option("--limit", type=click.IntRange(min=1), help="Test images of every evaluation, at most.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show the tasks, their order and what they take; do nothing.")
-@click.option("--json", "as_json", is_flag=True, help="With --plan: as JSON.")
+@options.json_option("With --plan: as JSON.")
 @click.option("--hardware", metavar="NAME", help="With --plan: estimate for this device (default: this machine's).")
 @click.option("--workers", type=click.IntRange(min=1), help="Number of tasks at a time, each in a process of its own.")
 @click.option("--address", metavar="HOST:PORT", help="On a Ray cluster that runs; `auto`; `local`: a Ray of its own.")
 @click.option("--gpus-per-task", type=click.FloatRange(min=0), help="On Ray: a share of a GPU, 0.25 (default: 1).")
 @click.option("--target", type=click.Choice(["slurm"]), help="Write scripts for a batch system instead.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="With --target: the scripts' folder.")
+@options.out_option("With --target: the scripts' folder.")
 @click.option("--sbatch", multiple=True, metavar="OPTION", help='With --target slurm: "--partition=gpu --gres=gpu:1".')
-@device_option
-@home_option
+@options.device_option
+@options.home_option
 @click.pass_obj
 def command(
     home: Home,
     spec: str,
-    dataset: str | None,
-    recipe: str | None,
-    limit_train: int | None,
-    limit: int | None,
     only_plan: bool,
     as_json: bool,
     hardware: str | None,
@@ -55,7 +49,7 @@ def command(
     target: str | None,
     out: Path | None,
     sbatch: tuple[str, ...],
-    device: str,
+    **changes: Any,
 ) -> None:
     """Train and evaluate all that SPEC names: a built-in sweep (`bench list sweeps`) or a YAML file.
 
@@ -67,15 +61,13 @@ def command(
     _check_options(only_plan, as_json or hardware is not None, at_a_time, target, out, sbatch)
     if gpus_per_task is not None and address is None:
         raise BenchError("--gpus-per-task is for Ray.\nAdd --address HOST:PORT, auto or local.")
-    sweep = Changes(dataset, recipe, limit_train, limit).of(load_sweep(spec))
+    sweep = Changes(**changes).of(load_sweep(spec))
     if only_plan:
-        _show_plan(home, sweep, device, hardware, as_json)
+        _show_plan(home, sweep, hardware, as_json)
     elif target is not None and out is not None:
-        _write_scripts(home, sweep, device, out, sbatch)
-    elif address is not None:
-        _execute_on_ray(home, sweep, device, workers, address, gpus_per_task)
+        _write_scripts(home, sweep, out, sbatch)
     else:
-        _execute(home, sweep, device, workers)
+        _execute(home, sweep, workers, address, gpus_per_task)
 
 
 def _check_options(
@@ -106,50 +98,33 @@ def _planned(active: Session, sweep: SweepSpec) -> Plan:
     return expand(sweep, dataset_name(lambda spec: known.name(spec) or active.dataset(spec).name))
 
 
-def _done(active: Session, plan: Plan, source: Source) -> set[int]:
-    from bench.sweep.done import Standing
-
-    return Standing(active.home, plan, source).done()
-
-
-def _ledger(active: Session, sweep: SweepSpec) -> Ledger:
+def _execute(
+    home: Home, sweep: SweepSpec, workers: int | None, address: str | None, gpus_per_task: float | None
+) -> None:
+    from bench.sweep import run_here, run_in_processes, run_on_ray
     from bench.sweep.done import account
 
-    return account(active, _planned(active, sweep))
-
-
-def _execute(home: Home, sweep: SweepSpec, device: str, workers: int | None) -> None:
-    from bench.sweep import run_here, run_in_processes
-
-    with session(home, device) as active:
-        ledger = _ledger(active, sweep)
-        if workers is None:
-            run_here.execute(active, ledger)
-        else:
+    with session(home) as active:
+        ledger = account(active, _planned(active, sweep))
+        if address is not None:
+            gpus = float(active.device.type == "cuda") if gpus_per_task is None else gpus_per_task
+            cluster = run_on_ray.Cluster(workers, address, gpus, options.chosen()["device"])
+            if ledger.ready():
+                run_on_ray.execute(active, ledger, cluster)
+        elif workers is not None:
             run_in_processes.execute(active, ledger, workers)
+        else:
+            run_here.execute(active, ledger)
         ledger.close()
 
 
-def _execute_on_ray(
-    home: Home, sweep: SweepSpec, device: str, workers: int | None, address: str, gpus_per_task: float | None
-) -> None:
-    from bench.sweep import run_on_ray
-
-    with session(home, device) as active:
-        ledger = _ledger(active, sweep)
-        gpus = float(active.device.type == "cuda") if gpus_per_task is None else gpus_per_task
-        if ledger.ready():
-            run_on_ray.execute(active, ledger, run_on_ray.Cluster(workers, address, gpus, device))
-        ledger.close()
-
-
-def _write_scripts(home: Home, sweep: SweepSpec, device: str, out: Path, sbatch: tuple[str, ...]) -> None:
-    from bench.sweep.done import Known
+def _write_scripts(home: Home, sweep: SweepSpec, out: Path, sbatch: tuple[str, ...]) -> None:
+    from bench.sweep.done import Known, Standing
     from bench.sweep.write_slurm import write_scripts
 
-    with session(home, device) as active:
+    with session(home) as active:
         plan = _planned(active, sweep)
-        done = _done(active, plan, Known(home))
+        done = Standing(home, plan, Known(home)).done()
     if len(done) == len(plan):
         active.reporter.say(f"All {len(plan)} tasks are done; there is nothing to write.")
         return
@@ -158,20 +133,20 @@ def _write_scripts(home: Home, sweep: SweepSpec, device: str, out: Path, sbatch:
     active.reporter.say(f"Submit them all: bash {out / 'submit.sh'}")
 
 
-def _show_plan(home: Home, sweep: SweepSpec, device: str, hardware: str | None, as_json: bool) -> None:
-    from bench.sweep.done import Known
+def _show_plan(home: Home, sweep: SweepSpec, hardware: str | None, as_json: bool) -> None:
+    from bench.sweep.done import Known, Standing
     from bench.sweep.estimate import Estimator
     from bench.system import provenance
 
-    with session(home, device) as active:
+    with session(home) as active:
         plan = _planned(active, sweep)
-        done = _done(active, plan, Known(home))
+        done = Standing(home, plan, Known(home)).done()
         estimator = Estimator(home, hardware or provenance.hardware(active.device))
         if hardware is not None:
             estimator.check_hardware()
         estimates = {task.number: estimator.estimate(task) for task in plan}
     if as_json:
-        click.echo(json.dumps([_as_json(task, done, estimates[task.number]) for task in plan], indent=1))
+        show_json([_as_json(task, done, estimates[task.number]) for task in plan])
         return
     from bench.sweep.text import lines
 

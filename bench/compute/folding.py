@@ -8,11 +8,14 @@ same function, up to rounding, with a pass over every activation less, forward a
 from __future__ import annotations
 
 from collections import Counter
+from typing import TypeVar
 
 import torch
 from torch import Tensor, fx, nn
 
 from bench.compute.sync_bn import SyncedBatchNorm2d
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 _NORMS = (nn.BatchNorm2d, SyncedBatchNorm2d)
 
@@ -85,12 +88,17 @@ def _fit(conv: nn.Module, norm: nn.Module) -> bool:
     return not any(module._forward_hooks or module._forward_pre_hooks for module in (conv, norm))
 
 
+def submodule(network: nn.Module, name: str, kind: type[Kind]) -> Kind:
+    """A module of a network that is known to be of this class."""
+    module = network.get_submodule(name)
+    assert isinstance(module, kind)
+    return module
+
+
 def fold(network: nn.Module) -> nn.Module:
     """Fold all foldable pairs of a network in eval mode, in place; returns the same network."""
     for conv_name, norm_name in foldable(network):
-        conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
-        assert isinstance(conv, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
+        conv, norm = submodule(network, conv_name, nn.Conv2d), submodule(network, norm_name, nn.BatchNorm2d)
         with torch.no_grad():
             weight, bias = folded_parameters(conv, norm)
         conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)

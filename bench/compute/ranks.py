@@ -185,7 +185,6 @@ def joined(
     """Join the other processes that `torchrun` started, if it did; leaves them when the block ends.
 
     Args:
-        sync_bn: see `Ranks`.
         step_timeout: seconds without a step of training after which the run ends.
         stop: a process that is asked to stop does not wait for the others without end.
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.compute.folding import foldable, folded_parameters
+from bench.compute.folding import foldable, folded_parameters, submodule
 from bench.errors import unknown_name
 from bench.vocabulary import Precision
 
@@ -145,8 +145,10 @@ class View:
             ):
                 mine.copy_(theirs)
         for name, norm in self.norms.items():
-            weight, bias = folded_parameters(self._conv(self.source, name), self._norm(norm))
-            conv = self._conv(self.module, name)
+            weight, bias = folded_parameters(
+                submodule(self.source, name, nn.Conv2d), submodule(self.source, norm, nn.BatchNorm2d)
+            )
+            conv = submodule(self.module, name, nn.Conv2d)
             assert conv.bias is not None
             conv.weight.copy_(weight)
             conv.bias.copy_(bias)
@@ -160,7 +162,7 @@ class View:
                 if parameter is not None:
                     module._parameters[key] = _blank(parameter, dtype)
         for name, norm in self.norms.items():
-            conv = self._conv(self.module, name)
+            conv = submodule(self.module, name, nn.Conv2d)
             conv.weight = _blank(conv.weight, dtype)
             conv.bias = _blank(conv.weight[:, 0, 0, 0], dtype)
             self.module.set_submodule(norm, nn.Identity().train(self.module.training))
@@ -183,17 +185,6 @@ class View:
         for buffer, before in buffers:
             buffer.copy_(before)
         return graphed
-
-    @staticmethod
-    def _conv(network: nn.Module, name: str) -> nn.Conv2d:
-        module = network.get_submodule(name)
-        assert isinstance(module, nn.Conv2d)
-        return module
-
-    def _norm(self, name: str) -> nn.BatchNorm2d:
-        module = self.source.get_submodule(name)
-        assert isinstance(module, nn.BatchNorm2d)
-        return module
 
 
 def _pairs(first: nn.Module, second: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:

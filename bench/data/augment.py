@@ -24,8 +24,7 @@ class EpochPlan:
 
     Attributes:
         order: int64, shape (N,): the indices of the samples, in the order of the epoch.
-        top: int64, shape (N,), by sample index: first row of the crop in the padded image, 0 to 2 * padding.
-        left: int64, shape (N,), by sample index: first column of the crop, 0 to 2 * padding.
+        top, left: int64, shape (N,), by sample index: where the crop begins in the padded image, 0 to 2 * padding.
         flip: bool, shape (N,), by sample index: whether the crop is mirrored.
     """
 
@@ -36,16 +35,9 @@ class EpochPlan:
 
 
 def plan_epoch(n: int, seed: int, epoch: int, padding: int, flip: bool) -> EpochPlan:
-    """Draw the order, the crops and the flips of an epoch over n samples.
+    """Draw the order, the crops (with `padding` pixels on each side) and the flips of an epoch over n samples.
 
     Each of the four has a random stream of its own: turning flips off, say, changes no crop.
-
-    Args:
-        n: number of samples.
-        seed: of the run, 0 or more.
-        epoch: number of the epoch, 0 or more.
-        padding: pixels of padding on each side; 0 for no crop.
-        flip: whether to mirror half of the images.
     """
     order, top, left, mirror = (_generator(stream) for stream in np.random.SeedSequence((seed, epoch)).spawn(4))
     return EpochPlan(
@@ -65,8 +57,7 @@ def augment(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: in
 
     Args:
         images: uint8, shape (B, C, H, W).
-        top: int64, shape (B,), 0 to 2 * padding.
-        left: int64, shape (B,), 0 to 2 * padding.
+        top, left: int64, shape (B,), 0 to 2 * padding.
         flip: bool, shape (B,).
         padding: pixels of black padding on each side.
 
@@ -94,10 +85,8 @@ def batches(
     """The augmented batches of an epoch, on the device of the split.
 
     Args:
-        split: the training samples, as many as `plan` was drawn for.
-        plan: from `plan_epoch`, with the same padding.
+        plan: from `plan_epoch`, with the same padding, for as many samples as the split has.
         batch_size: samples a batch; the last batch holds what is left.
-        padding: pixels of padding on each side.
         start: number of the first batch to give, to continue an epoch.
         part: which samples of a batch of that size to give; None: all.
 

@@ -38,10 +38,6 @@ def load_cifar(name: str, root: Path) -> Dataset:
     Read from `root/cifar-10-batches-py` or `root/cifar-100-python`. Where that folder is missing it is
     unpacked from the published archive in `root`, which is downloaded if it is missing too.
 
-    Args:
-        name: "cifar10" or "cifar100".
-        root: the folder for data.
-
     Raises:
         BenchError: the files are missing and cannot be downloaded, or one of them is damaged.
     """

@@ -53,10 +53,7 @@ class Split:
         return digest.hexdigest()
 
     def mistakes(self, classes: int) -> Iterator[str]:
-        """What is wrong with the split of a dataset of this number of classes, in words, the first of it first.
-
-        Of the pixels nothing is read, and of the labels only once.
-        """
+        """What is wrong with the split of a dataset of so many classes, in words; the pixels are not read."""
         yield from _mistakes(self.images, torch.uint8, "images", 4, _TO_UINT8)
         yield from _mistakes(self.labels, torch.int64, "labels", 1, "Convert them: labels.long().")
         if len(self.images) != len(self.labels):
@@ -82,8 +79,6 @@ class Dataset:
 
     Attributes:
         name: canonical name, as tables and records show it: "cifar10", "parquet:cifar10-jpeg".
-        train: the training split.
-        test: the test split.
         classes: class names, in label order.
         eps: L-infinity bound of the attacker, for images in [0, 1].
         padding: pixels of zero padding for the random crop; 0 for no crop.

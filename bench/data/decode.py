@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import PIL
@@ -45,21 +44,11 @@ class Encoded:
     content: bytes | Path
 
 
-class _Kept(NamedTuple):
-    """A cache's images, uint8 of shape (N, C, H, W), and the digest that is written after them."""
-
-    images: np.ndarray
-    digest: bytes
-
-
 def decode_files(
-    train: Sequence[tuple[Path, int]], test: Sequence[tuple[Path, int]], root: Path
+    train: Sequence[tuple[str | Path, int]], test: Sequence[tuple[str | Path, int]], root: Path
 ) -> tuple[Split, Split]:
-    """The training and the test split of images that are files, given as pairs of path and label.
-
-    Args, result and errors are those of `decode_splits`.
-    """
-    paths = [path for path, _ in (*train, *test)]
+    """As `decode_splits`, for images that are files, given as pairs of path and label."""
+    paths = [Path(path) for path, _ in (*train, *test)]
     labels = [torch.tensor([label for _, label in pairs], dtype=torch.int64) for pairs in (train, test)]
     return decode_splits(paths, lambda: [Encoded(str(path), path) for path in paths], labels[0], labels[1], root)
 
@@ -80,9 +69,7 @@ def decode_splits(
     Args:
         files: every file the images come from.
         encoded: reads the images, the training ones first; called only where the cache has none.
-        train_labels: int64, shape (N,).
-        test_labels: int64, shape (M,).
-        root: the folder for data.
+        train_labels, test_labels: int64, shape (N,) and (M,).
 
     Raises:
         BenchError: as `decode_images`.
@@ -96,14 +83,15 @@ def decode_splits(
 
     kept = _read_cache(cache, n + len(test_labels))
     if kept is not None:
-        found = splits(kept.images)
-        if kept.digest == _digest(found):
+        images, digest = kept
+        found = splits(images)
+        if digest == _digest(found):
             return found
-        what = "are damaged" if kept.digest else "have no digest, as an earlier version wrote them"
+        what = "are damaged" if digest else "have no digest, as an earlier version wrote them"
         logger.warning("The decoded images in %s %s; decoding them again.", cache, what)
     images = decode_images(encoded())
     found = splits(images)
-    _write_cache(cache, _Kept(images, _digest(found)))
+    _write_cache(cache, images, _digest(found))
     return found
 
 
@@ -114,8 +102,7 @@ def decode_images(encoded: Sequence[Encoded]) -> np.ndarray:
         uint8, shape (N, C, H, W): one channel if all images are grey, else three (RGB; grey ones repeated).
 
     Raises:
-        BenchError: an image cannot be decoded, has pixels of more than 8 bits, or has another size than the
-        first.
+        BenchError: an image cannot be decoded, has pixels of more than 8 bits, or has another size than the first.
     """
     first, _ = _decode(encoded[0])
     images = np.empty((len(encoded), 3, *first.shape[1:]), dtype=np.uint8)
@@ -126,7 +113,11 @@ def decode_images(encoded: Sequence[Encoded]) -> np.ndarray:
         for position in range(start, min(start + _CHUNK, len(encoded))):
             pixels, is_grey = _decode(encoded[position])
             if pixels.shape != first.shape:
-                raise _odd_size(encoded[position], pixels, encoded[0], first)
+                size, expected = (f"{shape[2]}x{shape[1]}" for shape in (pixels.shape, first.shape))
+                raise BenchError(
+                    f"The image {encoded[position].where} is {size} pixels, the first ({encoded[0].where}) is "
+                    f"{expected}.\nResize the images to one common size."
+                )
             images[position] = pixels
             grey = grey and is_grey
         return grey
@@ -156,14 +147,6 @@ def _decode(encoded: Encoded) -> tuple[np.ndarray, bool]:
     return pixels.transpose(2, 0, 1), mode in _GREY
 
 
-def _odd_size(odd: Encoded, pixels: np.ndarray, reference: Encoded, expected: np.ndarray) -> BenchError:
-    (height, width), (h, w) = pixels.shape[1:], expected.shape[1:]
-    return BenchError(
-        f"The image {odd.where} is {width}x{height} pixels, the first ({reference.where}) is {w}x{h}.\n"
-        "Resize the images to one common size."
-    )
-
-
 def _cache_key(files: Sequence[Path]) -> str:
     digest = hashlib.sha256(_CACHE_FORMAT.encode())
     for file in files:
@@ -183,8 +166,8 @@ def _digest(splits: tuple[Split, Split]) -> bytes:
     return hashlib.sha256("".join(split.fingerprint for split in splits).encode()).hexdigest().encode()
 
 
-def _read_cache(cache: Path, count: int) -> _Kept | None:
-    """What the cache holds, whether its digest is right or not; None where there are no images that could be."""
+def _read_cache(cache: Path, count: int) -> tuple[np.ndarray, bytes] | None:
+    """A cache's images and the digest after them, right or not; None where there are no images that could be."""
     if not cache.is_file():
         return None
     try:
@@ -198,13 +181,13 @@ def _read_cache(cache: Path, count: int) -> _Kept | None:
             "The decoded images in %s cannot be read (%s); decoding them again.", cache, one_line(str(error))
         )
         return None
-    return _Kept(images, digest)
+    return images, digest
 
 
-def _write_cache(cache: Path, kept: _Kept) -> None:
+def _write_cache(cache: Path, images: np.ndarray, digest: bytes) -> None:
     try:
         with atomic_path(cache) as temporary, temporary.open("wb") as stream:
-            np.save(stream, kept.images)
-            stream.write(kept.digest)
+            np.save(stream, images)
+            stream.write(digest)
     except BenchError as error:
         logger.warning("The images will be decoded again next time. %s", error)

@@ -21,10 +21,6 @@ def load_digits(name: str, root: Path) -> Dataset:
 
     Images are uint8 of shape (N, 1, 8, 8): the original values 0 to 16 spread over 0 to 255. The 360 test
     images are a fixed, class-stratified draw; the other 1,437 are for training.
-
-    Args:
-        name: "digits".
-        root: not used, the images are part of scikit-learn.
     """
     bunch = sklearn_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)

@@ -19,45 +19,35 @@ def load_imagefolder(name: str, root: Path) -> Dataset:
     Images of all formats torchvision knows, all of one size; one channel if all are grey, else RGB. Labels
     follow the sorted class names. The decoded images are kept in `root/decoded`.
 
-    Args:
-        name: "imagefolder:DIR".
-        root: the folder for data, here for the decoded images alone.
-
     Raises:
-        BenchError: a folder is missing or has no images, the classes of train and test differ, or an image
-        cannot be
+        BenchError: a folder is missing or has no images, the classes of train and test differ, or an image cannot be
             decoded or has another size than the first.
     """
     folder = folder_argument(name)
-    train = _listing(folder, ("train",))
-    test = _listing(folder, ("test", "val"))
+    train, test = _listing(folder, "train"), _listing(folder, "test", "val")
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))
         raise BenchError(
             f"The class folders in {train.root} and {test.root} differ: only one has {', '.join(odd)}.\n"
             "Give both the same class folders."
         )
-    splits = decode_files(_pairs(train), _pairs(test), root)
+    splits = decode_files(train.samples, test.samples, root)
     return Dataset(f"imagefolder:{folder.name}", *splits, tuple(train.classes))
 
 
-def _listing(folder: Path, candidates: tuple[str, ...]) -> ImageFolder:
+def _listing(folder: Path, *candidates: str) -> ImageFolder:
     """The listing of the first of the candidate folders that is there."""
-    for candidate in candidates:
-        if (folder / candidate).is_dir():
-            break
-    else:
+    root = next((folder / name for name in candidates if (folder / name).is_dir()), None)
+    if root is None:
         raise BenchError(
             f"{folder} has no folder {' or '.join(candidates)}.\n"
             "Arrange the images as train/CLASS/*.png and test/CLASS/*.png (or .jpg) in it."
         )
-    _check_tree(folder / candidate)
+    _check_tree(root)
     try:
-        return ImageFolder(str(folder / candidate))
+        return ImageFolder(str(root))
     except FileNotFoundError as error:
-        raise BenchError(
-            f"{folder / candidate}: {error}.\nPut one folder a class into it, each with its images."
-        ) from error
+        raise BenchError(f"{root}: {error}.\nPut one folder a class into it, each with its images.") from error
 
 
 def _check_tree(root: Path) -> None:
@@ -74,7 +64,3 @@ def _check_tree(root: Path) -> None:
     for name in os.listdir(root):
         if name != name.encode(errors="replace").decode():
             raise BenchError(f"{root} has a class folder whose name is not UTF-8: {name}.\nRename it.")
-
-
-def _pairs(listing: ImageFolder) -> list[tuple[Path, int]]:
-    return [(Path(path), label) for path, label in listing.samples]

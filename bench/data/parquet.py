@@ -41,27 +41,22 @@ def load_parquet(name: str, root: Path) -> Dataset:
     Where there are no test-* files, validation-* is the test split. The images are in a column `img` or
     `image`, a struct with `bytes`, all of one size; the labels in `label` or `fine_label`. Class names come
     from the schema's metadata; without them they are "0", "1", to the highest label. One channel if all
-    images are grey, else RGB. The decoded images are kept in `root/decoded`.
-
-    Args:
-        name: "parquet:DIR"; the dataset is then called "parquet:" and DIR's last part.
-        root: the folder for data, here for the decoded images alone.
+    images are grey, else RGB. The decoded images are kept in `root/decoded`. The dataset is called "parquet:" and DIR's
+    last part.
 
     Raises:
-        BenchError: files or columns are missing, a file is truncated, a label is not one of the classes, or
-        an image
+        BenchError: files or columns are missing, a file is truncated, a label is not one of the classes, or an image
             cannot be decoded or has another size than the first.
     """
     folder = folder_argument(name)
     train = _read_part(_shards(folder, ("train",)))
     test = _read_part(_shards(folder, ("test", "validation")))
     classes = _classes(train, test)
-    parts = (train, test)
-    for part in parts:
+    for part in (train, test):
         _check_labels(part, classes)
     splits = decode_splits(
-        [file for part in parts for file in part.files],
-        lambda: [image for part in parts for image in _encoded(part)],
+        [*train.files, *test.files],
+        lambda: [*_encoded(train), *_encoded(test)],
         train.labels,
         test.labels,
         root,
@@ -109,8 +104,7 @@ def _read_part(files: list[Path]) -> _Part:
     """Everything about a split but its images."""
     with _opened(files[0]) as opened:
         schema = opened.schema_arrow
-    image_column = _choose(schema, IMAGE_COLUMNS, files[0])
-    label_column = _choose(schema, LABEL_COLUMNS, files[0])
+    image_column, label_column = (_choose(schema, names, files[0]) for names in (IMAGE_COLUMNS, LABEL_COLUMNS))
     kind = schema.field(image_column).type
     if not _holds_bytes(kind):
         raise BenchError(

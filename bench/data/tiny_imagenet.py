@@ -23,10 +23,6 @@ def load_tiny_imagenet(name: str, root: Path) -> Dataset:
     Labels follow the sorted WordNet ids, as in torchvision's `ImageFolder`. Grey images become RGB. The
     decoded images are kept in `root/decoded`: 1.35 GB.
 
-    Args:
-        name: "tiny-imagenet".
-        root: the folder for data.
-
     Raises:
         BenchError: the folder, or a file or class in it, is missing, or an image cannot be decoded.
     """

@@ -13,7 +13,7 @@ from torch import Tensor
 from bench.attack import Attack, Model, Outcome, ResumableAttack, check_images
 from bench.compute.seeding import generator, seeded
 from bench.errors import BenchError
-from bench.evaluation.cache import Slot
+from bench.evaluation.cache import SAVE_SECONDS, Slot
 from bench.evaluation.target import Job
 from bench.models import not_finite
 
@@ -23,8 +23,6 @@ FASTEST = {"cpu": 32, "cuda": 1000}
 """Samples attacked at once where they do not meet: a CPU's caches like few, a GPU many."""
 _POOL = 2000
 """Samples that are attacked side by side in the worst case: those still standing share their batches."""
-_SAVE_SECONDS = 60
-"""Longest time between two saves of what an attack has come to; a kill loses no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +207,7 @@ class Progress:
         if outcome.always_right is not None:
             self.always.append((outcome.always_right & right).cpu())
         self.components |= outcome.components or {}
-        if time.monotonic() - self.saved > _SAVE_SECONDS:
+        if time.monotonic() - self.saved > SAVE_SECONDS:
             self.save()
 
     def save(self) -> None:

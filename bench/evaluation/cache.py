@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bench.system.files import DIGEST, atomic_path, tensors_file
+
+SAVE_SECONDS = 60
+"""Longest time between two saves of what is being computed; a kill loses no more."""
 
 
 class Kept(NamedTuple):
@@ -81,12 +83,6 @@ class Slot:
         """Remove the file."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
-
-
-def forget_folder(folder: Path | None) -> None:
-    """Remove a folder of slots and all in it."""
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _text(values: Mapping[str, Any]) -> str:

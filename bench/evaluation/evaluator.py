@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import sanity
 from bench.evaluation.attack_run import AttackRun, Clean, batch_size, start_noise
-from bench.evaluation.cache import Slot, forget_folder
+from bench.evaluation.cache import Slot
 from bench.evaluation.suites import Entry, Suite
 from bench.evaluation.target import Job, check_device, ready, view_of
 from bench.evaluation.transfers import Surrogate, Transfers
@@ -38,8 +39,6 @@ class Evaluator:
     """Runs suites on models; what a stopped evaluation has computed, and a surrogate's images, are kept.
 
     Attributes:
-        device: where models and images are.
-        protocol: whose attack parameters.
         seed: of the attacks' start noise, which belongs to the sample and not to its batch.
         kept: folder for what is kept; None: in memory alone.
         speedups: those that are on, of `bench.compute.speedups.SPEEDUPS`; they change no outcome.
@@ -88,21 +87,12 @@ class Evaluator:
         split = dataset.test.first(limit)
         started = time.monotonic()
         unfinished = self.kept / "unfinished" / record_id if self.kept else None
-        entries = [Entry("clean"), *suite.entries]
-        results: dict[str, AttackResult] = {}
-        with ExitStack() as stack:
-            stack.enter_context(ready(network))
+        with ready(network):
             data, view = _data(dataset, split), view_of(network, self.speedups)
             job = Job(network, split.to(self.device), data, subject, surrogate, view)
-            for module in {network, job.module}:
-                stack.enter_context(interruptible(module, self._check_stop))
-            total = len(entries) * len(split)
-            advance = stack.enter_context(self.reporter.task(f"{subject.label}: {suite.name}", total))
-            for entry in entries:
-                results[entry.result] = self._attack(job, entry, self._slot(job, entry, unfinished), advance)
-            flags = sanity.flags(results, len(split), self._probes(job, suite))
-            flags += sanity.other_radii(results, dataset.eps)
-        forget_folder(unfinished)
+            results, flags = self._attacked(job, suite, unfinished)
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
         return Record(
             id=record_id,
             subject=subject,
@@ -119,12 +109,24 @@ class Evaluator:
             seconds=round(time.monotonic() - started, 3),
         )
 
+    def _attacked(self, job: Job, suite: Suite, unfinished: Path | None) -> tuple[dict[str, AttackResult], list[str]]:
+        """The results of a suite's attacks by name, and the checks that failed."""
+        entries = [Entry("clean"), *suite.entries]
+        results: dict[str, AttackResult] = {}
+        with ExitStack() as stack:
+            for module in {job.network, job.module}:
+                stack.enter_context(interruptible(module, self._check_stop))
+            total = len(entries) * job.data.n
+            advance = stack.enter_context(self.reporter.task(f"{job.subject.label}: {suite.name}", total))
+            for entry in entries:
+                results[entry.result] = self._attack(job, entry, self._slot(job, entry, unfinished), advance)
+            flags = sanity.flags(results, job.data.n, self._probes(job, suite))
+        return results, [*flags, *sanity.other_radii(results, job.data.eps)]
+
     def crafted(self, network: nn.Module, dataset: Dataset, name: str, n: int) -> Tensor:
         """The images that an attack makes of the test split's first n when this evaluation runs it: (n, C, H, W).
 
-        Args:
-            network: the model, on the evaluator's device; it comes back as it was.
-            name: of an attack that looks at each sample alone, without a surrogate.
+        The attack has to be one that looks at each sample alone. The model comes back as it was.
         """
         check_device(network, self.device)
         split = dataset.test.first(n).to(self.device)

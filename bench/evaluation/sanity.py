@@ -38,8 +38,8 @@ _SQUARE_SHARE = 0.002
 """What AutoAttack's authors let Square break after the white-box attacks before they doubt the evaluation."""
 _SUM = 1e-4
 """By how much probabilities may miss a sum of one."""
-_SQUARE_LEAST = 8
-"""In a small evaluation: as many samples as are significant at 1 % if none speaks for the other side."""
+_FEWEST = 8
+"""As many samples as are significant at 1 % if none speaks for the other side."""
 
 
 def reference(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: Tensor | None) -> dict[str, Tensor]:
@@ -54,14 +54,13 @@ def measure(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: Ten
     `reference`: the attack itself; `longer`: with twice the steps; `noise`: random corners of the ball; `square`:
     Square, which needs no gradient; `eps=...`: the attack at each rung of the ladder; `clean` and `again`: no attack,
     twice; `vanished`: whether the gradient at the image is zero or no number; and `probabilities`: whether the outputs
-    without an attack are not negative and sum to one.
+    without an attack are not negative and sum to one. Fewer than 8 images are spared what
+    only a significant difference makes a flag: `longer`, `noise`, `square` and the lower rungs.
 
     Args:
         network: in eval mode.
-        x: images in [0, 1], shape (B, C, H, W).
-        y: labels, shape (B,).
-        attack: PGD as the protocol has it.
-        noise: its start noise for these images.
+        x, y: images in [0, 1], shape (B, C, H, W), and labels, shape (B,).
+        attack, noise: PGD as the protocol has it, and its start noise for these images.
     """
 
     def under(changed: Attack) -> Tensor:
@@ -71,20 +70,23 @@ def measure(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: Ten
     images = x.detach().clone().requires_grad_()
     with torch.enable_grad():
         gradient = input_gradient(F.cross_entropy(network(images), y, reduction="sum"), images)
-    radii = [*(factor * attack.eps for factor in _LADDER if factor * attack.eps < 1), 1.0]
     found = reference(network, x, y, attack, noise)
-    square = attack_class("square").for_protocol("official", attack.eps)
-    return {
-        **found,
+    found |= {
         "clean": _right(network, x, y),
         "again": _right(network, x, y),
-        "square": _right(network, square(network, x, y), y),
         "vanished": ((gradient == 0) | ~gradient.isfinite()).flatten(1).all(1),
-        "noise": _right(network, (x + attack.eps * signs).clamp(0, 1), y),
-        "longer": under(replace(attack, steps=2 * attack.parameters()["steps"])),  # type: ignore[call-arg]
         f"eps={attack.eps!r}": found["reference"],
-        **{f"eps={eps!r}": under(attack.scaled_to(eps)) for eps in radii},
     }
+    radii = [1.0]
+    if len(x) >= _FEWEST:  # of fewer no attack can break significantly more than another
+        square = attack_class("square").for_protocol("official", attack.eps)
+        found |= {
+            "square": _right(network, square(network, x, y), y),
+            "noise": _right(network, (x + attack.eps * signs).clamp(0, 1), y),
+            "longer": under(replace(attack, steps=2 * attack.parameters()["steps"])),  # type: ignore[call-arg]
+        }
+        radii = [*(factor * attack.eps for factor in _LADDER if factor * attack.eps < 1), 1.0]
+    return found | {f"eps={eps!r}": under(attack.scaled_to(eps)) for eps in radii}
 
 
 def _right(network: nn.Module, images: Tensor, y: Tensor) -> Tensor:
@@ -104,16 +106,13 @@ def _are_probabilities(outputs: Tensor) -> Tensor:
 def flags(results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.ndarray]) -> list[str]:
     """The failed checks, in words; one attack beats another where it breaks significantly more (McNemar, 1 %).
 
-    Args:
-        results: of a record, by name.
-        n: samples of the record.
-        probes: what `measure` or `reference` gave.
+    They are drawn from the results of a record of n samples, and from what `measure` or `reference` gave.
     """
     outcomes = {name: unpack(result.final, n) for name, result in results.items()}
     failed = [*_unfit(results, probes), *_ranked(outcomes, probes.get("reference")), *_siblings(outcomes)]
     if "autoattack" in results:
         failed += _ensemble(results["autoattack"].components, n)
-    if "longer" in probes:
+    if "vanished" in probes:
         failed += _variations(probes, _label(PROBE))
     return failed
 
@@ -181,19 +180,21 @@ def _ensemble(components: Mapping[str, float], n: int) -> Iterator[str]:
     if not before or "square" not in components:
         return
     found = round((before[-1] - components["square"]) * n)
-    if found >= _SQUARE_LEAST and found > _SQUARE_SHARE * n:
+    if found >= _FEWEST and found > _SQUARE_SHARE * n:
         yield f"AutoAttack's Square breaks {found} of {n} samples that its white-box attacks left standing"
 
 
 def _variations(probes: Mapping[str, np.ndarray], label: str) -> Iterator[str]:
     """More steps must not help the model, noise must hurt it less, a larger ball more, and gradients must be there."""
     reference = probes["reference"]
-    yield from _compared(probes["longer"], reference, f"{label} breaks less with twice the steps")
-    yield from _compared(reference, probes["square"], f"Square breaks more than {label}: gradients may be masked")
+    if "longer" in probes:
+        yield from _compared(probes["longer"], reference, f"{label} breaks less with twice the steps")
+        yield from _compared(reference, probes["square"], f"Square breaks more than {label}: gradients may be masked")
     changed = int((probes["clean"] ^ probes["again"]).sum())
     if changed:
         yield f"predictions change from one pass to the next on {changed} of {len(reference)} samples: a random model"
-    yield from _compared(reference, probes["noise"], f"random noise breaks more than {label}")
+    if "noise" in probes:
+        yield from _compared(reference, probes["noise"], f"random noise breaks more than {label}")
     rungs = sorted((float(name.removeprefix("eps=")), name) for name in probes if name.startswith("eps="))
     for (small, smaller), (large, larger) in pairwise(rungs):
         message = f"{label} breaks less with eps = {large:.3g} than with {small:.3g}"

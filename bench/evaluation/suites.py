@@ -69,11 +69,7 @@ SHOWN = ("pgd-sat", "pgd-20", "pgd-trades", "bim")
 
 
 def suite_named(name: str) -> Suite:
-    """A suite by its name; an attack's name stands for the suite of it alone.
-
-    Raises:
-        BenchError: there is no suite or attack of that name (with the closest one).
-    """
+    """A suite by its name; an attack's name stands for the suite of it alone. A `BenchError` names the closest one."""
     if name in SUITES:
         return SUITES[name]
     attacks = registry.names("attacks")

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.attack import Attack
-from bench.evaluation.cache import Slot
-
-_SAVE_SECONDS = 60
+from bench.evaluation.cache import SAVE_SECONDS, Slot
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,6 @@ class Transfers:
 
         Args:
             name: registered name of the attack.
-            attack: with its parameters.
             samples: what identifies the images and their start noise.
             batches: first and last + 1 of each batch to craft.
             craft: makes the images of one batch; may raise to stop, what is crafted by then is kept.
@@ -89,7 +86,7 @@ class Transfers:
                 if first < done:
                     continue
                 parts.append(craft(first, end).detach().float().cpu())
-                if time.monotonic() - saved > _SAVE_SECONDS:
+                if time.monotonic() - saved > SAVE_SECONDS:
                     partial.save({"x_adv": torch.cat(parts)})
                     saved = time.monotonic()
         except BaseException:

@@ -85,19 +85,17 @@ class Evaluation:
         written, unusable = [], []
         for folder in folders:
             try:
-                path = self.run(folder)
+                written.append(self.run(folder))
             except Unusable as error:
                 unusable.append(error)
-            else:
-                written += [] if path is None else [path]
         name_left_out("run", unusable)
-        return written
+        return [path for path in written if path is not None]
 
     def file(self, checkpoint: Path, model: str, dataset_spec: str) -> Path:
         """Evaluate a checkpoint from elsewhere."""
         dataset = self.session.dataset(dataset_spec)
         network, spec = load_foreign(self.session, checkpoint, model, dataset)
-        subject = foreign_subject("checkpoint", str(checkpoint), spec, weights_hash(network))
+        subject = foreign_subject("checkpoint", checkpoint.stem, spec, weights_hash(network))
         asked = self._asked(subject, dataset)
         found = asked.find(self.session.home.records)
         if found is not None:

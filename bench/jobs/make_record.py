@@ -125,10 +125,6 @@ def measure(
 ) -> tuple[Record, bool]:
     """The record of an evaluation, and whether it was made now; what a signal stops is kept for the next time.
 
-    Args:
-        evaluator: of `evaluator_for`, with the protocol and so on that are asked for.
-        surrogate: for a suite that transfers attacks.
-
     Raises:
         locks.Busy: another process is making it.
         Interrupted: a signal asked to stop.

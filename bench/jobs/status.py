@@ -91,9 +91,7 @@ def grid(found: Iterable[Standing], methods: Iterable[str]) -> tuple[list[str], 
     for run in found:
         cells[run.method, (run.dataset, run.student, run.setting)].append(run)
     names = list(dict.fromkeys([*methods, *sorted(run.method for run in found)]))
-    rows = []
-    for name in names:
-        rows.append([name, *("\n".join(_cell(cells[name, column])) or "not run" for column in columns)])
+    rows = [[name, *("\n".join(_cell(cells[name, column])) or "not run" for column in columns)] for name in names]
     return [f"{student} on {data}\n{setting}".strip() for data, student, setting in columns], rows
 
 

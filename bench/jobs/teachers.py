@@ -7,6 +7,7 @@ trained with seed 0 whatever the student's seed, so that all students of a table
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from bench.compute.ranks import ranks
 from bench.data.dataset import Dataset
@@ -141,7 +142,7 @@ def teacher_subject(session: Session, teacher: Teacher, dataset: Dataset) -> Sub
     """How records name a teacher."""
     ref = teacher.ref
     if ref.given:
-        return foreign_subject("teacher", ref.source, ref.model, ref.checkpoint, ref.role)
+        return foreign_subject("teacher", Path(ref.source).stem, ref.model, ref.checkpoint, ref.role)
     return run_subject(RunFolder.of(session.home, ref.source))
 
 

@@ -58,13 +58,7 @@ def normalises_itself(network: nn.Module) -> bool:
 
 
 def try_out(network: nn.Module, spec: str, samples: Split, num_classes: int) -> None:
-    """Notice before any work that a network wants images of another size, or gives no logits.
-
-    Args:
-        network: on any device; it comes back in its own mode.
-        spec: what to call it.
-        samples: at least one image to try it on.
-        num_classes: of the dataset.
+    """Notice before any work that a network, on any device, wants images of another size, or gives no logits.
 
     Raises:
         BenchError: it cannot take such an image, its output is not of shape (1, num_classes), or it or its weights are

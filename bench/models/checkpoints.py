@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from bench.data.dataset import Split, to_float
 from bench.errors import BenchError
 from bench.models import build_model, normalises_itself, not_finite, split_spec, try_out
-from bench.models.match import UNUSED, Misfit, Reading, constants, fitting, identify, misfit
+from bench.models.match import Misfit, Reading, bare, constants, fitting, identify, misfit
 from bench.models.normalise import NONE, applicable, name_of, normalise, statistics
 from bench.system.files import DIGEST, atomic_path, tensors_file
 from bench.system.text import one_line
@@ -62,8 +62,6 @@ def save_weights(path: Path, model: nn.Module, metadata: dict[str, str]) -> None
     Equal weights and metadata give equal files. The metadata gains the weights' hash, by which damage is noticed.
 
     Args:
-        path: the file to write, usually *.safetensors.
-        model: on any device.
         metadata: what the file says about itself; at least the keys in `REQUIRED_METADATA`.
 
     Raises:
@@ -126,7 +124,7 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path} is damaged: its weights are not those that were written into it.\n"
             "Restore it, or train or export it again."
         )
-    return (state if SPEC_KEY in metadata else _clean(state)), metadata
+    return (state if SPEC_KEY in metadata else bare(state, _WRAPPERS)), metadata
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -144,8 +142,7 @@ def load_model(path: Path, spec: str | None, num_classes: int, in_channels: int)
     Args:
         path: a file of `save_weights`, or any PyTorch or safetensors state dict.
         spec: `NAME` or `NAME@NORM`; None to go by the file's metadata or, for a foreign file, by its layers.
-        num_classes: the dataset's classes.
-        in_channels: the channels of its images.
+        num_classes, in_channels: the dataset's.
 
     Returns:
         The model, on the CPU in eval mode, its parameters still trainable; and its spec.
@@ -154,9 +151,8 @@ def load_model(path: Path, spec: str | None, num_classes: int, in_channels: int)
         BenchError: the file cannot be read, or fits no known architecture or not the given one (then with
             the name of one that fits).
     """
-    state, metadata = read_state_dict(path)
-    model, resolved, _ = _load(path, state, metadata, spec, num_classes, in_channels)
-    return model, resolved
+    loaded, _ = _load(path, spec, num_classes, in_channels)
+    return loaded.model, loaded.spec
 
 
 def load_and_normalise(
@@ -170,37 +166,34 @@ def load_and_normalise(
     """As `load_model`; and where neither spec nor metadata name a normalisation, choose it by accuracy.
 
     Args:
-        path, spec, num_classes, in_channels: as for `load_model`.
         train: training images to measure on; some 500 of them are used.
         device: where to measure, and where the returned model is.
 
     Raises:
         BenchError: as `load_model`; or the model cannot take images of this size.
     """
-    state, metadata = read_state_dict(path)
-    model, resolved, layout = _load(path, state, metadata, spec, num_classes, in_channels)
-    model = model.to(device)
-    try_out(model, resolved, train, num_classes)
-    if SPEC_KEY in metadata or "@" in resolved or normalises_itself(model):
-        return Loaded(model, resolved, {}, layout)
+    loaded, is_ours = _load(path, spec, num_classes, in_channels)
+    model = loaded.model.to(device)
+    try_out(model, loaded.spec, train, num_classes)
+    if is_ours or "@" in loaded.spec or normalises_itself(model):
+        return loaded
     chosen, accuracies = choose_normalisation(model, train)
     normalised = normalise(model, chosen, in_channels).to(device)
-    return Loaded(normalised, f"{resolved}@{chosen}", accuracies, layout)
+    return Loaded(normalised, f"{loaded.spec}@{chosen}", accuracies, loaded.layout)
 
 
 def choose_normalisation(model: nn.Module, train: Split) -> tuple[str, dict[str, float]]:
     """The normalisation that a model was trained with: the one under which it is right most often.
 
-    Of several within a point of the best (on its training images a model is nearly always right), it is the
-    one with the lowest cross-entropy.
+    Of several within a point of the best (on its training images a model is nearly always right), it is "none" if that
+    is among them, else the one with the lowest cross-entropy.
 
     Args:
         model: in eval mode, without a normalisation of its own.
         train: training images; up to 512 of them, evenly spread, are used.
 
     Returns:
-        Its name, "none" unless another is better by more than a point; and the clean accuracy, 0 to 1, under
-        each.
+        Its name, and the clean accuracy, 0 to 1, under each.
     """
     parameter = next(model.parameters())
     positions = torch.linspace(0, len(train) - 1, min(_SAMPLE, len(train))).long()
@@ -280,23 +273,9 @@ def _check_plain(path: Path, state: Mapping[str, Tensor]) -> None:
             raise not_finite(f"{path} has NaN or infinite weights, in {key}")
 
 
-def _clean(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take off what training scripts leave in their files."""
-    for prefix in _WRAPPERS:
-        if state and all(key.startswith(prefix) for key in state):
-            return _clean({key.removeprefix(prefix): value for key, value in state.items()})
-    return {key: value for key, value in state.items() if not key.startswith(UNUSED)}
-
-
-def _load(
-    path: Path,
-    state: dict[str, Tensor],
-    metadata: dict[str, str],
-    spec: str | None,
-    num_classes: int,
-    in_channels: int,
-) -> tuple[nn.Module, str, str]:
-    """The model in eval mode, its spec, and how the file names its layers ("" for as they are named here)."""
+def _load(path: Path, spec: str | None, num_classes: int, in_channels: int) -> tuple[Loaded, bool]:
+    """The model on the CPU, and whether the harness itself wrote the file."""
+    state, metadata = read_state_dict(path)
     stored = metadata.get(SPEC_KEY)
     if stored is not None and stored != one_line(stored)[:_LONGEST_SPEC]:
         raise BenchError(
@@ -320,7 +299,7 @@ def _load(
     model.load_state_dict({key: value for key, value in reading.state.items() if key not in fixed}, strict=True)
     if reading.normaliser:
         model, resolved = _normalised_as_in_the_file(path, reading, model, resolved, in_channels)
-    return model.eval(), resolved, reading.layout
+    return Loaded(model.eval(), resolved, {}, reading.layout), stored is not None
 
 
 def _normalised_as_in_the_file(

@@ -6,7 +6,7 @@ Public code names the same layers differently; `LAYOUTS` lists how, and `reading
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,6 @@ from bench.models import build_model, normalises_itself
 from bench.models.wide_resnet import name_from_weights
 
 State = Mapping[str, Tensor]
-
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "basic_net.", "0.", "1.")
 """What modules around a network put before its names: DataParallel, compilers, `Sequential(normalise, network)`, ..."""
@@ -92,6 +91,13 @@ def constants(network: nn.Module) -> dict[str, Tensor]:
     return {name: buffer for name, buffer in network.named_buffers() if name not in saved}
 
 
+def bare(state: State, wrappers: Sequence[str] = WRAPPERS) -> dict[str, Tensor]:
+    """A state dict without the prefixes that modules around the network put before all names, and without `UNUSED`."""
+    while prefix := next((each for each in wrappers if state and all(key.startswith(each) for key in state)), ""):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return {key: value for key, value in state.items() if not key.startswith(UNUSED)}
+
+
 def readings(state: State) -> Iterator[Reading]:
     """Every way to read a foreign state dict, the plainest first."""
     yield Reading(state)
@@ -102,12 +108,9 @@ def readings(state: State) -> Iterator[Reading]:
             normaliser[kind] = weights.pop(key)
     if len(normaliser) != 2 or len(state) - len(weights) != 2:
         weights, normaliser = dict(state), {}
-    while prefix := next((each for each in WRAPPERS if weights and all(key.startswith(each) for key in weights)), ""):
-        weights = {key.removeprefix(prefix): value for key, value in weights.items()}
-    weights = {key: value for key, value in weights.items() if not key.startswith(UNUSED)}
-    wrapped = Reading(weights, "names behind a prefix" if weights.keys() != state.keys() else "", normaliser)
+    weights = bare(weights)
     if weights.keys() != state.keys():
-        yield wrapped
+        yield Reading(weights, "names behind a prefix", normaliser)
     for layout, pairs in LAYOUTS.items():
         renamed = {_renamed(key, pairs): value for key, value in weights.items()}
         if renamed.keys() != weights.keys() and len(renamed) == len(weights):
@@ -138,14 +141,7 @@ def fitting(network: nn.Module, state: State, num_classes: int, in_channels: int
 
 
 def misfit(network: nn.Module, state: State, num_classes: int, in_channels: int) -> Misfit | None:
-    """Compare names and shapes of a state dict with those of a network; None where they fit.
-
-    Args:
-        network: may be on the meta device.
-        state: a network's weights.
-        num_classes: the classes the network was built for.
-        in_channels: the channels the network was built for.
-    """
+    """Compare names and shapes of a state dict with those of a network, maybe on the meta device; None: they fit."""
     own = network.state_dict()
     fixed = constants(network)
     # Files of PyTorch before 0.4.1 lack batch-norm's counter; load_state_dict sets it to 0.
@@ -166,8 +162,7 @@ def misfit(network: nn.Module, state: State, num_classes: int, in_channels: int)
 def identify(state: State, num_classes: int, in_channels: int) -> dict[str, Misfit | None]:
     """The architectures that have a state dict's layers, each with its misfit (None where all fits).
 
-    Looks at every registered architecture with a fixed name and at `wrn-D-W`. Builds them without memory for
-    their weights.
+    Looks at every registered one with a fixed name and at `wrn-D-W`, without memory for their weights.
     """
     names = [name for name in registry.names("models") if "*" not in name]
     wide = dict.fromkeys(name_from_weights(reading.state) for reading in readings(state))

@@ -67,10 +67,7 @@ def name_of(mean: Tensor, std: Tensor, in_channels: int) -> str | None:
 def normalise(network: nn.Module, name: str, in_channels: int) -> nn.Module:
     """Make a network normalise its input, (x - mean) / std, before its first layer; returns the same network.
 
-    Args:
-        network: takes normalised images, shape (B, in_channels, H, W).
-        name: one of `NAMES`; "none" leaves the network as it is.
-        in_channels: channels of the images.
+    `name` is one of `NAMES`; "none" leaves the network as it is.
     """
     if name == NONE:
         return network

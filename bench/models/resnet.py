@@ -55,8 +55,6 @@ class ResNet(nn.Module):
     Args:
         widths: channels of each stage; the stem has those of the first.
         blocks: blocks in each stage.
-        num_classes: number of logits.
-        in_channels: channels of the images.
         shortcut: what stands beside a block that changes the shape.
     """
 
@@ -97,10 +95,7 @@ def build_resnet18(name: str, num_classes: int, in_channels: int) -> nn.Module:
 def build_resnet(name: str, num_classes: int, in_channels: int) -> nn.Module:
     """He et al.'s CIFAR networks of three stages, widths 16, 32, 64, with their initialisation.
 
-    Args:
-        name: `resnetD` for depth D = 6n + 2 and projection shortcuts, `resnetD-option-a` for option A's.
-        num_classes: number of logits.
-        in_channels: channels of the images.
+    `resnetD` has depth D = 6n + 2 and projection shortcuts, `resnetD-option-a` those of option A.
     """
     depth = int(name.removeprefix("resnet").removesuffix("-option-a"))
     shortcut: Shortcut = PadShortcut if name.endswith("-option-a") else projection

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.models.normalise import statistics
+from bench.models.wide_resnet import group
 
 _DEPTH, _WIDEN = 70, 16
 
@@ -41,18 +42,6 @@ class SwishBlock(nn.Module):
         return out + (x if self.shortcut is None else self.shortcut(activated))
 
 
-class Group(nn.Module):
-    """Blocks of one width; it exists for the name `block` in the state dict."""
-
-    def __init__(self, in_width: int, width: int, stride: int, blocks: int) -> None:
-        super().__init__()
-        rest = [SwishBlock(width, width, 1) for _ in range(blocks - 1)]
-        self.block = nn.Sequential(SwishBlock(in_width, width, stride), *rest)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block(x)
-
-
 class SwishWideResNet(nn.Module):
     """WRN-D-W with Swish, D = 6 * blocks + 4.
 
@@ -72,9 +61,9 @@ class SwishWideResNet(nn.Module):
         self.register_buffer("std", std, persistent=False)
         self.init_conv = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.layer = nn.Sequential(
-            Group(16, 16 * widen, 1, blocks),
-            Group(16 * widen, 32 * widen, 2, blocks),
-            Group(32 * widen, 64 * widen, 2, blocks),
+            group("block", SwishBlock, 16, 16 * widen, 1, blocks),
+            group("block", SwishBlock, 16 * widen, 32 * widen, 2, blocks),
+            group("block", SwishBlock, 32 * widen, 64 * widen, 2, blocks),
         )
         self.batchnorm = nn.BatchNorm2d(64 * widen)
         self.logits = nn.Linear(64 * widen, num_classes)

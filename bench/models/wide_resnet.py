@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import BenchError
+
+Block = Callable[[int, int, int], nn.Module]
+"""Makes a block: (in_width, width, stride) -> module."""
 
 
 class WideBlock(nn.Module):
@@ -29,16 +33,10 @@ class WideBlock(nn.Module):
         return out + (x if self.convShortcut is None else self.convShortcut(activated))
 
 
-class Group(nn.Module):
-    """Blocks of one width; it exists for the name `layer` in the state dict."""
-
-    def __init__(self, in_width: int, width: int, stride: int, blocks: int) -> None:
-        super().__init__()
-        rest = [WideBlock(width, width, 1) for _ in range(blocks - 1)]
-        self.layer = nn.Sequential(WideBlock(in_width, width, stride), *rest)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
+def group(name: str, block: Block, in_width: int, width: int, stride: int, blocks: int) -> nn.Module:
+    """Blocks of one width, under a name of their own in the state dict; only the first has the stride."""
+    rest = [block(width, width, 1) for _ in range(blocks - 1)]
+    return nn.Sequential(OrderedDict({name: nn.Sequential(block(in_width, width, stride), *rest)}))
 
 
 class WideResNet(nn.Module):
@@ -47,9 +45,9 @@ class WideResNet(nn.Module):
     def __init__(self, blocks: int, widen: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.block1 = Group(16, 16 * widen, 1, blocks)
-        self.block2 = Group(16 * widen, 32 * widen, 2, blocks)
-        self.block3 = Group(32 * widen, 64 * widen, 2, blocks)
+        self.block1 = group("layer", WideBlock, 16, 16 * widen, 1, blocks)
+        self.block2 = group("layer", WideBlock, 16 * widen, 32 * widen, 2, blocks)
+        self.block3 = group("layer", WideBlock, 32 * widen, 64 * widen, 2, blocks)
         self.bn1 = nn.BatchNorm2d(64 * widen)
         self.fc = nn.Linear(64 * widen, num_classes)
         for module in self.modules():

@@ -65,12 +65,7 @@ def read_all(paths: Iterable[Path]) -> list[Found]:
 
 
 def problems(found: Sequence[Found], believed: Sequence[Found] = ()) -> list[Problem]:
-    """All that is wrong with records, alone and beside each other; the errors first.
-
-    Args:
-        found: the records in question.
-        believed: others to compare them with; where two disagree, these are right.
-    """
+    """All that is wrong with records, alone, beside each other or beside those believed to be right; errors first."""
     listed = [problem for one in found for problem in one.problems]
     listed += _contradictions([*believed, *found], {one.path for one in believed})
     return sorted(dict.fromkeys(listed), key=lambda problem: problem.kind)

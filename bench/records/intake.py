@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.records.index import INCOMING
-from bench.system.files import cannot_write, write_text_atomically
+from bench.system.files import cannot_write, flush, write_text_atomically
 from bench.system.left_out import name_left_out
 from bench.system.locks import Busy, held
 from bench.system.text import one_line
@@ -45,10 +45,10 @@ def take_in(files: Sequence[Path], folder: Path) -> None:
             try:
                 stage.mkdir()
                 for file in files:
-                    _flush(Path(shutil.copyfile(file, stage / file.name)))
-                _flush(stage)
+                    flush(Path(shutil.copyfile(file, stage / file.name)))
+                flush(stage)
                 write_text_atomically(stage / _DECIDED, json.dumps([file.name for file in files]))
-                _flush(stage)
+                flush(stage)
                 _finish(folder)
             except BaseException:
                 _undo(folder)
@@ -80,7 +80,7 @@ def _finish(folder: Path) -> None:
         # One that was written here meanwhile stays: records are never changed.
         if (folder / INCOMING / name).exists() and not (folder / name).exists():
             os.replace(folder / INCOMING / name, folder / name)
-    _flush(folder)
+    flush(folder)
     shutil.rmtree(folder / INCOMING)
 
 
@@ -110,11 +110,3 @@ def _decided(folder: Path) -> Iterable[str]:
             f"{path}, a list of records to take in, is damaged ({one_line(str(error))}).\n"
             f"Move the records beside it into {folder} if you want them, and delete the folder {INCOMING}."
         ) from error
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,12 +22,7 @@ class Merged:
 
 
 def merge(paths: Sequence[Path], folder: Path, dry_run: bool = False) -> Merged:
-    """Take records from elsewhere into a folder; of the records there only those that are new to it are read.
-
-    Args:
-        paths: files or folders.
-        folder: of the records here; made if need be.
-        dry_run: only say what would be done.
+    """Take records (files or folders) into a folder; of those that it has only the ones new to it are read.
 
     Raises:
         BenchError: a record does not add up, alone or beside the records here, or the folder cannot be written;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Literal
 
 from bench.records.record import Subject
@@ -11,21 +10,25 @@ from bench.vocabulary import Role, usual_eps
 
 
 def foreign_subject(
-    kind: Literal["teacher", "checkpoint"], source: str, model: str, checkpoint: str, role: Role | None = None
+    kind: Literal["teacher", "checkpoint"],
+    name: str,
+    model: str,
+    checkpoint: str,
+    role: Role | None = None,
+    setting: str = "checkpoint from elsewhere",
 ) -> Subject:
-    """The subject of a file from elsewhere."""
-    stem = Path(source).stem
+    """The subject of a model that no run here has trained; `name`: what records and tables call it."""
     return Subject(
         kind=kind,
         run=None,
-        method=stem,
-        label=stem,
+        method=name,
+        label=name,
         overrides={},
         role=role,
         model=model,
         seed=None,
         recipe=None,
-        setting="checkpoint from elsewhere",
+        setting=setting,
         selection="unknown",
         checkpoint=checkpoint,
     )

@@ -77,15 +77,11 @@ def latex(text: str) -> str:
 def csv(text: str) -> str:
     """Text that a spreadsheet shows as it is: what it would take for a formula begins with an apostrophe."""
     line = one_line(text)
-    return f"'{line}" if line.startswith(_FORMULA) and not _is_number(line) else line
-
-
-def _is_number(text: str) -> bool:
     try:
-        float(text)
+        float(line)
     except ValueError:
-        return False
-    return True
+        return f"'{line}" if line.startswith(_FORMULA) else line
+    return line
 
 
 def _latex_mark(mark: str) -> str:

@@ -54,8 +54,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        flush(temporary)
         os.replace(temporary, path)
     except BenchError:
         raise
@@ -88,22 +87,23 @@ def flush_to_disk(path: Path) -> None:
     if not path.exists():
         return
     try:
-        for each in (path, path.parent):
-            descriptor = os.open(each, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        flush(path)
+        flush(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
 
 
-def sealed(content: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """Plain values with a digest of them and of what they belong to, so that neither a flipped bit nor a copy passes.
+def flush(path: Path) -> None:
+    """Have a file's content, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
-    Args:
-        owner: id of the run whose file it is.
-    """
+
+def sealed(content: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Plain values with a digest of them and of their run, so that neither a flipped bit nor a copy passes."""
     return {**content, DIGEST: _digest(content, owner)}
 
 

@@ -27,12 +27,7 @@ def named_once() -> Iterator[None]:
 
 
 def name_left_out(kind: str, errors: Sequence[BenchError]) -> None:
-    """Say on stderr which files could not be used and are left out, a line each.
-
-    Args:
-        kind: of what the files hold, in the singular ("record").
-        errors: what is wrong with each; their first line is shown.
-    """
+    """Say on stderr which files of a kind ("record") are left out, by the first line of what is wrong with each."""
     here = _said.get()
     said = set() if here is None else here
     lines = [line for error in errors if (line := one_line(str(error).split("\n")[0])) not in said]

@@ -67,16 +67,14 @@ class Busy(BenchError):
     """Another process holds the lock."""
 
     def __init__(self, what: str, path: Path, owner: Owner | None) -> None:
-        self.path, self.owner = path, owner
-        self._made_of = what, path, owner
-        super().__init__(
-            f"{what} by {owner or 'another process'}.\n"
-            f"Wait until it is finished, or stop it. If it is dead, delete {path}; then run the command again."
-        )
+        super().__init__(what, path, owner)  # all, by which it is pickled: other processes of the run get it
+        self.what, self.path, self.owner = what, path, owner
 
-    def __reduce__(self) -> tuple[type[Busy], tuple[str, Path, Owner | None]]:
-        # An exception is pickled by its message alone unless told otherwise; other processes of the run get this one.
-        return type(self), self._made_of
+    def __str__(self) -> str:
+        return (
+            f"{self.what} by {self.owner or 'another process'}.\n"
+            f"Wait until it is finished, or stop it. If it is dead, delete {self.path}; then run the command again."
+        )
 
 
 @contextmanager
@@ -118,11 +116,9 @@ def held(path: Path, what: str, pause: Callable[[float], None] = time.sleep) -> 
 
 
 def patiently(work: Callable[[], Result], pause: Callable[[float], None], say: Callable[[str], None]) -> Result:
-    """What some work comes to that holds a lock; while another process holds it, that one's end is awaited.
+    """What some work comes to that holds a lock; where it is `Busy`, it waits for the other's end and starts again.
 
-    Args:
-        work: raises `Busy` where it has to wait; it is started again then.
-        pause: waits some seconds; may raise. say: tells the user why nothing happens.
+    `pause` waits some seconds and may raise; `say` tells the user why nothing happens.
     """
     while True:
         try:

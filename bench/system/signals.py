@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
@@ -32,13 +31,11 @@ class Interrupted(BenchError):
     """Work stopped because a signal asked for it; everything done so far is saved."""
 
     def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.signal_number = signal_number
-        self.exit_code = 128 + signal_number
+        super().__init__(message, signal_number)  # both, by which it is pickled: worker processes send it home
+        self.message, self.exit_code = message, 128 + signal_number
 
-    def __reduce__(self) -> tuple[type[Interrupted], tuple[str, int]]:
-        # An exception is pickled by its message alone unless told otherwise; worker processes send this one home.
-        return type(self), (str(self), self.signal_number)
+    def __str__(self) -> str:
+        return self.message
 
 
 class StopRequest:
@@ -127,16 +124,12 @@ def stop_on_signals() -> Iterator[StopRequest]:
     Further SIGTERMs and SIGUSR1s change nothing: batch systems send them to a job several times.
     """
     request = StopRequest()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        request.note(number)
-
     before = {number: signal.getsignal(number) for number in SIGNALS}
     _requests.append(request)
     try:
         with _watched(request):
             for number in SIGNALS:
-                signal.signal(number, note)
+                signal.signal(number, lambda number, _: request.note(number))
             yield request
     finally:
         for number, handler in before.items():

@@ -194,7 +194,7 @@ def test_a_task_whose_process_dies_each_time_is_given_up(
 ) -> None:
     """What needs it is not tried."""
 
-    class Dead(multiprocessing.get_context("spawn").Process):  # type: ignore[name-defined,misc]
+    class Dead(multiprocessing.get_context("spawn").Process):  # type: ignore[misc]
         def start(self) -> None:
             raise EOFError
 

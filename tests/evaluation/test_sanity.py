@@ -23,7 +23,7 @@ from bench.evaluation.suites import suite_named
 from bench.evaluation.transfers import Surrogate
 from bench.records.record import AttackResult, Record, pack
 from bench.records.subjects import foreign_subject
-from bench.stats import wilson_interval
+from bench.stats import mcnemar_exact, wilson_interval
 from bench.system.console import Reporter
 from bench.system.signals import StopRequest
 
@@ -198,6 +198,16 @@ def test_probes(attack: Attack, noise: float, expected: list[str]) -> None:
     x, y = torch.full((30, 1, 2, 2), 0.2), torch.zeros(30, dtype=torch.int64)
     measured = sanity.measure(Mean(), x, y, attack, torch.full_like(x, noise))
     assert sanity.flags({}, 30, {name: value.numpy() for name, value in measured.items()}) == expected
+
+
+@pytest.mark.parametrize("n", [7, 8])
+def test_so_few_images_are_spared_the_probes_that_could_flag_nothing(n: int) -> None:
+    assert mcnemar_exact(7, 0) >= 0.01 > mcnemar_exact(8, 0)
+    x, y = torch.full((n, 1, 2, 2), 0.2), torch.zeros(n, dtype=torch.int64)
+    measured = sanity.measure(Mean(), x, y, Bounded(eps=0.1, wins=n, longer_wins=0), torch.zeros_like(x))
+    flags = sanity.flags({}, n, {name: value.numpy() for name, value in measured.items()})
+    assert any("twice the steps" in flag for flag in flags) == ("longer" in measured) == (n == 8)
+    assert {"reference", "clean", "again", "vanished", "probabilities", "eps=1.0"} <= measured.keys()
 
 
 @pytest.mark.parametrize(("vanished", "flagged"), [(1, 0), (2, 1)])
