@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.attack import Attack, input_gradient
+from bench.evaluation.suites import ENSEMBLE
 from bench.records.record import AttackResult, unpack
 from bench.registry import attack_class
 from bench.stats import mcnemar_exact
@@ -110,8 +111,8 @@ def flags(results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.n
     """
     outcomes = {name: unpack(result.final, n) for name, result in results.items()}
     failed = [*_unfit(results, probes), *_ranked(outcomes, probes.get("reference")), *_siblings(outcomes)]
-    if "autoattack" in results:
-        failed += _ensemble(results["autoattack"].components, n)
+    if ENSEMBLE in results:
+        failed += _ensemble(results[ENSEMBLE].components, n)
     if "vanished" in probes:
         failed += _variations(probes, _label(PROBE))
     return failed
@@ -149,7 +150,7 @@ def _ranked(outcomes: Mapping[str, np.ndarray], probed: np.ndarray | None) -> It
         if strong is None:
             continue
         seen, said = right[: len(strong)], _label(stronger or PROBE)
-        if name == "autoattack":
+        if name == ENSEMBLE:
             yield from _compared(seen, strong, f"{said} breaks more than AutoAttack")
         elif own != name:
             yield from _compared(

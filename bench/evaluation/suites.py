@@ -62,6 +62,10 @@ LOOK = "pgd-sat"
 UNIT_OF_COST = "sat"
 """The defense whose step costs 1 in the cost table."""
 
+ENSEMBLE = "autoattack"
+"""The attack that a claim of robustness is measured by (RobustBench), and none weaker should beat."""
+FIGURE_3 = ("mtard", "ciard")
+"""The two defenses whose curves Figure 3 of the CIARD paper has side by side."""
 STRONGEST = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")
 """What to show of a model's results where one is shown or comes first: of these the first that was run."""
 SHOWN = ("pgd-sat", "pgd-20", "pgd-trades", "bim")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from bench.evaluation.suites import ENSEMBLE
 from bench.export.source import Source
 from bench.recipes.hyperparameters import method_class
 from bench.records.wording import eps_text, protocol_text
@@ -121,7 +122,7 @@ def _limits(source: Source) -> Iterator[str]:
         f"The threat model is L-infinity alone, eps = {eps_text(config.data.eps)}. Robust accuracy is measured by "
         "attacks: an estimate from above, and no certificate."
     )
-    if "autoattack" not in attacks:
+    if ENSEMBLE not in attacks:
         yield "AutoAttack was not run on it; accuracies under weaker attacks are higher."
     if any(record.data.n < record.data.total for record in source.records):
         yield "Some accuracies are of a part of the test set; see the column of images."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from bench.evaluation.suites import ENSEMBLE
 from bench.export.source import Source
 from bench.recipes.hyperparameters import method_class
 from bench.records.record import Record
@@ -34,7 +35,7 @@ def model_info(source: Source) -> str:
         "eps": eps_text(config.data.eps),
         "clean_acc": _accuracy(source.records, "clean"),
         "reported": None,
-        "autoattack_acc": _accuracy(source.records, "autoattack"),
+        "autoattack_acc": _accuracy(source.records, ENSEMBLE),
         "footnote": _footnote(source),
         "unreliable": any(record.flags for record in source.records) if source.records else None,
     }

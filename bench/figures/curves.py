@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.errors import BenchError
+from bench.evaluation.suites import FIGURE_3
 from bench.figures.page import COLOURS, COLUMN, Drawing, new_figure, styled
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, all_runs, find_run
@@ -30,11 +31,12 @@ def choose(home: Home, run_ids: Sequence[str]) -> list[RunFolder]:
     finished = [(folder, folder.config()) for folder in all_runs(home) if folder.finished]
     finished.sort(key=lambda pair: _finished(pair[0]), reverse=True)
     students = [(folder, config) for folder, config in finished if config.role is None and not config.overrides]
+    left, right = FIGURE_3
     for folder, config in students:
-        if config.method == "ciard":
-            others = [other for other, theirs in students if theirs.method != "ciard" and _comparable(theirs, config)]
+        if config.method == right:
+            others = [other for other, theirs in students if theirs.method != right and _comparable(theirs, config)]
             if others:
-                return [min(others, key=lambda other: other.config().method != "mtard"), folder]
+                return [min(others, key=lambda other: other.config().method != left), folder]
     raise BenchError(
         f"There is no pair of a CIARD run and another two-teacher run of one setting in {home.runs}.\n{_RUN_FIRST}"
     )

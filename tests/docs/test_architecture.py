@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
+
+from bench import registry
 
 from ..helpers.places import DOCS, ROOT
 
@@ -26,6 +29,19 @@ def test_the_layers_are_those_that_are_checked() -> None:
     assert checked is not None
     layers = re.findall(r'"(.+)"', checked[1])
     assert ["cli", *(line.replace(", ", " : ") for line in shown)] == layers
+
+
+def test_the_harness_names_no_defense_and_no_attack() -> None:
+    """But in the suites and the checks of them; `ciard` is also the kind of a schedule, which run ids have in them."""
+    names = {*registry.names("methods"), *registry.names("attacks")} - {"score"}  # which is a word of statistics, too
+    found = {
+        (path.relative_to(ROOT).as_posix(), node.value)
+        for path in (ROOT / "bench").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+    }
+    allowed = {"bench/evaluation/suites.py", "bench/evaluation/sanity.py"}
+    assert {each for each in found if each[0] not in allowed} == {("bench/recipes/schedule.py", "ciard")}
 
 
 def test_directly_in_bench_are_ten_modules_at_most() -> None:
