@@ -98,7 +98,7 @@ def test_fields_are_described_wherever_their_docstring_stands() -> None:
     assert about["eps"].startswith("radius of the L-infinity ball")
     assert about["teacher_weight_decay"] == "of its SGD."
     assert about["teacher_momentum"] == "of its SGD."
-    assert about["teacher_lr"].endswith("have passed.")  # its second line
+    assert about["teacher_lr_decay"].endswith("have passed.")  # its second line
 
 
 @pytest.mark.parametrize("name", METHODS)
