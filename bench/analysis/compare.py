@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -13,50 +12,12 @@ import numpy as np
 
 from bench.errors import BenchError, unknown_name
 from bench.records.index import run_records
-from bench.records.measurement import Measurement, PublishedQuantity, measurements
-from bench.records.record import Record, Subject, read_record
-from bench.records.wording import protocol_text
+from bench.records.measurement import Measurement, PublishedQuantity
+from bench.records.networks import Condition, Key, Network
+from bench.records.record import Record, read_record
 from bench.stats import LEVEL, Difference, Test, compare, holm
 from bench.system.home import Home
 from bench.system.text import defense_label, one_line
-
-_Key = tuple["Condition", str]
-"""What a network was measured on, and under which attack."""
-
-
-@dataclass(frozen=True, order=True)
-class Condition:
-    """What outcomes must share to be compared sample by sample."""
-
-    dataset: str
-    n: int
-    protocol: str
-    eps: float
-    fingerprint: str
-
-    def __str__(self) -> str:
-        return (
-            f"the first {self.n:,} of {one_line(self.dataset)} ({one_line(self.fingerprint[:8])}), "
-            f"{protocol_text(self.protocol)}, "
-            f"eps = {self.eps:.4g}"
-        )
-
-
-@dataclass(frozen=True)
-class Network:
-    """One trained network and all that was measured of it."""
-
-    name: str
-    subject: Subject
-    measured: Mapping[_Key, Measurement]
-
-    @property
-    def identity(self) -> str:
-        """The same for networks that differ in the training seed alone."""
-        kept = self.subject.model_dump(exclude={"run", "seed", "checkpoint", "training"})
-        datasets = sorted({condition.dataset for condition, _ in self.measured})
-        own = self.subject.checkpoint if self.subject.seed is None else None
-        return json.dumps([kept, datasets, own], sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)
@@ -138,15 +99,15 @@ def find_networks(names: Sequence[str], home: Home, all_seeds: bool = False) -> 
     networks = []
     for name in names:
         if name in files:
-            networks.append(_network([read_record(Path(name))]))
+            networks.append(Network.of([read_record(Path(name))]))
         elif name in by_run:
-            networks.append(_network(by_run[name]))
+            networks.append(Network.of(by_run[name]))
         else:
             raise unknown_name("run (none of its records are here)", name, known_runs)
     if all_seeds:
         wanted = {network.identity for network in networks}
         known = {network.name for network in networks}
-        others = (_network(records) for run, records in by_run.items() if run not in known)
+        others = (Network.of(records) for run, records in by_run.items() if run not in known)
         networks += [network for network in others if network.identity in wanted]
     for network in networks:
         if sum(other.name == network.name for other in networks) > 1:
@@ -188,18 +149,6 @@ def compare_networks(networks: Sequence[Network], attacks: Sequence[str] = ()) -
     return Comparison(tuple(sides), corrected, tuple(left_out))
 
 
-def _network(records: Iterable[Record]) -> Network:
-    """A network with the newest measurement of each attack under each condition."""
-    ordered = sorted(records, key=lambda record: (record.created, record.id))
-    measured: dict[_Key, Measurement] = {}
-    for each in measurements(ordered):
-        data = each.record.data
-        condition = Condition(data.name, data.n, each.record.conduct, data.eps, data.fingerprint)
-        measured[condition, each.attack] = each
-    subject = ordered[-1].subject
-    return Network(subject.run or ordered[-1].id, subject, measured)
-
-
 def _check_attacks(networks: Sequence[Network], attacks: Sequence[str]) -> None:
     known = {attack for network in networks for _, attack in network.measured}
     for attack in attacks:
@@ -228,7 +177,7 @@ def _sides(networks: Sequence[Network]) -> list[Side]:
     ]
 
 
-def _shared(first: Side, second: Side, attacks: Sequence[str]) -> tuple[list[_Key], list[str]]:
+def _shared(first: Side, second: Side, attacks: Sequence[str]) -> tuple[list[Key], list[str]]:
     """The measurements that all networks of two sides have, and what keeps other attacks out.
 
     Raises:
@@ -254,7 +203,7 @@ def _order(attack: str) -> tuple[bool, str]:
     return attack != "clean", attack
 
 
-def _check_same_attack(key: _Key, networks: Sequence[Network]) -> None:
+def _check_same_attack(key: Key, networks: Sequence[Network]) -> None:
     condition, attack = key
     measured = [(network.name, network.measured[key]) for network in networks]
     owners: dict[str, dict[str | None, str]] = {

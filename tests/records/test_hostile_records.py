@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from bench.analysis.audit import audit_tables
 from bench.analysis.audit_text import to_text
-from bench.analysis.compare import _network, compare_networks
+from bench.analysis.compare import compare_networks
 from bench.errors import BenchError
 from bench.figures import tradeoff
 from bench.jobs import status
 from bench.records.index import Facts
+from bench.records.networks import Network
 from bench.records.record import Record, checked_record, content_digest, known_record, read_record
 from bench.report import checks, classes, leaderboard, training
 from bench.system.home import Home
@@ -79,7 +80,7 @@ def use(home: Home, records: list[Record]) -> None:
             assert drawing.name == Path(drawing.name).name
             assert len(drawing.name) < 210
     with suppress(BenchError):  # two of one name, say, or nothing in common
-        networks = [_network([record]) for record in records if record.subject.run is not None]
+        networks = [Network.of([record]) for record in records if record.subject.run is not None]
         compare_networks(networks)
 
 

@@ -1,0 +1,122 @@
+"""Networks and all that was measured of them: the records of one network, brought together."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from bench.records.measurement import Measurement, measurements
+from bench.records.record import AttackResult, Record, Subject, pack, unpack
+from bench.records.wording import protocol_text
+from bench.stats import wilson_interval
+from bench.system.text import one_line
+
+WORST: Final = "worst"
+"""The name of what no attack is: all attacks of a network together."""
+
+
+@dataclass(frozen=True, order=True)
+class Condition:
+    """What outcomes must share to be compared sample by sample."""
+
+    dataset: str
+    n: int
+    protocol: str
+    eps: float
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return (
+            f"the first {self.n:,} of {one_line(self.dataset)} ({one_line(self.fingerprint[:8])}), "
+            f"{protocol_text(self.protocol)}, "
+            f"eps = {self.eps:.4g}"
+        )
+
+
+Key = tuple[Condition, str]
+"""What a network was measured on, and under which attack."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """One trained network and the newest measurement of each attack under each condition."""
+
+    name: str
+    subject: Subject
+    measured: Mapping[Key, Measurement]
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Network:
+        """The network that all of these records are of."""
+        ordered = sorted(records, key=lambda record: (record.created, record.id))
+        measured: dict[Key, Measurement] = {}
+        for each in measurements(ordered):
+            data = each.record.data
+            condition = Condition(data.name, data.n, each.record.conduct, data.eps, data.fingerprint)
+            measured[condition, each.attack] = each
+        subject = ordered[-1].subject
+        return cls(subject.run or ordered[-1].id, subject, measured)
+
+    @property
+    def identity(self) -> str:
+        """The same for networks that differ in the training seed alone."""
+        kept = self.subject.model_dump(exclude={"run", "seed", "checkpoint", "training"})
+        datasets = sorted({condition.dataset for condition, _ in self.measured})
+        own = self.subject.checkpoint if self.subject.seed is None else None
+        return json.dumps([kept, datasets, own], sort_keys=True, default=str)
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """What it was measured on, in order."""
+        return sorted({condition for condition, _ in self.measured})
+
+    def under(self, condition: Condition) -> dict[str, Measurement]:
+        """By attack (`clean` is none): what was measured on one condition."""
+        return {attack: each for (where, attack), each in self.measured.items() if where == condition}
+
+
+def networks_of(records: Iterable[Record]) -> list[Network]:
+    """The networks of some records, in the order of their first ones.
+
+    A run is one network; a file from elsewhere is one by its weights, its name and its architecture.
+    """
+    found: defaultdict[tuple[str | None, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        subject = record.subject
+        own = (subject.checkpoint, subject.method, subject.model, subject.role)
+        found[(subject.run,) if subject.run is not None else own].append(record)
+    return [Network.of(own) for own in found.values()]
+
+
+def worst_over(measured: Sequence[Measurement]) -> AttackResult:
+    """All of a network's attacks on the same samples as one: right is what no attack fools.
+
+    Args:
+        measured: of one network under one condition, `clean` among them or not: a sample that is wrong without attack
+            is wrong here too.
+
+    Returns:
+        A result whose parameters name the attacks, so that it is compared with no worst over others. What the classes'
+            accuracies are it does not tell.
+    """
+    n, first = measured[0].record.data.n, measured[0].result
+    right = np.logical_and.reduce([unpack(each.result.final, n) for each in measured])
+    correct = int(right.sum())
+    return AttackResult(
+        parameters={"over": sorted(each.attack for each in measured)},
+        surrogate=None,
+        final=pack(right),
+        worst=None,
+        correct=correct,
+        accuracy=correct / n,
+        interval=wilson_interval(correct, n),
+        worst_accuracy=None,
+        class_accuracy=[None] * len(first.class_accuracy),
+        batch_size=first.batch_size,
+        seconds=sum(each.result.seconds for each in measured),
+    )
