@@ -15,7 +15,7 @@ def test_compare_prints_json_by_either_name(bench: Bench) -> None:
     short = bench("compare", *runs, "--json", home=DEMO)
     assert short.code == 0, short
     assert short.out == bench("compare", *runs, "--format", "json", home=DEMO).out
-    assert json.loads(short.out).keys() == {"level", "sides", "contrasts", "left_out"}
+    assert json.loads(short.out).keys() == {"level", "sides", "answers", "contrasts", "left_out"}
 
 
 def test_keys_that_scripts_rely_on(bench: Bench, trained: Path) -> None:
@@ -29,6 +29,9 @@ def test_keys_that_scripts_rely_on(bench: Bench, trained: Path) -> None:
     (run, *_) = json.loads(bench("status", "--json", home=trained).out)
     assert run.keys() == promised("bench status")
     assert json.loads(bench("explain", "sat", "--json").out).keys() == promised("bench explain")
+    table, *_ = json.loads(bench("tables", "--json", "--datasets", "digits", home=DEMO).out)
+    assert table["table"] == "overview"
+    assert table.keys() | table["cells"][0].keys() >= promised("bench tables")
     (teacher, *_) = json.loads(bench("teacher", "list", "--json", home=trained).out)
     assert promised("bench teacher list") <= teacher.keys()
     for kind in ("methods", "attacks", "models", "datasets", "loggers", "suites", "recipes", "sweeps", "speedups"):
