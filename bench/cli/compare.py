@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import completing
+from bench.cli.help import Command
 from bench.cli.options import home_option, json_option, style_option
 from bench.cli.printing import show_json
 from bench.system.home import Home
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 _DIFFERING = ("model", "setting", "selection", "teachers")
 
 
-@click.command("compare")
+@click.command(
+    "compare",
+    cls=Command,
+    examples=[
+        "bench compare RUN RUN --attack pgd-sat",
+        "bench compare RUN RUN --all-seeds",
+    ],
+)
 @click.argument("runs", metavar="RUN RUN [RUN ...]", nargs=-1, required=True, shell_complete=completing.recorded_runs)
 @click.option("--all-seeds", is_flag=True, help="Add every run that differs from a named one in the seed alone.")
 @click.option(
