@@ -19,8 +19,8 @@ from bench.system.home import Home
     "--run",
     "run_ids",
     multiple=True,
-    metavar="ID",
-    help="Only this run (may be repeated).",
+    metavar="RUN",
+    help="Only this run, by its id, the beginning of it or of its hash (may be repeated).",
     shell_complete=completing.runs,
 )
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint of your own instead of a run.")
