@@ -8,12 +8,20 @@ from typing import Any
 import click
 
 from bench.cli import completing, options
+from bench.cli.help import Command
 from bench.cli.options import named, session
 from bench.errors import BenchError
 from bench.system.home import Home
 
 
-@click.command("eval")
+@click.command(
+    "eval",
+    cls=Command,
+    examples=[
+        "bench eval --suite whitebox --dataset cifar10",
+        "bench eval --suite pgd-20 --limit 1000 --checkpoint my.pt --student resnet18",
+    ],
+)
 @click.option("--suite", required=True, help="`bench list suites`: whitebox, blackbox, autoattack, full.")
 @click.option(
     "--run",
