@@ -55,7 +55,13 @@ def close_names(name: str, known: Iterable[str]) -> list[str]:
     if having:
         return list(dict.fromkeys(having))[:_MOST_NAMED]
     most = max(1, len(asked) // 3)
-    typos = ((_typos(asked, each.lower()), each) for each in options if abs(len(each) - len(asked)) <= most)
+    # Of a name that is much longer, as a run's id is, the beginning may be meant.
+    ends = {each: None if len(each) <= len(asked) + most else len(asked) for each in options}
+    typos = (
+        (_typos(asked, each.lower()[:end]), each)
+        for each, end in ends.items()
+        if len(each) >= len(asked) - most and (end is None or len(asked) > 2 * _WORTH_COMPLETING)
+    )
     fewest, nearest = min(typos, default=(most + 1, ""))
     return [nearest] if fewest <= most else []
 

@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from bench.errors import BenchError
 from bench.system.home import Home
+from bench.system.naming import network_id
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -79,9 +80,11 @@ def runs(home: Home) -> Iterable[str]:
 
 
 @_completer
-def recorded_runs(home: Home) -> Iterable[str]:
-    """Runs with a record: `RUN__SUITE-....json`."""
-    return [path.stem.rpartition("__")[0] for path in home.records.glob("*__*.json")]
+def recorded(home: Home) -> Iterable[str]:
+    """Networks with a record, and their methods, which stand for all of their seeds."""
+    ids = {network_id(None, path.stem) for path in home.records.glob("*.json")}
+    fields = (identity.split("_") for identity in ids)
+    return ids | {method for _, _, method, *rest in (each for each in fields if len(each) > 3)}
 
 
 @_completer
@@ -103,17 +106,17 @@ def tables(home: Home) -> Iterable[str]:
 @_completer
 def recorded_datasets(home: Home) -> Iterable[str]:
     """Data sets that have records."""
-    from bench.records.index import folder_facts
+    from bench.records.index import home_records
 
-    return {facts.dataset for facts in folder_facts(home.records).values()}
+    return {record.data.name for record in home_records(home)}
 
 
 @_completer
 def recorded_students(home: Home) -> Iterable[str]:
-    """Architectures of students that have records."""
+    """Architectures that have records, but for those of teachers alone."""
     from bench.records.index import home_records
 
-    return {record.subject.model for record in home_records(home) if record.subject.kind == "student"}
+    return {record.subject.model for record in home_records(home) if record.subject.kind != "teacher"}
 
 
 def settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

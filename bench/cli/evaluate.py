@@ -22,13 +22,18 @@ from bench.system.home import Home
         "bench eval --suite pgd-20 --limit 1000 --checkpoint my.pt --student resnet18",
     ],
 )
-@click.option("--suite", required=True, help="`bench list suites`: whitebox, blackbox, autoattack, full.")
+@click.option(
+    "--suite",
+    required=True,
+    help="`bench list suites`: whitebox, blackbox, autoattack, full.",
+    shell_complete=completing.suites,
+)
 @click.option(
     "--run",
     "run_ids",
     multiple=True,
-    metavar="ID",
-    help="Only this run (may be repeated).",
+    metavar="RUN",
+    help="Only this run, by its id, the beginning of it or of its hash (may be repeated).",
     shell_complete=completing.runs,
 )
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint of your own instead of a run.")

@@ -21,7 +21,8 @@ from bench.system.home import Home
 def command(home: Home, run: str, formats: str, out: Path | None) -> None:
     """Write a run's network as safetensors and ONNX, with a model card; checked against the original.
 
-    RUN is a run's id or folder, or a record's file; a teacher's run can be exported too.
+    RUN is a run's id, the beginning of it or of its hash, its folder, or a record's file; a teacher's run can be
+    exported too.
     """
     from bench.export import export, parse_formats
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bench.cli import options
+from bench.cli import completing, options
 from bench.cli.help import Command
 from bench.cli.printing import show_json
 from bench.errors import BenchError
@@ -17,7 +17,14 @@ FORMATS = ("markdown", "latex", "csv", "json")
 
 
 @click.command("tables", cls=Command, examples=["bench tables --table 3 --datasets cifar10 --values compare"])
-@click.option("--table", "numbers", type=click.IntRange(min=0), multiple=True, help="Number; default: 0 and 3 to 7.")
+@click.option(
+    "--table",
+    "numbers",
+    type=click.IntRange(min=0),
+    multiple=True,
+    help="Number; default: 0 and 3 to 7.",
+    shell_complete=completing.tables,
+)
 @click.option(
     "--values",
     type=click.Choice(["measured", "paper", "compare"]),
@@ -28,7 +35,12 @@ FORMATS = ("markdown", "latex", "csv", "json")
     "--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Default: markdown, latex; audit: text."
 )
 @options.datasets_option("Only these column groups; default: the paper's and all measured.")
-@click.option("--student", metavar="NAME", help="Show students of this architecture instead of each table's own.")
+@click.option(
+    "--student",
+    metavar="NAME",
+    help="Show students of this architecture instead of each table's own.",
+    shell_complete=completing.recorded_students,
+)
 @options.out_option("Default: HOME/results/tables.")
 @click.option("--audit", is_flag=True, help="Print what is wrong or fragile in the tables, and write no file.")
 @click.option(
