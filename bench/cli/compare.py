@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import completing
+from bench.cli.help import Command
 from bench.cli.options import home_option, json_option, named, style_option
 from bench.cli.printing import show_json
 from bench.system.home import Home
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 _DIFFERING = ("model", "setting", "selection", "teachers")
 
 
-@click.command("compare")
+@click.command(
+    "compare",
+    cls=Command,
+    examples=["bench compare ciard rslad --attack pgd-sat", "bench compare RUN RUN --all-seeds"],
+)
 @click.argument("runs", metavar="RUN RUN [RUN ...]", nargs=-1, required=True, shell_complete=completing.recorded)
 @named("--student", "models", "Where a method is named: only its networks of this architecture.")
 @named("--dataset", "datasets", "Where a method is named: only its networks that were measured on this.")

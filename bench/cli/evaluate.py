@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bench.cli import completing, options
+from bench.cli.help import Command
 from bench.cli.options import named, session
 from bench.cli.printing import show_json, show_measured
 from bench.errors import BenchError
@@ -15,7 +16,14 @@ from bench.system.home import Home
 from bench.system.naming import short_names_in
 
 
-@click.command("eval")
+@click.command(
+    "eval",
+    cls=Command,
+    examples=[
+        "bench eval --suite whitebox --dataset cifar10",
+        "bench eval --suite pgd-20 --limit 1000 --checkpoint my.pt --student resnet18",
+    ],
+)
 @click.option("--suite", required=True, help="`bench list suites`: whitebox, blackbox, autoattack, full.")
 @click.option(
     "--run",

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from bench.cli import completing
+from bench.cli.help import Command
 from bench.cli.options import home_option, session
 from bench.system.home import Home
 
 
-@click.command("export")
+@click.command("export", cls=Command, examples=["bench export RUN --format onnx --out model"])
 @click.argument("run", shell_complete=completing.runs)
 @click.option("--format", "formats", default="safetensors,onnx", help="Names with commas between them.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write (default: results/exports/RUN).")

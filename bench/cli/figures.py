@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from bench.cli import completing
+from bench.cli.help import Command
 from bench.cli.options import datasets_option, home_option, out_option
 from bench.errors import BenchError
 from bench.system.home import Home
 
 
-@click.command("figures")
+@click.command("figures", cls=Command, examples=["bench figures --figure tradeoff --datasets cifar10"])
 @click.option(
     "--figure", type=click.Choice(["curves", "tradeoff"]), help="Only this one; default: all there is data for."
 )

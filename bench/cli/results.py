@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.help import Group
 from bench.cli.options import home_option, json_option, named, style_option
 from bench.cli.printing import show_json, show_measured
 from bench.errors import BenchError
@@ -16,12 +17,12 @@ from bench.system.naming import short_names_in
 _PATHS = click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 
 
-@click.group("results")
+@click.group("results", cls=Group)
 def command() -> None:
     """List what was measured, check records, and take in those made elsewhere."""
 
 
-@command.command("list")
+@command.command("list", examples=["bench results list --dataset cifar10", "bench results list --method ciard --csv"])
 @named("--dataset", "datasets", "Only what was measured on this.")
 @named("--student", "models", "Only networks of this architecture; teachers and checkpoints, too.")
 @named("--method", "methods", "Only what this method trained; or the name of a checkpoint from elsewhere.")
@@ -51,7 +52,7 @@ def list_results(home: Home, attack: tuple[str, ...], as_json: bool, as_csv: boo
         click.echo("Nothing was measured here yet.\nAttack what is trained: bench eval --suite whitebox.")
 
 
-@command.command("validate")
+@command.command("validate", examples=["bench results validate", "bench results validate colleague.zip --format json"])
 @_PATHS
 @style_option("A line a problem, or a JSON list of them.")
 @home_option
@@ -77,7 +78,7 @@ def validate(home: Home, paths: tuple[Path, ...], style: str) -> None:
         raise click.exceptions.Exit(2)
 
 
-@command.command("merge")
+@command.command("merge", examples=["bench results merge colleague.zip --dry-run"])
 @_PATHS
 @click.option("--dry-run", is_flag=True, help="Only say what would be taken in.")
 @home_option
