@@ -31,14 +31,14 @@ def show(rows: Sequence[Row], as_json: bool, if_empty: str = "") -> None:
         click.echo(if_empty)
     if whole:
         columns = list(dict.fromkeys(key for row in whole for key in row))
-        show_table(columns, ([printable(str(row.get(column, ""))) for column in columns] for row in whole))
+        show_table(columns, ([str(row.get(column, "")) for column in columns] for row in whole))
     for row in rows:
         if "broken" in row:
             click.echo(f"Broken: {row['broken']}", err=True)
 
 
 def show_table(titles: Iterable[str], rows: Iterable[Iterable[str]], texts: int | None = None) -> None:
-    """Print a table; names in it are never read as markup.
+    """Print a table; names in it are never read as markup, nor as codes for the terminal.
 
     Args:
         texts: how many of the first columns stand left, those behind them right; None: all stand left.
@@ -49,10 +49,16 @@ def show_table(titles: Iterable[str], rows: Iterable[Iterable[str]], texts: int 
     table = Table(box=None, header_style="bold", padding=(0, _GAP, 0, 0))
     for place, title in enumerate(titles):
         right = texts is not None and place >= texts
-        table.add_column(escape(title), overflow="fold", justify="right" if right else "left")
+        table.add_column(escape(printable(title)), overflow="fold", justify="right" if right else "left")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(printable(text)) for text in row))
     _screen().print(table)
+
+
+def fits(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> bool:
+    """Whether a table can be printed without folding a text."""
+    columns = zip(titles, *rows, strict=True)
+    return sum(_width(column) for column in columns) <= _screen().width
 
 
 def _screen() -> Console:

@@ -100,6 +100,13 @@ def rows_of(networks: Iterable[Network]) -> list[Row]:
     return [_row(network, condition) for network in networks for condition in network.conditions]
 
 
+def headline(network: Network) -> Row | None:
+    """What was measured of a network on the most samples and, of these, with the most attacks; None without any."""
+    conditions = {condition: len(network.under(condition)) for condition in network.conditions}
+    most = max(conditions, key=lambda condition: (condition.n, conditions[condition]), default=None)
+    return None if most is None else _row(network, most)
+
+
 def chosen_rows(
     networks: Sequence[Network],
     dataset: str | None = None,

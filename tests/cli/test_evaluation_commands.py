@@ -80,7 +80,8 @@ def test_failed_checks_stand_in_words_below_the_status(bench: Bench, home: Path,
     assert f"Flag: {record.subject.run}: {flagged}\n" in out
     assert "Flag: mine: another\n" in out
     assert out.count("Flag:") == 2
-    assert "(1 flags)" in out
+    assert out.count(" ‡ ") == 2
+    assert "(1 flags)" in bench("status", "--grid", home=home).out
     tables = bench("tables", home=home)
     assert tables.code == 0, tables
     rendered = "".join(path.read_text() for path in (home / "results" / "tables").rglob("*.md"))

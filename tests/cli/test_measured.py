@@ -1,4 +1,4 @@
-"""What was measured reaches the screen: `bench results list`, and the table that `bench eval` ends with."""
+"""What was measured reaches the screen: `bench results list`, `bench status`, and the table of `bench eval`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 
 from bench.evaluation.suites import SUITES, strength
 from bench.records.record import Record, write_record
+from bench.runs.folder import find_run
 from bench.stats import wilson_interval
+from bench.system import locks
 from bench.system.home import Home
 
 from ..helpers.commands import Bench
@@ -178,3 +180,31 @@ def test_eval_for_scripts(bench: Bench, home: Path, runs: Find, records: Find) -
     assert mine["results"]["fgsm"]["accuracy"] == row["results"]["fgsm"]["accuracy"]
     listed = json.loads(bench("results", "list", "--attack", "fgsm", "--json", home=home).out)
     assert [row["id"] for row in listed[:2]] == [mine["id"], run.name]
+
+
+def test_status_shows_what_is_here_by_names_that_can_be_typed(
+    bench: Bench, home: Path, measured: Path, runs: Find
+) -> None:
+    """Students, teachers, one in training among them, and files from elsewhere, with clean and lowest accuracy."""
+    for record in (measured / "results" / "records").iterdir():
+        record.rename(home / "results" / "records" / record.name)
+    (teacher,) = runs(home, "robust-teacher")
+    (teacher / "summary.json").unlink()
+    (teacher / "progress.json").write_text('{"epoch": 2, "epochs": 9, "step": 1, "steps": 5, "seconds_left": 60}')
+    with locks.held(teacher / "lock", "it is being trained"):
+        out = bench("status", home=home).out
+        found = json.loads(bench("status", "--json", home=home).out)
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert re.search(r"a1b2 +SAT ‡ +0 +evaluated +80.0% +25.0% worst of 5 +100 ", lines["a1b2"])
+    assert re.search(r"record-004 +few +– +evaluated +90.0% +40.0% bim +10 ", lines["record-004"])
+    shown = {each["id"]: each["short"] for each in found}
+    assert re.search(r"TRADES, robust teacher +0 +running: epoch 2 of 9, 60 s left +", lines[shown[teacher.name]])
+    for run in runs(home):
+        assert lines[shown[run.name]].rstrip().endswith(f" {run.name}")
+        assert find_run(Home(home), shown[run.name]).path == run
+    kinds = [each["kind"] for each in found]
+    assert kinds == ["student"] * 3 + ["teacher"] * 3 + ["checkpoint"] * 2
+    (sat,) = (each for each in found if each["id"] == RUN)
+    assert (sat["method"], sat["model"], sat["dataset"], sat["seed"]) == ("sat", "resnet18", "cifar10", 0)
+    assert (sat["state"], sat["progress"], sat["n"], sat["flags"]) == ("evaluated", None, 100, [FLAG])
+    assert sat["results"]["worst"]["accuracy"] == 0.25
