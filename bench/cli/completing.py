@@ -100,7 +100,7 @@ def suites(home: Home) -> Iterable[str]:
 def tables(home: Home) -> Iterable[str]:
     from bench.tables import load_specs
 
-    return map(str, load_specs(home.specs))
+    return ["overview", *map(str, load_specs(home.specs))]
 
 
 @_completer
