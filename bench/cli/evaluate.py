@@ -54,6 +54,7 @@ from bench.system.naming import short_names_in
     default="32",
     help="GPU only: tf32 is faster; outcomes that differ from a float32 record's are counted.",
 )
+@click.option("--no-checks", "checks", flag_value=False, default=True, help="Leave out what notices weak attacks.")
 @click.option("--teacher", metavar="robust=[MODEL:]FILE", help="Surrogate of transfer attacks (default: the recipe's).")
 @options.json_option("What was measured as JSON, without the names of the records' files.")
 @options.device_option

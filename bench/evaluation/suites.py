@@ -59,6 +59,8 @@ TEACHERS = SUITES["whitebox"]
 """What every teacher is evaluated with."""
 LOOK = "pgd-sat"
 """The attack of a look at a network: of training at its student, and of whoever asks whether a teacher is robust."""
+GRADIENT_FREE = "square"
+"""The attack that needs no gradient: what gradient attacks are held against where gradients may be masked."""
 UNIT_OF_COST = "sat"
 """The defense whose step costs 1 in the cost table."""
 

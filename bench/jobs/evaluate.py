@@ -41,7 +41,7 @@ class Evaluation:
     Attributes:
         surrogate_file: what transfer attacks are crafted on, as `FILE` or `MODEL:FILE`; None: the recipe's robust
             teacher, the same for all students of a recipe.
-        worst_case, precision: see `Evaluator`.
+        worst_case, precision, checks: see `Evaluator`.
         records: of all that was asked for so far, made now or before.
     """
 
@@ -52,11 +52,12 @@ class Evaluation:
     surrogate_file: str | None = None
     worst_case: bool = False
     precision: Literal["32", "tf32"] = "32"
+    checks: bool = True
     records: list[Record] = field(default_factory=list)
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision)
+        self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision, self.checks)
 
     def run(self, folder: RunFolder) -> Path | None:
         """Evaluate a finished run; None where its record exists already, or another process is making it."""
@@ -112,7 +113,7 @@ class Evaluation:
     def _asked(self, subject: Subject, dataset: Dataset) -> Asked:
         named = self.suite.needs_surrogate and self.surrogate_file is not None
         surrogate = self._surrogate(dataset, None).checkpoint if named else None
-        conditions = (self.worst_case, self.precision, surrogate)
+        conditions = (self.worst_case, self.precision, surrogate, self.checks)
         return Asked(subject, dataset, self.suite, self.limit, self.protocol, 0, *conditions)
 
     def _path(self, record: Record) -> Path:

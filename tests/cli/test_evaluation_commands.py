@@ -46,6 +46,26 @@ def test_autoattack_that_was_interrupted_is_the_one_that_never_was(
     assert measured(Path(last.out.splitlines()[0])) == measured(Path(whole.out.splitlines()[0]))
 
 
+def test_without_checks_is_a_record_of_its_own(bench: Bench, digits_model: DigitsModel, tmp_path: Path) -> None:
+    """With checks it is measured again; who wants none takes the one that has them."""
+    torch.save(digits_model("natural").state_dict(), tmp_path / "my.pt")
+    command = ("eval", "--suite", "fgsm", "--checkpoint", tmp_path / "my.pt", "--student", "digits-cnn@none")
+    command = (*command, "--dataset", "digits", "--limit", 8)
+    folder = tmp_path / "results" / "records"
+    seen = []
+    for option, count in (("--no-checks", 1), ("", 2), ("--no-checks", 2)):
+        assert bench(*command, *option.split(), home=tmp_path).code == 0
+        seen = sorted(folder.iterdir())
+        assert len(seen) == count
+    checked, unchecked = map(read_record, seen)
+    assert unchecked.id == checked.id.replace("-n8", "-unchecked-n8")
+    assert unchecked.flags == ["not checked: the checks that attack images of their own were left out"]
+    assert checked.checks is not None
+    assert checked.checks.left_out[-1].startswith("PGD-SAT with eps = ")
+    tables = bench("results", "validate", home=tmp_path)
+    assert tables.code == 0, tables
+
+
 def test_a_checkpoint_of_ones_own_architecture(bench: Bench, tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
