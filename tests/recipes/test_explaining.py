@@ -204,6 +204,8 @@ def test_the_command_s_json_holds_the_same(bench: Bench) -> None:
     assert found["name"] == "trades"
     assert found["hyperparameters"][0]["values"] == {"paper": 8 / 255, "official": 0.031}
     assert found["differences"] == ["eps", "step_size", "repeat_clean_forward"]
+    (demo,) = (each for each in json.loads(command("ard", "--json").out)["schedules"] if each["recipe"] == "demo")
+    assert demo["teachers"] == {"robust": {"model": "digits-teacher", "method": "trades"}}
 
 
 def test_a_name_that_is_none_has_the_closest_one(bench: Bench) -> None:
