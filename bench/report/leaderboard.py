@@ -13,7 +13,7 @@ from markupsafe import Markup
 from bench.evaluation.suites import STRONGEST
 from bench.records.measurement import Quantity
 from bench.records.record import Record
-from bench.records.wording import attack_text, eps_text
+from bench.records.wording import attack_text, eps_text, seeds_text
 from bench.report.rows import Row, html, number, number_and_bar
 from bench.tables.cells import averaged
 from bench.tables.lines import Measured, newest, places, tidy
@@ -68,10 +68,8 @@ class Entry:
 
     @property
     def seed_text(self) -> str:
-        """`0`, `0, 2`, or `0–12` for all from the first to the last; a dash for a file from elsewhere."""
-        if len(self.seeds) > 2 and self.seeds[-1] - self.seeds[0] == len(self.seeds) - 1:
-            return f"{self.seeds[0]}–{self.seeds[-1]}"
-        return ", ".join(map(str, self.seeds)) or DASH
+        """`1 (0)`, `3 (0-2)`; a dash for a file from elsewhere."""
+        return seeds_text(self.seeds) or DASH
 
 
 def entries(records: Sequence[Record], subject: Literal["student", "teacher"] = "student") -> list[Entry]:

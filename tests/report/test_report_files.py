@@ -18,6 +18,7 @@ from bench.cost.profile import Profile, write_profile
 from bench.errors import BenchError
 from bench.evaluation import sanity
 from bench.records.record import read_records
+from bench.records.wording import seeds_text
 from bench.report import checks, classes, leaderboard, site, training
 from bench.report.examples import MOST_RUNS, gallery
 from bench.runs.folder import RunFolder
@@ -83,16 +84,23 @@ def test_seeds_are_shown_as_their_mean_and_each_by_itself(make_record: RecordMak
     alone = make_record({"clean": 80, "fgsm": 55}, method="trades")
     found = leaderboard.entries([*three, alone])
     assert [(entry.label, entry.view, entry.seed_text, entry.robust.text) for entry in found] == [
-        ("SAT", "network", "2", "70.00"),
-        ("SAT", "mean", "0–2", "60.00 ± 10.00 (3)"),
-        ("SAT", "network", "1", "60.00"),
-        ("TRADES", "both", "0", "55.00"),
-        ("SAT", "network", "0", "50.00"),
+        ("SAT", "network", "1 (2)", "70.00"),
+        ("SAT", "mean", "3 (0-2)", "60.00 ± 10.00 (3)"),
+        ("SAT", "network", "1 (1)", "60.00"),
+        ("TRADES", "both", "1 (0)", "55.00"),
+        ("SAT", "network", "1 (0)", "50.00"),
     ]
     assert found[0].robust.interval == pytest.approx([100 * bound for bound in wilson_interval(70, 100)])
     assert found[1].robust.interval is None
     assert found[1].robust.mark == "best"
     assert found[0].robust.mark == ""
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"), [([], ""), ([0], "1 (0)"), ([1, 0], "2 (0, 1)"), ([7, 2, 1, 0], "4 (0-2, 7)"), ([0, 0], "1 (0)")]
+)
+def test_seeds_are_how_many_then_which(seeds: list[int], text: str) -> None:
+    assert seeds_text(seeds) == text
 
 
 def test_the_newest_record_of_a_network_counts(make_record: RecordMaker) -> None:

@@ -61,18 +61,32 @@
     })).filter((point) => !Number.isNaN(point.clean.value + point.robust.value));
   }
 
-  function bars({ value, interval, spread }) {
-    const [low, high] = interval || [value - (spread || 0), value + (spread || 0)];
-    return { type: "data", symmetric: false, array: [high - value], arrayminus: [value - low], thickness: 1, width: 3 };
+  // One meaning for all bars of the chart: the spread over seeds where a row is a mean of several, else the interval.
+  const ends = ({ value, interval, spread }, ofSeeds) => {
+    if (ofSeeds) return [value - (spread || 0), value + (spread || 0)];
+    return interval || [value, value];
+  };
+
+  function bars(number, ofSeeds) {
+    const [low, high] = ends(number, ofSeeds);
+    return { type: "data", symmetric: false, array: [high - number.value], arrayminus: [number.value - low], thickness: 1, width: 3,
+      visible: high > low };
+  }
+
+  function meaning(shown, ofSeeds) {
+    if (!ofSeeds) return "Bars: 95 % interval of each network's accuracy. ";
+    const single = shown.filter(({ robust }) => robust.spread === null).map(({ name }) => name);
+    return "Bars: one standard deviation over training seeds"
+      + (single.length ? ` (one seed, so none: ${single.join(", ")}). ` : ". ");
   }
 
   const said = ({ value, interval, spread }) => `${value.toFixed(2)} %${interval
     ? ` [${interval.map((bound) => bound.toFixed(1)).join(", ")}]` : spread === null ? "" : ` ± ${spread.toFixed(2)}`}`;
 
-  function trace(point, place, look) {
+  function trace(point, place, look, ofSeeds) {
     return {
       type: "scatter", mode: "markers", name: plain(point.name), x: [point.clean.value], y: [point.robust.value],
-      error_x: bars(point.clean), error_y: bars(point.robust),
+      error_x: bars(point.clean, ofSeeds), error_y: bars(point.robust, ofSeeds),
       marker: { size: 10, color: look.colours[place % look.colours.length], symbol: SYMBOLS[place % SYMBOLS.length] },
       hovertemplate: "%{text}<extra></extra>",
       text: [`<b>${plain(point.name)}</b><br>${plain(point.about)}<br>clean ${said(point.clean)}<br>robust ${said(point.robust)}`],
@@ -87,9 +101,8 @@
     return near.length > 1 ? near : shown;
   }
 
-  function range(numbers) {
-    const ends = numbers.map(({ value, interval, spread }) => interval || [value - (spread || 0), value + (spread || 0)]);
-    const low = Math.min(...ends.map((end) => end[0])), high = Math.max(...ends.map((end) => end[1]));
+  function range(numbers, ofSeeds) {
+    const all = numbers.flatMap((number) => ends(number, ofSeeds)), low = Math.min(...all), high = Math.max(...all);
     const room = 0.05 * (high - low) + 0.5;
     return [low - room, high + room];
   }
@@ -124,18 +137,19 @@
     }
     const names = [...new Set(shown.map((point) => point.name))];
     const near = inside(shown);
-    const x = range(near.map((point) => point.clean)), y = range(near.map((point) => point.robust));
+    const ofSeeds = shown.some(({ robust }) => robust.spread !== null);
+    const [x, y] = ["clean", "robust"].map((axis) => range(near.map((point) => point[axis]), ofSeeds));
     const narrow = div.clientWidth < 560;
-    Plotly.react(div, shown.map((point) => trace(point, names.indexOf(point.name), look)), layout(look, {
+    Plotly.react(div, shown.map((point) => trace(point, names.indexOf(point.name), look, ofSeeds)), layout(look, {
       height: narrow ? 430 + 20 * Math.ceil(shown.length / 2) : 560,
       xaxis: axis(look, "Clean accuracy (%)", { range: x }), yaxis: axis(look, "Robust accuracy (%)", { range: y }),
       legend: narrow ? { orientation: "h", y: -0.2, maxheight: 1, entrywidth: 0.5, entrywidthmode: "fraction", font: { size: 11 } } : {},
       showlegend: true, ...equalWeighted(x, y, look),
     }), CONFIG);
     const outside = shown.filter((point) => !near.includes(point));
-    note.textContent = outside.length
+    note.textContent = meaning(shown, ofSeeds) + (outside.length
       ? `Outside the frame (zoom out to see): ${outside.map((point) => `${point.name} (clean ${said(point.clean)}, robust ${said(point.robust)})`).join("; ")}.`
-      : "";
+      : "");
   }
 
   // ---- curves over the epochs --------------------------------------------------------------------------------------
