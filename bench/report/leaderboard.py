@@ -14,7 +14,7 @@ from bench.evaluation.suites import STRONGEST
 from bench.records.measurement import Quantity
 from bench.records.record import Record
 from bench.records.wording import attack_text, eps_text, seeds_text
-from bench.report.rows import Row, html, number, number_and_bar
+from bench.report.rows import Row, html, number_and_bar, number_of_seeds
 from bench.tables.cells import averaged
 from bench.tables.lines import Measured, newest, places, tidy
 from bench.tables.plain import PlainTable
@@ -158,9 +158,9 @@ def _cells(entry: Entry) -> tuple[Markup, ...]:
     return (
         *map(html, (entry.label, entry.group.dataset, entry.model, entry.attack_label)),
         number_and_bar(entry.robust),
-        *map(number, (entry.clean, entry.weighted, entry.worst_class)),
+        *map(number_of_seeds, (entry.clean, entry.weighted, entry.worst_class)),
         *map(html, (entry.samples, entry.seed_text)),
-        number(entry.cost),
+        number_of_seeds(entry.cost),
         *map(html, (entry.group.protocol, entry.schedule)),
         Markup(f'<a href="checks.html">{flags} flags</a>' if flags else "no flags"),
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cost.profile import load_profiles
 from bench.cost.table import cost_tables
-from bench.errors import BenchError, unknown_name
+from bench.errors import unknown_name
 from bench.records.index import folder_facts, home_records
 from bench.records.record import Record
 from bench.report import checks, classes, leaderboard, training
@@ -52,7 +52,7 @@ PAGES = {
     "paper": "Paper beside measured",
 }
 """Each page's file, without suffix, and its name in the menu."""
-ASSETS = ("report.css", "theme.js", "tables.js", "charts.js")
+ASSETS = ("report.css", "theme.js", "address.js", "tables.js", "charts.js", "classes.js")
 FORMATS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
 MOST_PRINTED = 250
 """Rows of a table in Markdown and LaTeX, which are for print; CSV has all."""
@@ -80,7 +80,7 @@ def write_report(
         session: of this home; it attacks the examples. Without one there are none.
 
     Raises:
-        BenchError: an unknown dataset, a record or run that is not right, no Plotly, a folder that cannot be written.
+        BenchError: an unknown dataset, a record or run that is not right, a folder that cannot be written.
     """
     plotly = plotly_file()
     many = home.records.is_dir() and len(os.listdir(home.records)) >= LEAST
@@ -94,8 +94,9 @@ def write_report(
         first = next(pages)  # the logs of runs are read for it, which may be damaged: nothing is written before
         for name in ASSETS:
             write_text_atomically(out / "assets" / name, (_templates() / name).read_text(encoding="utf-8"))
-        with atomic_path(out / "assets" / "plotly.min.js") as temporary:
-            shutil.copyfile(plotly, temporary)
+        if plotly is not None:
+            with atomic_path(out / "assets" / "plotly.min.js") as temporary:
+                shutil.copyfile(plotly, temporary)
         summary = _summary(contents)
         _write_page(out, summary, *first)
         del first
@@ -126,15 +127,15 @@ def _write_tables_pages(out: Path, summary: dict[str, Any], contents: Contents) 
     _write_page(out, summary, "paper", {"tables": _tables(contents, "compare")})
 
 
-def plotly_file() -> Path:
-    """The chart library as Plotly's Python package brings it."""
+def plotly_file() -> Path | None:
+    """The chart library as Plotly's Python package brings it; None where that is not installed."""
     found = importlib.util.find_spec("plotly")
     places = (found.submodule_search_locations or []) if found else []
     for folder in places:
         file = Path(folder) / "package_data" / "plotly.min.js"
         if file.is_file():
             return file
-    raise BenchError("The report's charts need Plotly, which is not installed.\nInstall it: pip install plotly.")
+    return None
 
 
 def _contents(home: Home, datasets: Sequence[str] | None) -> Contents:
@@ -155,7 +156,8 @@ def _pages(session: Session | None, contents: Contents, examples: int) -> Iterat
     yield "costs", _costs(contents)
     yield "checks", _checks(contents)
     found = gallery(session, contents.runs, contents.records, examples)
-    yield "examples", {"gallery": found, "wanted": examples if session else 0}
+    pictures = {picture.file: picture.png for picture in found.pictures}
+    yield "examples", {"gallery": found, "wanted": examples if session else 0, "pictures": pictures}
     students = leaderboard.entries(contents.records)
     teachers = leaderboard.entries(contents.records, "teacher")
     yield "index", _index(students, teachers)
@@ -231,8 +233,11 @@ def _columns(contents: Contents, values: str) -> list[str] | None:
 
 
 def _write_page(out: Path, summary: dict[str, Any], name: str, facts: dict[str, Any]) -> None:
-    """A page, the rows that it does not hold itself, and every table of it as CSV, Markdown and LaTeX."""
-    facts = {"rows": {}, **facts}
+    """A page, the rows and pictures that it does not hold itself, and every table of it as CSV, Markdown and LaTeX."""
+    facts = {"rows": {}, "pictures": {}, **facts}
+    for file, png in facts["pictures"].items():
+        with atomic_path(out / "examples" / file) as temporary:
+            temporary.write_bytes(png)
     for rows in facts["rows"].values():
         if rows.file:
             write_text_atomically(out / "rows" / rows.file, rows.script)
@@ -241,6 +246,9 @@ def _write_page(out: Path, summary: dict[str, Any], name: str, facts: dict[str, 
         for path in (out / "rows").glob(rows.files):
             if path.name != rows.file:  # an earlier report's, which no page leads to any more
                 path.unlink(missing_ok=True)
+    for path in (out / "examples").glob(f"{'?' * 12}.png") if name == "examples" else ():
+        if path.name not in facts["pictures"]:
+            path.unlink(missing_ok=True)
     renderers = {"csv": plain_to_csv, "md": plain_to_markdown, "tex": plain_to_latex}
     for title, tables in facts.get("downloads", {}).items():
         for suffix, render in renderers.items():
@@ -276,7 +284,8 @@ def _template(name: str) -> Template:
 
 def _shared(name: str) -> dict[str, Any]:
     """What every page's template is given."""
-    return {"page": name, "pages": PAGES, "formats": FORMATS, "version": __version__}
+    plotly = plotly_file() is not None
+    return {"page": name, "pages": PAGES, "formats": FORMATS, "version": __version__, "plotly": plotly}
 
 
 def _distinct(rows: Iterable[Any], what: str | int) -> list[Any]:

@@ -177,7 +177,7 @@ def bars_of(drawing: Drawing) -> dict[str, list[float]]:
     """The ends of each upright error bar, by defense."""
     (axes,) = drawing.figure.axes
     drawn = [each for each in axes.containers if isinstance(each, ErrorbarContainer)]
-    ends = {each.get_label(): each.lines[2][-1].get_segments()[0] for each in drawn if each.has_yerr}
+    ends = {str(each.get_label()): each.lines[2][-1].get_segments()[0] for each in drawn if each.has_yerr}
     return {name: [float(low), float(high)] for name, ((_, low), (_, high)) in ends.items()}
 
 

@@ -27,7 +27,7 @@ from bench.system.home import Home
 
 from ..helpers.places import DEMO_RECORDS
 from ..helpers.records import RecordMaker
-from .homes import keep, make_run, session_of
+from .homes import EXAMPLES, keep, make_run, session_of
 
 PROFILE = Profile(
     method="sat",
@@ -194,15 +194,36 @@ def test_examples_are_what_the_record_says(demo_report: Path) -> None:
     home = Home(demo_report.parent)
     runs = training.runs_of(home, None)
     found = gallery(session_of(home), runs, list(read_records(home.records)), 20)
-    (shown,) = found.shown
-    assert (shown.label, len(shown.examples)) == ("Natural", 20)
-    assert all(example.as_recorded for example in shown.examples)
-    (record,) = [r for r in read_records(home.records) if r.suite == "pgd-sat"]
-    assert sum(example.after.right for example in shown.examples) == record.results["pgd-sat"].correct
-    assert sum(example.before.right for example in shown.examples) == record.results["clean"].correct
+    assert [example.place for example in found.examples] == list(range(1, 21))
+    records = {r.subject.label: r for r in read_records(home.records) if r.suite == "pgd-sat"}
+    assert [network.label for network in found.networks] == sorted(records) == ["Natural", "SAT"]
+    for i, label in enumerate(sorted(records)):
+        answers = [example.answers[i] for example in found.examples]
+        assert {answer.network.label for answer in answers} == {label}
+        assert all(answer.as_recorded for answer in answers)
+        assert sum(answer.after.right for answer in answers) == records[label].results["pgd-sat"].correct
+        assert sum(answer.before.right for answer in answers) == records[label].results["clean"].correct
+    assert {"digits-cnn", "PGD-SAT", "official protocol", "eps = 0.125"} <= set(found.shared)
     assert found.classes == {"digits": tuple("0123456789")}
     again = gallery(session_of(home), runs, list(read_records(home.records)), 20)
     assert again == found
+
+
+def test_pictures_are_files_and_those_of_an_earlier_report_are_removed(
+    demo_report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    html = (demo_report / "examples.html").read_text(encoding="utf-8")
+    pictures = re.findall(r'src="examples/([^"]+)"', html)
+    assert len(pictures) == EXAMPLES * (
+        1 + 2 * 2
+    )  # the original, and of two networks the attacked image and difference
+    assert {path.name for path in (demo_report / "examples").iterdir()} == set(pictures)
+    assert html.index("Natural</h3>") < html.index("SAT</h3>") < html.index("test image 2 of digits")
+    (tmp_path / "examples").mkdir()
+    for name in ("0123456789ab.png", "my.png"):
+        (tmp_path / "examples" / name).touch()
+    site.write_report(Home(tmp_path / "home"), tmp_path)
+    assert [path.name for path in (tmp_path / "examples").iterdir()] == ["my.png"]
 
 
 def test_examples_say_what_is_not_at_hand(demo_report: Path, tmp_path: Path) -> None:
@@ -211,9 +232,9 @@ def test_examples_say_what_is_not_at_hand(demo_report: Path, tmp_path: Path) -> 
     missing = dict(gallery(session_of(home), runs, records, 2).missing)
     assert len(missing) > MOST_RUNS
     assert set(missing.values()) == {"its run folder is not here, so there are no weights"}
-    (trained,) = [(folder, config) for folder, config in runs if folder.best.exists()]
+    trained = next((folder, config) for folder, config in runs if folder.best.exists())
     moved = RunFolder(tmp_path / trained[0].id)
-    assert gallery(session_of(home), [(moved, trained[1])], records, 2).shown == []
+    assert gallery(session_of(home), [(moved, trained[1])], records, 2).examples == []
     other = trained[1].model_copy(update={"data": trained[1].data.model_copy(update={"spec": "cifar10"})})
     reasons = dict(gallery(session_of(home), [(trained[0], other)], records, 2).missing)
     assert "the images of cifar10 are not here" in reasons.values()
@@ -297,7 +318,7 @@ def test_the_command(tmp_path: Path, make_record: RecordMaker) -> None:
 
     command = [sys.executable, "-m", "bench", "--home", str(home.root), "report", "--datasets", "cifar100"]
     written = subprocess.run([*command, "--examples", "0"], capture_output=True, text=True, timeout=120)
-    assert (written.returncode, written.stderr) == (0, "")
+    assert (written.returncode, written.err) == (0, "")
     page = Path(written.stdout.strip())
     assert page == home.root / "results" / "report" / "index.html"
     html = page.read_text(encoding="utf-8")
@@ -320,11 +341,20 @@ def test_costs_are_those_of_records_and_profiles(tmp_path: Path, make_record: Re
     assert "SAT (official)" in (out / "tables" / "costs.csv").read_text(encoding="utf-8")
 
 
-def test_without_plotly_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_plotly_there_is_all_but_the_charts(
+    tmp_path: Path, make_record: RecordMaker, monkeypatch: pytest.MonkeyPatch, bench: Any
+) -> None:
+    home = Home(tmp_path)
+    keep(home, make_record())
+    whole = files_of(site.write_report(home, tmp_path / "whole").parent)
     monkeypatch.setitem(sys.modules, "plotly", None)
-    with pytest.raises(BenchError, match=r"need Plotly, which is not installed\.\nInstall it: pip install"):
-        site.write_report(Home(tmp_path), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    written = bench("report", "--examples", "0", "--out", tmp_path / "out", home=home.root)
+    assert "Plotly is not installed: no charts." in written.err
+    assert "pip install 'ard-bench[report]'" in written.err
+    without = files_of(tmp_path / "out")
+    assert set(whole) - set(without) == {Path("assets/plotly.min.js")}
+    assert {path for path in without if without[path] != whole[path]} == {Path("index.html")}
+    assert b"plotly.min.js" not in without[Path("index.html")]
 
 
 def test_an_empty_home_has_a_report_that_says_what_to_do(tmp_path: Path) -> None:

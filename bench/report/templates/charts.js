@@ -2,6 +2,19 @@
 (() => {
   "use strict";
 
+  if (!window.Plotly) { // not installed where the report was written, or not copied along
+    for (const section of document.querySelectorAll("section:has(.chart)")) {
+      for (const part of section.querySelectorAll(".filters, .beside, .chart")) part.hidden = true;
+      const notice = document.createElement("p");
+      notice.className = "notice";
+      notice.append("Not drawn: the charts need Plotly, whose script is not in this folder (assets/plotly.min.js). "
+        + "The tables need nothing. To get the charts, install it and write the report again: ",
+      Object.assign(document.createElement("code"), { textContent: "pip install 'ard-bench[report]'; bench report" }));
+      section.append(notice);
+    }
+    return;
+  }
+
   const SYMBOLS = ["circle", "square", "diamond", "triangle-down", "triangle-up", "star", "cross", "x", "pentagon",
     "hexagon", "triangle-right", "triangle-left", "hourglass"];
   const MODELS = {
@@ -19,6 +32,7 @@
   // Plotly reads tags and entities in texts: names come from files and are to be shown as they are.
   const plain = (text) => String(text).replace(/[\p{Cc}\p{Cf}]/gu, " ")
     .replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const short = (name) => (name.length > 40 ? `${name.slice(0, 39)}…` : name); // in a legend
   const data = (id) => JSON.parse(byId(id).textContent);
 
   function theme() {
@@ -43,7 +57,7 @@
 
   function points(table) {
     const columns = Object.fromEntries([...table.tHead.rows[0].cells].map((header, i) => [header.dataset.key, i]));
-    // As the page has it: `53.06†`, and beneath it `47.9–58.2` or `± 0.31, 3 seeds`.
+    // As the page has it: `53.06†`, and beneath it `47.9–58.2` or `± 0.31`.
     const number = (cell) => {
       const beneath = cell.querySelector("small"), said = beneath ? beneath.textContent : "";
       const interval = /^([\d.]+)–([\d.]+)$/.exec(said), spread = /^± ([\d.]+)/.exec(said);
@@ -73,19 +87,16 @@
       visible: high > low };
   }
 
-  function meaning(shown, ofSeeds) {
-    if (!ofSeeds) return "Bars: 95 % interval of each network's accuracy. ";
-    const single = shown.filter(({ robust }) => robust.spread === null).map(({ name }) => name);
-    return "Bars: one standard deviation over training seeds"
-      + (single.length ? ` (one seed, so none: ${single.join(", ")}). ` : ". ");
-  }
+  const meaning = (ofSeeds) => (ofSeeds
+    ? "Bars: one standard deviation over training seeds; a defense of one seed has none. "
+    : "Bars: 95 % interval of each network's accuracy. ");
 
   const said = ({ value, interval, spread }) => `${value.toFixed(2)} %${interval
     ? ` [${interval.map((bound) => bound.toFixed(1)).join(", ")}]` : spread === null ? "" : ` ± ${spread.toFixed(2)}`}`;
 
   function trace(point, place, look, ofSeeds) {
     return {
-      type: "scatter", mode: "markers", name: plain(point.name), x: [point.clean.value], y: [point.robust.value],
+      type: "scatter", mode: "markers", name: plain(short(point.name)), x: [point.clean.value], y: [point.robust.value],
       error_x: bars(point.clean, ofSeeds), error_y: bars(point.robust, ofSeeds),
       marker: { size: 10, color: look.colours[place % look.colours.length], symbol: SYMBOLS[place % SYMBOLS.length] },
       hovertemplate: "%{text}<extra></extra>",
@@ -139,15 +150,16 @@
     const near = inside(shown);
     const ofSeeds = shown.some(({ robust }) => robust.spread !== null);
     const [x, y] = ["clean", "robust"].map((axis) => range(near.map((point) => point[axis]), ofSeeds));
-    const narrow = div.clientWidth < 560;
+    // On a phone the legend is below, with as many columns as its names leave room for.
+    const narrow = div.clientWidth < 560, columns = names.some((name) => name.length > 16) ? 1 : 2;
     Plotly.react(div, shown.map((point) => trace(point, names.indexOf(point.name), look, ofSeeds)), layout(look, {
-      height: narrow ? 430 + 20 * Math.ceil(shown.length / 2) : 560,
+      height: narrow ? 430 + 20 * Math.ceil(shown.length / columns) : 560,
       xaxis: axis(look, "Clean accuracy (%)", { range: x }), yaxis: axis(look, "Robust accuracy (%)", { range: y }),
-      legend: narrow ? { orientation: "h", y: -0.2, maxheight: 1, entrywidth: 0.5, entrywidthmode: "fraction", font: { size: 11 } } : {},
+      legend: narrow ? { orientation: "h", y: -0.2, maxheight: 1, entrywidth: 1 / columns, entrywidthmode: "fraction", font: { size: 11 } } : {},
       showlegend: true, ...equalWeighted(x, y, look),
     }), CONFIG);
     const outside = shown.filter((point) => !near.includes(point));
-    note.textContent = meaning(shown, ofSeeds) + (outside.length
+    note.textContent = meaning(ofSeeds) + (outside.length
       ? `Outside the frame (zoom out to see): ${outside.map((point) => `${point.name} (clean ${said(point.clean)}, robust ${said(point.robust)})`).join("; ")}.`
       : "");
   }
@@ -170,7 +182,7 @@
     }
     const named = Object.entries(terms.values).sort(([a], [b]) => (b === "loss") - (a === "loss") || a.localeCompare(b));
     named.forEach(([name, values], i) => traces.push({
-      type: "scatter", mode: "lines", name: plain(name), x: terms.epoch, y: values, xaxis: "x", yaxis: "y3", legend: "legend2",
+      type: "scatter", mode: "lines", name: plain(short(name)), x: terms.epoch, y: values, xaxis: "x", yaxis: "y3", legend: "legend2",
       line: { color: look.colours[i % look.colours.length], dash: DASHES[i % DASHES.length], width: 1.5 },
       hovertemplate: `epoch %{x}: %{y:.4g}<extra>${plain(name)}</extra>`,
     }));
@@ -188,16 +200,19 @@
     const div = byId(`curves-${side}`), note = byId(`curves-${side}-note`), look = theme();
     div.parentElement.hidden = !run;
     if (!run) { Plotly.purge(div); return; }
+    const narrow = div.clientWidth < 480, terms = Object.keys(run.terms.values).length;
+    byId(`curves-${side}-name`).textContent = run.name;
     const selected = run.selected === null ? [] : [{ type: "line", xref: "x", yref: "paper", x0: run.selected,
       x1: run.selected, y0: 0, y1: 1, line: { color: look.muted, width: 1, dash: "dot" } }];
     Plotly.react(div, curves(run, look), layout(look, {
-      height: 730, title: { text: plain(run.name), x: 0.02, xanchor: "left", font: { size: 15 } }, shapes: selected,
-      margin: { l: 62, r: 16, t: 80, b: 90 },
+      height: 650 + (narrow ? 20 * terms : 40), shapes: selected,
+      margin: { l: 62, r: 16, t: narrow ? 64 : 44, b: narrow ? 60 + 20 * terms : 60 },
       xaxis: axis(look, "Epoch", { anchor: "y3", rangemode: "tozero" }),
       yaxis: axis(look, "Robust (%)", { domain: [0.7, 1], range: shared(beside, "robust") }),
       yaxis2: axis(look, "Clean (%)", { domain: [0.36, 0.64], anchor: "x", range: shared(beside, "clean") }),
       yaxis3: axis(look, "Loss terms", { domain: [0, 0.29], anchor: "x" }),
-      legend: { orientation: "h", y: 1.01, yanchor: "bottom" }, legend2: { orientation: "h", y: -0.1, yanchor: "top", font: { size: 11 } },
+      legend: { orientation: "h", y: 1.01, yanchor: "bottom" }, 
+      legend2: { orientation: "h", y: -0.1, yanchor: "top", font: { size: 11 }, ...(narrow ? { entrywidth: 1, entrywidthmode: "fraction" } : {}) },
     }), CONFIG);
     const step = Math.max(run.accuracies.step, run.terms.step);
     note.textContent = `${run.about}. Looked at ${run.looked}.`
@@ -207,81 +222,26 @@
   }
 
   function setUpCurves() {
-    const runs = data("runs-data");
+    const runs = data("runs-data"), form = byId("run-choice");
+    const selects = ["left", "right"].map((side) => form.elements[side]);
+    const first = selects.map((select) => select.value);
     const draw = () => {
-      const chosen = ["left", "right"].map((side) => runs.find(({ id }) => id === byId("run-choice").elements[side].value));
+      const said = benchAddress.of("curves");
+      selects.forEach((select, i) => {
+        select.value = said[select.name] ?? first[i];
+        if (select.selectedIndex < 0) select.value = first[i]; // a run that is not here
+      });
+      const chosen = selects.map((select) => runs.find(({ id }) => id === select.value));
       const beside = chosen.filter((run) => run);
       drawRun("left", chosen[0], beside);
       drawRun("right", chosen[1], beside);
     };
-    byId("run-choice").addEventListener("input", draw);
-    return draw;
-  }
-
-  // ---- classes -----------------------------------------------------------------------------------------------------
-
-  const KEYS = ["Dataset", "Student", "Attack", "Protocol", "Schedule", "Images"];
-
-  function classSelects(form, choices) {
-    return KEYS.map((name, i) => {
-      const label = document.createElement("label"), select = document.createElement("select");
-      select.name = name;
-      select.append(...[...new Set(choices.map(({ key }) => key[i]))].sort().map((value) => new Option(value)));
-      label.append(`${name} `, select);
-      label.hidden = select.options.length < 2;
-      form.append(label);
-      return select;
-    });
-  }
-
-  // The choice that has what was changed last, and of the rest as much as there is.
-  function nearest(choices, wanted, changed) {
-    const likeness = ({ key }) => key.reduce((sum, value, i) => sum + (value === wanted[i] ? (i === changed ? 100 : 1) : 0), 0);
-    return choices.reduce((best, choice) => (likeness(choice) > likeness(best) ? choice : best));
-  }
-
-  function heatmap(choice, intervals, look, wide) {
-    const { classes, networks, counts } = choice;
-    // With the samples of each class known, the data hold how many are right; else percentages.
-    const percent = networks.map(({ values }) => values.map((value, i) => (value === null || !counts ? value
-      : (counts[i] ? (100 * value) / counts[i] : null))));
-    const hover = networks.map(({ name, values }, row) => percent[row].map((accuracy, i) => {
-      const count = counts ? counts[i] : 0, bounds = count ? intervals[`${values[i]}/${count}`] : null;
-      return `<b>${plain(name)}</b><br>${plain(classes[i])}: ${accuracy === null ? "no samples" : `${accuracy.toFixed(1)} %`}`
-        + (bounds ? ` [${bounds[0]}, ${bounds[1]}]` : "") + (count ? `, n = ${count}` : "");
-    }));
-    return {
-      type: "heatmap", x: classes.map(plain), y: networks.map(({ name }) => plain(name)), text: hover,
-      z: percent, zmin: 0, zmax: 100, colorscale: "Cividis", xgap: 2, ygap: 2,
-      hovertemplate: "%{text}<extra></extra>", texttemplate: wide && classes.length <= 20 ? "%{z:.0f}" : "",
-      showscale: wide, colorbar: { title: { text: "%" }, thickness: 12, outlinewidth: 0, tickcolor: look.muted },
-    };
-  }
-
-  function setUpClasses() {
-    const { choices, intervals } = data("classes-data");
-    const form = byId("class-choice"), selects = classSelects(form, choices);
-    let choice = choices[0];
-    const draw = () => {
-      const div = byId("classes"), look = theme(), wide = div.clientWidth > 560;
-            const worst = { type: "scatter", mode: "markers", x: choice.networks.map(({ worst: i }) => plain(choice.classes[i])),
-        y: choice.networks.map(({ name }) => plain(name)), hoverinfo: "skip", showlegend: false,
-        marker: { symbol: "square-open", size: wide ? 26 : 12, color: "#ffffff", line: { width: 2 } } };
-      Plotly.react(div, [heatmap(choice, intervals, look, wide), worst], layout(look, {
-        height: 146 + 34 * Math.max(choice.networks.length, 4), margin: { l: wide ? 110 : 60, r: 10, t: 36, b: 60 },
-        xaxis: axis(look, "", { type: "category", showgrid: false, side: "bottom" }),
-        yaxis: axis(look, "", { type: "category", showgrid: false, range: [choice.networks.length - 0.5, -0.5],
-          tickvals: choice.networks.map(({ name }) => plain(name)),
-          ticktext: choice.networks.map(({ name }) => plain(wide || name.length < 15 ? name : `${name.slice(0, 13)}…`)) }),
-      }), CONFIG);
-      selects.forEach((select, i) => { select.value = choice.key[i]; });
-      byId("classes-note").textContent = `${choice.key.join(" · ")}. Framed: the worst class of each network.`
-        + (choice.left_out ? ` The most robust ${choice.networks.length} networks; ${choice.left_out} more are in the table below.` : "");
-    };
-    form.addEventListener("input", (event) => {
-      choice = nearest(choices, selects.map((select) => select.value), selects.indexOf(event.target));
+    form.addEventListener("input", () => {
+      const differs = selects.map((select, i) => [select.name, select.value === first[i] ? undefined : select.value]);
+      benchAddress.say("curves", Object.fromEntries(differs));
       draw();
     });
+    document.addEventListener("addresschange", draw);
     return draw;
   }
 
@@ -297,7 +257,6 @@
     });
   }
   if (byId("run-choice")) draws.push(setUpCurves());
-  if (byId("classes")) draws.push(setUpClasses());
   const drawAll = () => draws.forEach((draw) => draw());
   document.addEventListener("themechange", drawAll);
   drawAll();
