@@ -57,19 +57,26 @@ class Entry:
 
     @cached_property
     def schedule(self) -> str:
-        """The setting, with what was reduced, and the images that were attacked."""
-        return f"{self.group.setting}; eps = {eps_text(self.group.eps)}"
+        return schedule(self.group)
 
     @cached_property
     def samples(self) -> str:
-        """`360`, or `50 of 360` where only the first of the test images were attacked."""
-        group = self.group
-        return f"{group.n:,}" if group.n == group.total else f"{group.n:,} of {group.total:,}"
+        return samples(self.group)
 
     @property
     def seed_text(self) -> str:
         """`1 (0)`, `3 (0-2)`; a dash for a file from elsewhere."""
         return seeds_text(self.seeds) or DASH
+
+
+def schedule(group: Group) -> str:
+    """The setting, with what was reduced, and the bound of the attacks."""
+    return "; ".join(text for text in (group.setting, f"eps = {eps_text(group.eps)}") if text)
+
+
+def samples(group: Group) -> str:
+    """`360`, or `50 of 360` where only the first of the test images were attacked."""
+    return f"{group.n:,}" if group.n == group.total else f"{group.n:,} of {group.total:,}"
 
 
 def entries(records: Sequence[Record], subject: Literal["student", "teacher"] = "student") -> list[Entry]:
@@ -162,7 +169,7 @@ def _cells(entry: Entry) -> tuple[Markup, ...]:
         *map(html, (entry.samples, entry.seed_text)),
         number_of_seeds(entry.cost),
         *map(html, (entry.group.protocol, entry.schedule)),
-        Markup(f'<a href="checks.html">{flags} flags</a>' if flags else "no flags"),
+        Markup(f'<a href="checks.html">{flags} flag{"s" * (flags > 1)}</a>' if flags else "no flags"),
     )
 
 

@@ -113,7 +113,8 @@ def _number(cell: Cell, seeds: str = "") -> str:
     if cell.shown is None:
         return '<span class="none">–</span>'
     text = cell.text if cell.std is None else cell.text.split(" ")[0] + cell.signs
-    text = f'<span class="{cell.mark}">{text}</span>' if cell.mark else text
+    kind = "partial" if cell.partial else cell.mark
+    text = f'<span class="{kind}">{text}</span>' if kind else text
     if cell.interval:
         text += f"<small>{cell.interval[0]:.1f}–{cell.interval[1]:.1f}</small>"
     elif cell.std is not None:

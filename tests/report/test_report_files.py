@@ -19,11 +19,14 @@ from bench.errors import BenchError
 from bench.evaluation import sanity
 from bench.records.record import read_records
 from bench.records.wording import seeds_text
-from bench.report import checks, classes, leaderboard, site, training
+from markupsafe import Markup
+
+from bench.report import checks, classes, leaderboard, overview, site, training
 from bench.report.examples import MOST_RUNS, gallery
 from bench.runs.folder import RunFolder
 from bench.stats import wilson_interval
 from bench.system.home import Home
+from bench.tables import build_overview
 
 from ..helpers.places import DEMO_RECORDS
 from ..helpers.records import RecordMaker
@@ -77,6 +80,29 @@ def test_every_demo_result_is_in_the_leaderboard() -> None:
         assert entry.group.n == record.data.n
     teachers = leaderboard.entries(list(records.values()), "teacher")
     assert {entry.label for entry in teachers} == {"Clean teacher (digits-teacher)", "Robust teacher (digits-teacher)"}
+
+
+def test_the_overview_has_the_strongest_first_and_a_worst_over_fewer_attacks_last(make_record: RecordMaker) -> None:
+    counts = {"clean": 90, "fgsm": 60, "pgd-sat": 50}
+    records = [
+        *(make_record({**counts, "pgd-sat": right}, seed=seed) for seed, right in enumerate((40, 50, 60))),
+        make_record(counts | {"pgd-sat": 55}, method="trades"),
+        make_record({"clean": 90, "fgsm": 80}, method="ard"),
+        make_record(counts, model="vgg16"),
+        make_record(counts, kind="teacher", role="robust"),
+    ]
+    shown = overview.facts(build_overview(records))
+    assert shown["attacks"] == ["Worst", "Clean", "FGSM", "PGD-SAT"]
+    assert shown["filters"]["Student"] == ["resnet18", "vgg16", "teachers"]
+    rows = [([str(Markup(cell).striptags()) for cell in row.cells], row.group) for row in shown["rows"].in_page]
+    assert [(row[0], row[6], row[-1], group) for row, group in rows] == [
+        ("TRADES", "55.00≈45.2–64.4", "1 (0)", 0),
+        ("SAT", "50.00± 10.00", "3 (0-2)", 0),
+        ("ARD", "80.00*71.1–86.7", "1 (0)", 0),
+        ("SAT", "50.0040.4–59.6", "1 (0)", 1),
+        ("Robust teacher (resnet18)", "50.0040.4–59.6", "1 (0)", 2),
+    ]
+    assert shown["rows"].in_page[2].cells[6].startswith('<span class="partial">')
 
 
 def test_seeds_are_shown_as_their_mean_and_each_by_itself(make_record: RecordMaker) -> None:
@@ -318,7 +344,7 @@ def test_the_command(tmp_path: Path, make_record: RecordMaker) -> None:
 
     command = [sys.executable, "-m", "bench", "--home", str(home.root), "report", "--datasets", "cifar100"]
     written = subprocess.run([*command, "--examples", "0"], capture_output=True, text=True, timeout=120)
-    assert (written.returncode, written.err) == (0, "")
+    assert (written.returncode, written.stderr) == (0, "")
     page = Path(written.stdout.strip())
     assert page == home.root / "results" / "report" / "index.html"
     html = page.read_text(encoding="utf-8")

@@ -100,24 +100,24 @@ def test_filters(demo_report: Path, watch: Watch) -> None:
         first = column(page, "defense")
         assert page.inner_text("#leaderboard-count").startswith(f"{len(first)} of 211 rows, all of them: digits")
         assert page.is_hidden("#leaderboard-mixed")
-        page.select_option("#content select[name=student]", "digits-mobile")
-        page.select_option("#content select[name=attack]", "CW∞, transferred")
+        page.select_option("form[data-table=leaderboard] select[name=student]", "digits-mobile")
+        page.select_option("form[data-table=leaderboard] select[name=attack]", "CW∞, transferred")
         assert set(column(page, "attack")) == {"CW∞, transferred"}
         assert set(column(page, "student")) == {"digits-mobile"}
         drawn = page.evaluate("document.getElementById('tradeoff').data.map((trace) => trace.name)")
-        page.fill("#content input[name=search]", "ciard")
+        page.fill("form[data-table=leaderboard] input[name=search]", "ciard")
         assert column(page, "defense") == ["CIARD"]
         page.wait_for_function("document.getElementById('tradeoff').data.length === 1")
         assert drawn != ["CIARD"]
-        page.select_option("#content select[name=attack]", "")
+        page.select_option("form[data-table=leaderboard] select[name=attack]", "")
         assert len(column(page, "attack")) > 3
         assert "groups that do not compare" in page.inner_text("#leaderboard-mixed")
-        page.click("button[type=reset]")
+        page.click("form[data-table=leaderboard] button[type=reset]")
         assert column(page, "defense") == first
 
 
 def ranks(page: Any) -> list[str]:
-    return page.locator("#leaderboard tbody th").evaluate_all("names => names.map((name) => name.dataset.rank)")  # type: ignore[no-any-return]
+    return [name.get_attribute("data-rank") for name in page.query_selector_all("#leaderboard tbody th")]
 
 
 def test_sorting_and_ranks(demo_report: Path, watch: Watch) -> None:
@@ -126,7 +126,7 @@ def test_sorting_and_ranks(demo_report: Path, watch: Watch) -> None:
         page = watched.page
         robust = [float(text.rstrip("≈†‡")) for text in column(page, "robust")]
         assert robust == sorted(robust, reverse=True)
-        assert page.get_attribute("th[data-key=robust]", "aria-sort") == "descending"
+        assert page.get_attribute("#leaderboard th[data-key=robust]", "aria-sort") == "descending"
         by_robust = {
             name: str(1 + robust.index(value)) for name, value in zip(column(page, "defense"), robust, strict=True)
         }
@@ -135,29 +135,29 @@ def test_sorting_and_ranks(demo_report: Path, watch: Watch) -> None:
             "name => getComputedStyle(name, '::before').content"
         )
         assert shown == '"1"'
-        page.click("th[data-key=defense] button")
+        page.click("#leaderboard th[data-key=defense] button")
         names = column(page, "defense")
         assert names == sorted(names, key=str.lower)
         assert ranks(page) == [by_robust[name] for name in names]  # no rank by name
-        page.click("th[data-key=defense] button")
+        page.click("#leaderboard th[data-key=defense] button")
         assert column(page, "defense") == names[::-1]
-        page.click("th[data-key=hours] button")
+        page.click("#leaderboard th[data-key=hours] button")
         hours = [float(text) for text in column(page, "hours") if text != "–"]
         assert hours == sorted(hours, reverse=True)
         assert ranks(page)[-1] == "1"  # the least is best
-        assert page.get_attribute("th[data-key=hours]", "aria-sort") == "descending"
-        assert page.get_attribute("th[data-key=defense]", "aria-sort") is None
+        assert page.get_attribute("#leaderboard th[data-key=hours]", "aria-sort") == "descending"
+        assert page.get_attribute("#leaderboard th[data-key=defense]", "aria-sort") is None
         assert "Sorted by Training h, highest first. Ranks: by Training h" in page.inner_text("#leaderboard-count")
         clean = {
             name: float(text.rstrip("†‡"))
             for name, text in zip(*(column(page, k) for k in ("defense", "clean")), strict=True)
         }
-        page.click("th[data-key=clean] button")
-        page.fill("#content input[name=search]", "ard")
+        page.click("#leaderboard th[data-key=clean] button")
+        page.fill("form[data-table=leaderboard] input[name=search]", "ard")
         found = column(page, "defense")
         assert 1 < len(found) < len(clean)  # the rank is among all that compare, not among those found
         assert ranks(page) == [str(1 + sum(other > clean[name] for other in clean.values())) for name in found]
-        page.select_option("#content select[name=student]", "")
+        page.select_option("form[data-table=leaderboard] select[name=student]", "")
         groups = [row.get_attribute("data-group") for row in page.query_selector_all("#leaderboard tbody tr")]
         first = [rank for rank, group in zip(ranks(page), groups, strict=True) if group == groups[0]]
         assert first == sorted(first, key=int)
@@ -169,24 +169,24 @@ def test_the_address_holds_filters_and_order(demo_report: Path, watch: Watch) ->
         page = watched.page
         watched.open(demo_report / "index.html")
         first = column(page, "defense")
-        page.select_option("#content select[name=attack]", "CW∞, transferred")
+        page.select_option("form[data-table=leaderboard] select[name=attack]", "CW∞, transferred")
         filtered = column(page, "robust")
-        page.click("th[data-key=clean] button")
-        page.locator("#content input[name=search]").press_sequentially("ard")
+        page.click("#leaderboard th[data-key=clean] button")
+        page.locator("form[data-table=leaderboard] input[name=search]").press_sequentially("ard")
         found = column(page, "defense")
         link = page.url
         page.go_back()  # all that was typed at once
-        assert page.input_value("#content input[name=search]") == ""
-        assert page.get_attribute("th[data-key=clean]", "aria-sort") == "descending"
+        assert page.input_value("form[data-table=leaderboard] input[name=search]") == ""
+        assert page.get_attribute("#leaderboard th[data-key=clean]", "aria-sort") == "descending"
         page.go_back()
         assert column(page, "robust") == filtered
-        assert page.get_attribute("th[data-key=clean]", "aria-sort") is None
+        assert page.get_attribute("#leaderboard th[data-key=clean]", "aria-sort") is None
         page.go_back()
         assert column(page, "defense") == first
         assert "#" not in page.url
         page.go_forward()
         assert column(page, "robust") == filtered
-        page.click("button[type=reset]")
+        page.click("form[data-table=leaderboard] button[type=reset]")
         assert "#" not in page.url
         page.evaluate("location.hash = 'content'")  # an anchor says nothing of the tables
         assert column(page, "defense") == first
@@ -194,7 +194,7 @@ def test_the_address_holds_filters_and_order(demo_report: Path, watch: Watch) ->
         page.reload()
         assert column(page, "defense") == found
         assert set(column(page, "attack")) == {"CW∞, transferred"}
-        assert page.get_attribute("th[data-key=clean]", "aria-sort") == "descending"
+        assert page.get_attribute("#leaderboard th[data-key=clean]", "aria-sort") == "descending"
         nonsense = (
             f"{page.url.partition('#')[0]}#leaderboard.attack=no&leaderboard.sort=-no&no.x=1&leaderboard.__proto__=1"
         )
@@ -236,7 +236,42 @@ def test_everything_is_reached_by_keyboard(demo_report: Path, watch: Watch) -> N
         assert ("INPUT", "search") in reached
         assert reached[0] == ("A", "Skip to the content")
         assert set(column(page, "attack")) == {"FGSM"}
-        assert page.query_selector("th[data-key=clean]").get_attribute("aria-sort") == "descending"
+        assert page.query_selector("#leaderboard th[data-key=clean]").get_attribute("aria-sort") == "descending"
+
+
+def test_the_overview_is_first_with_the_worst_of_all_attacks(demo_report: Path, watch: Watch) -> None:
+    with watch() as watched:
+        page = watched.page
+        watched.open(demo_report / "index.html")
+        assert page.evaluate("document.querySelector('table').id") == "overview"
+        headers = page.locator("#overview th:visible button").all_text_contents()
+        assert headers[:4] == ["Defense", "Worst", "Clean", "FGSM"]
+        assert "AutoAttack" not in headers  # not measured on all images
+        assert page.get_attribute("#overview th[data-key=Worst]", "aria-sort") == "descending"
+        rows = page.locator("#overview tbody tr").evaluate_all(
+            "rows => rows.map((row) => [...row.cells].slice(6, -1).map((cell) => parseFloat(cell.textContent)))"
+        )
+        assert len(rows) == 15
+        assert [row[0] for row in rows] == sorted((row[0] for row in rows), reverse=True)
+        assert all(row[0] <= min(value for value in row if value == value) for row in rows)
+        page.select_option("form[data-table=overview] select[name=Images]", "50 of 360 images")
+        headers = page.locator("#overview th:visible button").all_text_contents()
+        assert headers == ["Defense", "Worst", "Clean", "AutoAttack", "Seeds"]
+        page.reload()
+        assert page.locator("#overview th:visible button").all_text_contents() == headers
+        assert page.inner_text("#leaderboard-count").startswith("15 of")  # it has a filter of its own
+        assert watched.errors == []
+
+
+def test_a_chart_keeps_its_height_in_another_window(demo_report: Path, watch: Watch) -> None:
+    with watch() as watched:
+        watched.open(demo_report / "index.html")
+        page = watched.page
+        page.set_viewport_size({"width": 390, "height": 800})
+        page.wait_for_function("document.getElementById('tradeoff').layout.legend.orientation === 'h'")
+        assert page.evaluate("document.getElementById('tradeoff').clientHeight") > 400
+        assert page.evaluate("document.querySelector('#tradeoff .main-svg').clientWidth") <= 390
+        assert watched.errors == []
 
 
 def test_the_theme_can_be_chosen_and_stays(demo_report: Path, watch: Watch) -> None:
@@ -314,7 +349,7 @@ def test_charts_say_what_is_missing_without_plotly_and_all_else_works(demo_repor
             assert "pip install 'ard-bench[report]'" in notice.inner_text()
             assert page.locator(".chart:visible").count() == 0
         watched.open(demo_report / "index.html")
-        page.select_option("#content select[name=attack]", "FGSM")
+        page.select_option("form[data-table=leaderboard] select[name=attack]", "FGSM")
         assert set(column(page, "attack")) == {"FGSM"}
         assert {error.rpartition(": ")[2] for error in watched.errors} == {"net::ERR_FAILED"}  # the script itself
 
@@ -353,8 +388,8 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path, watch: Watch, ma
         assert watched.requested == []
         watched.open(out / "index.html")
         assert sorted(page.locator("#leaderboard tbody th").all_text_contents())[0].startswith("\"'><svg onload=")
-        page.select_option("#content select[name=student]", "")
-        page.select_option("#content select[name=schedule]", "")
+        page.select_option("form[data-table=leaderboard] select[name=student]", "")
+        page.select_option("form[data-table=leaderboard] select[name=schedule]", "")
         page.wait_for_function("document.getElementById('tradeoff').data.length === 4")
         legend = page.locator("#tradeoff .legendtext").all_text_contents()
         assert any(text.startswith("</script><script>window.hacked=1") for text in legend)

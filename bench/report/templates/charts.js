@@ -25,7 +25,7 @@
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
   const MOST_ROWS = 60;
   // Buttons by name: Plotly's own choice has one that sends the chart to a server.
-  const CONFIG = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
+  const CONFIG = { displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
   const byId = (id) => document.getElementById(id);
@@ -49,7 +49,7 @@
     ticks: "outside", tickcolor: look.muted, ...more,
   });
   const layout = (look, more) => ({
-    paper_bgcolor: look.surface, plot_bgcolor: look.surface, font: { family: look.font, color: look.ink, size: 13 },
+    autosize: true, paper_bgcolor: look.surface, plot_bgcolor: look.surface, font: { family: look.font, color: look.ink, size: 13 },
     margin: { l: 60, r: 20, t: 36, b: 50 }, hoverlabel: { align: "left" }, ...more,
   });
 
@@ -259,5 +259,11 @@
   if (byId("run-choice")) draws.push(setUpCurves());
   const drawAll = () => draws.forEach((draw) => draw());
   document.addEventListener("themechange", drawAll);
+  // Plotly's own way forgets the heights, and a phone that is turned needs another legend.
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth !== width) requestAnimationFrame(drawAll);
+    width = innerWidth;
+  });
   drawAll();
 })();

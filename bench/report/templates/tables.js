@@ -20,6 +20,9 @@
       return this;
     }
 
+    // The number by which it is ranked: none where it is not of what its rivals are of.
+    get ranked() { return this.html.includes('class="partial"') ? null : this.number; }
+
     get text() { return this.read().words; }
 
     // Its number, or null; an interval beneath it is not part of it.
@@ -132,7 +135,7 @@
 
     // Each row's place among those that it compares with; equal ones share it.
     rank(rows) {
-      const number = (row) => row.cells[this.ranking].number, groups = new Map();
+      const number = (row) => row.cells[this.ranking].ranked, groups = new Map();
       for (const row of rows) {
         if (!groups.has(row.group)) groups.set(row.group, []);
         if (number(row) !== null) groups.get(row.group).push(number(row));
@@ -200,6 +203,7 @@
       this.count = document.getElementById(`${table.element.id}-count`);
       this.mixed = document.getElementById(`${table.element.id}-mixed`);
       this.context = table.headers.flatMap((header, i) => ("context" in header.dataset ? [i] : []));
+      this.optional = table.headers.flatMap((header, i) => ("optional" in header.dataset ? [i] : []));
       this.hiding = document.head.appendChild(document.createElement("style"));
       const changed = (typing) => {
         table.show();
@@ -250,14 +254,16 @@
 
     // How many rows there are, what all of them share (a column that says the same in each row is said once), and their order.
     say(sorted) {
-      const { element, headers, given, groups, ranking, shown } = this.table, same = [], hidden = [];
+      const { element, headers, given, groups, ranking, shown } = this.table, same = [];
+      const hidden = this.optional.filter((column) => shown.every((row) => row.cells[column].number === null));
       for (const column of this.context) {
         const text = shown.length > 1 ? shown[0].cells[column].text : "";
         if (shown.length < 2 || shown.some((row) => row.cells[column].text !== text)) continue;
         same.push(text);
-        hidden.push(`#${CSS.escape(element.id)} :is(th, td):nth-child(${column + 1})`);
+        hidden.push(column);
       }
-      this.hiding.textContent = hidden.length ? `${hidden.join(", ")} { display: none; }` : "";
+      this.hiding.textContent = hidden.map((column) => (
+        `#${element.id} :is(th, td):nth-child(${column + 1}) { display: none; }`)).join("\n");
       const number = document.createElement("b");
       number.textContent = `${shown.length} of ${given.length} rows`;
       const name = (column) => headers[column].textContent;
