@@ -5,27 +5,26 @@
 // over: texts of charts, their legends above all, that lie on each other or are cut.
 (fits) => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const once = (of, known = new Map()) => (key) => known.get(key) ?? known.set(key, of(key)).get(key);
   // [red, green, blue, alpha], parts in [0, 1], of any colour that CSS knows.
-  const parts = (colour) => {
+  const parts = once((colour) => {
     canvas.clearRect(0, 0, 1, 1);
     canvas.fillStyle = colour;
     canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data].map((part) => part / 255);
-  };
+  });
   const mixed = ([r, g, b, alpha], below) => [r, g, b].map((part, i) => alpha * part + (1 - alpha) * below[i]);
   const luminance = (rgb) => {
     const [r, g, b] = rgb.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
-  const behind = (element) => {
-    const above = element.parentElement ? behind(element.parentElement) : [1, 1, 1];
-    return mixed(parts(getComputedStyle(element).backgroundColor), above);
-  };
-  const opacity = (element) => (element ? getComputedStyle(element).opacity * opacity(element.parentElement) : 1);
+  const behind = once((element) => (element
+    ? mixed(parts(getComputedStyle(element).backgroundColor), behind(element.parentElement)) : [1, 1, 1]));
+  const opacity = once((element) => (element ? getComputedStyle(element).opacity * opacity(element.parentElement) : 1));
   const low = [];
   let looked = 0;
   const look = (element, text, style, shown = 1) => {
-    const colour = parts(element.ownerSVGElement ? style.fill : style.color), ground = behind(element);
+    const colour = [...parts(element.ownerSVGElement ? style.fill : style.color)], ground = behind(element);
     colour[3] *= shown * opacity(element);
     if (colour[3] === 0) return; // a hint that is not there yet
     const [dark, light] = [luminance(mixed(colour, ground)), luminance(ground)].sort((a, b) => a - b);

@@ -47,7 +47,7 @@ def page_alone(report: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first page with what its tables need but for the rows, in a folder of its own; it opens in no time."""
     folder = tmp_path_factory.mktemp("alone")
     (folder / "assets").mkdir()
-    for name in ("assets/tables.js", "assets/theme.js", "assets/report.css", "index.html"):
+    for name in ("assets/address.js", "assets/tables.js", "assets/theme.js", "assets/report.css", "index.html"):
         shutil.copyfile(report / name, folder / name)
     return folder
 

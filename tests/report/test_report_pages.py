@@ -219,7 +219,7 @@ def test_everything_is_reached_by_keyboard(demo_report: Path, watch: Watch) -> N
         watched.open(demo_report / "index.html")
         page = watched.page
         reached = []
-        for _ in range(40):
+        for _ in range(80):
             page.keyboard.press("Tab")
             focused = page.evaluate(
                 "[document.activeElement.tagName, document.activeElement.name || document.activeElement.innerText,"
