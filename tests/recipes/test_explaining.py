@@ -169,7 +169,7 @@ def typed(found: Explanation) -> Iterator[str]:
         for value in each.values.values():
             yield f"{round(value * 255)}/255" if each.length and value * 255 % 1 == 0 else str(value).replace(" ", "")
     for schedule in found.schedules:
-        yield from (schedule.recipe, schedule.variant, *(text.split(" by ")[0] for text in schedule.teachers.values()))
+        yield from (schedule.recipe, schedule.variant, *(each.model for each in schedule.teachers.values()))
         yield from (f"{name}={value}".replace(" ", "") for name, value in schedule.settings.items())
 
 
