@@ -49,8 +49,8 @@ def test_autoattack_that_was_interrupted_is_the_one_that_never_was(
 def test_without_checks_is_a_record_of_its_own(bench: Bench, digits_model: DigitsModel, tmp_path: Path) -> None:
     """With checks it is measured again; who wants none takes the one that has them."""
     torch.save(digits_model("natural").state_dict(), tmp_path / "my.pt")
-    command = ("eval", "--suite", "fgsm", "--checkpoint", tmp_path / "my.pt", "--student", "digits-cnn@none")
-    command = (*command, "--dataset", "digits", "--limit", 8)
+    network = ("--checkpoint", tmp_path / "my.pt", "--student", "digits-cnn@none")
+    command = ("eval", "--suite", "fgsm", *network, "--dataset", "digits", "--limit", 8)
     folder = tmp_path / "results" / "records"
     seen = []
     for option, count in (("--no-checks", 1), ("", 2), ("--no-checks", 2)):
