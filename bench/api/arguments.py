@@ -49,8 +49,10 @@ def yes_or_no(name: str, value: Any) -> bool:
     raise BenchError(f"{name}={value!r}: give True or False.")
 
 
-def names_in(name: str, value: Any, example: str) -> list[str]:
-    """One name, several with commas between them, or a list of names."""
+def names_in(name: str, value: Any, example: str, or_none: bool = False) -> list[str]:
+    """One name, several with commas between them, or a list of names; `or_none`: an empty one, too."""
+    if or_none and isinstance(value, (tuple, list)) and not value:
+        return []
     several = [value] if isinstance(value, str) else value
     if isinstance(several, Mapping) or not isinstance(several, Sequence):
         several = [None]

@@ -53,14 +53,12 @@ def load_records(
         raise BenchError(f"home={str(home)!r}: there is no such folder.\nGive the folder that has results/ in it.")
     records = sorted(home_records(place), key=lambda record: (record.created, record.id))
     asked = {"dataset": dataset, "student": student, "method": method, "attack": attack}
-    for kind, name in asked.items():
-        if arguments.text(kind, name) is None or not records:
-            continue
+    wanted = {kind: name for kind, name in asked.items() if arguments.text(kind, name) is not None}
+    for kind, name in wanted.items():
         known = {each for record in records for each in _names(record, kind)}
-        if name not in known:
+        if known and name not in known:
             raise unknown_name(f"{kind} (nothing was measured here of that name)", str(name), known)
-        records = [record for record in records if name in _names(record, kind)]
-    return records
+    return [record for record in records if all(name in _names(record, kind) for kind, name in wanted.items())]
 
 
 def _names(record: Record, kind: str) -> set[str]:
@@ -87,13 +85,13 @@ def compare(
         home: where named runs have their records; None: what BENCH_HOME names, or the current folder.
 
     Returns:
-        All contrasts, with the difference, its interval, its p-value and a verdict of each; `print` shows them.
+        All contrasts, with the difference, its interval, its p-value and a verdict of each; a notebook shows them.
 
     Raises:
         BenchError: fewer than two networks, nothing they were both measured with, a name that has no record.
     """
     place = arguments.home_at(home)
-    only = arguments.names_in("attacks", attacks, "['fgsm', 'pgd-sat']") if len(attacks) else []
+    only = arguments.names_in("attacks", attacks, "['fgsm', 'pgd-sat']", or_none=True)
     everywhere = arguments.yes_or_no("all_seeds", all_seeds)
     records: list[Record] = []
     names: dict[Home, list[str]] = {}

@@ -108,7 +108,7 @@ def train(
         **asked,
     )
     jobs_train.check(request)
-    names = arguments.names_in("loggers", loggers, "['tensorboard']") if len(loggers) else ()
+    names = arguments.names_in("loggers", loggers, "['tensorboard']", or_none=True)
     with as_before(), opened(place, device, loggers=names) as session:
         folder = jobs_train.train(session, request, jobs_teachers.gather(session, request), restart)
         return _trained(session, folder, request)
