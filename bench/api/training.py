@@ -92,10 +92,10 @@ def train(
     if network is not None:
         digests["student"] = _identity(network, data)
     request = Request(
-        method=_name("method", method, "ciard"),
-        student=_name("student", student, "resnet18") if network is None else _class_of(network),
+        method=_name("method", method),
+        student=_name("student", student) if network is None else _class_of(network),
         dataset=dataset if isinstance(dataset, str) else data.name,
-        recipe=_name("recipe", recipe, "official"),
+        recipe=_name("recipe", recipe),
         precision=arguments.one_of("precision", precision, ("32", "bf16")),  # type: ignore[arg-type]
         teachers=files,
         settings=_settings(set),
@@ -139,9 +139,9 @@ def _numbers(epochs: Any, batch_size: Any, seed: Any, limit_train: Any) -> dict[
     return found | {"seed": arguments.whole("seed", seed, 0, "a seed is a whole number, 0 or more")}
 
 
-def _name(name: str, value: Any, example: str) -> str:
+def _name(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise BenchError(f"{name} is {kind_of(value)}.\nGive a name: {name}={example!r}.")
+        raise BenchError(f"{name} is {kind_of(value)}.\nGive a name: `bench list {name}s` shows them.")
     return value
 
 

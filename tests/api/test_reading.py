@@ -43,10 +43,10 @@ def home(records: list[Record], tmp_path: Path) -> Path:
         ({"student": "net@cifar10"}, ["ciard"]),
         ({"dataset": "own"}, ["mine"]),
         ({"attack": "fgsm"}, ["ciard", "sat"]),
-        ({"attack": "fgsm", "method": "mine"}, "Unknown attack.*'fgsm'|Unknown method"),
+        ({"attack": "fgsm", "method": "mine"}, []),
         (
             {"method": "ciad"},
-            r"Unknown method \(nothing was measured here of that name\) 'ciad'\. Did you mean 'ciard'",
+            r"Unknown method \(nothing was measured here .*\) 'ciad'\. Did you mean 'ciard'",
         ),
         ({"student": 5}, "student=5: give a text"),
         ({"home": 5}, "home=5 is no folder"),
