@@ -16,7 +16,7 @@ from bench.evaluation.suites import LOOK, TEACHERS
 from bench.jobs.foreign import load_foreign, split_model_file
 from bench.jobs.make_record import Asked, evaluator_for, measure
 from bench.jobs.session import Session
-from bench.jobs.train import Request, Teacher, limited, resolve, train, train_or_wait
+from bench.jobs.train import Own, Request, Teacher, limited, resolve, train, train_or_wait
 from bench.models.checkpoints import weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import Record, Subject
@@ -44,6 +44,8 @@ def gather(session: Session, request: Request) -> list[Teacher]:
 
 def find(session: Session, request: Request, role: Role) -> Teacher:
     """The teacher of a role for a student's run."""
+    if role in request.own.teachers:
+        return request.own.teachers[role]
     if role in request.teachers:
         return from_file(session, request.teachers[role], role, limited(session, request))
     asked = teacher_request(request, role, limited(session, request).name)
@@ -63,6 +65,7 @@ def teacher_request(request: Request, role: Role, dataset: str, method: str | No
             f"The recipe {request.recipe!r} trains its {role} teacher by {rule.trained_by}, which needs a teacher "
             "itself.\nName a method without teachers (natural, sat, trades) there."
         )
+    own = request.own
     return replace(
         request,
         method=rule.trained_by,
@@ -73,6 +76,7 @@ def teacher_request(request: Request, role: Role, dataset: str, method: str | No
         batch_size=None,
         teachers={},
         settings=(),
+        own=Own(dataset=own.dataset, digests={name: own.digests[name] for name in own.digests if name == "dataset"}),
     )
 
 
