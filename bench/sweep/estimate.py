@@ -7,11 +7,13 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bench.cost.profile import Profile, load_profiles
 from bench.cost.workload import IMAGES
 from bench.errors import unknown_name
 from bench.jobs import train
+from bench.jobs.train import Request
 from bench.recipes import hyperparameters, recipe
 from bench.records.index import home_records
 from bench.records.record import Record
@@ -82,15 +84,13 @@ class Estimator:
     def _from_profiles(self, task: Task) -> Estimate | None:
         """The steps of all phases; what a setting of `--set` changes of a step's own cost is not in a profile."""
         request = task.request
-        training = train.scheduled(request, task.dataset).training
-        epochs = request.epochs or training.epochs
+        epochs = request.epochs or train.scheduled(request, task.dataset).training.epochs
         fitting = {profile.phase: profile for profile in sorted(self._fitting(task), key=lambda each: each.created)}
         shares = self._phase_shares(task, epochs)
         if not fitting or not shares.keys() <= fitting.keys():
             return None
         used = [fitting[phase] for phase in shares]
-        n = min(request.limit_train or used[0].train_images, used[0].train_images)
-        steps = math.ceil((n - held_out_of(n, training.selection)) / used[0].batch_size)
+        steps = length(request, task.dataset, used[0].train_images).steps
         seconds = sum(epochs * shares[each.phase] * steps * each.seconds_per_step for each in used)
         return Estimate(seconds, max(each.peak_memory for each in used), f"profile of {used[0].created[:10]}")
 
@@ -142,6 +142,27 @@ class Estimator:
         total = self._totals[task.dataset]
         n = min(evaluation.limit or total, total)
         return Estimate(n * statistics.median(rates), None, f"{len(rates)} records, {n} images")
+
+
+class Length(NamedTuple):
+    """How long a run is.
+
+    Attributes:
+        steps: in an epoch. batch_size: images a step. images: that it is trained on, without those set aside.
+    """
+
+    epochs: int
+    steps: int
+    batch_size: int
+    images: int
+
+
+def length(request: Request, dataset: str, train_images: int) -> Length:
+    """How long a run is on a dataset of so many training images."""
+    training = train.scheduled(request, dataset).training
+    n = min(request.limit_train or train_images, train_images)
+    images, batch_size = n - held_out_of(n, training.selection), request.batch_size or training.batch_size
+    return Length(request.epochs or training.epochs, math.ceil(images / batch_size), batch_size, images)
 
 
 def _how_to_find_out(task: Task) -> str:
