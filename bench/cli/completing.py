@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from bench.errors import BenchError
 from bench.system.home import Home
-from bench.system.naming import network_id
+from bench.system.naming import recorded_ids, run_ids
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -76,13 +76,13 @@ def sweeps(home: Home) -> Iterable[str]:
 
 @_completer
 def runs(home: Home) -> Iterable[str]:
-    return [path.parent.name for path in home.runs.glob("*/config.json")]
+    return run_ids(home)
 
 
 @_completer
 def recorded(home: Home) -> Iterable[str]:
     """Networks with a record, and their methods, which stand for all of their seeds."""
-    ids = {network_id(None, path.stem) for path in home.records.glob("*.json")}
+    ids = recorded_ids(home)
     fields = (identity.split("_") for identity in ids)
     return ids | {method for _, _, method, *rest in (each for each in fields if len(each) > 3)}
 
@@ -100,7 +100,7 @@ def suites(home: Home) -> Iterable[str]:
 def tables(home: Home) -> Iterable[str]:
     from bench.tables import load_specs
 
-    return map(str, load_specs(home.specs))
+    return ["overview", *map(str, load_specs(home.specs))]
 
 
 @_completer

@@ -166,8 +166,8 @@ def test_the_expected_time_is_said_once_and_where_it_is_long(clock: Clock) -> No
 
 def test_a_device_is_waited_for_where_time_is_taken(clock: Clock) -> None:
     waits: list[int] = []
-    found = LiveView("SAT", 3, 400, 0, lambda: waits.append(found.done))
-    take(found, clock, 50, 0.1)
+    watched = LiveView("SAT", 3, 400, 0, lambda: waits.append(watched.done))
+    take(watched, clock, 50, 0.1)
     assert waits == [2, 7]
 
 
