@@ -92,7 +92,7 @@ def train_teacher(session: Session, asked: Request, restart: bool = False) -> Ru
     if ranks().from_first(folder.state()) != "trained" or restart:
         session.reporter.say(
             f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, {asked.recipe} recipe, "
-            f"{config.epochs} epochs; after a few steps it is told how long that takes, if long."
+            f"{config.epochs} epochs; if that takes long, its first steps tell how long (`bench run --plan`: before)."
         )
         return train(session, asked, restart=True) if restart else train_or_wait(session, asked)
     return folder

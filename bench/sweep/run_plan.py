@@ -36,7 +36,7 @@ class Part:
         state: "given" where a file is named. source: its run, or the file; None where no run of it is known yet.
         epochs, steps, batch_size, images: of the whole run: steps an epoch, images a step and in an epoch; None for
             a file. done: share of the run that is trained, 0 to 1.
-        seconds: that are left; None where that cannot be told. basis: what they follow from.
+        seconds: of training steps that are left. basis: what they follow from.
     """
 
     role: str
@@ -49,7 +49,7 @@ class Part:
     batch_size: int | None = None
     images: int | None = None
     done: float = 0.0
-    seconds: float | None = None
+    seconds: float = 0.0
     basis: str = ""
 
 
@@ -59,8 +59,7 @@ class RunPlan:
 
     Attributes:
         dataset: its name. recipe: whose schedules. device: its name. precision: of the training.
-        parts: the teachers, then the student. seconds: of all that is left, training steps alone; None where that
-            cannot be told.
+        parts: the teachers, then the student. seconds: of training steps that are left.
     """
 
     dataset: str
@@ -68,7 +67,7 @@ class RunPlan:
     device: str
     precision: str
     parts: tuple[Part, ...]
-    seconds: float | None
+    seconds: float
 
 
 @dataclass
@@ -106,9 +105,8 @@ def plan_run(session: Session, request: Request, usual: bool = True) -> RunPlan:
         models = {part.role: part.model for part in given.values()}
         trained = [_part(session, task, standing, images, models, estimator) for task in plan]
     parts = (*given.values(), *trained)
-    left = [part.seconds for part in trained]
-    seconds = None if None in left else sum(each for each in left if each is not None)
-    return RunPlan(plan[-1].dataset, request.recipe, device, request.precision, parts, seconds)
+    left = sum(part.seconds for part in parts)
+    return RunPlan(plan[-1].dataset, request.recipe, device, request.precision, parts, left)
 
 
 def _images(session: Session, task: Task) -> Images:
@@ -182,14 +180,13 @@ def _timed(session: Session, task: Task, images: Images, long: Length, given: di
 
 def lines(plan: RunPlan) -> Iterator[str]:
     """A plan for people, but for its table."""
-    left = [part for part in plan.parts if part.seconds]
-    if not left:
-        yield "All of it is trained already."
-    elif plan.seconds is not None:
+    if plan.seconds:
         yield (
             f"About {duration(plan.seconds)} of training steps are left. Looks at accuracy between epochs and the "
             "attacks on each new teacher come on top."
         )
+    else:
+        yield "All of it is trained already."
     yield "Nothing was trained or written."
 
 

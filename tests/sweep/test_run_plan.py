@@ -121,7 +121,7 @@ def test_a_teacher_from_a_file(bench: Bench, quick: list[Runner], planned: Calla
     options = ("run", "--method", "ard", "--student", "digits-cnn", *DIGITS)
     teacher, student = planned(*options, "--teacher", f"robust=digits-cnn:{file}", home=tmp_path / "home")["parts"]
     assert (teacher["state"], teacher["source"], teacher["model"]) == ("given", str(file), "digits-cnn")
-    assert teacher["seconds"] is None
+    assert teacher["seconds"] == 0
     assert student["seconds"] > 0
     message = bench(*options, "--teacher", "robust=/nowhere.pt", "--plan", home=tmp_path / "home").mistake
     assert "There is no checkpoint /nowhere.pt" in message
