@@ -106,18 +106,18 @@ def command(
 
 
 def _show_plan(home: Home, request: Request, restart: bool, as_json: bool) -> None:
-    from bench.sweep import run_plan
+    from bench.sweep import preview
 
     if restart or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise BenchError("--plan is of a run as it stands, in one process.\nLeave --restart and torchrun away.")
     how = options.chosen()
     with session(home) as active:
-        plan = run_plan.plan_run(active, request, usual=not (how["off"] or how["deterministic"]))
+        plan = preview.plan_run(active, request, usual=not (how["off"] or how["deterministic"]))
     if as_json:
         show_json(asdict(plan))
         return
     click.echo(f"On {plan.dataset}, {plan.recipe} recipe, precision {plan.precision}, {plan.device}:\n")
-    show([run_plan.row(part) for part in plan.parts], as_json=False)
+    show([preview.row(part) for part in plan.parts], as_json=False)
     click.echo()
-    for line in run_plan.lines(plan):
+    for line in preview.lines(plan):
         click.echo(line)
