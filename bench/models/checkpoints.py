@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bench.data.dataset import Split, to_float
 from bench.errors import BenchError
-from bench.models import build_model, normalises_itself, not_finite, split_spec, try_out
+from bench.models import LONGEST_SPEC, build_model, normalises_itself, not_finite, split_spec, try_out
 from bench.models.match import Misfit, Reading, bare, constants, fitting, identify, misfit
 from bench.models.normalise import NONE, applicable, name_of, normalise, statistics
 from bench.system.files import DIGEST, atomic_path, tensors_file
@@ -32,7 +32,6 @@ REQUIRED_METADATA = (SPEC_KEY, "num_classes", "in_channels")
 
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "student")
 _MOST_NESTS = 10
-_LONGEST_SPEC = 100
 _WRAPPERS = ("module.", "_orig_mod.")  # DataParallel's prefix and torch.compile's
 _OTHER_FILE = "Choose another file or another dataset."
 _SAMPLE = 512
@@ -277,9 +276,9 @@ def _load(path: Path, spec: str | None, num_classes: int, in_channels: int) -> t
     """The model on the CPU, and whether the harness itself wrote the file."""
     state, metadata = read_state_dict(path)
     stored = metadata.get(SPEC_KEY)
-    if stored is not None and stored != one_line(stored)[:_LONGEST_SPEC]:
+    if stored is not None and stored != one_line(stored)[:LONGEST_SPEC]:
         raise BenchError(
-            f"{path} calls its model {one_line(stored)[:_LONGEST_SPEC]!r}, which none is called.\n{_OTHER_FILE}"
+            f"{path} calls its model {one_line(stored)[:LONGEST_SPEC]!r}, which none is called.\n{_OTHER_FILE}"
         )
     if spec is not None and stored is not None:
         _check_agreement(path, spec, stored)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import EntryPoint
 from typing import NamedTuple
 
 import torch
@@ -162,21 +164,27 @@ def misfit(network: nn.Module, state: State, num_classes: int, in_channels: int)
 def identify(state: State, num_classes: int, in_channels: int) -> dict[str, Misfit | None]:
     """The architectures that have a state dict's layers, each with its misfit (None where all fits).
 
-    Looks at every registered one with a fixed name and at `wrn-D-W`, without memory for their weights.
+    Looks at every registered one with a fixed name, at `wrn-D-W` and `wrn-D-W-swish`, without memory for their weights.
     """
     names = [name for name in registry.names("models") if "*" not in name]
     wide = dict.fromkeys(name_from_weights(reading.state) for reading in readings(state))
     found: dict[str, Misfit | None] = {}
-    for name in [*names, *(name for name in wide if name is not None and name not in names)]:
+    for name in [*names, *(name for name in wide if name is not None and name.removesuffix("-swish") not in names)]:
         try:
-            with torch.device("meta"):
-                network = build_model(name, num_classes, in_channels)
+            network = _skeleton(registry.find("models", name), name, num_classes, in_channels)
         except Exception:  # a plug-in that cannot be built so must not stop the others
             continue
         problem = fitting(network, state, num_classes, in_channels)[1]
         if problem is None or problem.right_layers:
             found[name] = problem
     return found
+
+
+@lru_cache(maxsize=64)
+def _skeleton(entry: EntryPoint, name: str, num_classes: int, in_channels: int) -> nn.Module:
+    """A network without memory for its weights; `entry`: what the name stands for, lest another be remembered."""
+    with torch.device("meta"):
+        return build_model(name, num_classes, in_channels)
 
 
 def _explain_shapes(differing: dict[str, tuple[torch.Size, torch.Size]], num_classes: int, in_channels: int) -> Misfit:

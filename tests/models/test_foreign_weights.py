@@ -20,7 +20,7 @@ from bench.models.checkpoints import (
     read_state_dict,
 )
 from bench.models.normalise import statistics
-from bench.models.swish_wide_resnet import SwishWideResNet
+from bench.models.swish_wide_resnet import NormalisingSwishWideResNet
 
 from .weights import same, write
 
@@ -72,7 +72,7 @@ class TestForeignFiles:
 
     def test_saved_constants_must_be_the_network_s_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def build(name: str, num_classes: int, in_channels: int) -> nn.Module:
-            return SwishWideResNet(1, 1, num_classes, in_channels)
+            return NormalisingSwishWideResNet(1, 1, num_classes, in_channels)
 
         monkeypatch.setattr("bench.models.swish_wide_resnet.build_swish_wide_resnet", build)
         network = build("", 100, 3)
