@@ -20,8 +20,8 @@ from bench.models.wide_resnet import name_from_weights
 
 State = Mapping[str, Tensor]
 
-WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "basic_net.", "0.", "1.")
-"""What modules around a network put before its names: DataParallel, compilers, `Sequential(normalise, network)`, ..."""
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before a network's names: no message speaks of it."""
 
 UNUSED = "sub_block1."
 """What TRADES' WideResNets hold and never run."""
@@ -100,6 +100,16 @@ def bare(state: State, wrappers: Sequence[str] = WRAPPERS) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not key.startswith(UNUSED)}
 
 
+def _within(state: State) -> Iterator[dict[str, Tensor]]:
+    """A state dict as it is, then as each of the modules around the network would have it that hold nothing else."""
+    while True:
+        yield bare(state)
+        outermost = next(iter(state), "").partition(".")[0] + "."
+        if not all(key.startswith(outermost) for key in state) or outermost in ("", "."):
+            return
+        state = {key.removeprefix(outermost): value for key, value in state.items()}
+
+
 def readings(state: State) -> Iterator[Reading]:
     """Every way to read a foreign state dict, the plainest first."""
     yield Reading(state)
@@ -110,13 +120,13 @@ def readings(state: State) -> Iterator[Reading]:
             normaliser[kind] = weights.pop(key)
     if len(normaliser) != 2 or len(state) - len(weights) != 2:
         weights, normaliser = dict(state), {}
-    weights = bare(weights)
-    if weights.keys() != state.keys():
-        yield Reading(weights, "names behind a prefix", normaliser)
-    for layout, pairs in LAYOUTS.items():
-        renamed = {_renamed(key, pairs): value for key, value in weights.items()}
-        if renamed.keys() != weights.keys() and len(renamed) == len(weights):
-            yield Reading(renamed, layout, normaliser)
+    for depth, inner in enumerate(_within(weights)):
+        if inner.keys() != state.keys():
+            yield Reading(inner, "names behind a prefix" if depth else "", normaliser)
+        for layout, pairs in LAYOUTS.items():
+            renamed = {_renamed(key, pairs): value for key, value in inner.items()}
+            if renamed.keys() != inner.keys() and len(renamed) == len(inner):
+                yield Reading(renamed, layout, normaliser)
 
 
 def _renamed(key: str, pairs: tuple[tuple[str, str], ...]) -> str:
