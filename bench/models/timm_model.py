@@ -5,7 +5,6 @@ What follows a `?` are arguments of timm's own: `timm:vit_tiny_patch16_224?img_s
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import math
@@ -15,7 +14,7 @@ from typing import Any, get_type_hints
 import timm
 from torch import nn
 
-from bench.errors import BenchError
+from bench.errors import BenchError, suggestion
 
 Value = str | int | float | bool | None
 
@@ -42,8 +41,7 @@ def build_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
     """
     wanted, mark, text = name.removeprefix("timm:").partition("?")
     if not timm.is_model(wanted):
-        close = difflib.get_close_matches(wanted.lower(), timm.list_models(), n=1, cutoff=0.5)
-        hint = f" Did you mean 'timm:{close[0]}'?" if close else ""
+        hint = suggestion(wanted, timm.list_models(), lambda close: f"'timm:{close}'")
         raise BenchError(
             f"timm {timm.__version__} has no model {wanted!r}.{hint}\n"
             f"List its models: python -c \"import timm; print(*timm.list_models(), sep='\\n')\""
@@ -109,10 +107,8 @@ def _create(model: str, num_classes: int, in_channels: int, arguments: dict[str,
 def _unknown_argument(model: str, key: str) -> BenchError:
     """The error for an argument that a model has not, with those it has."""
     known = _arguments_of(model)
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
     listed = f"Known: {', '.join(known)}." if known else "timm's documentation lists what it takes."
-    return BenchError(f"timm's {model!r} has no argument {key!r}.{hint}\n{listed}")
+    return BenchError(f"timm's {model!r} has no argument {key!r}.{suggestion(key, known)}\n{listed}")
 
 
 def _arguments_of(model: str) -> list[str]:
