@@ -18,6 +18,7 @@ from bench.system.home import Home
     examples=[
         "bench run --method ciard --student resnet18 --set push=false --seed 1",
         "bench run --method ard --student resnet20 --teacher robust=wrn-34-10:robust.pt",
+        "bench run --method rslad --student resnet18 --teacher robust=robustbench:Chen2021LTD_WRN34_10",
     ],
 )
 @named("--method", "methods", "The defense: `bench list methods`.", required=True)
@@ -32,7 +33,13 @@ from bench.system.home import Home
 @options.deterministic_option
 @options.precision_option
 @options.limit_train_option
-@click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="ROLE=[MODEL:]FILE",
+    help="A checkpoint as a teacher; also ROLE=robustbench:NAME, ROLE=hf:ORG/REPO/FILE.",
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method.")
 @click.option(
     "--step-timeout",
