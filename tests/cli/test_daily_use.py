@@ -134,7 +134,7 @@ class TestEval:
         arguments = ("--suite", "fgsm", "--checkpoint", "robustbench:Someone2026Better", "--dataset", "digits")
         result = bench("eval", *arguments, "--limit", 8, home=home)
         assert result.code == 0, result
-        subject = json.loads(Path(result.out.strip()).read_text())["subject"]
+        subject = json.loads(Path(result.out.splitlines()[0]).read_text())["subject"]
         assert (subject["label"], subject["model"]) == ("Someone2026Better", "digits-cnn")
         other = ("--checkpoint", f"digits-cnn:{runs(home, '_sat_')[0]}/best.safetensors", "--student", "digits-mobile")
         assert "Say it once" in bench("eval", "--suite", "fgsm", *other, "--dataset", "digits", home=home).mistake
