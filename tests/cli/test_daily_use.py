@@ -142,7 +142,7 @@ class TestEval:
     def test_records_name_the_teachers(self, home: Path, records: Find) -> None:
         (record,) = records(home, "_ciard_")
         subject = json.loads(record.read_text())["subject"]
-        assert subject["teacher_names"] == {"clean": "natural digits-teacher", "robust": "TRADES digits-teacher"}
+        assert subject["teacher_names"] == {"clean": "Natural digits-teacher", "robust": "TRADES digits-teacher"}
         assert subject["teachers"].keys() == {"clean", "robust"}
 
     def test_a_run_that_was_trained_anew_to_other_weights_is_not_taken_for_the_old_one(
