@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli import options
+from bench.cli import completing, options
+from bench.cli.help import Command
 from bench.cli.printing import show_json
 from bench.errors import BenchError, printable
 from bench.system.home import Home
@@ -41,9 +42,14 @@ class _Number(click.ParamType):
         return int(text)
 
 
-@click.command("tables")
+@click.command("tables", cls=Command, examples=["bench tables --table 3 --datasets cifar10 --values compare"])
 @click.option(
-    "--table", "numbers", type=_Number(), multiple=True, help="Number, or overview; default: overview, 0 and 3 to 7."
+    "--table",
+    "numbers",
+    type=_Number(),
+    multiple=True,
+    help="Number, or overview; default: overview, 0 and 3 to 7.",
+    shell_complete=completing.tables,
 )
 @click.option(
     "--values",
@@ -55,7 +61,12 @@ class _Number(click.ParamType):
     "--format", "formats", type=click.Choice(FORMATS), multiple=True, help="Default: markdown, latex; audit: text."
 )
 @options.datasets_option("Only these; default: the paper's and all measured.")
-@click.option("--student", metavar="NAME", help="Show students of this architecture instead of each table's own.")
+@click.option(
+    "--student",
+    metavar="NAME",
+    help="Show students of this architecture instead of each table's own.",
+    shell_complete=completing.recorded_students,
+)
 @click.option("--all-rows", is_flag=True, help="With the paper's rows and data sets that have no number here.")
 @options.out_option("Default: HOME/results/tables.")
 @click.option("--quiet", is_flag=True, help="Print the files' names alone.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import registry
@@ -38,6 +39,11 @@ class Suite:
     def needs_surrogate(self) -> bool:
         return any(entry.transfer for entry in self.entries)
 
+    @property
+    def white_box(self) -> bool:
+        """Whether an attack looks into the model itself."""
+        return any(not entry.transfer and registry.attack_class(entry.attack).white_box for entry in self.entries)
+
 
 _WHITEBOX = (Entry("fgsm"), Entry("pgd-sat"), Entry("pgd-trades"), Entry("cw-inf"))
 _BLACKBOX = (Entry("pgd-trades", transfer=True), Entry("cw-inf", transfer=True), Entry("square"))
@@ -59,6 +65,8 @@ TEACHERS = SUITES["whitebox"]
 """What every teacher is evaluated with."""
 LOOK = "pgd-sat"
 """The attack of a look at a network: of training at its student, and of whoever asks whether a teacher is robust."""
+GRADIENT_FREE = "square"
+"""The attack that needs no gradient: what gradient attacks are held against where gradients may be masked."""
 UNIT_OF_COST = "sat"
 """The defense whose step costs 1 in the cost table."""
 
@@ -71,6 +79,20 @@ STRONGEST = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")
 SHOWN = ("pgd-sat", "pgd-20", "pgd-trades", "bim")
 """Attacks whose images can be made again and shown: of these the first that was run."""
 
+_BY_STRENGTH = ("fgsm", "bim", "t-pgd", "pgd-20", "pgd-sat", "pgd-trades", "dpgd", "cw-inf")
+_BY_QUERIES = ("square",)
+
+
+def strength(result: str) -> tuple[int, int, str]:
+    """What sorts the results of records for readers: `clean`, white-box attacks from weak to strong, the ensemble.
+
+    An attack that is not known here stands before the ensemble; what queries and what was transferred comes last.
+    """
+    own = result.removeprefix("transfer:")
+    place = _BY_STRENGTH.index(own) if own in _BY_STRENGTH else len(_BY_STRENGTH)
+    kinds = (result == "clean", own != result, own in _BY_QUERIES, own == ENSEMBLE)
+    return (0, 4, 3, 2)[kinds.index(True)] if any(kinds) else 1, place, result
+
 
 def suite_named(name: str) -> Suite:
     """A suite by its name; an attack's name stands for the suite of it alone. A `BenchError` names the closest one."""
@@ -80,3 +102,15 @@ def suite_named(name: str) -> Suite:
     if name not in attacks:
         raise unknown_name("suite", name, {*SUITES, *attacks})
     return Suite(name, f"{name} on the student", (Entry(name),))
+
+
+def suites_named(names: Sequence[str]) -> Suite:
+    """Several suites or attacks as one: each attack once, in the order they are named in.
+
+    Its name is the same in whichever order they come. A `BenchError` names what is closest to one that is none.
+    """
+    suites = [suite_named(name) for name in dict.fromkeys(names)]
+    if len(suites) == 1:
+        return suites[0]
+    entries = tuple(dict.fromkeys(entry for suite in suites for entry in suite.entries))
+    return Suite(",".join(sorted(suite.name for suite in suites)), "several at once", entries)

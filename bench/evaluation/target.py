@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from bench.compute.speedups import View
 from bench.data.dataset import Split, to_float
 from bench.defense import mode
 from bench.errors import BenchError
+from bench.evaluation.passes import Passes
 from bench.evaluation.transfers import Surrogate
 from bench.records.record import Data, Subject
 
@@ -26,6 +27,7 @@ class Job:
 
     Attributes:
         view: a cheaper way to compute what `network` does, for the attacks; accuracy is always measured on `network`.
+        passes: counts what goes through either.
     """
 
     network: nn.Module
@@ -34,6 +36,12 @@ class Job:
     subject: Subject
     surrogate: Surrogate | None
     view: View | None = None
+    passes: Passes = field(default_factory=Passes)
+
+    @property
+    def passed(self) -> int:
+        """Images that have gone forwards through the network so far, each once for every pass."""
+        return self.passes.images + (0 if self.view is None else self.view.unseen)
 
     @property
     def module(self) -> nn.Module:
@@ -79,7 +87,7 @@ def view_of(network: nn.Module, speedups: Collection[str]) -> View | None:
     return view
 
 
-def check_device(network: nn.Module, device: torch.device) -> None:
+def check_device(network: nn.Module, device: torch.device, what: str = "model") -> None:
     """A BenchError where the network cannot be attacked as it is.
 
     Weights that are elsewhere would run on the wrong device, or crash. Images of 8 bits, and steps of 2/255, are not to
@@ -88,14 +96,14 @@ def check_device(network: nn.Module, device: torch.device) -> None:
     for parameter in network.parameters():
         if parameter.dtype in (torch.float16, torch.bfloat16):
             raise BenchError(
-                f"The model's weights are {str(parameter.dtype).removeprefix('torch.')}; attacks need float32 or "
-                "float64.\nConvert the model with .float() first."
+                f"The {what}'s weights are {str(parameter.dtype).removeprefix('torch.')}; attacks need float32 or "
+                f"float64.\nConvert the {what} with .float() first."
             )
     for value in (*network.parameters(), *network.buffers()):
         if value.device.type != device.type:
             raise BenchError(
-                f"The model's weights are on {value.device}, the evaluation on {device}.\n"
-                f"Move the model with .to({device.type!r}), or choose the other device."
+                f"The {what}'s weights are on {value.device}, the evaluation on {device}.\n"
+                f"Move the {what} with .to({device.type!r}), or choose the other device."
             )
 
 

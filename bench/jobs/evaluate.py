@@ -15,10 +15,12 @@ from bench.errors import BenchError, unknown_name
 from bench.evaluation.suites import Suite
 from bench.evaluation.transfers import Surrogate
 from bench.jobs import teachers
+from bench.jobs.foreign import find as find_foreign
 from bench.jobs.foreign import load_foreign
 from bench.jobs.make_record import Asked, evaluator_for, measure
 from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher
+from bench.models import references
 from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, differing
 from bench.records.subjects import foreign_subject
@@ -39,9 +41,10 @@ class Evaluation:
     """One `bench eval`: the suite and how it is run, with what is kept between one model and the next.
 
     Attributes:
-        surrogate_file: what transfer attacks are crafted on, as `FILE` or `MODEL:FILE`; None: the recipe's robust
-            teacher, the same for all students of a recipe.
-        worst_case, precision: see `Evaluator`.
+        surrogate_file: the checkpoint that transfer attacks are crafted on (`bench.models.references`); None: the
+            recipe's robust teacher, the same for all students of a recipe.
+        worst_case, precision, checks: see `Evaluator`.
+        records: of all that was asked for so far, made now or before.
     """
 
     session: Session
@@ -51,15 +54,22 @@ class Evaluation:
     surrogate_file: str | None = None
     worst_case: bool = False
     precision: Literal["32", "tf32"] = "32"
+    checks: bool = True
+    records: list[Record] = field(default_factory=list)
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision)
+        self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision, self.checks)
 
     def run(self, folder: RunFolder) -> Path | None:
         """Evaluate a finished run; None where its record exists already, or another process is making it."""
         config = folder.config()
         subject = run_subject(folder)
+        if config.own.keys() & {"student", "dataset"}:
+            raise Unusable(
+                f"The run {folder.id} was trained from Python on what no name stands for.\n"
+                "Evaluate it there: bench.evaluate() takes what bench.train() returns."
+            )
         dataset = self.session.dataset(config.data.spec)
         if dataset.limit_train(config.data.n).train.fingerprint != config.data.fingerprint:
             raise BenchError(
@@ -67,7 +77,9 @@ class Evaluation:
                 "Put the original files back, or train again."
             )
         asked = self._asked(subject, dataset)
-        if asked.find(self.session.home.records) is not None:
+        found = asked.find(self.session.home.records)
+        if found is not None:
+            self.records.append(found)
             return None
         try:
             network = folder.selected_network()
@@ -91,14 +103,19 @@ class Evaluation:
         name_left_out("run", unusable)
         return [path for path in written if path is not None]
 
-    def file(self, checkpoint: Path, model: str, dataset_spec: str) -> Path:
-        """Evaluate a checkpoint from elsewhere."""
+    def file(self, checkpoint: str, model: str | None, dataset_spec: str) -> Path:
+        """Evaluate a checkpoint from elsewhere, named as in `bench.models.references`; `model`: its architecture."""
         dataset = self.session.dataset(dataset_spec)
-        network, spec = load_foreign(self.session, checkpoint, model, dataset)
-        subject = foreign_subject("checkpoint", checkpoint.stem, spec, weights_hash(network))
+        source = find_foreign(self.session, checkpoint, dataset)
+        said = references.Reference.parse(checkpoint).model
+        if None not in (said, model) and said != model:
+            raise BenchError(f"--checkpoint {checkpoint} is called a {said}, and --student says {model}.\nSay it once.")
+        network, spec = load_foreign(self.session, source._replace(model=model or source.model), dataset)
+        subject = foreign_subject("checkpoint", source.name, spec, weights_hash(network))
         asked = self._asked(subject, dataset)
         found = asked.find(self.session.home.records)
         if found is not None:
+            self.records.append(found)
             self.session.reporter.say(f"Already evaluated, nothing changed: {self._path(found)}")
             return self._path(found)
         surrogate = self._surrogate(dataset, None) if self.suite.needs_surrogate else None
@@ -107,7 +124,7 @@ class Evaluation:
     def _asked(self, subject: Subject, dataset: Dataset) -> Asked:
         named = self.suite.needs_surrogate and self.surrogate_file is not None
         surrogate = self._surrogate(dataset, None).checkpoint if named else None
-        conditions = (self.worst_case, self.precision, surrogate)
+        conditions = (self.worst_case, self.precision, surrogate, self.checks)
         return Asked(subject, dataset, self.suite, self.limit, self.protocol, 0, *conditions)
 
     def _path(self, record: Record) -> Path:
@@ -115,6 +132,7 @@ class Evaluation:
 
     def _evaluate(self, network: nn.Module, asked: Asked, surrogate: Surrogate | None) -> Path:
         record, made = measure(self.session, self.evaluator, asked, network, surrogate)
+        self.records.append(record)
         if made:
             self.session.reporter.say(summary_line(record))
             if self.precision != "32":

@@ -79,6 +79,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=_MOST_SECONDS)]
 Seed = Annotated[int, Field(ge=0, le=_LARGEST)]
 Samples = Annotated[int, Field(ge=0, le=_MOST_SAMPLES)]
+Passes = Annotated[int, Field(ge=0, le=_LARGEST)]
 Plain = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
@@ -111,6 +112,9 @@ class Subject(_Frozen):
     )
     teachers: dict[str, str] = Field(
         default_factory=dict, description="by role: SHA-256 of the weights of the teacher it learned from"
+    )
+    teacher_names: dict[str, str] = Field(
+        default_factory=dict, description="by role: what tables call that teacher; empty in records of earlier versions"
     )
     selection: str = Field(description="what chose the checkpoint: heldout, test, last, or unknown")
     checkpoint: str = Field(description="SHA-256 of the weights")
@@ -157,6 +161,18 @@ class AttackResult(_Frozen):
     )
 
 
+class Checks(_Frozen):
+    """What it took to check that an evaluation is none that was bound to fail, and what was not looked at."""
+
+    made: bool = Field(default=True, description="False where nobody wanted them (--no-checks, checks=False)")
+    passes: Passes = Field(description="images that they passed through the network, each once for every pass")
+    attack_passes: Passes | None = Field(
+        description="the same of the attacks; None where a part is of a version that did not count"
+    )
+    seconds: Seconds
+    left_out: list[str] = Field(default_factory=list, description="what was not checked, and why, in words")
+
+
 class Record(_Frozen):
     """A suite of attacks on one model."""
 
@@ -177,6 +193,7 @@ class Record(_Frozen):
         description="by attack; `clean` is no attack; `transfer:NAME` was crafted on the surrogate"
     )
     flags: list[str] = Field(default_factory=list, description="failed sanity checks, in words")
+    checks: Checks | None = Field(default=None, description="None in records of earlier versions")
     environment: Plain
     created: str = Field(description="UTC, ISO 8601")
     seconds: Seconds

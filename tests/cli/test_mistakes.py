@@ -71,7 +71,7 @@ LONG = "x" * 300
         ("eval --suite whitbox", "Did you mean 'whitebox'?"),
         ("eval --suite whitebox", "Train one first"),
         ("eval --suite whitebox --run ../x", "Unknown run '../x'"),
-        ("eval --suite whitebox --student digits-cnn", "--checkpoint and --student go together"),
+        ("eval --suite whitebox --student digits-cnn", "--student goes with --checkpoint"),
         ("eval --suite whitebox --run x --student y --checkpoint z", "exclude each other"),
         ("eval --suite whitebox --limit 0", "'--limit'"),
         ("eval --suite whitebox --protocol mine", "'official', 'paper'"),
@@ -129,7 +129,7 @@ class TestAmongFinishedRuns:
         [
             ("--dataset digit", "Did you mean 'digits'?"),
             ("--dataset parquet:digits", "Known: digits."),
-            ("--run digits_digits-cnn_sat", "Did you mean 'digits_digits-cnn_sat_demo_s0_"),
+            ("--run digits_digits-cnn_sta", "Did you mean 'digits_digits-cnn_sat_demo_s0_"),
             ("--run ..", "Unknown run '..'"),
             ("--teacher robust=/nowhere.pt", "There is no checkpoint"),
         ],
