@@ -58,6 +58,13 @@ class Contrast:
     family: int = 1
     detectable: float | None = None
 
+    def __str__(self) -> str:
+        names = {"clean": "clean accuracy", "robust": "robust accuracy", "weighted": "W-R"}
+        what = names[self.quantity] if self.attack == "clean" else f"{self.attack}, {names[self.quantity]}"
+        one, other = (f"{100 * each.value:.2f}" for each in self.accuracies)
+        value, low, high = (100 * part for part in (self.difference.value, self.difference.low, self.difference.high))
+        return f"{what}: {one} against {other} %, {value:+.2f} [{low:+.2f}, {high:+.2f}], {self.verdict}"
+
     @property
     def verdict(self) -> str:
         """What the test says, of this difference alone and as one of its family; the interval has no part in it."""
@@ -74,13 +81,21 @@ class Contrast:
         return self.p_holm <= LEVEL
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """All contrasts of some sides, and why an attack that was run on two of them is not among them."""
 
     sides: tuple[Side, ...]
     contrasts: tuple[Contrast, ...]
     left_out: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """What `print` and a notebook show: a line a contrast."""
+        lines = []
+        for pair, condition in dict.fromkeys((each.sides, each.condition) for each in self.contrasts):
+            lines.append(f"{pair[0]} against {pair[1]} on {condition}:")
+            lines += [f"  {each}" for each in self.contrasts if (each.sides, each.condition) == (pair, condition)]
+        return "\n".join([*lines, *(f"Not compared: {reason}." for reason in self.left_out)])
 
 
 def compare_networks(networks: Sequence[Network], attacks: Sequence[str] = ()) -> Comparison:
