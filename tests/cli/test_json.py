@@ -19,7 +19,7 @@ def test_compare_prints_json_by_either_name(bench: Bench) -> None:
     short = bench("compare", *runs, "--json", home=DEMO)
     assert short.code == 0, short
     assert short.out == bench("compare", *runs, "--format", "json", home=DEMO).out
-    assert json.loads(short.out).keys() == {"level", "sides", "contrasts", "left_out"}
+    assert json.loads(short.out).keys() == {"level", "sides", "answers", "contrasts", "left_out"}
 
 
 def test_keys_that_scripts_rely_on(bench: Bench, trained: Path) -> None:
