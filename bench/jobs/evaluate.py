@@ -42,6 +42,7 @@ class Evaluation:
         surrogate_file: what transfer attacks are crafted on, as `FILE` or `MODEL:FILE`; None: the recipe's robust
             teacher, the same for all students of a recipe.
         worst_case, precision, checks: see `Evaluator`.
+        records: of all that was asked for so far, made now or before.
     """
 
     session: Session
@@ -52,6 +53,7 @@ class Evaluation:
     worst_case: bool = False
     precision: Literal["32", "tf32"] = "32"
     checks: bool = True
+    records: list[Record] = field(default_factory=list)
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,7 +75,9 @@ class Evaluation:
                 "Put the original files back, or train again."
             )
         asked = self._asked(subject, dataset)
-        if asked.find(self.session.home.records) is not None:
+        found = asked.find(self.session.home.records)
+        if found is not None:
+            self.records.append(found)
             return None
         try:
             network = folder.selected_network()
@@ -105,6 +109,7 @@ class Evaluation:
         asked = self._asked(subject, dataset)
         found = asked.find(self.session.home.records)
         if found is not None:
+            self.records.append(found)
             self.session.reporter.say(f"Already evaluated, nothing changed: {self._path(found)}")
             return self._path(found)
         surrogate = self._surrogate(dataset, None) if self.suite.needs_surrogate else None
@@ -121,6 +126,7 @@ class Evaluation:
 
     def _evaluate(self, network: nn.Module, asked: Asked, surrogate: Surrogate | None) -> Path:
         record, made = measure(self.session, self.evaluator, asked, network, surrogate)
+        self.records.append(record)
         if made:
             self.session.reporter.say(summary_line(record))
             if self.precision != "32":

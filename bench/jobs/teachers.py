@@ -91,10 +91,12 @@ def prepare(session: Session, asked: Request, restart: bool = False) -> RunFolde
 
 def train_teacher(session: Session, asked: Request, restart: bool = False) -> RunFolder:
     """Train a teacher, or find it trained."""
-    folder = RunFolder.of(session.home, resolve(asked, limited(session, asked), ()).id)
+    config = resolve(asked, limited(session, asked), ())
+    folder = RunFolder.of(session.home, config.id)
     if ranks().from_first(folder.state()) != "trained" or restart:
         session.reporter.say(
-            f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, {asked.recipe} recipe."
+            f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, {asked.recipe} recipe, "
+            f"{config.epochs} epochs; if that takes long, its first steps tell how long (`bench run --plan`: before)."
         )
         return train(session, asked, restart=True) if restart else train_or_wait(session, asked)
     return folder

@@ -244,7 +244,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 def _check(name: str, result: AttackResult, data: Data) -> None:
     """ValueError where a result's numbers are not those of its per-sample outcomes."""
-    right = _bits(result.final, data.n)
+    right = as_bits(result.final, data.n)
     if right.bit_count() != result.correct or abs(result.accuracy - result.correct / data.n) > _ROUNDING:
         raise ValueError(f"results.{name}: accuracy, correct and the per-sample outcomes do not add up")
     low, high = wilson_interval(result.correct, data.n)
@@ -254,7 +254,7 @@ def _check(name: str, result: AttackResult, data: Data) -> None:
         raise ValueError(f"results.{name}: class_accuracy has {len(result.class_accuracy)} of {data.classes} classes")
     if name.startswith("transfer:") and result.surrogate is None:
         raise ValueError(f"results.{name}: a transferred attack needs its surrogate")
-    worst = None if result.worst is None else _bits(result.worst, data.n)
+    worst = None if result.worst is None else as_bits(result.worst, data.n)
     if (worst is None) != (result.worst_accuracy is None):
         raise ValueError(f"results.{name}: worst and worst_accuracy need each other")
     if worst is None or result.worst_accuracy is None:
@@ -294,9 +294,14 @@ def _packed(text: str, n: int) -> bytes:
     return packed
 
 
-def _bits(text: str, n: int) -> int:
+def as_bits(text: str, n: int) -> int:
     """Outcomes packed by `pack` as one whole number of n bits: to count and compare them takes no array."""
     return int.from_bytes(_packed(text, n), "big") >> -n % 8
+
+
+def of_bits(right: int, n: int) -> str:
+    """The text of outcomes that are one whole number of n bits, as `as_bits` makes it."""
+    return base64.b64encode((right << -n % 8).to_bytes((n + 7) // 8, "big")).decode()
 
 
 def write_record(record: Record, folder: Path) -> Path:

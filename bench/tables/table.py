@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, groupby, islice, pairwise
 from math import floor
 from typing import Literal, NamedTuple
 
@@ -18,13 +18,15 @@ Values = Literal["measured", "paper", "compare"]
 Mark = Literal["", "best", "second"]
 
 DASH = "–"
-TEST_SELECTED, FLAGGED, UNPROVEN = "†", "‡", "≈"
+_PER_HOUR = {"s": 3600, "min": 60, "h": 1}
+TEST_SELECTED, FLAGGED, UNPROVEN, PARTIAL = "†", "‡", "≈", "*"
 
 
 class Group(NamedTuple):
     """What results must share to be compared, and the block of columns they then stand in.
 
-    Without results there is only the dataset's name.
+    Without results there is only the dataset's name. `model` is the students' architecture, empty of teachers, who name
+    theirs in their rows.
     """
 
     dataset: str
@@ -34,6 +36,7 @@ class Group(NamedTuple):
     total: int = 0
     eps: float = 0.0
     fingerprint: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,11 @@ class Evidence:
     def attacks(self) -> set[tuple[str, str | None]]:
         """Parameters and surrogate of the attack; more than one where seeds differ in them."""
         return {(each.parameters, each.result.surrogate) for each in self.measured}
+
+    @property
+    def over(self) -> set[frozenset[str]]:
+        """Of a worst over attacks: over which it is; more than one where seeds differ in them."""
+        return {frozenset(each.result.parameters["over"]) - {"clean"} for each in self.measured}
 
     @property
     def worst(self) -> list[tuple[int, int]]:
@@ -101,10 +109,12 @@ class Cell:
         flags: failed sanity checks of the records.
         records: ids of the records the number comes from.
         signed: whether it is a difference, in percentage points.
-        unit: of the numbers.
+        unit: of the numbers. shown_in: of a cost, the unit that it is shown in.
         mark: place among the rivals in its column.
         lead: of a best number, how sure its lead is.
         evidence: what it is tested by.
+        over: of a worst over attacks, the attacks; partial: whether these are fewer than its section has, or not of all
+            seeds, so that it is no rival in its column.
     """
 
     value: float | None = None
@@ -117,40 +127,56 @@ class Cell:
     records: tuple[str, ...] = ()
     signed: bool = False
     unit: Literal["%", "h"] = "%"
+    shown_in: Literal["s", "min", "h"] = "h"
     mark: Mark = ""
     lead: Lead | None = None
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
+    over: frozenset[str] = frozenset()
+    partial: bool = False
 
     @cached_property
     def shown(self) -> float | None:
         """The number as a reader sees it; marks and differences come from it.
 
-        Per cent with two decimals, hours with three significant digits.
+        Per cent with two decimals, a cost with three significant digits.
         """
         if self.value is None:
             return None
         if self.unit == "h":
-            return float(_hours(self.value))
+            return float(_digits(self.value * _PER_HOUR[self.shown_in]))
         # Halves go up, as in the paper: of 10,000 samples, every other W-R ends in half a hundredth.
         return floor(self.value * 100 + 0.5 + 1e-6) / 100
+
+    @property
+    def ranked(self) -> float | None:
+        """The number by which it is a rival in its column."""
+        return None if self.partial else self.shown
 
     @property
     def signs(self) -> str:
         """Signs that lead to the notes."""
         return (
-            (UNPROVEN if self.lead and not self.lead.proven else "")
+            (PARTIAL if self.partial else "")
+            + (UNPROVEN if self.lead and not self.lead.proven else "")
             + (TEST_SELECTED if "test" in self.selection else "")
             + (FLAGGED if self.flags else "")
         )
+
+    @property
+    def brief(self) -> str:
+        """The cell as plain text without its spread over seeds."""
+        return replace(self, std=None).text
 
     @property
     def text(self) -> str:
         """The cell as plain text: `54.54`, `54.54 ± 0.31 (3)†`, or a dash."""
         if self.shown is None:
             return DASH
-        number = _hours(self.shown) if self.unit == "h" else f"{self.shown:{'+' if self.signed else ''}.2f}"
+        cost = self.unit == "h"
+        number = _digits(self.shown) if cost else f"{self.shown:{'+' if self.signed else ''}.2f}"
         if self.std is not None:
-            number += f" ± {_hours(self.std) if self.unit == 'h' else f'{self.std:.2f}'} ({self.seeds})"
+            spread = _digits(self.std * _PER_HOUR[self.shown_in]) if cost else f"{self.std:.2f}"
+            number += f" ± {spread} ({self.seeds})"
         return number + self.signs
 
 
@@ -203,31 +229,105 @@ class Section:
     attack: str | None
     rows: tuple[Row, ...] = ()
 
-    def between(self, start: int, end: int) -> Section:
-        """The section with only some of the columns, and without further rows that have no number in them."""
-        rows = (replace(row, cells=row.cells[start:end]) for row in self.rows)
-        return replace(
-            self,
-            rows=tuple(row for row in rows if not row.further or any(cell.value is not None for cell in row.cells)),
-        )
+    def choose(self, columns: Sequence[int], named: bool) -> Section:
+        """The section with only some of the columns, and the rows that have a number there or, if so asked, a name."""
+        rows = (replace(row, cells=tuple(row.cells[i] for i in columns)) for row in self.rows)
+        kept = (row for row in rows if (named and not row.further) or any(cell.value is not None for cell in row.cells))
+        return replace(self, rows=tuple(kept))
 
 
 @dataclass(frozen=True)
 class Table:
-    """A finished table."""
+    """A finished table.
 
-    number: int
+    Attributes:
+        notes: what each reader needs. provenance: all else that is known of the numbers.
+        remark: that it shows others than it is meant for.
+        whole: whether its parts, too, have the rows of the spec that have no number.
+    """
+
+    number: int | Literal["overview"]
     title: str
     values: Values
     stub: tuple[str, str]
     column_groups: tuple[ColumnGroup, ...]
     sections: tuple[Section, ...]
     notes: tuple[str, ...]
+    provenance: tuple[str, ...] = ()
+    remark: str = ""
+    whole: bool = False
+
+    @property
+    def students(self) -> set[str]:
+        """The architectures that it has numbers of."""
+        return {cell.group.model for _, _, _, cell in self.cells() if cell.group and cell.group.model}
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """All columns of numbers, from left to right."""
         return tuple(column for block in self.column_groups for column in block.columns)
+
+    @property
+    def name(self) -> str:
+        """The stem of its files."""
+        return self.number if self.number == "overview" else f"table{self.number}"
+
+    @property
+    def heading(self) -> str:
+        """Number and title."""
+        return f"{self.name.replace('table', 'Table ').capitalize()}. {self.title}"
+
+    @property
+    def empty(self) -> bool:
+        """Whether no cell has a number."""
+        return all(cell.value is None for _, _, _, cell in self.cells())
+
+    def filled(self) -> Table:
+        """The table without blocks, rows and sections that have no number."""
+        found = numbered(self.sections)
+        return self.part([i for own in self.places if found.intersection(own) for i in own], self.sections)
+
+    def with_units(self) -> Table:
+        """The table with each cost in the unit that fits the largest of its column, which the column's label names."""
+        units: dict[int, Literal["s", "min", "h"]] = {}
+        for i, column in enumerate(self.columns):
+            if column.quantity == "cost":
+                most = max((row.cells[i].value or 0 for section in self.sections for row in section.rows), default=0)
+                units[i] = "s" if 0 < most < 0.025 else "min" if 0 < most < 1.5 else "h"
+        if not units:
+            return self
+        labelled = (
+            replace(column, label=f"{column.label} ({units[i]})") if i in units else column
+            for i, column in enumerate(self.columns)
+        )
+        blocks = tuple(
+            replace(block, columns=tuple(islice(labelled, len(block.columns)))) for block in self.column_groups
+        )
+
+        def converted(row: Row) -> Row:
+            cells = (replace(cell, shown_in=units[i]) if i in units else cell for i, cell in enumerate(row.cells))
+            return replace(row, cells=tuple(cells))
+
+        sections = (replace(section, rows=tuple(map(converted, section.rows))) for section in self.sections)
+        return replace(self, column_groups=blocks, sections=tuple(sections))
+
+    def part(self, columns: Sequence[int], sections: Iterable[Section]) -> Table:
+        """Some of the columns, by their places, and of sections the rows with a number there; all of a whole table."""
+        blocks = (
+            replace(block, columns=tuple(self.columns[i] for i in columns if i in own))
+            for block, own in zip(self.column_groups, self.places, strict=True)
+        )
+        kept = (section.choose(columns, self.whole) for section in sections)
+        return replace(
+            self,
+            column_groups=tuple(block for block in blocks if block.columns),
+            sections=tuple(section for section in kept if section.rows),
+        )
+
+    @property
+    def places(self) -> list[range]:
+        """Where each block's columns are among all."""
+        return [range(first - 3, last - 2) for first, last in self.spans]
 
     def split(self, most: int) -> list[Table]:
         """Tables with at most this number of columns, side by side in this one.
@@ -244,18 +344,23 @@ class Table:
                 if _width([*parts[-1], block]) > most:
                     parts.append([])
                 parts[-1].append(block)
-        parts = [part for part in parts if part]
+        parts = [part for part in parts if part] or [[]]
         ends = [*accumulate(map(_width, parts))]
         tables = [
             replace(
                 self,
                 column_groups=tuple(part),
-                sections=tuple(section.between(start, end) for section in self.sections),
+                sections=tuple(section.choose(range(start, end), named=True) for section in self.sections),
                 notes=(),
             )
             for part, start, end in zip(parts, [0, *ends], ends, strict=False)
         ]
         return [*tables[:-1], replace(tables[-1], notes=self.notes)]
+
+    @property
+    def grouped(self) -> bool:
+        """Whether each section is a group of its own."""
+        return any(section.group for section in self.sections)
 
     @property
     def has_headers(self) -> bool:
@@ -276,7 +381,13 @@ class Table:
                     yield section, row, column, cell
 
 
-def _hours(value: float) -> str:
+def numbered(sections: Iterable[Section]) -> set[int]:
+    """The places of the columns in which some row has a number."""
+    rows = (row for section in sections for row in section.rows)
+    return {i for row in rows for i, cell in enumerate(row.cells) if cell.value is not None}
+
+
+def _digits(value: float) -> str:
     """Three significant digits, without an exponent."""
     return f"{Decimal(f'{value:.2e}'):f}"
 
