@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         "bench run --method ciard --student resnet18 --plan",
         "bench run --method ciard --student resnet18 --set push=false --seed 1",
         "bench run --method ard --student resnet20 --teacher robust=wrn-34-10:robust.pt",
+        "bench run --method rslad --student resnet18 --teacher robust=robustbench:Chen2021LTD_WRN34_10",
     ],
 )
 @named("--method", "methods", "The defense: `bench list methods`.", required=True)
@@ -40,7 +41,13 @@ if TYPE_CHECKING:
 @options.deterministic_option
 @options.precision_option
 @options.limit_train_option
-@click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="ROLE=[MODEL:]FILE",
+    help="A checkpoint as a teacher; also ROLE=robustbench:NAME, ROLE=hf:ORG/REPO/FILE.",
+)
 @click.option(
     "--set",
     "settings",

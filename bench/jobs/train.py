@@ -63,7 +63,7 @@ class Request:
     """One training run as the user (or a recipe, for a teacher) asks for it.
 
     Attributes:
-        teachers: files named by the user, by role; `MODEL:FILE` where the architecture has to be said.
+        teachers: checkpoints named by the user, by role (`bench.models.references`).
         settings: `key=value` texts (`--set`).
         role: for a teacher's own training.
         own: what was given as it is, from Python.
