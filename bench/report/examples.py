@@ -12,10 +12,10 @@ from bench.errors import BenchError
 from bench.evaluation.suites import SHOWN
 from bench.records.record import Record, unpack
 from bench.records.wording import attack_text, eps_text, protocol_text
-from bench.report.leaderboard import attack_labels
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder
 from bench.system.text import defense_label
+from bench.tables.overview import attack_labels
 
 if TYPE_CHECKING:  # a report without examples has no use for PyTorch
     from torch import Tensor, nn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Literal
 
 from markupsafe import Markup
@@ -17,16 +17,16 @@ from bench.records.wording import attack_text, eps_text, seeds_text
 from bench.report.rows import Row, html, number_and_bar, number_of_seeds
 from bench.tables.cells import averaged
 from bench.tables.lines import Measured, newest, places, tidy
+from bench.tables.overview import TEACHERS, attack_labels
 from bench.tables.plain import PlainTable
 from bench.tables.rivals import mark_rivals
-from bench.tables.spec import AttackSpec, RowSpec, TableSpec, load_specs
+from bench.tables.spec import AttackSpec, TableSpec
 from bench.tables.table import DASH, Cell, Group
 
 View = Literal["network", "mean", "both"]
 """A row is one network, or the mean over a defense's seeds; where there is one seed it is both."""
 
 _COLUMNS: list[Quantity] = ["clean", "robust", "weighted", "worst_class", "cost"]
-_TEACHERS = [RowSpec(label="Clean teacher", role="clean"), RowSpec(label="Robust teacher", role="robust")]
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,6 @@ def entries(records: Sequence[Record], subject: Literal["student", "teacher"] = 
     return sorted(_marked(found), key=_order)
 
 
-@cache
-def attack_labels() -> dict[str, str]:
-    """Names of attacks for readers, as the paper's tables write them."""
-    return {attack.result: attack.label for spec in load_specs().values() for attack in spec.attacks}
-
-
 def _of_one_model(
     records: Sequence[Record], model: str, attacks: dict[str, str], subject: Literal["student", "teacher"]
 ) -> Iterator[Entry]:
@@ -112,7 +106,7 @@ def _of_one_model(
         datasets={"any": "any"},
         columns=_COLUMNS,
         attacks=[AttackSpec(result=name, label=label) for name, label in attacks.items()],
-        rows=_TEACHERS if subject == "teacher" else [],
+        rows=TEACHERS if subject == "teacher" else [],
     )
     for _, lines in places(newest(tidy(records, spec))):
         several = len(lines) > 1
