@@ -89,10 +89,11 @@ class VisionTransformer(nn.Module):
     """Patches and a class token, blocks, a linear layer on the class token.
 
     Maps images (B, in_channels, H, W) to logits (B, num_classes). Made for one size of image, it takes any whose sides
-    are multiples of its patches': the embeddings of positions are resampled to them, as timm does it. Its weights begin
-    as Dosovitskiy et al.'s do (Xavier's), not as small as timm's: those need more images. Positions begin as large as the
-    weights that embed the patches, which is timm's 0.02 for patches of 16x16x3: beside small patches, whose weights are
-    larger, that would not be seen.
+    are multiples of its patches': the embeddings of positions are resampled to them, as timm does it.
+
+    Its weights begin as Dosovitskiy et al.'s do (Xavier's), not as small as timm's: those need more images. Positions
+    begin as large as the weights that embed the patches, which is timm's 0.02 for patches of 16x16x3: beside small
+    patches, whose weights are larger, that would not be seen.
     """
 
     def __init__(self, size: Size, num_classes: int, in_channels: int) -> None:
