@@ -60,7 +60,7 @@ def separated(completer: Completer, *others: str) -> Completer:
 def recipes(home: Home) -> Iterable[str]:
     from bench.recipes import recipe
 
-    return recipe.names()
+    return [*recipe.names(), *recipe.own_recipes(home.recipes)]
 
 
 @_completer

@@ -53,7 +53,7 @@ def command(
     from bench.jobs.teachers import gather
     from bench.system.console import Reporter
 
-    request = train.Request(teachers=train.parse_teachers(teachers), **asked)
+    request = train.Request(teachers=train.parse_teachers(teachers), **options.with_recipe(home, asked))
     train.check(request)
     with session(home) as active, joined(active.device, sync_bn, step_timeout, active.stop) as processes:
         if not processes.first:

@@ -22,7 +22,6 @@ from bench.jobs.train import Request, Teacher
 from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, differing
 from bench.records.subjects import foreign_subject
-from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, all_runs, find_run
 from bench.runs.subject import run_subject
 from bench.system import locks
@@ -73,7 +72,7 @@ class Evaluation:
             network = folder.selected_network()
         except BenchError as error:
             raise Unusable(str(error)) from error
-        surrogate = self._surrogate(dataset, config) if self.suite.needs_surrogate else None
+        surrogate = self._surrogate(dataset, folder) if self.suite.needs_surrogate else None
         try:
             return self._evaluate(network, asked, surrogate)
         except locks.Busy as error:
@@ -130,37 +129,39 @@ class Evaluation:
         counts = ", ".join(f"{name} {count}" for name, count in differing(record, exact).items())
         self.session.reporter.say(f"Outcomes that differ from float32's, of {record.data.n}: {counts}.")
 
-    def _surrogate(self, dataset: Dataset, config: RunConfig | None) -> Surrogate:
+    def _surrogate(self, dataset: Dataset, folder: RunFolder | None) -> Surrogate:
         """The robust teacher as it was before any student's training, for transfer attacks."""
         key: tuple[object, ...] = (dataset.name, self.surrogate_file)
-        if config is not None and self.surrogate_file is None:
-            key = (dataset.name, config.recipe, config.precision, config.requested.get("limit_train"))
+        if folder is not None and self.surrogate_file is None:
+            config = folder.config()
+            recipe = (config.recipe, config.recipe_digest)
+            key = (dataset.name, recipe, config.precision, config.requested.get("limit_train"))
         if key not in self._surrogates:
-            self._surrogates[key] = self._find_surrogate(dataset, config)
+            self._surrogates[key] = self._find_surrogate(dataset, folder)
             self._surrogates[key].network.to(self.session.device)
         teacher = self._surrogates[key]
         return Surrogate(teacher.network, teacher.ref.checkpoint, teacher.ref.model)
 
-    def _find_surrogate(self, dataset: Dataset, config: RunConfig | None) -> Teacher:
+    def _find_surrogate(self, dataset: Dataset, folder: RunFolder | None) -> Teacher:
         if self.surrogate_file is not None:
             return teachers.from_file(self.session, self.surrogate_file, "robust", dataset)
-        if config is None:
+        if folder is None:
             raise BenchError(
                 f"The suite {self.suite.name!r} transfers attacks from a robust teacher, and a checkpoint from "
                 "elsewhere has none.\nName one: --teacher robust=FILE (`bench teacher list` shows those trained here)."
             )
+        config = folder.config()
         request = Request(
             method=config.method,
             student=config.student,
             dataset=config.data.spec,
-            recipe=config.recipe,
+            recipe=folder.recipe,
             precision=config.precision,
             limit_train=config.requested.get("limit_train"),
         )
         # No method's own: DARD's teacher, say, may be another one, and all students face the same images.
         asked = teachers.teacher_request(request, "robust", dataset.name, method="")
-        folder = teachers.train_teacher(self.session, asked)
-        return teachers.from_run(folder, "robust")
+        return teachers.from_run(teachers.train_teacher(self.session, asked), "robust")
 
 
 def finished_runs(session: Session, run_ids: Sequence[str], dataset: str | None) -> list[RunFolder]:

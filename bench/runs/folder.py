@@ -1,6 +1,7 @@
 """Run folders: everything one training run leaves behind.
 
 config.json        the resolved configuration
+recipe.yaml        the recipe, where it is one of the user's own: the whole of it, what it extends included
 environment.json   versions, git commit, device
 metrics.jsonl      a line per logging step (kind "steps") and per epoch (kind "epoch")
 loggers.json       how many of those lines each logger has had (`bench.loggers`); tensorboard/, wandb/: files of theirs
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from pydantic import ValidationError
 
 from bench.errors import BenchError, unknown_name
+from bench.recipes import recipe
 from bench.runs import resume
 from bench.runs.config import SCHEMA_VERSION, RunConfig
 from bench.runs.summary import Progress as Progress
@@ -44,6 +46,8 @@ from bench.system.text import first_mistake, newer_version, one_line
 
 if TYPE_CHECKING:
     from torch import nn
+
+_RECIPE = "recipe.yaml"
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 State = Literal["not run", "running", "interrupted", "trained"]
@@ -121,11 +125,17 @@ class RunFolder:
             yield before
 
     @_written()
-    def create(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
-        """Make the folder with its configuration, or check that the one there is the same."""
+    def create(self, config: RunConfig, environment: Mapping[str, Any], text: str = "") -> None:
+        """Make the folder with its configuration, or check that the one there is the same.
+
+        Args:
+            text: of a recipe of the user's own.
+        """
         path = self.path / "config.json"
         if path.exists() and self.config() == config:
             return
+        if text:
+            write_text_atomically(self.path / _RECIPE, text)
         write_text_atomically(path, config.model_dump_json(indent=1) + "\n")
         content = json.dumps(sealed(environment, self.id), indent=1)
         write_text_atomically(self.path / "environment.json", content + "\n")
@@ -151,6 +161,20 @@ class RunFolder:
                 "Restore it, or delete this folder and run the command again."
             )
         return config
+
+    @property
+    def recipe(self) -> str:
+        """The recipe of the run as `bench.recipes.recipe.load` takes it: its name, or the file with its text.
+
+        Raises:
+            BenchError: the file is missing, or was changed.
+        """
+        config, path = self.config(), self.path / _RECIPE
+        if config.recipe_digest is None:
+            return config.recipe
+        if recipe.load(str(path)).digest != config.recipe_digest:
+            raise BenchError(f"{path} was changed since {self.id} began.\nRestore it, or train again with --restart.")
+        return str(path)
 
     def summary(self) -> Summary | None:
         """What the run selected; None while it is not finished."""
