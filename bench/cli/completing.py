@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from bench.errors import BenchError
 from bench.system.home import Home
+from bench.system.naming import network_id
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -76,6 +77,8 @@ def runs(home: Home) -> Iterable[str]:
 
 
 @_completer
-def recorded_runs(home: Home) -> Iterable[str]:
-    """Runs with a record: `RUN__SUITE-....json`."""
-    return [path.stem.rpartition("__")[0] for path in home.records.glob("*__*.json")]
+def recorded(home: Home) -> Iterable[str]:
+    """Networks with a record, and their methods, which stand for all of their seeds."""
+    ids = {network_id(None, path.stem) for path in home.records.glob("*.json")}
+    fields = (identity.split("_") for identity in ids)
+    return ids | {method for _, _, method, *rest in (each for each in fields if len(each) > 3)}

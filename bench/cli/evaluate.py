@@ -8,19 +8,27 @@ from typing import Any
 import click
 
 from bench.cli import completing, options
+from bench.cli.help import Command
 from bench.cli.options import named, session
 from bench.errors import BenchError
 from bench.system.home import Home
 
 
-@click.command("eval")
+@click.command(
+    "eval",
+    cls=Command,
+    examples=[
+        "bench eval --suite whitebox --dataset cifar10",
+        "bench eval --suite pgd-20 --limit 1000 --checkpoint my.pt --student resnet18",
+    ],
+)
 @click.option("--suite", required=True, help="`bench list suites`: whitebox, blackbox, autoattack, full.")
 @click.option(
     "--run",
     "run_ids",
     multiple=True,
-    metavar="ID",
-    help="Only this run (may be repeated).",
+    metavar="RUN",
+    help="Only this run, by its id, the beginning of it or of its hash (may be repeated).",
     shell_complete=completing.runs,
 )
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint of your own instead of a run.")

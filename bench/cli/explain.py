@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import completing
+from bench.cli.help import Command
 from bench.cli.options import json_option
 from bench.cli.printing import show_json
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from bench.recipes.explain import Explanation, Hyperparameter
 
 
-@click.command("explain")
+@click.command("explain", cls=Command, examples=["bench explain ciard"])
 @click.argument("method", shell_complete=completing.plugins("methods"))
 @json_option()
 def command(method: str, as_json: bool) -> None:

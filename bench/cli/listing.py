@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bench.cli.help import Command
 from bench.cli.options import home_option, json_option
 from bench.cli.printing import Row, show
 from bench.errors import BenchError
@@ -125,7 +126,7 @@ KINDS: dict[str, Callable[[Home], list[Row]]] = {
 }
 
 
-@click.command("list")
+@click.command("list", cls=Command, examples=["bench list methods", "bench list suites --json"])
 @click.argument("kind", type=click.Choice(list(KINDS)))
 @json_option()
 @home_option

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bench.cli.help import Group
 from bench.cli.options import home_option, style_option
 from bench.cli.printing import show_json
 from bench.system.home import Home
@@ -14,12 +15,12 @@ from bench.system.home import Home
 _PATHS = click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 
 
-@click.group("results")
+@click.group("results", cls=Group)
 def command() -> None:
     """Check records, and take in those made elsewhere."""
 
 
-@command.command("validate")
+@command.command("validate", examples=["bench results validate", "bench results validate colleague.zip --format json"])
 @_PATHS
 @style_option("A line a problem, or a JSON list of them.")
 @home_option
@@ -45,7 +46,7 @@ def validate(home: Home, paths: tuple[Path, ...], style: str) -> None:
         raise click.exceptions.Exit(2)
 
 
-@command.command("merge")
+@command.command("merge", examples=["bench results merge colleague.zip --dry-run"])
 @_PATHS
 @click.option("--dry-run", is_flag=True, help="Only say what would be taken in.")
 @home_option

@@ -7,11 +7,19 @@ from typing import Any
 import click
 
 from bench.cli import options
+from bench.cli.help import Command
 from bench.cli.options import named, session
 from bench.system.home import Home
 
 
-@click.command("run")
+@click.command(
+    "run",
+    cls=Command,
+    examples=[
+        "bench run --method ciard --student resnet18 --set push=false --seed 1",
+        "bench run --method ard --student resnet20 --teacher robust=wrn-34-10:robust.pt",
+    ],
+)
 @named("--method", "methods", "The defense: `bench list methods`.", required=True)
 @named("--student", "models", "The student's architecture: `bench list models`.", required=True)
 @options.dataset_option("`bench list datasets`; parquet:DIR.")

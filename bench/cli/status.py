@@ -6,12 +6,13 @@ from dataclasses import asdict
 
 import click
 
+from bench.cli.help import Command
 from bench.cli.options import home_option, json_option
 from bench.cli.printing import show_json, show_table
 from bench.system.home import Home
 
 
-@click.command("status")
+@click.command("status", cls=Command, examples=["bench status --home results/demo"])
 @json_option("As JSON: one entry a run.")
 @home_option
 @click.pass_obj

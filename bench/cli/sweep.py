@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import completing, options
+from bench.cli.help import Command
 from bench.cli.options import session
 from bench.cli.printing import show_json
 from bench.errors import BenchError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from bench.sweep.spec import SweepSpec
 
 
-@click.command("sweep")
+@click.command("sweep", cls=Command, examples=["bench sweep table7 --plan", "bench sweep mine.yaml --workers 2"])
 @click.argument("spec", metavar="SPEC", shell_complete=completing.sweeps)
 @click.option("--dataset", metavar="SPEC", help="Instead of the spec's datasets: cifar10, parquet:DIR, ...")
 @click.option("--recipe", help="Instead of the spec's: `bench list recipes`; FILE.", shell_complete=completing.recipes)

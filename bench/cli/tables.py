@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bench.cli import options
+from bench.cli.help import Command
 from bench.cli.printing import show_json
 from bench.errors import BenchError
 from bench.system.home import Home
@@ -15,7 +16,7 @@ from bench.system.home import Home
 FORMATS = ("markdown", "latex", "csv", "json")
 
 
-@click.command("tables")
+@click.command("tables", cls=Command, examples=["bench tables --table 3 --datasets cifar10 --values compare"])
 @click.option("--table", "numbers", type=click.IntRange(min=0), multiple=True, help="Number; default: 0 and 3 to 7.")
 @click.option(
     "--values",

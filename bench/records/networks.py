@@ -14,6 +14,7 @@ from bench.records.measurement import Measurement, measurements
 from bench.records.record import AttackResult, Record, Subject, pack, unpack
 from bench.records.wording import protocol_text
 from bench.stats import wilson_interval
+from bench.system.naming import network_id
 from bench.system.text import one_line
 
 WORST: Final = "worst"
@@ -60,7 +61,7 @@ class Network:
             condition = Condition(data.name, data.n, each.record.conduct, data.eps, data.fingerprint)
             measured[condition, each.attack] = each
         subject = ordered[-1].subject
-        return cls(subject.run or ordered[-1].id, subject, measured)
+        return cls(network_id(subject.run, ordered[-1].id), subject, measured)
 
     @property
     def identity(self) -> str:

@@ -32,8 +32,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import ValidationError
 
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError
 from bench.recipes import recipe
+from bench.records.record import read_record
 from bench.runs import resume
 from bench.runs.config import SCHEMA_VERSION, RunConfig
 from bench.runs.summary import Progress as Progress
@@ -42,6 +43,7 @@ from bench.system import locks
 from bench.system.files import cannot_write, flush_to_disk, sealed, unsealed, unsealed_line, write_text_atomically
 from bench.system.home import Home
 from bench.system.left_out import name_left_out
+from bench.system.naming import chosen
 from bench.system.text import first_mistake, newer_version, one_line
 
 if TYPE_CHECKING:
@@ -366,17 +368,23 @@ def all_runs(home: Home) -> Iterator[RunFolder]:
     name_left_out("run", damaged)
 
 
-def find_run(home: Home, run_id: str) -> RunFolder:
-    """The run of an id that a user named.
+def find_run(home: Home, name: str) -> RunFolder:
+    """The run that a user names: by its id or a beginning of it, by its folder, or by the file of a record of it.
 
     Raises:
-        BenchError: there is none, or it holds a damaged file.
+        BenchError: there is none, there are several, or it holds a damaged file.
     """
     known = {folder.id: folder for folder in _folders(home)}
-    if run_id not in known:
-        raise unknown_name("run", run_id, known)
-    known[run_id].check()
-    return known[run_id]
+    if name not in known and name.endswith(".json"):
+        run = read_record(Path(name)).subject.run
+        if run is None:
+            raise BenchError(f"{name} is a record of a file from elsewhere, not of a run.\n`bench status` lists runs.")
+        name = run
+    elif name not in known and (Path(name) / "config.json").is_file():
+        name = Path(name).resolve().name
+    folder = known[chosen("run", name, known)]
+    folder.check()
+    return folder
 
 
 def _folders(home: Home) -> list[RunFolder]:

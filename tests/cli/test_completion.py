@@ -18,6 +18,8 @@ from bench.registry import names
 
 from ..helpers.commands import Bench
 
+RECORDED = "digits_digits-cnn_trades_demo_s0_4d5e6f70"
+
 
 def offered(*words: str) -> list[str]:
     """What click's bash completion offers for a command line; the last word is the one that is typed."""
@@ -35,7 +37,7 @@ def crowd(tmp_path: Path) -> Path:
         (folder / "config.json").touch()
     (tmp_path / "results" / "runs" / "no_run_at_all").mkdir()
     (tmp_path / "results" / "records").mkdir()
-    (tmp_path / "results" / "records" / "digits_trades_s0_4d__whitebox-official-n360.json").touch()
+    (tmp_path / "results" / "records" / f"{RECORDED}__whitebox-official-n360.json").touch()
     return tmp_path
 
 
@@ -87,8 +89,8 @@ def test_runs_are_those_of_the_home_that_the_line_names(
         monkeypatch.setenv("BENCH_HOME", str(crowd))
     assert offered(*before, "eval", *after, "--run", "digits") == ["digits_sat_s0_1a", "digits_sat_s1_2b"]
     assert offered(*before, "export", *after, "cif") == ["cifar10_ciard_s0_3c"]
-    # To compare, a run needs records and no folder.
-    assert offered(*before, "compare", *after, "") == ["digits_trades_s0_4d"]
+    # To compare, a run needs records and no folder; its method stands for all of its seeds.
+    assert offered(*before, "compare", *after, "") == [RECORDED, "trades"]
 
 
 def test_a_home_that_is_none_offers_nothing() -> None:
