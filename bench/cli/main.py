@@ -28,7 +28,7 @@ COMMANDS = {
     "eval": ("bench.cli.evaluate", "Attack trained students, or a checkpoint of your own."),
     "tables": ("bench.cli.tables", "Render the paper's tables from all records."),
     "compare": ("bench.cli.compare", "Test whether trained networks differ, with intervals and p-values."),
-    "results": ("bench.cli.results", "Check records, and take in those made elsewhere."),
+    "results": ("bench.cli.results", "List what was measured, check records, take in those made elsewhere."),
     "export": ("bench.cli.export", "Write a trained network as safetensors and ONNX, with a model card."),
     "figures": ("bench.cli.figures", "Draw accuracy over the epochs, and the clean-robust trade-off."),
     "report": ("bench.cli.report", "Write all results as a static site that opens from a disk."),

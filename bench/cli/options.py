@@ -67,7 +67,8 @@ def datasets_option(help: str) -> Decorator[Any]:
     def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
         return separated(value) if value else None
 
-    return click.option("--datasets", metavar="A,B", callback=names, help=help)
+    complete = completing.separated(completing.recorded_datasets)
+    return click.option("--datasets", metavar="A,B", callback=names, help=help, shell_complete=complete)
 
 
 def out_option(help: str) -> Decorator[Any]:

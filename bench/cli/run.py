@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bench.cli import options
+from bench.cli import completing, options
 from bench.cli.help import Command
 from bench.cli.options import named, session
 from bench.system.home import Home
@@ -33,7 +33,14 @@ from bench.system.home import Home
 @options.precision_option
 @options.limit_train_option
 @click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A hyper-parameter of the method: `bench explain METHOD`.",
+    shell_complete=completing.settings,
+)
 @click.option(
     "--step-timeout",
     type=click.IntRange(min=1),

@@ -40,7 +40,8 @@ class Evaluation:
     Attributes:
         surrogate_file: what transfer attacks are crafted on, as `FILE` or `MODEL:FILE`; None: the recipe's robust
             teacher, the same for all students of a recipe.
-        worst_case, precision: see `Evaluator`.
+        worst_case, precision, checks: see `Evaluator`.
+        records: of all that was asked for so far, made now or before.
     """
 
     session: Session
@@ -50,10 +51,12 @@ class Evaluation:
     surrogate_file: str | None = None
     worst_case: bool = False
     precision: Literal["32", "tf32"] = "32"
+    checks: bool = True
+    records: list[Record] = field(default_factory=list)
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision)
+        self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision, self.checks)
 
     def run(self, folder: RunFolder) -> Path | None:
         """Evaluate a finished run; None where its record exists already, or another process is making it."""
@@ -66,7 +69,9 @@ class Evaluation:
                 "Put the original files back, or train again."
             )
         asked = self._asked(subject, dataset)
-        if asked.find(self.session.home.records) is not None:
+        found = asked.find(self.session.home.records)
+        if found is not None:
+            self.records.append(found)
             return None
         try:
             network = folder.selected_network()
@@ -98,6 +103,7 @@ class Evaluation:
         asked = self._asked(subject, dataset)
         found = asked.find(self.session.home.records)
         if found is not None:
+            self.records.append(found)
             self.session.reporter.say(f"Already evaluated, nothing changed: {self._path(found)}")
             return self._path(found)
         surrogate = self._surrogate(dataset, None) if self.suite.needs_surrogate else None
@@ -106,7 +112,7 @@ class Evaluation:
     def _asked(self, subject: Subject, dataset: Dataset) -> Asked:
         named = self.suite.needs_surrogate and self.surrogate_file is not None
         surrogate = self._surrogate(dataset, None).checkpoint if named else None
-        conditions = (self.worst_case, self.precision, surrogate)
+        conditions = (self.worst_case, self.precision, surrogate, self.checks)
         return Asked(subject, dataset, self.suite, self.limit, self.protocol, 0, *conditions)
 
     def _path(self, record: Record) -> Path:
@@ -114,6 +120,7 @@ class Evaluation:
 
     def _evaluate(self, network: nn.Module, asked: Asked, surrogate: Surrogate | None) -> Path:
         record, made = measure(self.session, self.evaluator, asked, network, surrogate)
+        self.records.append(record)
         if made:
             self.session.reporter.say(summary_line(record))
             if self.precision != "32":

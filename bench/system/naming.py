@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 
 from bench.errors import BenchError, unknown_name
+from bench.system.home import Home
 
 _SHORTEST = 4
 """Letters of a hash that are shown at least, so that a name stays one when some runs are added."""
@@ -16,6 +17,16 @@ _MOST_LISTED = 5
 def network_id(run: str | None, record: str) -> str:
     """A run's id; of a file from elsewhere what the names of its records begin with. Both end in `_` and a hash."""
     return run or record.rpartition("__")[0] or record
+
+
+def run_ids(home: Home) -> set[str]:
+    """Of all runs that have a folder."""
+    return {path.parent.name for path in home.runs.glob("*/config.json")}
+
+
+def recorded_ids(home: Home) -> set[str]:
+    """Of all networks that have a record, by the names of the files."""
+    return {network_id(None, path.stem) for path in home.records.glob("*.json")}
 
 
 def stands_for(name: str, identity: str) -> bool:
@@ -56,6 +67,11 @@ def short_names(known: Iterable[str]) -> dict[str, str]:
         only = (one for one in beginnings if _begin(one, hashes) == 1 and not _begin(one, ids))
         found[identity] = next(only, identity)
     return found
+
+
+def short_names_in(home: Home, others: Iterable[str] = ()) -> dict[str, str]:
+    """`short_names` of all runs, of all that has a record, and of others: records' names need not begin with ids."""
+    return short_names({*run_ids(home), *recorded_ids(home), *others})
 
 
 def _begin(name: str, ordered: Sequence[str]) -> int:
