@@ -47,7 +47,7 @@ def profile(workload: Workload, device: torch.device, steps: int, peak_flops: fl
         images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(workload.batch_size, device=device) % workload.images.classes
     found = []
-    for name, (epoch, share) in step.defense.phase_shares(step.epochs).items():
+    for name, (epoch, share) in step.phase_shares().items():
         runner = Runner(step, images, labels, epoch, device)
         memory = PeakMemory(device)
         seconds = runner.seconds(steps)

@@ -19,12 +19,13 @@ from bench.models import build_model, split_spec, try_out
 from bench.models.checkpoints import read_state_dict, weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Recipe, Resolved
-from bench.recipes.training import value_at
+from bench.recipes.training import Training, value_at
 from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary, all_runs
 from bench.system import locks, provenance
 from bench.system.files import DIGEST
 from bench.system.text import now, one_line
+from bench.training.awp import check_split
 from bench.training.optimizer import completed
 from bench.training.trainer import Trainer
 from bench.vocabulary import Precision, Role
@@ -82,13 +83,26 @@ def check(request: Request) -> None:
     ):
         if name in fields and value is not None:
             raise BenchError(f"{flag} and --set {name}=... set the same.\nGive one of them.")
-    completed(scheduled(request, request.dataset).training.optimizer)
+    training = scheduled(request, request.dataset).training
+    completed(training.optimizer)
+    _check_options(request, training)
     for role in request.teachers:
         if role not in method.roles:
             needed = " and ".join(method.roles) or "none"
             raise BenchError(
                 f"--teacher {role}=...: {request.method} has no {role} teacher.\nTeachers it needs: {needed}."
             )
+
+
+def _check_options(request: Request, training: Training) -> None:
+    """A `BenchError` where the recipe's training combines what cannot be combined."""
+    if training.awp is not None:
+        check_split(hyperparameters.method_class(request.method))
+    epochs = request.epochs or training.epochs
+    if training.average is not None and epochs < 2:
+        raise BenchError(
+            "An average over training (training.average) of one epoch is none.\nTrain for more epochs, or without it."
+        )
 
 
 def limited(session: Session, request: Request) -> Dataset:
@@ -120,6 +134,7 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
     variant, training, recipe_settings = scheduled(request, data.name)
     settings = hyperparameters.parse_settings(request.method, request.settings)
     fields, _ = hyperparameters.parse_training(request.settings)
+    _check_options(request, training)
     method = hyperparameters.method_class(request.method)
     return RunConfig(
         method=request.method,
@@ -142,6 +157,8 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
         optimizer=completed(training.optimizer),
         schedule=training.scaling_schedule,
         selection=training.selection,
+        average=training.average,
+        awp=training.awp,
         teachers=list(teachers),
     )
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from bench.recipes.frozen import Frozen
 from bench.recipes.schedule import Schedule
-from bench.recipes.training import Optimizer, Selection
+from bench.recipes.training import Average, Optimizer, Selection, WeightPerturbation
 from bench.vocabulary import Precision, Protocol, Role
 
 SCHEMA_VERSION: Final = 1
@@ -46,7 +46,7 @@ class RunConfig(Frozen):
     recipe's name it makes the `setting`, within which results may be compared.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"recipe_digest"})
+    later: ClassVar[frozenset[str]] = frozenset({"recipe_digest", "average", "awp"})
 
     schema_version: Literal[1] = SCHEMA_VERSION
     method: str
@@ -73,6 +73,8 @@ class RunConfig(Frozen):
     optimizer: Optimizer
     schedule: Schedule
     selection: Selection
+    average: Average | None = None
+    awp: WeightPerturbation | None = None
     teachers: list[TeacherRef] = Field(default=[])
 
     @property
