@@ -14,6 +14,7 @@ from bench.export.robustbench import model_info
 from bench.export.source import Source, load_source
 from bench.jobs.session import Session
 from bench.system.files import cannot_write, write_text_atomically
+from bench.vocabulary import Checkpoint
 
 __all__ = ["export", "parse_formats"]
 
@@ -32,20 +33,23 @@ def parse_formats(text: str) -> list[str]:
     return names
 
 
-def export(session: Session, run: str, formats: Sequence[str], out: Path | None = None) -> Path:
-    """Write a run's selected network, its model card and its RobustBench entry.
+def export(
+    session: Session, run: str, formats: Sequence[str], out: Path | None = None, which: Checkpoint = "best"
+) -> Path:
+    """Write a run's network, its model card and its RobustBench entry.
 
     Args:
         run: a run's id or folder, or a record's file.
         formats: names of `FORMATS`.
         out: the folder to write; None: one of the run's name in the home.
+        which: of the networks that the run keeps.
 
     Raises:
         BenchError: the run is not finished, the folder holds something else, or an exported file does not compute what
             the original does. Nothing is left behind then, and an earlier export is as it was.
     """
-    source = load_source(session, run)
-    target = out or session.home.exports / source.folder.id
+    source = load_source(session, run, which)
+    target = out or session.home.exports / (source.folder.id + ("" if which == "best" else f"-{which}"))
     _refuse_other_content(target)
     try:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=_existing(target)) as stage:
