@@ -42,14 +42,26 @@ def summary_of(folder: RunFolder, which: Checkpoint) -> Summary:
     return summary.model_copy(update=changed)
 
 
-def network_of(folder: RunFolder, which: Checkpoint = "best") -> nn.Module:
+def network_of(folder: RunFolder, which: Checkpoint = "best", network: nn.Module | None = None) -> nn.Module:
     """A network that a finished run keeps, on the CPU in eval mode; by default what it selected.
+
+    Args:
+        network: takes the weights; needed where no name builds it.
 
     Raises:
         BenchError: the run is not finished, or the weights are not those that it selected.
     """
     config, summary, path = folder.config(), summary_of(folder, which), _path(folder, which)
-    network, _ = load_model(path, config.student, config.data.classes, config.data.in_channels)
+    if network is not None:
+        network.cpu().load_state_dict(read_state_dict(path)[0])
+        network.eval()
+    elif "student" in config.own:
+        raise BenchError(
+            f"The run {folder.id} trained a network that was given from Python ({config.student}), and no name "
+            "builds it.\nCall the bench.train() that made it: its result is that network."
+        )
+    else:
+        network, _ = load_model(path, config.student, config.data.classes, config.data.in_channels)
     _check_owner(folder, which, read_metadata(path))
     if weights_hash(network) != summary.checkpoint:
         raise BenchError(

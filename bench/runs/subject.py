@@ -24,6 +24,7 @@ def run_subject(folder: RunFolder, which: Checkpoint = "best") -> Subject:
         recipe=config.recipe,
         setting=config.setting,
         teachers={ref.role: ref.checkpoint for ref in config.teachers},
+        teacher_names={ref.role: ref.known_as for ref in config.teachers},
         selection=summary.selected_on,
         checkpoint=summary.checkpoint,
         checkpoint_of=which,

@@ -84,6 +84,13 @@ def expand(spec: SweepSpec, name_of: Callable[[str], str]) -> Plan:
     return tuple(builder.tasks)
 
 
+def of_run(request: Request, name_of: Callable[[str], str]) -> Plan:
+    """The task of one student's run, after those of the teachers that it does not name itself."""
+    builder = _Builder(name_of)
+    builder.add_student(request, [])
+    return tuple(builder.tasks)
+
+
 def dataset_name(load: Callable[[str], str]) -> Callable[[str], str]:
     """A dataset's name by its spec: the registered one, or what `load` finds in its folder."""
     return lambda spec: load(spec) if "*" in registry.find("datasets", spec).name else spec

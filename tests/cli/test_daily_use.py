@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,23 @@ class TestEval:
         assert record["data"]["n"] == 8
         assert "Already evaluated" in bench(*arguments, "--limit", 8, home=home).err
 
+    def test_a_checkpoint_in_the_home_by_robustbench_s_name(self, bench: Bench, home: Path, runs: Find) -> None:
+        (home / "models").mkdir()
+        shutil.copy(runs(home, "_sat_")[0] / "best.safetensors", home / "models" / "Someone2026Better.pt")
+        arguments = ("--suite", "fgsm", "--checkpoint", "robustbench:Someone2026Better", "--dataset", "digits")
+        result = bench("eval", *arguments, "--limit", 8, home=home)
+        assert result.code == 0, result
+        subject = json.loads(Path(result.out.splitlines()[0]).read_text())["subject"]
+        assert (subject["label"], subject["model"]) == ("Someone2026Better", "digits-cnn")
+        other = ("--checkpoint", f"digits-cnn:{runs(home, '_sat_')[0]}/best.safetensors", "--student", "digits-mobile")
+        assert "Say it once" in bench("eval", "--suite", "fgsm", *other, "--dataset", "digits", home=home).mistake
+
+    def test_records_name_the_teachers(self, home: Path, records: Find) -> None:
+        (record,) = records(home, "_ciard_")
+        subject = json.loads(record.read_text())["subject"]
+        assert subject["teacher_names"] == {"clean": "Natural digits-teacher", "robust": "TRADES digits-teacher"}
+        assert subject["teachers"].keys() == {"clean", "robust"}
+
     def test_a_run_that_was_trained_anew_to_other_weights_is_not_taken_for_the_old_one(
         self, bench: Bench, home: Path, runs: Find
     ) -> None:
@@ -233,7 +251,7 @@ class TestLooking:
     def test_list(self, bench: Bench, kind: str, expected: set[object]) -> None:
         rows = json.loads(bench("list", kind, "--json").out)
         assert expected <= {row.get("name", row.get("number")) for row in rows}
-        assert not any("broken" in row for row in rows)
+        assert not any(row.get("broken") for row in rows)
         text = bench("list", kind)
         assert text.code == 0
         assert all(str(name) in text.out for name in expected)
@@ -241,7 +259,12 @@ class TestLooking:
     def test_teachers_are_listed_with_their_accuracies(self, bench: Bench, trained: Path) -> None:
         rows = json.loads(bench("teacher", "list", "--json", home=trained).out)
         assert {row["role"] for row in rows} == {"clean", "robust"}
-        assert all({"clean", "pgd-sat", "model", "dataset"} <= row.keys() for row in rows)
+        assert all({"clean", "pgd-sat", "worst"} <= row["results"].keys() for row in rows)
+        text = bench("teacher", "list", home=trained).out
+        for row in rows:
+            assert row["state"] == "evaluated"
+            assert text.count(f"\n{row['short']} ") == 2  # where it stands, and what it was measured at
+            assert f"{100 * row['results']['cw-inf']['accuracy']:.1f} ±" in text
 
     def test_a_teacher_that_is_there_is_not_trained_again(self, bench: Bench, home: Path, contents: Contents) -> None:
         before = contents(home)
