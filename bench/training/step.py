@@ -51,8 +51,11 @@ class TrainingStep:
         """Begin a run of `epochs` epochs; its learning rate follows the schedule.
 
         Args:
-            awp: whether, and how, steps are made on perturbed weights.
             fused: whether the optimizer's step is one kernel; the same up to rounding.
+            awp: how weights are perturbed in each step; None: not at all.
+            average: of the student, to be kept; None: of nothing.
+            awp: how weights are perturbed in each step; None: not at all.
+            average: of the student, to be kept; None: of nothing.
         """
         self.defense, self.models, self.schedule, self.epochs = defense, models, schedule, epochs
         self.base_lr = optimizer.lr
