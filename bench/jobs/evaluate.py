@@ -237,6 +237,7 @@ def summary_line(record: Record) -> str:
     """A record in a line, with the half-width of the widest interval."""
     parts = [f"{name} {result.accuracy:.1%}" for name, result in record.results.items()]
     half = max((high - low) / 2 for low, high in (result.interval for result in record.results.values()))
-    name = record.subject.run or record.subject.label
+    subject = record.subject
+    name = (subject.run or subject.label) + (f" ({subject.checkpoint_of})" if subject.checkpoint_of != "best" else "")
     line = f"{name}: {', '.join(parts)} (n = {record.data.n}, at most ±{half:.1%}; {duration(record.seconds)})"
     return "\n".join([line, *(f"  Flag: {flag}" for flag in record.flags)])
