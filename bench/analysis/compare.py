@@ -89,12 +89,22 @@ class Comparison:
     contrasts: tuple[Contrast, ...]
     left_out: tuple[str, ...]
 
+    @property
+    def by_condition(self) -> dict[tuple[tuple[str, str], Condition], list[Contrast]]:
+        """The contrasts of each pair of sides under each condition."""
+        groups: dict[tuple[tuple[str, str], Condition], list[Contrast]] = {}
+        for each in self.contrasts:
+            groups.setdefault((each.sides, each.condition), []).append(each)
+        return groups
+
     def __repr__(self) -> str:
-        """What `print` and a notebook show: a line a contrast."""
+        """What `print` and a notebook show: of each pair the answer, then a line a contrast."""
+        from bench.analysis.answer import answer  # which is of contrasts
+
         lines = []
-        for pair, condition in dict.fromkeys((each.sides, each.condition) for each in self.contrasts):
+        for (pair, condition), contrasts in self.by_condition.items():
             lines.append(f"{pair[0]} against {pair[1]} on {condition}:")
-            lines += [f"  {each}" for each in self.contrasts if (each.sides, each.condition) == (pair, condition)]
+            lines += [answer(contrasts), *(f"  {each}" for each in contrasts)]
         return "\n".join([*lines, *(f"Not compared: {reason}." for reason in self.left_out)])
 
 

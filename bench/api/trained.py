@@ -23,10 +23,10 @@ class Trained:
         id: the run's, as `bench status` shows it.
         folder: what it has left: metrics, weights, configuration.
         student: the selected network, in eval mode, where it was trained; of one's own class where it was one's own.
-        summary: which epoch was selected, on what, its accuracies, and the time it took.
-        config: all that decided the result.
+        summary (Summary): which epoch was selected, on what, its accuracies, and the time it took.
+        config (RunConfig): all that decided the result.
         dataset: what it was trained on.
-        home: where its records belong.
+        home (Home): where its records belong.
     """
 
     id: str

@@ -16,7 +16,6 @@ from bench.system.home import Home
 
 if TYPE_CHECKING:
     from bench.analysis.compare import Accuracy, Comparison, Contrast, Side
-    from bench.records.networks import Condition
     from bench.stats import Test
 
 _DIFFERING = ("model", "setting", "selection", "teachers")
@@ -88,25 +87,17 @@ def _content(found: Comparison) -> dict[str, Any]:
         ],
         "answers": [
             {"sides": pair, "condition": asdict(condition), "text": answer(contrasts)}
-            for (pair, condition), contrasts in _by_condition(found).items()
+            for (pair, condition), contrasts in found.by_condition.items()
         ],
         "contrasts": [asdict(contrast) | {"verdict": contrast.verdict} for contrast in found.contrasts],
         "left_out": list(found.left_out),
     }
 
 
-def _by_condition(found: Comparison) -> dict[tuple[tuple[str, str], Condition], list[Contrast]]:
-    """The contrasts of each pair of sides under each condition."""
-    groups: dict[tuple[tuple[str, str], Condition], list[Contrast]] = {}
-    for each in found.contrasts:
-        groups.setdefault((each.sides, each.condition), []).append(each)
-    return groups
-
-
 def _print(found: Comparison) -> None:
     from bench.analysis.answer import answer
 
-    groups = _by_condition(found)
+    groups = found.by_condition
     for pair in dict.fromkeys(pair for pair, _ in groups):
         click.echo(f"## {pair[0]} against {pair[1]}\n")
         of_pair = {condition: contrasts for (sides, condition), contrasts in groups.items() if sides == pair}

@@ -181,7 +181,7 @@ def _print_rows(piece: Piece, console: Console) -> None:
     seeds = [sorted({cell.seeds for cell in cells if cell.seeds}) for _, cells in piece.rows]
     labels = [*piece.labels, *["Seeds"] * any(each[-1:] > [1] for each in seeds)]
     rows = [
-        ([*map(printable, own), "–".join(map(str, dict.fromkeys((each[0], each[-1]))))][: len(labels)], cells)
+        ([*map(printable, own), "–".join(map(str, dict.fromkeys((*each[:1], *each[-1:]))))][: len(labels)], cells)
         for (own, cells), each in zip(piece.rows, seeds, strict=True)
     ]
     headers = [Text(printable(name).replace("-", "-\n").replace(" ", "\n"), justify="right") for name in piece.columns]

@@ -22,7 +22,8 @@ from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher
 from bench.models import references
 from bench.models.checkpoints import weights_hash
-from bench.records.record import Record, Subject, differing
+from bench.records.measurement import differing
+from bench.records.record import Record, Subject
 from bench.records.subjects import foreign_subject
 from bench.runs.folder import RunFolder, all_runs, find_run
 from bench.runs.networks import kept, network_of, summary_of

@@ -90,7 +90,9 @@ class VisionTransformer(nn.Module):
 
     Maps images (B, in_channels, H, W) to logits (B, num_classes). Made for one size of image, it takes any whose sides
     are multiples of its patches': the embeddings of positions are resampled to them, as timm does it. Its weights begin
-    as Dosovitskiy et al.'s do (Xavier's), not as small as timm's: those need more images.
+    as Dosovitskiy et al.'s do (Xavier's), not as small as timm's: those need more images. Positions begin as large as the
+    weights that embed the patches, which is timm's 0.02 for patches of 16x16x3: beside small patches, whose weights are
+    larger, that would not be seen.
     """
 
     def __init__(self, size: Size, num_classes: int, in_channels: int) -> None:
@@ -103,7 +105,7 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(size.width, eps=1e-6)
         self.head = nn.Linear(size.width, num_classes)
         nn.init.normal_(self.cls_token, std=1e-6)
-        nn.init.normal_(self.pos_embed, std=0.02)
+        nn.init.normal_(self.pos_embed, std=(3 * in_channels * size.patch**2) ** -0.5)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

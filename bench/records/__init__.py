@@ -7,6 +7,7 @@ from bench.records.check_all import read_all as read_all
 from bench.records.merge import Merged as Merged
 from bench.records.merge import merge as merge
 from bench.records.record import AttackResult as AttackResult
+from bench.records.record import Checks as Checks
 from bench.records.record import Data as Data
 from bench.records.record import Record as Record
 from bench.records.record import Subject as Subject

@@ -111,3 +111,13 @@ def measurements(
                 text = texts.get(id(result.parameters)) or _to_json(result.parameters)
                 texts[id(result.parameters)] = text
                 yield Measurement(record, name, text)
+
+
+def differing(record: Record, other: Record) -> dict[str, int]:
+    """On how many samples two records of the same samples disagree, for each attack that both have."""
+    n = record.data.n
+    return {
+        name: int((unpack(result.final, n) ^ unpack(other.results[name].final, n)).sum())
+        for name, result in record.results.items()
+        if name in other.results
+    }

@@ -401,16 +401,6 @@ def _parsed(content: bytes) -> Any:
     return values
 
 
-def differing(record: Record, other: Record) -> dict[str, int]:
-    """On how many samples two records of the same samples disagree, for each attack that both have."""
-    n = record.data.n
-    return {
-        name: int((unpack(result.final, n) ^ unpack(other.results[name].final, n)).sum())
-        for name, result in record.results.items()
-        if name in other.results
-    }
-
-
 def read_records(folder: Path) -> Iterator[Record]:
     """All records of a folder, in the order of their names."""
     for path in sorted(folder.glob("*.json")):

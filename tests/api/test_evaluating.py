@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,7 +22,6 @@ from bench.models import build_model
 from bench.records.record import Record, read_record, write_record
 
 from ..helpers.networks import DigitsModel
-from ..helpers.places import DOCS
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +43,6 @@ def outcomes(record: Record) -> dict[str, Any]:
     return {name: result.model_dump(exclude={"seconds"}) for name, result in record.results.items()} | {
         "flags": record.flags
     }
-
-
-def test_the_example_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    text = (DOCS / "your-own-model.md").read_text(encoding="utf-8")
-    (example,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "bench.evaluate" in code)
-    names: dict[str, Any] = {}
-    exec(example, names)
-    record = names["record"]
-    assert list(record.results) == ["clean", "fgsm", "pgd-sat", "pgd-trades", "cw-inf"]
-    (file,) = (tmp_path / "results" / "records").iterdir()
-    assert outcomes(read_record(file)) == outcomes(record)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64])

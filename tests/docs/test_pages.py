@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from unittest.mock import patch
 import click
 import pytest
 
+from bench.records.record import read_records
+
 from ..helpers.commands import Bench, Process
 from ..helpers.places import DOCS, ROOT
 
@@ -20,7 +23,7 @@ FRONT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 """Pages that are no part of the site."""
 
 PAGES = [*FRONT, *sorted(DOCS.glob("*.md"))]
-PLUGINS = [DOCS / "add-a-defense.md", DOCS / "add-an-attack.md"]
+PLUGINS = [DOCS / "add-a-defense.md", DOCS / "add-an-attack.md", DOCS / "extending.md"]
 """Pages that build and install a package; each has a test of its own below."""
 
 Follow = Callable[[Path, Path], list[Any]]
@@ -70,6 +73,28 @@ def test_the_attack_of_its_page_is_a_package_that_attacks(reader: Path, follow: 
             result = json.loads(path.read_text(encoding="utf-8"))["results"]["pgd-dlr"]
             assert result["parameters"]["steps"] == steps
             assert result["worst"] is not None
+
+
+@pytest.mark.slow
+def test_the_data_set_the_model_and_the_table_of_their_page_go_together(reader: Path, follow: Follow) -> None:
+    shutil.rmtree(reader / "results")  # so that the page's own runs are the only ones
+    done = {each.command: each.out for each in follow(DOCS / "extending.md", reader)}
+    assert "npz:*" in done["bench", "list", "datasets"]
+    assert "narrow-*" in done["bench", "list", "models"]
+    runs = sorted(path.name.split("_")[:3] for path in (reader / "results" / "runs").iterdir())
+    own = [["npz-blobs", "narrow-8", method] for method in ("sat", "trades")]
+    assert runs == [["blobs", "net", "natural"], ["blobs", "net", "sat"], *own]
+    records = list(read_records(reader / "results" / "records"))
+    suites = {(record.data.name, record.subject.method): record.suite for record in records}
+    assert suites == {
+        **{("blobs", method): "fgsm,pgd-sat" for method in ("natural", "sat")},
+        **{("npz:blobs", method): "whitebox" for method in ("sat", "trades")},
+    }
+    # The file holds the images that the notebook had.
+    assert len({record.data.fingerprint for record in records}) == 1
+    table = next((reader / "results" / "tables").glob("table8*.md")).read_text(encoding="utf-8")
+    shown = {f"{100 * record.results['fgsm'].accuracy:.2f}" for record in records if record.suite == "whitebox"}
+    assert all(number in table for number in shown)
 
 
 def test_a_page_with_a_package_has_its_own_test(read: Read) -> None:

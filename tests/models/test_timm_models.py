@@ -13,6 +13,7 @@ from bench.data.dataset import Split
 from bench.defense import attacked
 from bench.errors import BenchError
 from bench.models import build_model, try_out
+from bench.models.vit import Size, VisionTransformer
 
 TINY = "timm:vit_tiny_patch16_224"
 
@@ -60,7 +61,9 @@ def test_a_transformer_begins_as_its_authors_have_it() -> None:
     for key, fans in (("attn.qkv", 192 + 576), ("attn.proj", 2 * 192), ("mlp.fc1", 192 + 768), ("mlp.fc2", 192 + 768)):
         assert state[f"blocks.3.{key}.weight"].std().item() == pytest.approx((2 / fans) ** 0.5, rel=0.02)
         assert not state[f"blocks.3.{key}.bias"].any()
-    assert state["pos_embed"].std().item() == pytest.approx(0.02, rel=0.05)
+    assert state["pos_embed"].std().item() == pytest.approx(state["patch_embed.proj.weight"].std().item(), rel=0.05)
+    timm_s = VisionTransformer(Size(192, 1, 3, 224, 16), 10, 3).pos_embed
+    assert timm_s.std().item() == pytest.approx(0.02, rel=0.06)
 
 
 def test_arguments_reach_timm_as_what_they_are() -> None:
