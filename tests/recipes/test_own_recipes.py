@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.shell_completion import BashComplete
 
+from bench.cli.main import cli
 from bench.errors import BenchError
 from bench.jobs import train
 from bench.jobs.teachers import teacher_request
@@ -233,3 +235,11 @@ def test_a_run_keeps_its_recipe_and_goes_on_from_it(bench: Bench, write: Write, 
     (first / "recipe.yaml").write_text((first / "recipe.yaml").read_text().replace("0.05", "0.07"))
     changed = bench("eval", "--suite", "blackbox", "--run", first.name, "--limit", 2, home=tmp_path)
     assert (changed.code, "was changed since" in changed.err) == (2, True)
+
+
+def test_the_shell_offers_the_recipes_of_the_home(write: Write, tmp_path: Path) -> None:
+    write()
+    completion = BashComplete(cli, {}, "bench", "_BENCH_COMPLETE")
+    for command in (["run"], ["sweep", "tables"]):
+        found = completion.get_completions(["--home", str(tmp_path), *command, "--recipe"], "mi")
+        assert [item.value for item in found] == ["mine"]
