@@ -81,8 +81,17 @@ def _suites(home: Home) -> list[Row]:
 def _recipes(home: Home) -> list[Row]:
     from bench.recipes import recipe
 
-    recipes = [recipe.load(name) for name in recipe.names()]
-    return [{"name": each.name, "protocol": each.protocol, "description": each.description} for each in recipes]
+    own = recipe.own_recipes(home.recipes)
+    rows: list[Row] = []
+    for name, load in [*((name, name) for name in recipe.names()), *((name, str(path)) for name, path in own.items())]:
+        try:
+            each = recipe.load(load)
+        except BenchError as error:
+            rows.append({"name": name, "broken": str(error)})
+            continue
+        where = {} if not own else {"from": "" if each.digest is None else load}
+        rows.append({"name": name, "protocol": each.protocol, "description": each.description, **where})
+    return rows
 
 
 def _tables(home: Home) -> list[Row]:

@@ -59,7 +59,7 @@ def command(
 
     if dataset not in IMAGES:
         raise unknown_name("dataset to profile", dataset, IMAGES)
-    chosen = _methods(methods, asked["variant"])
+    chosen, asked = _methods(methods, asked["variant"]), options.with_recipe(home, asked)
     with options.session(home, off=off) as active, active.stop.at_once():
         kind = asked["precision"]
         choices = [off]

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A hyper-parameter of the method: `bench explain METHOD`.",
+    help="A hyper-parameter of the method (`bench explain METHOD`), or of the recipe: training.optimizer.lr=0.05.",
     shell_complete=completing.settings,
 )
 @click.option(
@@ -92,7 +92,7 @@ def command(
     from bench.jobs.teachers import gather
     from bench.system.console import Reporter
 
-    request = train.Request(teachers=train.parse_teachers(teachers), **asked)
+    request = train.Request(teachers=train.parse_teachers(teachers), **options.with_recipe(home, asked))
     train.check(request)
     if as_json and not only_plan:
         raise BenchError("--json belongs to --plan.\nAdd --plan, or leave it away.")

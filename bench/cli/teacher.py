@@ -38,7 +38,7 @@ def train(home: Home, role: str, method: str | None, restart: bool, **asked: Any
     from bench.jobs.train import Request, limited
     from bench.vocabulary import Role
 
-    request = Request(method=method or "", student="", **asked)
+    request = Request(method=method or "", student="", **options.with_recipe(home, asked))
     if method:
         registry.find("methods", method)
     roles: dict[str, tuple[Role, ...]] = {"clean": ("clean",), "robust": ("robust",), "both": ("clean", "robust")}

@@ -18,6 +18,7 @@ from bench.compute.speedups import Fast, enabled
 from bench.cost.meters import Clock, Operations, PeakMemory
 from bench.cost.profile import Profile
 from bench.cost.workload import Workload
+from bench.recipes import recipe
 from bench.system import provenance
 from bench.system.text import now
 from bench.training.step import TrainingStep
@@ -59,7 +60,7 @@ def profile(workload: Workload, device: torch.device, steps: int, peak_flops: fl
                 image_shape=workload.images.shape,
                 classes=workload.images.classes,
                 batch_size=workload.batch_size,
-                recipe=workload.recipe,
+                recipe=recipe.load(workload.recipe).name,
                 epochs=runner.step.epochs,
                 precision=workload.precision,
                 phase=name,
@@ -94,7 +95,7 @@ def runners(workload: Workload, device: torch.device) -> Iterator[tuple[str, flo
     if "channels-last" in speedups:
         images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(workload.batch_size, device=device) % workload.images.classes
-    for name, (epoch, share) in step.defense.phase_shares(step.epochs).items():
+    for name, (epoch, share) in step.phase_shares().items():
         yield name, share, Runner(step, images, labels, epoch, device)
 
 

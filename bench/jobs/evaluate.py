@@ -25,12 +25,13 @@ from bench.models.checkpoints import weights_hash
 from bench.records.measurement import differing
 from bench.records.record import Record, Subject
 from bench.records.subjects import foreign_subject
-from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, all_runs, find_run
+from bench.runs.networks import kept, network_of, summary_of
 from bench.runs.subject import run_subject
 from bench.system import locks
 from bench.system.left_out import name_left_out
 from bench.system.text import duration
+from bench.vocabulary import PLAIN, Checkpoint
 
 
 class Unusable(BenchError):
@@ -45,6 +46,7 @@ class Evaluation:
         surrogate_file: the checkpoint that transfer attacks are crafted on (`bench.models.references`); None: the
             recipe's robust teacher, the same for all students of a recipe.
         worst_case, precision, checks: see `Evaluator`.
+        last: whether the last weights are evaluated as well as the selected ones, where they are others.
         records: of all that was asked for so far, made now or before.
     """
 
@@ -56,16 +58,29 @@ class Evaluation:
     worst_case: bool = False
     precision: Literal["32", "tf32"] = "32"
     checks: bool = True
+    last: bool = False
     records: list[Record] = field(default_factory=list)
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision, self.checks)
 
-    def run(self, folder: RunFolder) -> Path | None:
-        """Evaluate a finished run; None where its record exists already, or another process is making it."""
+    def run(self, folder: RunFolder) -> list[Path]:
+        """Evaluate a finished run: the selected network and, where it is an average, the student itself beside it.
+
+        Returns:
+            The new records; none of what has a record already, or of what another process is evaluating.
+        """
+        wanted: list[Checkpoint] = ["best"]
+        if self.last and summary_of(folder, "last").checkpoint != summary_of(folder, "best").checkpoint:
+            wanted.append("last")
+        wanted += [PLAIN[which] for which in wanted if PLAIN[which] in kept(folder)]
+        return [path for which in wanted if (path := self._run(folder, which)) is not None]
+
+    def _run(self, folder: RunFolder, which: Checkpoint) -> Path | None:
+        """The new record of one network of a run."""
         config = folder.config()
-        subject = run_subject(folder)
+        subject = run_subject(folder, which)
         if config.own.keys() & {"student", "dataset"}:
             raise Unusable(
                 f"The run {folder.id} was trained from Python on what no name stands for.\n"
@@ -83,10 +98,10 @@ class Evaluation:
             self.records.append(found)
             return None
         try:
-            network = folder.selected_network()
+            network = network_of(folder, which)
         except BenchError as error:
             raise Unusable(str(error)) from error
-        surrogate = self._surrogate(dataset, config) if self.suite.needs_surrogate else None
+        surrogate = self._surrogate(dataset, folder) if self.suite.needs_surrogate else None
         try:
             return self._evaluate(network, asked, surrogate)
         except locks.Busy as error:
@@ -95,14 +110,15 @@ class Evaluation:
 
     def run_all(self, folders: Sequence[RunFolder]) -> list[Path]:
         """Evaluate finished runs; those whose weights cannot be used are named and left out."""
-        written, unusable = [], []
+        written: list[Path] = []
+        unusable = []
         for folder in folders:
             try:
-                written.append(self.run(folder))
+                written += self.run(folder)
             except Unusable as error:
                 unusable.append(error)
         name_left_out("run", unusable)
-        return [path for path in written if path is not None]
+        return written
 
     def file(self, checkpoint: str, model: str | None, dataset_spec: str) -> Path:
         """Evaluate a checkpoint from elsewhere, named as in `bench.models.references`; `model`: its architecture."""
@@ -149,37 +165,39 @@ class Evaluation:
         counts = ", ".join(f"{name} {count}" for name, count in differing(record, exact).items())
         self.session.reporter.say(f"Outcomes that differ from float32's, of {record.data.n}: {counts}.")
 
-    def _surrogate(self, dataset: Dataset, config: RunConfig | None) -> Surrogate:
+    def _surrogate(self, dataset: Dataset, folder: RunFolder | None) -> Surrogate:
         """The robust teacher as it was before any student's training, for transfer attacks."""
         key: tuple[object, ...] = (dataset.name, self.surrogate_file)
-        if config is not None and self.surrogate_file is None:
-            key = (dataset.name, config.recipe, config.precision, config.requested.get("limit_train"))
+        if folder is not None and self.surrogate_file is None:
+            config = folder.config()
+            recipe = (config.recipe, config.recipe_digest)
+            key = (dataset.name, recipe, config.precision, config.requested.get("limit_train"))
         if key not in self._surrogates:
-            self._surrogates[key] = self._find_surrogate(dataset, config)
+            self._surrogates[key] = self._find_surrogate(dataset, folder)
             self._surrogates[key].network.to(self.session.device)
         teacher = self._surrogates[key]
         return Surrogate(teacher.network, teacher.ref.checkpoint, teacher.ref.model)
 
-    def _find_surrogate(self, dataset: Dataset, config: RunConfig | None) -> Teacher:
+    def _find_surrogate(self, dataset: Dataset, folder: RunFolder | None) -> Teacher:
         if self.surrogate_file is not None:
             return teachers.from_file(self.session, self.surrogate_file, "robust", dataset)
-        if config is None:
+        if folder is None:
             raise BenchError(
                 f"The suite {self.suite.name!r} transfers attacks from a robust teacher, and a checkpoint from "
                 "elsewhere has none.\nName one: --teacher robust=FILE (`bench teacher list` shows those trained here)."
             )
+        config = folder.config()
         request = Request(
             method=config.method,
             student=config.student,
             dataset=config.data.spec,
-            recipe=config.recipe,
+            recipe=folder.recipe,
             precision=config.precision,
             limit_train=config.requested.get("limit_train"),
         )
         # No method's own: DARD's teacher, say, may be another one, and all students face the same images.
         asked = teachers.teacher_request(request, "robust", dataset.name, method="")
-        folder = teachers.train_teacher(self.session, asked)
-        return teachers.from_run(folder, "robust")
+        return teachers.from_run(teachers.train_teacher(self.session, asked), "robust")
 
 
 def finished_runs(session: Session, run_ids: Sequence[str], dataset: str | None) -> list[RunFolder]:
@@ -220,6 +238,7 @@ def summary_line(record: Record) -> str:
     """A record in a line, with the half-width of the widest interval."""
     parts = [f"{name} {result.accuracy:.1%}" for name, result in record.results.items()]
     half = max((high - low) / 2 for low, high in (result.interval for result in record.results.values()))
-    name = record.subject.run or record.subject.label
+    subject = record.subject
+    name = (subject.run or subject.label) + (f" ({subject.checkpoint_of})" if subject.checkpoint_of != "best" else "")
     line = f"{name}: {', '.join(parts)} (n = {record.data.n}, at most ±{half:.1%}; {duration(record.seconds)})"
     return "\n".join([line, *(f"  Flag: {flag}" for flag in record.flags)])

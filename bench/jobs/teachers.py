@@ -25,6 +25,7 @@ from bench.records.subjects import foreign_subject
 from bench.registry import attack_class
 from bench.runs.config import TeacherRef
 from bench.runs.folder import RunFolder
+from bench.runs.networks import network_of
 from bench.runs.subject import run_subject
 from bench.system import locks
 from bench.vocabulary import Role
@@ -67,10 +68,11 @@ def teacher_request(request: Request, role: Role, dataset: str, method: str | No
         dataset: its name. method: the student's, where not the request's own.
     """
     student_method = request.method if method is None else method
-    rule = recipe.load(request.recipe).teacher(role, student_method, dataset)
+    chosen = recipe.load(request.recipe)
+    rule = chosen.teacher(role, student_method, dataset)
     if hyperparameters.method_class(rule.trained_by).roles:
         raise BenchError(
-            f"The recipe {request.recipe!r} trains its {role} teacher by {rule.trained_by}, which needs a teacher "
+            f"The recipe {chosen.name!r} trains its {role} teacher by {rule.trained_by}, which needs a teacher "
             "itself.\nName a method without teachers (natural, sat, trades) there."
         )
     own = request.own
@@ -103,7 +105,7 @@ def train_teacher(session: Session, asked: Request, restart: bool = False) -> Ru
     folder = RunFolder.of(session.home, config.id)
     if ranks().from_first(folder.state()) != "trained" or restart:
         session.reporter.say(
-            f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, {asked.recipe} recipe, "
+            f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, {config.recipe} recipe, "
             f"{config.epochs} epochs; if that takes long, its first steps tell how long (`bench run --plan`: before)."
         )
         return train(session, asked, restart=True) if restart else train_or_wait(session, asked)
@@ -130,7 +132,7 @@ def run_ref(folder: RunFolder, role: Role) -> TeacherRef:
 
 def from_run(folder: RunFolder, role: Role) -> Teacher:
     """A teacher that the harness trained."""
-    return Teacher(run_ref(folder, role), folder.selected_network())
+    return Teacher(run_ref(folder, role), network_of(folder))
 
 
 def from_file(session: Session, text: str, role: Role, dataset: Dataset) -> Teacher:

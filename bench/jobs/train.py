@@ -19,12 +19,15 @@ from bench.jobs.session import Session, absolute_spec
 from bench.models import build_model, split_spec, try_out
 from bench.models.checkpoints import read_state_dict, weights_hash
 from bench.recipes import hyperparameters, recipe
-from bench.recipes.recipe import Resolved
+from bench.recipes.recipe import Recipe, Resolved
+from bench.recipes.training import Training, value_at
 from bench.runs.config import DataRef, RunConfig, TeacherRef
-from bench.runs.folder import RunFolder, Summary
+from bench.runs.folder import RunFolder, Summary, all_runs
 from bench.system import locks, provenance
 from bench.system.files import DIGEST
 from bench.system.text import now, one_line
+from bench.training.awp import check_split
+from bench.training.optimizer import completed
 from bench.training.trainer import Trainer
 from bench.vocabulary import Precision, Role
 
@@ -64,7 +67,8 @@ class Request:
 
     Attributes:
         teachers: checkpoints named by the user, by role (`bench.models.references`).
-        settings: `key=value` texts (`--set`).
+        recipe: a built-in one's name, or the path of a file (`bench.recipes.recipe.find`).
+        settings: `key=value` texts (`--set`): hyper-parameters, and fields of the recipe's training.
         role: for a teacher's own training.
         own: what was given as it is, from Python.
     """
@@ -98,13 +102,33 @@ def check(request: Request) -> None:
     if request.own.dataset is None:
         registry.find("datasets", request.dataset)
     hyperparameters.parse_settings(request.method, request.settings)
-    recipe.load(request.recipe)
+    fields, _ = hyperparameters.parse_training(request.settings)
+    for name, flag, value in (
+        ("training.epochs", "--epochs", request.epochs),
+        ("training.batch_size", "--batch-size", request.batch_size),
+    ):
+        if name in fields and value is not None:
+            raise BenchError(f"{flag} and --set {name}=... set the same.\nGive one of them.")
+    training = scheduled(request, request.dataset).training
+    completed(training.optimizer)
+    _check_options(request, training)
     for role in (*request.teachers, *request.own.teachers):
         if role not in method.roles:
             needed = " and ".join(method.roles) or "none"
             raise BenchError(
                 f"--teacher {role}=...: {request.method} has no {role} teacher.\nTeachers it needs: {needed}."
             )
+
+
+def _check_options(request: Request, training: Training) -> None:
+    """A `BenchError` where the recipe's training combines what cannot be combined."""
+    if training.awp is not None:
+        check_split(hyperparameters.method_class(request.method))
+    epochs = request.epochs or training.epochs
+    if training.average is not None and epochs < 2:
+        raise BenchError(
+            "An average over training (training.average) of one epoch is none.\nTrain for more epochs, or without it."
+        )
 
 
 def limited(session: Session, request: Request) -> Dataset:
@@ -137,17 +161,20 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
     chosen = recipe.load(request.recipe)
     variant, training, recipe_settings = scheduled(request, data.name)
     settings = hyperparameters.parse_settings(request.method, request.settings)
+    fields, _ = hyperparameters.parse_training(request.settings)
+    _check_options(request, training)
     method = hyperparameters.method_class(request.method)
     return RunConfig(
         method=request.method,
         label=method.label,
         variant=variant,
         hyperparameters=hyperparameters.resolve(request.method, variant, recipe_settings, settings, data.eps),
-        overrides=settings,
+        overrides=settings | {name: value_at(training, name) for name in fields},
         student=request.student,
         role=request.role,
         data=data,
-        recipe=request.recipe,
+        recipe=chosen.name,
+        recipe_digest=chosen.digest,
         published=chosen.published,
         protocol=chosen.protocol,
         requested=request.requested,
@@ -155,18 +182,20 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
         batch_size=request.batch_size or training.batch_size,
         seed=request.seed,
         precision=request.precision,
-        optimizer=training.optimizer,
+        optimizer=completed(training.optimizer),
         schedule=training.scaling_schedule,
         selection=training.selection,
+        average=training.average,
+        awp=training.awp,
         teachers=list(teachers),
         own=dict(request.own.digests),
     )
 
 
 def scheduled(request: Request, dataset: str) -> Resolved:
-    """What the recipe comes to for a dataset's name, before the user's changes."""
-    chosen = recipe.load(request.recipe)
-    return chosen.resolve(request.method, dataset, request.student, request.role or "student")
+    """What the recipe comes to for a dataset's name, with what `--set` changes of its training."""
+    chosen, (fields, _) = recipe.load(request.recipe), hyperparameters.parse_training(request.settings)
+    return chosen.resolve(request.method, dataset, request.student, request.role or "student", fields)
 
 
 def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), restart: bool = False) -> RunFolder:
@@ -176,6 +205,9 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
     folder = replace(RunFolder.of(session.home, config.id), writes=ranks().first)
     if ranks().from_first(folder.finished) and not restart:
         return _found_finished(session, folder)
+    chosen = recipe.load(request.recipe)
+    if chosen.digest is not None and folder.state() == "not run":
+        _say_of_other_texts(session, config, chosen)
     student = new_network(config, dataset, request.own.student)
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
     listening = loggers.make(session.loggers if ranks().first else ())
@@ -191,7 +223,7 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
             restore_summary(session, folder, config)
             return folder
         how = {"speedups": sorted(session.speedups), "processes": ranks().size, "sync_bn": ranks().sync_bn}
-        folder.create(config, provenance.describe(session.device) | how)
+        folder.create(config, provenance.describe(session.device) | how, chosen.text)
         trainer.run()
     ranks().wait()  # what the first one has written is there for all
     return folder
@@ -215,6 +247,22 @@ def _alone(folder: RunFolder, session: Session) -> Iterator[locks.Owner | None]:
 def train_or_wait(session: Session, request: Request) -> RunFolder:
     """As `train`, but where another process trains the same run, its end is awaited: others need this run's result."""
     return locks.patiently(lambda: train(session, request), session.stop.pause, session.reporter.say)
+
+
+def _say_of_other_texts(session: Session, config: RunConfig, chosen: Recipe) -> None:
+    """Tell of interrupted runs that are this one but for what the recipe said when they began, and how to continue."""
+    what = ("method", "student", "role", "recipe", "seed", "requested", "overrides", "precision")
+    for folder in all_runs(session.home):
+        other = folder.config()
+        same = (
+            all(getattr(other, name) == getattr(config, name) for name in what) and other.data.name == config.data.name
+        )
+        if same and other.recipe_digest not in (None, config.recipe_digest) and folder.state() == "interrupted":
+            fields = ", ".join(recipe.differences(recipe.load(folder.recipe), chosen))
+            session.reporter.say(
+                f"The recipe {config.recipe} has changed since {folder.id} began ({fields}), so this is another run. "
+                f"To continue that one: --recipe {folder.recipe}"
+            )
 
 
 def _found_finished(session: Session, folder: RunFolder) -> RunFolder:

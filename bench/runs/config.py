@@ -6,22 +6,19 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from bench.recipes.recipe import Optimizer, Selection
+from bench.recipes.frozen import Frozen
 from bench.recipes.schedule import Schedule
+from bench.recipes.training import Average, Optimizer, Selection, WeightPerturbation
 from bench.vocabulary import Precision, Protocol, Role
 
 SCHEMA_VERSION: Final = 1
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TeacherRef(_Frozen):
+class TeacherRef(Frozen):
     """A teacher as a run used it."""
 
     role: Role
@@ -39,7 +36,7 @@ class TeacherRef(_Frozen):
         return self.name or (Path(self.source).stem if self.given else self.source)
 
 
-class DataRef(_Frozen):
+class DataRef(Frozen):
     """A dataset as a run used it."""
 
     name: str
@@ -51,26 +48,33 @@ class DataRef(_Frozen):
     eps: float = Field(gt=0)
 
 
-class RunConfig(_Frozen):
+class RunConfig(Frozen):
     """One training run.
 
     `requested` holds what the user changed of the recipe (epochs, batch size, limit on training images); with the
     recipe's name it makes the `setting`, within which results may be compared.
     """
 
+    later: ClassVar[frozenset[str]] = frozenset({"recipe_digest", "average", "awp"})
+
     schema_version: Literal[1] = SCHEMA_VERSION
     method: str
     label: str
     variant: str
     hyperparameters: dict[str, Any]
-    overrides: dict[str, Any] = Field(description="hyper-parameters the user set (--set)")
+    overrides: dict[str, Any] = Field(
+        description="what the user set (--set): hyper-parameters, and fields of the recipe's training by dotted name"
+    )
     student: str
     role: Role | None = Field(default=None, description="for a teacher's own training: which one")
     data: DataRef
     recipe: str
+    recipe_digest: str | None = Field(
+        default=None, description="SHA-256 of a recipe of the user's own, whose text lies in the run's folder"
+    )
     published: bool
     protocol: Protocol
-    requested: dict[str, int] = {}
+    requested: dict[str, int] = Field(default={})
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     seed: int = Field(ge=0)
@@ -78,7 +82,9 @@ class RunConfig(_Frozen):
     optimizer: Optimizer
     schedule: Schedule
     selection: Selection
-    teachers: list[TeacherRef] = []
+    average: Average | None = None
+    awp: WeightPerturbation | None = None
+    teachers: list[TeacherRef] = Field(default=[])
     own: dict[str, str] = Field(
         default_factory=dict, description="what was given from Python, by part: SHA-256 of what decides the result"
     )
@@ -99,7 +105,8 @@ class RunConfig(_Frozen):
     @property
     def setting(self) -> str:
         """The schedule in words, with all that was reduced."""
-        words = [f"{self.recipe} recipe"]
+        own = f" ({self.recipe_digest[:8]})" if self.recipe_digest is not None else ""
+        words = [f"{self.recipe} recipe{own}"]
         # The published recipes give each method its own length; ours give all of them the same one.
         if "epochs" in self.requested or not self.published:
             words.append(f"{self.epochs} epoch" + ("s" if self.epochs > 1 else ""))

@@ -1,6 +1,7 @@
 """Run folders: everything one training run leaves behind.
 
 config.json        the resolved configuration
+recipe.yaml        the recipe, where it is one of the user's own: the whole of it, what it extends included
 environment.json   versions, git commit, device
 metrics.jsonl      a line per logging step (kind "steps") and per epoch (kind "epoch")
 loggers.json       how many of those lines each logger has had (`bench.loggers`); tensorboard/, wandb/: files of theirs
@@ -8,6 +9,7 @@ progress.json      where the run stands, refreshed while it runs
 resume.pt          all state needed to go on, removed when the run is finished; resume-before.pt the one before it
 lock               held by the process that trains; names it
 best.safetensors   the student's selected weights; last.safetensors its final ones
+*-plain.safetensors   where these are of an average of the student: the student's own at that time
 *-teacher.safetensors   a teacher that went on learning, as it was at the end
 summary.json       written when the run is finished: what was selected, and how
 
@@ -29,12 +31,12 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from pydantic import ValidationError
-
 from bench.errors import BenchError
+from bench.recipes import recipe
 from bench.records.record import read_record
 from bench.runs import resume
-from bench.runs.config import SCHEMA_VERSION, RunConfig
+from bench.runs.config import RunConfig
+from bench.runs.reading import read_checked
 from bench.runs.summary import Progress as Progress
 from bench.runs.summary import Summary as Summary
 from bench.system import locks
@@ -42,10 +44,12 @@ from bench.system.files import cannot_write, flush_to_disk, sealed, unsealed, un
 from bench.system.home import Home
 from bench.system.left_out import name_left_out
 from bench.system.naming import chosen
-from bench.system.text import first_mistake, newer_version, one_line
+from bench.system.text import one_line
 
 if TYPE_CHECKING:
     from torch import nn
+
+_RECIPE = "recipe.yaml"
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 State = Literal["not run", "running", "interrupted", "trained"]
@@ -123,11 +127,17 @@ class RunFolder:
             yield before
 
     @_written()
-    def create(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
-        """Make the folder with its configuration, or check that the one there is the same."""
+    def create(self, config: RunConfig, environment: Mapping[str, Any], text: str = "") -> None:
+        """Make the folder with its configuration, or check that the one there is the same.
+
+        Args:
+            text: of a recipe of the user's own.
+        """
         path = self.path / "config.json"
         if path.exists() and self.config() == config:
             return
+        if text:
+            write_text_atomically(self.path / _RECIPE, text)
         write_text_atomically(path, config.model_dump_json(indent=1) + "\n")
         content = json.dumps(sealed(environment, self.id), indent=1)
         write_text_atomically(self.path / "environment.json", content + "\n")
@@ -146,7 +156,7 @@ class RunFolder:
 
     def config(self) -> RunConfig:
         """The run's configuration; a `BenchError` where the file is missing or not valid."""
-        config = _read(self.path / "config.json", RunConfig)
+        config = read_checked(self.path / "config.json", RunConfig)
         if config.id != self.id:
             raise BenchError(
                 f"{self.path / 'config.json'} was changed: it describes the run {config.id}.\n"
@@ -154,10 +164,24 @@ class RunFolder:
             )
         return config
 
+    @property
+    def recipe(self) -> str:
+        """The recipe of the run as `bench.recipes.recipe.load` takes it: its name, or the file with its text.
+
+        Raises:
+            BenchError: the file is missing, or was changed.
+        """
+        config, path = self.config(), self.path / _RECIPE
+        if config.recipe_digest is None:
+            return config.recipe
+        if recipe.load(str(path)).digest != config.recipe_digest:
+            raise BenchError(f"{path} was changed since {self.id} began.\nRestore it, or train again with --restart.")
+        return str(path)
+
     def summary(self) -> Summary | None:
         """What the run selected; None while it is not finished."""
         path = self.path / "summary.json"
-        return _read(path, Summary, self.id) if path.exists() else None
+        return read_checked(path, Summary, self.id) if path.exists() else None
 
     def environment(self) -> dict[str, Any] | None:
         """Where the run was trained; None where nothing tells.
@@ -194,7 +218,7 @@ class RunFolder:
         No more than a message to whoever looks: it may vanish under the reader, and nothing depends on it.
         """
         try:
-            progress: Progress = _read(self.path / "progress.json", Progress)
+            progress: Progress = read_checked(self.path / "progress.json", Progress)
         except BenchError:
             return None
         return progress
@@ -254,43 +278,6 @@ class RunFolder:
         from bench.models.checkpoints import save_weights  # PyTorch is of no use to whoever only looks at runs
 
         save_weights(self.path / f"{name}.safetensors", network, metadata)
-
-    def selected_network(self, network: nn.Module | None = None) -> nn.Module:
-        """The network that the finished run selected, on the CPU in eval mode.
-
-        Args:
-            network: takes the weights; needed where no name builds it.
-
-        Raises:
-            BenchError: the run is not finished, or its weights are not those that it selected.
-        """
-        from bench.models.checkpoints import load_model, read_metadata, read_state_dict, weights_hash
-
-        config, summary = self.config(), self.summary()
-        if summary is None:
-            raise BenchError(f"The run {self.id} is not finished.\nContinue it with the `bench run` that began it.")
-        if network is not None:
-            network.cpu().load_state_dict(read_state_dict(self.best)[0])
-            network.eval()
-        elif "student" in config.own:
-            raise BenchError(
-                f"The run {self.id} trained a network that was given from Python ({config.student}), and no name "
-                "builds it.\nCall the bench.train() that made it: its result is that network."
-            )
-        else:
-            network, _ = load_model(self.best, config.student, config.data.classes, config.data.in_channels)
-        owner = read_metadata(self.best).get("run", self.id)
-        if owner != self.id:
-            raise BenchError(
-                f"{self.best} holds the weights of the run {one_line(owner)}, not of {self.id}.\n"
-                "Restore it, or train the run again with --restart."
-            )
-        if weights_hash(network) != summary.checkpoint:
-            raise BenchError(
-                f"{self.best} is not what the run {self.id} selected (its weights were changed).\n"
-                "Train it again with --restart."
-            )
-        return network
 
     @_written()
     def append_metrics(self, line: Mapping[str, Any]) -> None:
@@ -379,24 +366,3 @@ def _folders(home: Home) -> list[RunFolder]:
     """Every folder of a home that holds a run's configuration, by name."""
     paths = sorted(home.runs.iterdir()) if home.runs.is_dir() else []
     return [RunFolder(path) for path in paths if (path / "config.json").exists()]
-
-
-def _read(path: Path, model: type[Any], owner: str = "") -> Any:
-    """A file's content; owner: id of the run that its digest, if it has one, is to name."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        newer = newer_version(text, SCHEMA_VERSION)
-        if newer is not None:
-            raise BenchError(f"{path} was {newer}.\nOr start the run again with --restart.")
-        if owner:
-            text = json.dumps(unsealed(json.loads(text), owner))
-        return model.model_validate_json(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(
-            f"{path} cannot be read: {error}.\nRestore it, or start the run again with --restart."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        reason = first_mistake(error) if isinstance(error, ValidationError) else one_line(str(error))
-        raise BenchError(
-            f"{path} is not valid: {reason}.\nRestore it, or start the run again with --restart."
-        ) from error

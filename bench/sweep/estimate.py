@@ -21,7 +21,9 @@ from bench.records.record import Record
 from bench.runs.folder import RunFolder, all_runs
 from bench.sweep.plan import Task
 from bench.system.home import Home
+from bench.training.awp import first_epoch
 from bench.training.monitor import held_out_of
+from bench.training.step import phase_shares
 from bench.vocabulary import LINF_EPS
 
 
@@ -120,18 +122,21 @@ class Estimator:
 
     def _phase_shares(self, task: Task, epochs: int) -> dict[str, float]:
         request = task.request
-        variant, _, own = train.scheduled(request, task.dataset)
+        variant, training, own = train.scheduled(request, task.dataset)
         settings = hyperparameters.parse_settings(request.method, request.settings)
         values = hyperparameters.resolve(request.method, variant, own, settings, LINF_EPS)
         defense = hyperparameters.make(request.method, values)
-        return {name: share for name, (_, share) in defense.phase_shares(epochs).items()}
+        awp, horizon = training.awp, training.scaling_schedule.horizon
+        begins = None if awp is None else first_epoch(awp.from_epoch, epochs, horizon)
+        return {name: share for name, (_, share) in phase_shares(defense, epochs, begins).items()}
 
     def _from_runs(self, task: Task) -> Estimate | None:
         """A finished run of the same length, of any seed and setting of `--set`."""
         request = task.request
-        training = train.scheduled(request, task.dataset).training
+        training, chosen = train.scheduled(request, task.dataset).training, recipe.load(request.recipe)
         wanted = (
-            *(request.method, request.student, task.dataset, request.recipe, request.precision, request.role),
+            *(request.method, request.student, task.dataset, chosen.name, chosen.digest),
+            *(request.precision, request.role),
             *(request.limit_train, request.epochs or training.epochs, request.batch_size or training.batch_size),
         )
         same = [run for run in self._runs if run.what == wanted]
@@ -188,7 +193,8 @@ def _finished(folder: RunFolder) -> tuple[str, _Finished] | None:
     if summary is None or device is None:
         return None
     what = (
-        *(config.method, config.student, config.data.name, config.recipe, config.precision, config.role),
+        *(config.method, config.student, config.data.name, config.recipe, config.recipe_digest),
+        *(config.precision, config.role),
         *(config.requested.get("limit_train"), config.epochs, config.batch_size),
     )
     return device, _Finished(folder.id, what, summary.seconds)
