@@ -49,12 +49,14 @@ def command(
     torchrun (`torchrun --nproc-per-node N -m bench run ...`), all its processes train one run, on parts of each batch.
     """
     from bench.compute.ranks import joined
+    from bench.data import find
     from bench.jobs import train
     from bench.jobs.teachers import gather
     from bench.system.console import Reporter
 
     request = train.Request(teachers=train.parse_teachers(teachers), **asked)
     train.check(request)
+    find(request.dataset, home.data)
     with session(home) as active, joined(active.device, sync_bn, step_timeout, active.stop) as processes:
         if not processes.first:
             active.reporter = Reporter.silent()

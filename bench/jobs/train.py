@@ -70,7 +70,6 @@ def check(request: Request) -> None:
     """Find mistakes in names and settings before anything long begins."""
     method = hyperparameters.method_class(request.method)
     registry.find("models", split_spec(request.student)[0])
-    registry.find("datasets", request.dataset)
     hyperparameters.parse_settings(request.method, request.settings)
     recipe.load(request.recipe)
     for role in request.teachers:

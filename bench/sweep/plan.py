@@ -7,9 +7,11 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from bench import registry
+from bench.data import find
 from bench.evaluation.suites import suite_named
 from bench.jobs.session import absolute_spec
 from bench.jobs.teachers import teacher_request
@@ -84,9 +86,14 @@ def expand(spec: SweepSpec, name_of: Callable[[str], str]) -> Plan:
     return tuple(builder.tasks)
 
 
-def dataset_name(load: Callable[[str], str]) -> Callable[[str], str]:
-    """A dataset's name by its spec: the registered one, or what `load` finds in its folder."""
-    return lambda spec: load(spec) if "*" in registry.find("datasets", spec).name else spec
+def dataset_name(load: Callable[[str], str], root: Path) -> Callable[[str], str]:
+    """A dataset's name by its spec: the registered one, one's own in the data folder, or what `load` finds."""
+
+    def name_of(spec: str) -> str:
+        is_name = find(spec, root) != spec or "*" not in registry.find("datasets", spec).name
+        return spec if is_name else load(spec)
+
+    return name_of
 
 
 def _requests(grid: Grid) -> Iterator[Request]:
