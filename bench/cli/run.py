@@ -24,6 +24,8 @@ from bench.system.home import Home
 @options.deterministic_option
 @options.precision_option
 @options.limit_train_option
+@click.option("--extra", metavar="npz:FILE", help="Additional training images: arrays image and label, or x and y.")
+@click.option("--extra-share", type=float, metavar="SHARE", help="Their share of every batch, 0 to 1.")
 @click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method.")
 @click.option(

@@ -49,20 +49,24 @@ def load_npz(name: str, root: Path) -> Dataset:
     return Dataset(f"npz:{file.path.stem}", train, test, classes)
 
 
+def additional_file(name: str) -> Path:
+    """The file of additional images that "npz:FILE" names; a BenchError where it names none."""
+    if not name.startswith("npz:"):
+        raise BenchError(f"Additional images {name!r}: write npz:FILE.\nIts arrays are image and label, or x and y.")
+    return file_argument(name)
+
+
 def load_additional(name: str, root: Path) -> Split:
     """Read the additional training images of "npz:FILE": `image` and `label`, or x_train and y_train, or x and y.
 
     Raises:
         BenchError: as `load_npz`; the name is none of an .npz file.
     """
-    kind = name.partition(":")[0]
-    if kind != "npz":
-        raise BenchError(f"Additional images {name!r}: write npz:FILE.\nIts arrays are image and label, or x and y.")
-    file = Arrays(file_argument(name), root)
-    pair = next((pair for pair in ADDITIONAL if set(pair) <= set(file.names)), None)
-    if pair is None:
-        file.check_has(ADDITIONAL[0])
-    x, y = ((f"{each} in {file.path}", file.read(each)) for each in pair or ADDITIONAL[0])
+    file = Arrays(additional_file(name), root)
+    there = file.names
+    pair = next((pair for pair in ADDITIONAL if set(pair) <= set(there)), ADDITIONAL[0])
+    file.check_has(pair)
+    x, y = ((f"{each} in {file.path}", file.read(each)) for each in pair)
     return split_of(x, y)
 
 

@@ -16,7 +16,7 @@ from bench.evaluation.suites import LOOK, TEACHERS
 from bench.jobs.foreign import load_foreign, split_model_file
 from bench.jobs.make_record import Asked, evaluator_for, measure
 from bench.jobs.session import Session
-from bench.jobs.train import Request, Teacher, limited, resolve, train, train_or_wait
+from bench.jobs.train import Request, Teacher, additional, limited, resolve, train, train_or_wait
 from bench.models.checkpoints import weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import Record, Subject
@@ -31,6 +31,7 @@ from bench.vocabulary import Role
 
 def gather(session: Session, request: Request) -> list[Teacher]:
     """All teachers a run needs, in the order in which its method names them, each evaluated once."""
+    additional(session, request, limited(session, request))  # a mistake is found before a teacher is trained
     teachers = []
     for role in hyperparameters.method_class(request.method).roles:
         teacher = find(session, request, role)
@@ -73,6 +74,8 @@ def teacher_request(request: Request, role: Role, dataset: str, method: str | No
         batch_size=None,
         teachers={},
         settings=(),
+        extra=None,
+        extra_share=None,
     )
 
 
@@ -87,7 +90,8 @@ def prepare(session: Session, asked: Request, restart: bool = False) -> RunFolde
 
 def train_teacher(session: Session, asked: Request, restart: bool = False) -> RunFolder:
     """Train a teacher, or find it trained."""
-    folder = RunFolder.of(session.home, resolve(asked, limited(session, asked), ()).id)
+    dataset = limited(session, asked)
+    folder = RunFolder.of(session.home, resolve(asked, dataset, (), additional(session, asked, dataset)).id)
     if ranks().from_first(folder.state()) != "trained" or restart:
         session.reporter.say(
             f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, {asked.recipe} recipe."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,14 +13,15 @@ from torch import nn
 from bench import loggers, registry
 from bench.compute.ranks import ranks
 from bench.compute.seeding import derive
-from bench.data.dataset import Dataset
+from bench.data.dataset import Dataset, Split
+from bench.data.npz import additional_file
 from bench.errors import BenchError
 from bench.jobs.session import Session, absolute_spec
 from bench.models import build_model, split_spec, try_out
 from bench.models.checkpoints import read_state_dict, weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Resolved
-from bench.runs.config import DataRef, RunConfig, TeacherRef
+from bench.runs.config import DataRef, ExtraRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
 from bench.system import locks, provenance
 from bench.system.files import DIGEST
@@ -35,6 +37,7 @@ class Request:
     Attributes:
         teachers: files named by the user, by role; `MODEL:FILE` where the architecture has to be said.
         settings: `key=value` texts (`--set`).
+        extra, extra_share: additional training images, and their share of every batch; instead of the recipe's.
         role: for a teacher's own training.
     """
 
@@ -49,6 +52,8 @@ class Request:
     limit_train: int | None = None
     teachers: dict[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
+    extra: str | None = None
+    extra_share: float | None = None
     role: Role | None = None
 
     @property
@@ -72,6 +77,10 @@ def check(request: Request) -> None:
     registry.find("models", split_spec(request.student)[0])
     hyperparameters.parse_settings(request.method, request.settings)
     recipe.load(request.recipe)
+    if request.extra is not None:
+        additional_file(request.extra)
+    if request.extra_share is not None:
+        _check_share(request.extra_share)
     for role in request.teachers:
         if role not in method.roles:
             needed = " and ".join(method.roles) or "none"
@@ -85,8 +94,55 @@ def limited(session: Session, request: Request) -> Dataset:
     return session.dataset(absolute_spec(request.dataset)).limit_train(request.limit_train)
 
 
-def data_ref(request: Request, dataset: Dataset) -> DataRef:
-    """The dataset of a request, already limited, as a run names it."""
+def _check_share(share: float) -> None:
+    if not 0 < share <= 1:  # NaN is neither
+        raise BenchError(f"--extra-share {share:g}: give a share above 0 and at most 1, such as 0.7.")
+
+
+def extra_of(request: Request, dataset: str) -> recipe.Extra | None:
+    """The additional images that a request asks for, on a dataset of this name.
+
+    Raises:
+        BenchError: a share without images or images without a share; a share that is none.
+    """
+    of_recipe = scheduled(request, dataset).training.extra
+    if request.extra is None and request.extra_share is None and of_recipe is None:
+        return None
+    source = absolute_spec(request.extra or (of_recipe.source if of_recipe else ""))
+    share = request.extra_share if request.extra_share is not None or of_recipe is None else of_recipe.share
+    if not source or share is None:
+        raise BenchError(
+            "--extra and --extra-share go together.\nWrite --extra npz:FILE --extra-share 0.7, say: FILE's images are "
+            "then 70 % of every batch."
+        )
+    _check_share(share)
+    return recipe.Extra(source=source, share=share)
+
+
+def additional(session: Session, request: Request, dataset: Dataset) -> Split | None:
+    """The additional images of a request, if it asks for any.
+
+    Raises:
+        BenchError: they do not go with the dataset: images of another shape, or labels that it does not have.
+    """
+    asked = extra_of(request, dataset.name)
+    if asked is None:
+        return None
+    split = session.additional(asked.source)
+    given, wanted = (tuple(images.shape[1:]) for images in (split.images, dataset.train.images))
+    if given != wanted:
+        raise BenchError(
+            f"The images of {asked.source} are {given}, those of {dataset.name} {wanted} (channels, height, width).\n"
+            "Give additional images of the dataset's own shape."
+        )
+    for mistake in split.mistakes(dataset.num_classes):
+        raise BenchError(f"The additional images {asked.source}: {mistake}")
+    return split
+
+
+def data_ref(request: Request, dataset: Dataset, extra: Split | None = None) -> DataRef:
+    """The dataset of a request, already limited, as a run names it; extra: from `additional`."""
+    asked = extra_of(request, dataset.name)
     return DataRef(
         name=dataset.name,
         spec=absolute_spec(request.dataset),
@@ -95,12 +151,18 @@ def data_ref(request: Request, dataset: Dataset) -> DataRef:
         classes=dataset.num_classes,
         in_channels=dataset.in_channels,
         eps=dataset.eps,
+        extra=None if asked is None or extra is None else _extra_ref(asked, extra),
     )
 
 
-def resolve(request: Request, dataset: Dataset, teachers: Sequence[Teacher]) -> RunConfig:
+def _extra_ref(asked: recipe.Extra, extra: Split) -> ExtraRef:
+    name = f"npz:{Path(asked.source).stem}"
+    return ExtraRef(name=name, spec=asked.source, fingerprint=extra.fingerprint, n=len(extra), share=asked.share)
+
+
+def resolve(request: Request, dataset: Dataset, teachers: Sequence[Teacher], extra: Split | None = None) -> RunConfig:
     """The configuration a request comes to: recipe, then what the user changed."""
-    return configure(request, data_ref(request, dataset), [teacher.ref for teacher in teachers])
+    return configure(request, data_ref(request, dataset, extra), [teacher.ref for teacher in teachers])
 
 
 def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -> RunConfig:
@@ -129,6 +191,7 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
         optimizer=training.optimizer,
         schedule=training.scaling_schedule,
         selection=training.selection,
+        augmentation=training.augmentation,
         teachers=list(teachers),
     )
 
@@ -142,14 +205,15 @@ def scheduled(request: Request, dataset: str) -> Resolved:
 def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), restart: bool = False) -> RunFolder:
     """Train, continue, or find finished what a request asks for."""
     dataset = limited(session, request)
-    config = resolve(request, dataset, teachers)
+    extra = additional(session, request, dataset)
+    config = resolve(request, dataset, teachers, extra)
     folder = replace(RunFolder.of(session.home, config.id), writes=ranks().first)
     if ranks().from_first(folder.finished) and not restart:
         return _found_finished(session, folder)
     student = new_network(config, dataset)
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
     listening = loggers.make(session.loggers if ranks().first else ())
-    trainer = Trainer(session, config, dataset, student, networks, folder, listening)
+    trainer = Trainer(session, config, dataset, student, networks, folder, listening, extra)
     with _alone(folder, session) as dead:
         if dead is not None:
             session.reporter.say(f"{folder.id} was being trained by {dead}, which is dead; this process takes it over.")

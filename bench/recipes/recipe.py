@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.errors import BenchError, unknown_name
 from bench.recipes.schedule import Schedule
@@ -59,6 +59,38 @@ class Selection(_Frozen):
         return "last" if self.keep == "last" else self.split
 
 
+class Augmentation(_Frozen):
+    """What is done to training images; a kind alone may stand for it.
+
+    `crop-flip`: the dataset's random crop, and half of the images mirrored; `cutout`: then a black square in each;
+    `trivial-augment`: then one operation of TrivialAugmentWide on each; `none`.
+    """
+
+    kind: Literal["crop-flip", "none", "cutout", "trivial-augment"] = "crop-flip"
+    flip: bool | None = Field(default=None, description="whether half are mirrored; None: as the dataset says")
+    size: int | None = Field(default=None, ge=1, description="side of cutout's square; None: half the image's")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_alone(cls, given: Any) -> Any:
+        return {"kind": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _has_what_belongs_to_it(self) -> Augmentation:
+        if self.size is not None and self.kind != "cutout":
+            raise ValueError("size belongs to the augmentation cutout")
+        if self.flip is not None and self.kind == "none":
+            raise ValueError("flip does not go with the augmentation none")
+        return self
+
+
+class Extra(_Frozen):
+    """Additional training images, of which every batch has a share; an epoch has as many steps as without."""
+
+    source: str = Field(description="npz:FILE")
+    share: float = Field(gt=0, le=1, description="of every batch")
+
+
 class Training(_Frozen):
     """How long, how fast, on what batches."""
 
@@ -67,6 +99,8 @@ class Training(_Frozen):
     optimizer: Optimizer
     schedule: Schedule
     selection: Selection
+    augmentation: Augmentation = Augmentation()
+    extra: Extra | None = None
 
     @property
     def scaling_schedule(self) -> Schedule:

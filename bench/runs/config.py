@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.recipes.recipe import Optimizer, Selection
+from bench.recipes.recipe import Augmentation, Optimizer, Selection
 from bench.recipes.schedule import Schedule
 from bench.vocabulary import Precision, Protocol, Role
 
@@ -30,6 +30,16 @@ class TeacherRef(_Frozen):
     given: bool = Field(description="whether the user named it (--teacher) rather than the recipe")
 
 
+class ExtraRef(_Frozen):
+    """Additional training images as a run used them."""
+
+    name: str
+    spec: str = Field(description="what loads them: npz:/path")
+    fingerprint: str = Field(description="SHA-256 of images and labels")
+    n: int = Field(ge=1)
+    share: float = Field(gt=0, le=1, description="of every batch")
+
+
 class DataRef(_Frozen):
     """A dataset as a run used it."""
 
@@ -40,6 +50,7 @@ class DataRef(_Frozen):
     classes: int = Field(ge=2)
     in_channels: int = Field(ge=1)
     eps: float = Field(gt=0)
+    extra: ExtraRef | None = None
 
 
 class RunConfig(_Frozen):
@@ -69,12 +80,18 @@ class RunConfig(_Frozen):
     optimizer: Optimizer
     schedule: Schedule
     selection: Selection
+    augmentation: Augmentation = Augmentation()
     teachers: list[TeacherRef] = []
 
     @property
     def id(self) -> str:
         """Readable name of the run, ending in a hash of all that decides its result."""
-        content = self.model_dump(mode="json", exclude={"data": {"spec"}})
+        content = self.model_dump(mode="json", exclude={"data": {"spec": True, "extra": {"spec"}}})
+        # What a run does without leaves no trace, so that ids from before it could be had stay as they are.
+        if self.augmentation == Augmentation():
+            del content["augmentation"]
+        if self.data.extra is None:
+            del content["data"]["extra"]
         for teacher in content["teachers"]:
             del teacher["source"], teacher["given"]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
@@ -93,6 +110,14 @@ class RunConfig(_Frozen):
             words.append(f"batch {self.batch_size}")
         if "limit_train" in self.requested:
             words.append(f"first {self.data.n} training images")
+        if self.augmentation.kind != "crop-flip":
+            words.append(self.augmentation.kind if self.augmentation.kind != "none" else "no augmentation")
+        if self.augmentation.flip is not None:
+            words.append("mirrored" if self.augmentation.flip else "not mirrored")
+        if self.augmentation.size is not None:
+            words.append(f"squares of {self.augmentation.size}")
+        if self.data.extra is not None:
+            words.append(f"{100 * self.data.extra.share:g} % additional images of {self.data.extra.name}")
         if self.precision != "32":
             words.append(self.precision)
         return ", ".join(words)

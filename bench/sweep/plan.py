@@ -111,6 +111,8 @@ def _requests(grid: Grid) -> Iterator[Request]:
             precision=grid.precision,
             limit_train=grid.limit_train,
             teachers={role: file for role, file in grid.teachers.items() if role in roles},
+            extra=grid.extra and absolute_spec(grid.extra),
+            extra_share=grid.extra_share,
             settings=tuple(f"{key}={_written(value)}" for key, value in ablation.items()),
         )
 
@@ -168,6 +170,7 @@ def run_command(request: Request) -> Command:
         *("bench", "run", "--method", request.method, "--student", request.student),
         *_surroundings(request),
         *_where(("--epochs", request.epochs), ("--batch-size", request.batch_size), ("--seed", request.seed or None)),
+        *_where(("--extra", request.extra), ("--extra-share", request.extra_share)),
         *itertools.chain(*given, *settings),
     )
 

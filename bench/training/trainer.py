@@ -15,8 +15,8 @@ from bench.compute.ranks import ranks
 from bench.compute.seeding import generator
 from bench.compute.speedups import Fast
 from bench.compute.sync_bn import synchronised
-from bench.data.augment import batches, plan_epoch
-from bench.data.dataset import Dataset, to_float
+from bench.data.augment import Extra, Policy, batches, plan_epoch
+from bench.data.dataset import Dataset, Split, to_float
 from bench.defense import Models
 from bench.errors import BenchError
 from bench.loggers import Logger
@@ -74,12 +74,17 @@ class Trainer:
         teachers: Mapping[str, nn.Module],
         folder: RunFolder,
         loggers: Mapping[str, Logger] | None = None,
+        extra: Split | None = None,
     ) -> None:
+        """Prepare a run; extra: the additional images that its configuration names."""
         self.device, self.reporter, self.stop = surroundings.device, surroundings.reporter, surroundings.stop
         self.config, self.dataset, self.folder = config, dataset, folder
         self.ranks = ranks()
         train, looked_at = split_for(dataset, config.selection)
         self.train = train.to(self.device)
+        self.policy = Policy.of(config.augmentation, dataset)
+        share = config.data.extra
+        self.extra = None if extra is None or share is None else Extra(extra, share.share)
         self.steps = math.ceil(len(train) / config.batch_size)
         plain = config.model_dump(mode="json")
         self.journal = Journal(folder, dict(loggers or {}), self.steps, self.reporter.say, plain)
@@ -179,9 +184,9 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         """The steps of this epoch that are not done yet."""
-        state, config, dataset = self.state, self.config, self.dataset
-        plan = plan_epoch(len(self.train), config.seed, state.epoch, dataset.padding, dataset.flip)
-        todo = batches(self.train, plan, config.batch_size, dataset.padding, start=state.step, part=self.ranks.part)
+        state, config = self.state, self.config
+        plan = plan_epoch(len(self.train), config.seed, state.epoch, self.policy)
+        todo = batches(self.train, plan, config.batch_size, state.step, self.ranks.part, self.extra)
         shown = 0.0
         for images, labels, _ in todo:
             began = time.monotonic()
