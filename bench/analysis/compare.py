@@ -6,17 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
+from bench.analysis.find import find_networks as find_networks
 from bench.errors import BenchError, unknown_name
-from bench.records.index import run_records
 from bench.records.measurement import Measurement, PublishedQuantity
 from bench.records.networks import Condition, Key, Network
-from bench.records.record import Record, read_record
 from bench.stats import LEVEL, Difference, Test, compare, holm
-from bench.system.home import Home
 from bench.system.text import defense_label, one_line
 
 
@@ -76,43 +73,6 @@ class Comparison:
     sides: tuple[Side, ...]
     contrasts: tuple[Contrast, ...]
     left_out: tuple[str, ...]
-
-
-def find_networks(names: Sequence[str], home: Home, all_seeds: bool = False) -> list[Network]:
-    """The networks a user names.
-
-    Args:
-        names: run ids, or record files; of a file only that record counts.
-        home: of all records; those that are not right are named and left out.
-        all_seeds: with every other run in the home that differs from a named one in the training seed alone.
-
-    Raises:
-        BenchError: no record is of a run of that name, a file that is named is not right, or a name comes twice.
-    """
-    files = {name for name in names if name.endswith(".json") or Path(name).is_file()}
-    asked = None if all_seeds else set(names) - files
-    by_run: defaultdict[str, list[Record]] = defaultdict(list)
-    records, known_runs = run_records(home, asked) if asked is None or asked else ([], set())
-    for record in records:
-        if record.subject.run is not None:
-            by_run[record.subject.run].append(record)
-    networks = []
-    for name in names:
-        if name in files:
-            networks.append(Network.of([read_record(Path(name))]))
-        elif name in by_run:
-            networks.append(Network.of(by_run[name]))
-        else:
-            raise unknown_name("run (none of its records are here)", name, known_runs)
-    if all_seeds:
-        wanted = {network.identity for network in networks}
-        known = {network.name for network in networks}
-        others = (Network.of(records) for run, records in by_run.items() if run not in known)
-        networks += [network for network in others if network.identity in wanted]
-    for network in networks:
-        if sum(other.name == network.name for other in networks) > 1:
-            raise BenchError(f"{network.name} is named twice.\nName each run once, with all its records or with one.")
-    return networks
 
 
 def compare_networks(networks: Sequence[Network], attacks: Sequence[str] = ()) -> Comparison:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import completing
-from bench.cli.options import home_option, json_option, style_option
+from bench.cli.help import Command
+from bench.cli.options import home_option, json_option, named, style_option
 from bench.cli.printing import show_json
 from bench.system.home import Home
 
@@ -20,8 +21,14 @@ if TYPE_CHECKING:
 _DIFFERING = ("model", "setting", "selection", "teachers")
 
 
-@click.command("compare")
-@click.argument("runs", metavar="RUN RUN [RUN ...]", nargs=-1, required=True, shell_complete=completing.recorded_runs)
+@click.command(
+    "compare",
+    cls=Command,
+    examples=["bench compare ciard rslad --attack pgd-sat", "bench compare RUN RUN --all-seeds"],
+)
+@click.argument("runs", metavar="RUN RUN [RUN ...]", nargs=-1, required=True, shell_complete=completing.recorded)
+@named("--student", "models", "Where a method is named: only its networks of this architecture.")
+@named("--dataset", "datasets", "Where a method is named: only its networks that were measured on this.")
 @click.option("--all-seeds", is_flag=True, help="Add every run that differs from a named one in the seed alone.")
 @click.option(
     "--attack",
@@ -35,15 +42,27 @@ _DIFFERING = ("model", "setting", "selection", "teachers")
 @home_option
 @click.pass_obj
 def command(
-    home: Home, runs: tuple[str, ...], all_seeds: bool, attacks: tuple[str, ...], style: str, as_json: bool
+    home: Home,
+    runs: tuple[str, ...],
+    student: str | None,
+    dataset: str | None,
+    all_seeds: bool,
+    attacks: tuple[str, ...],
+    style: str,
+    as_json: bool,
 ) -> None:
     """Test whether trained networks differ, sample by sample or, with three seeds and more, seed by seed.
 
-    A RUN is a run's id or a record's file. Runs that differ in the seed alone are one side.
+    A RUN is a run's id, the beginning of it or of its hash, a method, which stands for all of its seeds here, or a
+    record's file. Runs that differ in the seed alone are one side.
     """
-    from bench.analysis.compare import compare_networks, find_networks
+    from bench.analysis.compare import compare_networks
+    from bench.analysis.find import Narrowed, find_networks
 
-    found = compare_networks(find_networks(runs, home, all_seeds), attacks)
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    found = compare_networks(find_networks(runs, home, all_seeds, Narrowed(student, dataset), say), attacks)
     if as_json or style == "json":
         show_json(_content(found))
         return

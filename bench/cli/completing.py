@@ -1,8 +1,10 @@
-"""What the shell offers after TAB: names of plug-ins, recipes, sweeps and runs. Nothing here imports PyTorch."""
+"""What the shell offers after TAB: names of plug-ins, suites, recipes, settings, runs. Nothing imports PyTorch."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import click
@@ -10,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from bench.errors import BenchError
 from bench.system.home import Home, own_datasets
+from bench.system.naming import recorded_ids, run_ids
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -24,7 +27,8 @@ def _completer(known: Callable[[Home], Iterable[str]]) -> Completer:
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         try:
-            names = set(known(_home(ctx)))
+            with redirect_stderr(io.StringIO()):  # where a damaged file would be named
+                names = set(known(_home(ctx)))
         except (BenchError, OSError):  # the command itself will say what is wrong
             return []
         return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
@@ -61,7 +65,7 @@ def separated(completer: Completer, *others: str) -> Completer:
 def recipes(home: Home) -> Iterable[str]:
     from bench.recipes import recipe
 
-    return recipe.names()
+    return [*recipe.names(), *recipe.own_recipes(home.recipes)]
 
 
 @_completer
@@ -73,10 +77,58 @@ def sweeps(home: Home) -> Iterable[str]:
 
 @_completer
 def runs(home: Home) -> Iterable[str]:
-    return [path.parent.name for path in home.runs.glob("*/config.json")]
+    return run_ids(home)
 
 
 @_completer
-def recorded_runs(home: Home) -> Iterable[str]:
-    """Runs with a record: `RUN__SUITE-....json`."""
-    return [path.stem.rpartition("__")[0] for path in home.records.glob("*__*.json")]
+def recorded(home: Home) -> Iterable[str]:
+    """Networks with a record, and their methods, which stand for all of their seeds."""
+    ids = recorded_ids(home)
+    fields = (identity.split("_") for identity in ids)
+    return ids | {method for _, _, method, *rest in (each for each in fields if len(each) > 3)}
+
+
+@_completer
+def suites(home: Home) -> Iterable[str]:
+    """Suites, and attacks, each of which is a suite of its own."""
+    from bench import registry
+    from bench.evaluation.suites import SUITES
+
+    return [*SUITES, *registry.names("attacks")]
+
+
+@_completer
+def tables(home: Home) -> Iterable[str]:
+    from bench.tables import load_specs
+
+    return ["overview", *map(str, load_specs(home.specs))]
+
+
+@_completer
+def recorded_datasets(home: Home) -> Iterable[str]:
+    """Data sets that have records."""
+    from bench.records.index import home_records
+
+    return {record.data.name for record in home_records(home)}
+
+
+@_completer
+def recorded_students(home: Home) -> Iterable[str]:
+    """Architectures that have records, but for those of teachers alone."""
+    from bench.records.index import home_records
+
+    return {record.subject.model for record in home_records(home) if record.subject.kind != "teacher"}
+
+
+def settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """`NAME=` of each hyper-parameter of the method that the line names, then its values where they are named ones."""
+    from bench.cli.sources import hyperparameters
+
+    name, equals, value = incomplete.partition("=")
+    try:
+        known = hyperparameters(ctx.params.get("method") or "")
+    except (BenchError, OSError):
+        return []
+    if equals:
+        return [CompletionItem(f"{name}={each}") for each in known.get(name, ()) if each.startswith(value)]
+    return [CompletionItem(f"{each}=") for each in known if each.startswith(name)]

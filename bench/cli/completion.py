@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from bench.cli.help import Command
 from bench.errors import BenchError
 
 
-@click.command("completion")
+@click.command("completion", cls=Command, examples=['eval "$(bench completion bash)"'])
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:

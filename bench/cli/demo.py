@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from bench.cli.help import Command
 from bench.cli.options import device_option, home_option, session
 from bench.system.home import Home
 
 
-@click.command("demo")
+@click.command("demo", cls=Command, examples=["bench demo --home /tmp/demo"])
 @device_option
 @home_option
 @click.pass_obj

@@ -8,19 +8,34 @@ from typing import Any
 import click
 
 from bench.cli import completing, options
+from bench.cli.help import Command
 from bench.cli.options import named, session
+from bench.cli.printing import show_json, show_measured
 from bench.errors import BenchError
 from bench.system.home import Home
+from bench.system.naming import short_names_in
 
 
-@click.command("eval")
-@click.option("--suite", required=True, help="`bench list suites`: whitebox, blackbox, autoattack, full.")
+@click.command(
+    "eval",
+    cls=Command,
+    examples=[
+        "bench eval --suite whitebox --dataset cifar10",
+        "bench eval --suite pgd-20 --limit 1000 --checkpoint my.pt --student resnet18",
+    ],
+)
+@click.option(
+    "--suite",
+    required=True,
+    help="`bench list suites`: whitebox, blackbox, autoattack, full.",
+    shell_complete=completing.suites,
+)
 @click.option(
     "--run",
     "run_ids",
     multiple=True,
-    metavar="ID",
-    help="Only this run (may be repeated).",
+    metavar="RUN",
+    help="Only this run, by its id, the beginning of it or of its hash (may be repeated).",
     shell_complete=completing.runs,
 )
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint of your own instead of a run.")
@@ -39,7 +54,9 @@ from bench.system.home import Home
     default="32",
     help="GPU only: tf32 is faster; outcomes that differ from a float32 record's are counted.",
 )
+@click.option("--no-checks", "checks", flag_value=False, default=True, help="Leave out what notices weak attacks.")
 @click.option("--teacher", metavar="robust=[MODEL:]FILE", help="Surrogate of transfer attacks (default: the recipe's).")
+@options.json_option("What was measured as JSON, without the names of the records' files.")
 @options.device_option
 @options.off_option
 @options.deterministic_option
@@ -53,13 +70,19 @@ def command(
     student: str | None,
     dataset: str | None,
     teacher: str | None,
+    as_json: bool,
     **conduct: Any,
 ) -> None:
-    """Attack every finished run that lacks the suite, or a checkpoint of your own; write one record for each."""
+    """Attack every finished run that lacks the suite, or a checkpoint of your own; write one record for each.
+
+    Prints the new records' files, and a table of all that was asked for, also of what was measured before.
+    """
     from bench.evaluation.suites import suite_named
     from bench.jobs.evaluate import Evaluation, finished_runs
+    from bench.jobs.results import rows_of
     from bench.jobs.session import absolute_spec
     from bench.jobs.train import parse_teachers
+    from bench.records.networks import networks_of
 
     surrogate = None
     if teacher is not None:
@@ -77,11 +100,18 @@ def command(
     with session(home, tf32=conduct["precision"] == "tf32") as active:
         evaluation = Evaluation(active, wanted, surrogate_file=surrogate, **conduct)
         if checkpoint is not None and student is not None:
-            click.echo(evaluation.file(checkpoint, student, dataset or "cifar10"))
-            return
-        folders = finished_runs(active, run_ids, dataset)
-        # A run that is named itself is an error where it cannot be used; of all, it is left out.
-        written = [*filter(None, map(evaluation.run, folders))] if run_ids else evaluation.run_all(folders)
-        for path in written:
-            click.echo(path)
-        active.reporter.say(f"{len(written)} evaluated, {len(folders) - len(written)} had the suite already.")
+            written = [evaluation.file(checkpoint, student, dataset or "cifar10")]
+        else:
+            folders = finished_runs(active, run_ids, dataset)
+            # A run that is named itself is an error where it cannot be used; of all, it is left out.
+            written = [*filter(None, map(evaluation.run, folders))] if run_ids else evaluation.run_all(folders)
+            active.reporter.say(f"{len(written)} evaluated, {len(folders) - len(written)} had the suite already.")
+    rows, short = rows_of(networks_of(evaluation.records)), short_names_in(home)
+    if as_json:
+        show_json([row.content(short) for row in rows])
+        return
+    for path in written:
+        click.echo(path)
+    if rows:
+        click.echo()
+        show_measured(rows, short)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli import completing
+from bench.cli.help import Command
 from bench.cli.options import json_option
 from bench.cli.printing import show_json
 
 if TYPE_CHECKING:
-    from bench.recipes.explain import Explanation, Hyperparameter
+    from bench.recipes.explain import Explanation, Hyperparameter, Schedule
+
+_MARK = re.compile(r" (?=(?:[-+*#>]|\d+[.)]) )")
 
 
-@click.command("explain")
+@click.command("explain", cls=Command, examples=["bench explain ciard"])
 @click.argument("method", shell_complete=completing.plugins("methods"))
 @json_option()
 def command(method: str, as_json: bool) -> None:
@@ -30,47 +35,61 @@ def command(method: str, as_json: bool) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    text, terminal = "\n".join(_document(found)), Console()
+    terminal = Console()
+    text = "\n".join(_document(found, terminal.width - 2 * terminal.is_terminal))  # a block of code has a margin
     if terminal.is_terminal:
         terminal.print(Markdown(text))
     else:
         click.echo(text)
 
 
-def _document(found: Explanation) -> Iterator[str]:
-    """An explanation as Markdown, line by line."""
+def _document(found: Explanation, width: int) -> Iterator[str]:
+    """An explanation as Markdown, folded between words: what is typed (names, values) has no space in it."""
+
+    def folded(text: str, indent: str = "") -> str:
+        glued = _MARK.sub("\u00a0", text)  # at the beginning of a line it would begin a list, or a heading
+        options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+        return textwrap.fill(glued, width, subsequent_indent=indent, **options).replace("\u00a0", " ")
+
     teachers = " and ".join(found.teachers) or "none"
     yield f"# {found.label} (`{found.name}`)\n"
-    yield f"Source: {found.source}. Teachers: {teachers}. From the package {found.package}.\n"
-    yield f"```\n{found.definition or 'Its class has no docstring.'}\n```\n"
+    yield folded(f"Source: {found.source}. Teachers: {teachers}. From the package {found.package}.") + "\n"
+    definition = found.definition or "Its class has no docstring."
+    yield "```\n" + "\n\n".join(_paragraph(text, folded) for text in definition.split("\n\n")) + "\n```\n"
     yield "## Hyper-parameters (`--set NAME=VALUE`)\n"
     variants = _distinct_variants(found.hyperparameters)
-    rows = [
-        [f"`{each.name}`", each.type, *(_written(each, variant) for variant in variants), each.about]
-        for each in found.hyperparameters
-    ]
-    yield from _table(["name", "type", *(variant or "default" for variant in variants), "what it is"], rows)
+    for each in found.hyperparameters:
+        yield folded(_hyperparameter(each, variants), "  ")
     if len(variants) > 1:
-        yield f"\nThe variants differ in {', '.join(f'`{name}`' for name in found.differences)}."
+        yield "\n" + folded(f"The variants differ in {', '.join(f'`{name}`' for name in found.differences)}.")
     if found.page:
-        yield f"\nWhat its paper and its released code differ in, piece by piece: {found.page}"
+        yield "\n" + folded(f"What its paper and its released code differ in, piece by piece: {found.page}")
     yield "\n## Recipes (on CIFAR-10)\n"
-    schedules = [
-        [
-            each.recipe,
-            each.variant,
-            each.epochs,
-            each.batch_size,
-            ", ".join(f"{role}: {teacher}" for role, teacher in each.teachers.items()) or "none",
-            ", ".join(f"{name}={value}" for name, value in each.settings.items()),
-        ]
-        for each in found.schedules
-    ]
-    yield from _table(["recipe", "variant", "epochs", "batch", "teachers", "sets"], schedules)
+    for schedule in found.schedules:
+        yield folded(_schedule(schedule), "  ")
+
+
+def _paragraph(text: str, folded: Callable[[str], str]) -> str:
+    """A paragraph of a docstring; one whose lines are set on purpose, by an indentation, stays as it is."""
+    lines = text.split("\n")
+    return text if any(line.startswith(" ") for line in lines) else folded(" ".join(lines))
+
+
+def _hyperparameter(each: Hyperparameter, variants: Sequence[str | None]) -> str:
+    values = {variant or "default": _written(each, variant) for variant in variants}
+    shown = ", ".join(f"{variant} `{value}`" for variant, value in values.items())
+    return f"- `{each.name}` ({each.type}; {shown}): {each.about}".rstrip(": ")
+
+
+def _schedule(each: Schedule) -> str:
+    teachers = "".join(f"; {role} teacher: {teacher}" for role, teacher in each.teachers.items())
+    settings = "".join(f"; sets {name}={_text(value)}" for name, value in each.settings.items())
+    length = f"{each.epochs} epoch{'s' if each.epochs > 1 else ''}, batches of {each.batch_size}"
+    return f"- `{each.recipe}`: variant `{each.variant}`, {length}{teachers}{settings}."
 
 
 def _distinct_variants(fields: Sequence[Hyperparameter]) -> list[str | None]:
-    """The variants to show a column of; the default alone where they agree in everything."""
+    """The variants to show a value of; the default alone where they agree in everything."""
     same = all(value == each.default for each in fields for value in each.values.values())
     return [None] if same or not fields else list(fields[0].values)
 
@@ -80,10 +99,9 @@ def _written(each: Hyperparameter, variant: str | None) -> str:
     value = each.default if variant is None else each.values[variant]
     if each.length and isinstance(value, float) and round(value * 255) / 255 == value:
         return f"{round(value * 255)}/255"
-    return str(list(value)) if isinstance(value, tuple) else str(value)
+    return _text(value)
 
 
-def _table(header: Sequence[str | None], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    """A Markdown table."""
-    for row in [header, ["---"] * len(header), *rows]:
-        yield "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |"
+def _text(value: Any) -> str:
+    """A value as `--set` takes it, in one word."""
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple | list) else str(value)

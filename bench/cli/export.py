@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from bench.cli import completing
+from bench.cli.help import Command
 from bench.cli.options import home_option, session
 from bench.system.home import Home
 
 
-@click.command("export")
+@click.command("export", cls=Command, examples=["bench export RUN --format onnx --out model"])
 @click.argument("run", shell_complete=completing.runs)
 @click.option("--format", "formats", default="safetensors,onnx", help="Names with commas between them.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write (default: results/exports/RUN).")
@@ -20,7 +21,8 @@ from bench.system.home import Home
 def command(home: Home, run: str, formats: str, out: Path | None) -> None:
     """Write a run's network as safetensors and ONNX, with a model card; checked against the original.
 
-    RUN is a run's id or folder, or a record's file; a teacher's run can be exported too.
+    RUN is a run's id, the beginning of it or of its hash, its folder, or a record's file; a teacher's run can be
+    exported too.
     """
     from bench.export import export, parse_formats
 

@@ -7,17 +7,24 @@ from pathlib import Path
 
 import click
 
+from bench.cli import completing
+from bench.cli.help import Command
 from bench.cli.options import datasets_option, home_option, out_option
 from bench.errors import BenchError
 from bench.system.home import Home
 
 
-@click.command("figures")
+@click.command("figures", cls=Command, examples=["bench figures --figure tradeoff --datasets cifar10"])
 @click.option(
     "--figure", type=click.Choice(["curves", "tradeoff"]), help="Only this one; default: all there is data for."
 )
 @click.option(
-    "--run", "run_ids", multiple=True, metavar="ID", help="curves: these runs (default: CIARD beside another)."
+    "--run",
+    "run_ids",
+    multiple=True,
+    metavar="RUN",
+    help="curves: these runs, by beginnings of their ids (default: CIARD beside another).",
+    shell_complete=completing.runs,
 )
 @click.option("--attack", help="tradeoff: result on the robust axis (default: autoattack if measured, else pgd-sat).")
 @datasets_option("tradeoff: only these.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bench.cli.help import Command
 from bench.cli.options import home_option, json_option
 from bench.cli.printing import Row, show
 from bench.errors import BenchError
@@ -89,8 +90,17 @@ def _suites(home: Home) -> list[Row]:
 def _recipes(home: Home) -> list[Row]:
     from bench.recipes import recipe
 
-    recipes = [recipe.load(name) for name in recipe.names()]
-    return [{"name": each.name, "protocol": each.protocol, "description": each.description} for each in recipes]
+    own = recipe.own_recipes(home.recipes)
+    rows: list[Row] = []
+    for name, load in [*((name, name) for name in recipe.names()), *((name, str(path)) for name, path in own.items())]:
+        try:
+            each = recipe.load(load)
+        except BenchError as error:
+            rows.append({"name": name, "broken": str(error)})
+            continue
+        where = {} if not own else {"from": "" if each.digest is None else load}
+        rows.append({"name": name, "protocol": each.protocol, "description": each.description, **where})
+    return rows
 
 
 def _tables(home: Home) -> list[Row]:
@@ -125,7 +135,7 @@ KINDS: dict[str, Callable[[Home], list[Row]]] = {
 }
 
 
-@click.command("list")
+@click.command("list", cls=Command, examples=["bench list methods", "bench list suites --json"])
 @click.argument("kind", type=click.Choice(list(KINDS)))
 @json_option()
 @home_option

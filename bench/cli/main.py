@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from bench.errors import BenchError, printable, unknown_name
+from bench.cli.help import Shown
+from bench.errors import BenchError, printable, suggestion, unknown_name
 from bench.system.home import Home
 from bench.system.left_out import named_once
 from bench.system.signals import Interrupted, StopRequest, stop_on_signals
@@ -27,7 +28,7 @@ COMMANDS = {
     "eval": ("bench.cli.evaluate", "Attack trained students, or a checkpoint of your own."),
     "tables": ("bench.cli.tables", "Render the paper's tables from all records."),
     "compare": ("bench.cli.compare", "Test whether trained networks differ, with intervals and p-values."),
-    "results": ("bench.cli.results", "Check records, and take in those made elsewhere."),
+    "results": ("bench.cli.results", "List what was measured, check records, take in those made elsewhere."),
     "export": ("bench.cli.export", "Write a trained network as safetensors and ONNX, with a model card."),
     "figures": ("bench.cli.figures", "Draw accuracy over the epochs, and the clean-robust trade-off."),
     "report": ("bench.cli.report", "Write all results as a static site that opens from a disk."),
@@ -44,7 +45,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Shown, click.Group):
     """A group whose commands are imported when they are needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -68,7 +69,15 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    examples=[
+        "bench run --method trades --student digits-cnn --dataset digits --recipe demo",
+        "bench eval --suite whitebox",
+        "bench tables",
+    ],
+)
 @click.version_option(__version__)
 @click.option(
     "--home",
@@ -122,8 +131,7 @@ def _run(stop: StopRequest) -> tuple[int, str | None]:
     except click.exceptions.NoArgsIsHelpError as error:
         return 2, error.format_message()
     except click.NoSuchOption as error:
-        hint = f" Did you mean {error.possibilities[0]}?" if error.possibilities else ""
-        return _mistake(f"No such option: {error.option_name}.{hint}\n{_help_hint(error)}")
+        return _mistake(f"No such option: {error.option_name}.{_meant(error)}\n{_help_hint(error)}")
     except click.ClickException as error:
         hint = f"\n{_help_hint(error)}" if isinstance(error, click.UsageError) else ""
         return _mistake(" ".join(error.format_message().split()) + hint)
@@ -141,6 +149,13 @@ def _run(stop: StopRequest) -> tuple[int, str | None]:
 
 def _mistake(message: str) -> tuple[int, str]:
     return 2, f"Error: {message}"
+
+
+def _meant(error: click.NoSuchOption) -> str:
+    """The options that are close to one that does not exist; click's own choice counts the dashes too."""
+    parameters = error.ctx.command.get_params(error.ctx) if error.ctx is not None else []
+    known = {name[2:] for parameter in parameters for name in parameter.opts if name.startswith("--")}
+    return suggestion(error.option_name.lstrip("-"), known, "--{}".format)
 
 
 def _drop_output() -> None:

@@ -50,8 +50,15 @@ def dataset_option(help: str) -> Decorator[Any]:
 
 
 def recipe_option(help: str) -> Decorator[Any]:
-    """`--recipe`, the authors' released schedules by default."""
+    """`--recipe`, the authors' released schedules by default: a name, or the path of a file (see `with_recipe`)."""
     return click.option("--recipe", default="official", help=help, shell_complete=completing.recipes)
+
+
+def with_recipe(home: Home, asked: dict[str, Any]) -> dict[str, Any]:
+    """What a command was asked for, with its recipe as jobs take it."""
+    from bench.recipes.recipe import find
+
+    return {**asked, "recipe": find(asked["recipe"], home.recipes)}
 
 
 def datasets_option(help: str) -> Decorator[Any]:
@@ -60,7 +67,8 @@ def datasets_option(help: str) -> Decorator[Any]:
     def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
         return separated(value) if value else None
 
-    return click.option("--datasets", metavar="A,B", callback=names, help=help)
+    complete = completing.separated(completing.recorded_datasets)
+    return click.option("--datasets", metavar="A,B", callback=names, help=help, shell_complete=complete)
 
 
 def out_option(help: str) -> Decorator[Any]:

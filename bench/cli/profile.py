@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import completing, options
+from bench.cli.help import Command
 from bench.cli.printing import show, show_json
 from bench.errors import BenchError, unknown_name
 from bench.system.home import Home
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from bench.cost.profile import Profile
 
 
-@click.command("profile")
+@click.command("profile", cls=Command, examples=["bench profile --methods sat,ciard --student resnet18 --device cuda"])
 @click.option(
     "--methods",
     default="all",
@@ -58,7 +59,7 @@ def command(
 
     if dataset not in IMAGES:
         raise unknown_name("dataset to profile", dataset, IMAGES)
-    chosen = _methods(methods, asked["variant"])
+    chosen, asked = _methods(methods, asked["variant"]), options.with_recipe(home, asked)
     with options.session(home, off=off) as active, active.stop.at_once():
         kind = asked["precision"]
         choices = [off]

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from bench.cli.help import Command
 from bench.cli.options import datasets_option, device_option, home_option, out_option, session
 from bench.system.home import Home
 
 
-@click.command("report")
+@click.command("report", cls=Command, examples=["bench report --out site --datasets cifar10,cifar100"])
 @out_option("Default: HOME/results/report.")
 @datasets_option("Only these; default: all that have records or runs.")
 @click.option(

@@ -1,4 +1,4 @@
-"""`bench results validate` and `bench results merge`."""
+"""`bench results list`, `bench results validate` and `bench results merge`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,52 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import home_option, style_option
-from bench.cli.printing import show_json
+from bench.cli.help import Group
+from bench.cli.options import home_option, json_option, named, style_option
+from bench.cli.printing import show_json, show_measured
+from bench.errors import BenchError
 from bench.system.home import Home
+from bench.system.naming import short_names_in
 
 _PATHS = click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 
 
-@click.group("results")
+@click.group("results", cls=Group)
 def command() -> None:
-    """Check records, and take in those made elsewhere."""
+    """List what was measured, check records, and take in those made elsewhere."""
 
 
-@command.command("validate")
+@command.command("list", examples=["bench results list --dataset cifar10", "bench results list --method ciard --csv"])
+@named("--dataset", "datasets", "Only what was measured on this.")
+@named("--student", "models", "Only networks of this architecture; teachers and checkpoints, too.")
+@named("--method", "methods", "Only what this method trained; or the name of a checkpoint from elsewhere.")
+@named("--attack", "attacks", "Only this, as records name it, beside clean accuracy; may be repeated.", multiple=True)
+@json_option("As JSON: one entry for each network and what it was measured on.")
+@click.option("--csv", "as_csv", is_flag=True, help="As CSV: one line for each of them and each attack.")
+@home_option
+@click.pass_obj
+def list_results(home: Home, attack: tuple[str, ...], as_json: bool, as_csv: bool, **asked: str | None) -> None:
+    """Show all that was measured here: students, teachers and checkpoints from elsewhere x attacks, newest first."""
+    from bench.jobs.results import chosen_rows, to_csv
+    from bench.records.index import home_records
+    from bench.records.networks import networks_of
+
+    if as_json and as_csv:
+        raise BenchError("--json and --csv are two forms.\nAsk for one after the other.")
+    networks = networks_of(home_records(home))
+    rows = chosen_rows(networks, attacks=attack, **asked) if networks else []
+    short = short_names_in(home, (network.name for network in networks))
+    if as_json:
+        show_json([row.content(short) for row in rows])
+    elif as_csv:
+        click.echo(to_csv(rows, short), nl=False)
+    elif networks:
+        show_measured(rows, short)
+    else:
+        click.echo("Nothing was measured here yet.\nAttack what is trained: bench eval --suite whitebox.")
+
+
+@command.command("validate", examples=["bench results validate", "bench results validate colleague.zip --format json"])
 @_PATHS
 @style_option("A line a problem, or a JSON list of them.")
 @home_option
@@ -45,7 +78,7 @@ def validate(home: Home, paths: tuple[Path, ...], style: str) -> None:
         raise click.exceptions.Exit(2)
 
 
-@command.command("merge")
+@command.command("merge", examples=["bench results merge colleague.zip --dry-run"])
 @_PATHS
 @click.option("--dry-run", is_flag=True, help="Only say what would be taken in.")
 @home_option

@@ -6,12 +6,20 @@ from typing import Any
 
 import click
 
-from bench.cli import options
+from bench.cli import completing, options
+from bench.cli.help import Command
 from bench.cli.options import named, session
 from bench.system.home import Home
 
 
-@click.command("run")
+@click.command(
+    "run",
+    cls=Command,
+    examples=[
+        "bench run --method ciard --student resnet18 --set push=false --seed 1",
+        "bench run --method ard --student resnet20 --teacher robust=wrn-34-10:robust.pt",
+    ],
+)
 @named("--method", "methods", "The defense: `bench list methods`.", required=True)
 @named("--student", "models", "The student's architecture: `bench list models`.", required=True)
 @options.dataset_option("`bench list datasets`; parquet:DIR.")
@@ -27,7 +35,14 @@ from bench.system.home import Home
 @click.option("--extra", metavar="npz:FILE", help="Additional training images: arrays image and label, or x and y.")
 @click.option("--extra-share", type=float, metavar="SHARE", help="Their share of every batch, 0 to 1.")
 @click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A hyper-parameter of the method.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A hyper-parameter of the method: `bench explain METHOD`.",
+    shell_complete=completing.settings,
+)
 @click.option(
     "--step-timeout",
     type=click.IntRange(min=1),
@@ -56,7 +71,7 @@ def command(
     from bench.jobs.teachers import gather
     from bench.system.console import Reporter
 
-    request = train.Request(teachers=train.parse_teachers(teachers), **asked)
+    request = train.Request(teachers=train.parse_teachers(teachers), **options.with_recipe(home, asked))
     train.check(request)
     find(request.dataset, home.data)
     with session(home) as active, joined(active.device, sync_bn, step_timeout, active.stop) as processes:

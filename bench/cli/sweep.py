@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli import completing, options
+from bench.cli.help import Command
 from bench.cli.options import session
 from bench.cli.printing import show_json
 from bench.errors import BenchError
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from bench.sweep.spec import SweepSpec
 
 
-@click.command("sweep")
+@click.command("sweep", cls=Command, examples=["bench sweep table7 --plan", "bench sweep mine.yaml --workers 2"])
 @click.argument("spec", metavar="SPEC", shell_complete=completing.sweeps)
 @click.option("--dataset", metavar="SPEC", help="Instead of the spec's datasets: cifar10, parquet:DIR, ...")
-@click.option("--recipe", help="Instead of the spec's: `bench list recipes`.")
+@click.option("--recipe", help="Instead of the spec's: `bench list recipes`; FILE.", shell_complete=completing.recipes)
 @click.option("--limit-train", type=click.IntRange(min=10), help="Training images of every run.")
 @click.option("--limit", type=click.IntRange(min=1), help="Test images of every evaluation, at most.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show the tasks, their order and what they take; do nothing.")
@@ -55,13 +56,13 @@ def command(
 
     What is done already is skipped; after an interruption the same command continues.
     """
-    from bench.sweep.spec import Changes, load_sweep
+    from bench.sweep.spec import Changes, load_sweep, located
 
     at_a_time = workers is not None or address is not None
     _check_options(only_plan, as_json or hardware is not None, at_a_time, target, out, sbatch)
     if gpus_per_task is not None and address is None:
         raise BenchError("--gpus-per-task is for Ray.\nAdd --address HOST:PORT, auto or local.")
-    sweep = Changes(**changes).of(load_sweep(spec))
+    sweep = located(Changes(**changes).of(load_sweep(spec)), home.recipes)
     if only_plan:
         _show_plan(home, sweep, hardware, as_json)
     elif target is not None and out is not None:

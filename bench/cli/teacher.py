@@ -7,16 +7,17 @@ from typing import Any
 import click
 
 from bench.cli import options
+from bench.cli.help import Group
 from bench.cli.options import named, session
 from bench.system.home import Home
 
 
-@click.group("teacher")
+@click.group("teacher", cls=Group)
 def command() -> None:
     """Train or list teachers."""
 
 
-@command.command("train")
+@command.command("train", examples=["bench teacher train --role robust --dataset cifar10 --recipe short"])
 @click.option("--role", type=click.Choice(["clean", "robust", "both"]), default="both", help="Which teacher.")
 @options.dataset_option("`bench list datasets`.")
 @options.recipe_option("Names the architectures and the schedule.")
@@ -37,7 +38,7 @@ def train(home: Home, role: str, method: str | None, restart: bool, **asked: Any
     from bench.jobs.train import Request, limited
     from bench.vocabulary import Role
 
-    request = Request(method=method or "", student="", **asked)
+    request = Request(method=method or "", student="", **options.with_recipe(home, asked))
     if method:
         registry.find("methods", method)
     roles: dict[str, tuple[Role, ...]] = {"clean": ("clean",), "robust": ("robust",), "both": ("clean", "robust")}
@@ -47,7 +48,7 @@ def train(home: Home, role: str, method: str | None, restart: bool, **asked: Any
             click.echo(teachers.prepare(active, wanted, restart).path)
 
 
-@command.command("list")
+@command.command("list", examples=["bench teacher list --json"])
 @options.home_option
 @options.json_option()
 @click.pass_obj

@@ -104,6 +104,8 @@ class View:
         """`training`: the mode the network is in; `copied`: a copy of it that is at hand."""
         self.precision = precision
         self.graphs = "graphs" in speedups
+        self.unseen = 0
+        """Images that went through in replays, which no hook hears of, less those that hooks heard of for a capture."""
         self._graphed: dict[tuple[int, ...], Any] = {}
         self.source = network
         self.module = (copied or copy.deepcopy(network)).requires_grad_(False)
@@ -175,13 +177,20 @@ class View:
         shape = tuple(x.shape)
         if not self._graphed:
             self._graphed[shape] = self._captured(x)
+        if shape in self._graphed:
+            self.unseen += len(x)
         logits: Tensor = self._graphed.get(shape, self._eager)(x)
         return logits
 
     def _captured(self, x: Tensor) -> Any:
         # The capture runs the network a few times: in train mode those runs must leave no trace in its statistics.
         buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
-        graphed = torch.cuda.make_graphed_callables(self._eager, (x.detach().clone().requires_grad_(),))
+
+        def heard(images: Tensor) -> Tensor:
+            self.unseen -= len(images)
+            return self._eager(images)
+
+        graphed = torch.cuda.make_graphed_callables(heard, (x.detach().clone().requires_grad_(),))
         for buffer, before in buffers:
             buffer.copy_(before)
         return graphed

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data.dataset import Dataset, Split
-from bench.recipes.recipe import Augmentation
+from bench.recipes.training import Augmentation
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from bench.attack import Attack, Model, Outcome, ResumableAttack, check_images
 from bench.compute.seeding import generator, seeded
 from bench.errors import BenchError
 from bench.evaluation.cache import SAVE_SECONDS, Slot
+from bench.evaluation.passes import CountingKeep
 from bench.evaluation.target import Job
 from bench.models import not_finite
 
@@ -102,9 +103,10 @@ class AttackRun:
             for start in range(progress.done, self.job.data.n, size):
                 self.check_stop()
                 x, y = self.job.batch(start, start + size)
+                before = self.job.passed
                 with seeded(self.device, self.seed, self.result, start):
                     judged = self._judged(x, y, start)
-                progress.add(*judged)
+                progress.add(*judged, passed=self.job.passed - before)
                 advance(len(y))
         finally:
             progress.save()
@@ -142,8 +144,10 @@ class AttackRun:
         if self.transferred is not None:
             return Outcome(self.transferred()[start : start + len(x)].to(x))
         if isinstance(self.attack, ResumableAttack):
-            inner = self.slot.within("inner")
-            outcome = self.attack.run_in_sittings(self.job.module, x, y, inner, self.check_stop)
+            inner, before = self.slot.within("inner"), self.job.passed
+            keep = CountingKeep(inner, lambda: self.job.passed - before, self.check_stop)
+            outcome = self.attack.run_in_sittings(self.job.module, x, y, keep, keep.check_stop)
+            self.job.passes.images += keep.before
             inner.forget()
             return outcome
         noise = start_noise(self.attack, x, start, self.seed, self.result)
@@ -172,13 +176,19 @@ class AttackRun:
 
 @dataclass
 class Progress:
-    """Outcomes of one attack so far, batch by batch, on the CPU."""
+    """Outcomes of one attack so far, batch by batch, on the CPU.
+
+    Attributes:
+        passed: images that went through the network, each once for every pass; None where an earlier version has kept
+            what it did not count.
+    """
 
     slot: Slot
     final: list[Tensor] = field(default_factory=list)
     always: list[Tensor] = field(default_factory=list)
     components: dict[str, float] = field(default_factory=dict)
     seconds_before: float = 0.0
+    passed: int | None = 0
     started: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
 
@@ -189,7 +199,9 @@ class Progress:
         if kept is None:
             return cls(slot)
         always = [kept.tensors["always"]] if "always" in kept.tensors else []
-        return cls(slot, [kept.tensors["final"]], always, kept.facts["components"], kept.facts["seconds"])
+        facts = kept.facts
+        passed = facts.get("passed")
+        return cls(slot, [kept.tensors["final"]], always, facts["components"], facts["seconds"], passed)
 
     @property
     def seconds(self) -> float:
@@ -201,8 +213,9 @@ class Progress:
         """Samples that need no attack any more."""
         return sum(map(len, self.final))
 
-    def add(self, right: Tensor, outcome: Outcome) -> None:
-        """Add a batch."""
+    def add(self, right: Tensor, outcome: Outcome, passed: int) -> None:
+        """Add a batch, for which so many images went through the network."""
+        self.passed = None if self.passed is None else self.passed + passed
         self.final.append(right.cpu())
         if outcome.always_right is not None:
             self.always.append((outcome.always_right & right).cpu())
@@ -216,5 +229,5 @@ class Progress:
             tensors = {"final": torch.cat(self.final)}
             if self.always:
                 tensors["always"] = torch.cat(self.always)
-            self.slot.save(tensors, components=self.components, seconds=self.seconds)
+            self.slot.save(tensors, components=self.components, seconds=self.seconds, passed=self.passed)
         self.saved = time.monotonic()

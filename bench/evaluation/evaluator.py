@@ -21,11 +21,12 @@ from bench.errors import BenchError
 from bench.evaluation import sanity
 from bench.evaluation.attack_run import AttackRun, Clean, batch_size, start_noise
 from bench.evaluation.cache import Slot
-from bench.evaluation.suites import Entry, Suite
+from bench.evaluation.probes import PROBED, SHARE, Probes
+from bench.evaluation.suites import GRADIENT_FREE, Entry, Suite
 from bench.evaluation.target import Job, check_device, ready, view_of
 from bench.evaluation.transfers import Surrogate, Transfers
 from bench.models import check_finite
-from bench.records.record import AttackResult, Data, Record, Subject, pack
+from bench.records.record import AttackResult, Checks, Data, Record, Subject, pack, unpack
 from bench.registry import attack_class
 from bench.stats import wilson_interval
 from bench.system import provenance
@@ -45,6 +46,7 @@ class Evaluator:
         worst_case: whether a sample is left alone once an iterate of a gradient attack fools the model; the record then
             holds who was right on every iterate, and nothing of the last one alone.
         precision: what it was asked to compute in (`bench.compute.device.prepare`).
+        checks: whether to look at images for the checks of the evaluation too.
     """
 
     device: torch.device
@@ -56,6 +58,7 @@ class Evaluator:
     speedups: frozenset[str] = field(default_factory=enabled)
     worst_case: bool = False
     precision: Literal["32", "tf32"] = "32"
+    checks: bool = True
 
     def __post_init__(self) -> None:
         self.transfers = Transfers(self.kept / "transfers" if self.kept else None, self.reporter.say)
@@ -90,9 +93,7 @@ class Evaluator:
         with ready(network):
             data, view = _data(dataset, split), view_of(network, self.speedups)
             job = Job(network, split.to(self.device), data, subject, surrogate, view)
-            results, flags = self._attacked(job, suite, unfinished)
-        if unfinished is not None:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            results, flags, checks = self._attacked(job, suite, unfinished)
         return Record(
             id=record_id,
             subject=subject,
@@ -102,6 +103,7 @@ class Evaluator:
             seed=self.seed,
             results=results,
             flags=flags,
+            checks=checks,
             worst_case=self.worst_case,
             precision=self.precision,
             environment=provenance.describe(self.device) | {"speedups": job.speedups},
@@ -109,19 +111,33 @@ class Evaluator:
             seconds=round(time.monotonic() - started, 3),
         )
 
-    def _attacked(self, job: Job, suite: Suite, unfinished: Path | None) -> tuple[dict[str, AttackResult], list[str]]:
-        """The results of a suite's attacks by name, and the checks that failed."""
+    def forget(self, record_id: str) -> None:
+        """Remove what is kept of an evaluation, once its record is where it is wanted."""
+        if self.kept is not None:
+            shutil.rmtree(self.kept / "unfinished" / record_id, ignore_errors=True)
+
+    def _attacked(
+        self, job: Job, suite: Suite, unfinished: Path | None
+    ) -> tuple[dict[str, AttackResult], list[str], Checks]:
+        """The results of a suite's attacks by name, the checks that failed, and what checks there were."""
         entries = [Entry("clean"), *suite.entries]
         results: dict[str, AttackResult] = {}
+        passed: list[int | None] = []
         with ExitStack() as stack:
             for module in {job.network, job.module}:
                 stack.enter_context(interruptible(module, self._check_stop))
+                stack.enter_context(job.passes.through(module))
             total = len(entries) * job.data.n
-            advance = stack.enter_context(self.reporter.task(f"{job.subject.label}: {suite.name}", total))
-            for entry in entries:
-                results[entry.result] = self._attack(job, entry, self._slot(job, entry, unfinished), advance)
-            flags = sanity.flags(results, job.data.n, self._probes(job, suite))
-        return results, [*flags, *sanity.other_radii(results, job.data.eps)]
+            with self.reporter.task(f"{job.subject.label}: {suite.name}", total) as advance:
+                for entry in entries:
+                    slot = self._slot(job, entry, unfinished)
+                    results[entry.result], images = self._attack(job, entry, slot, advance)
+                    passed.append(images)
+            counted = [images for images in passed if images is not None]
+            attacked = sum(counted) if len(counted) == len(passed) else None
+            outcomes, checks = self._checked(job, suite, results, attacked)
+        flags = [*sanity.flags(results, job.data.n, outcomes), *sanity.other_radii(results, job.data.eps)]
+        return results, flags if self.checks else [*flags, sanity.UNCHECKED], checks
 
     def crafted(self, network: nn.Module, dataset: Dataset, name: str, n: int) -> Tensor:
         """The images that an attack makes of the test split's first n when this evaluation runs it: (n, C, H, W).
@@ -156,7 +172,8 @@ class Evaluator:
         name = entry.result.replace(":", "-") + ".safetensors"
         return Slot(unfinished / name if unfinished else None, key, self.reporter.say)
 
-    def _attack(self, job: Job, entry: Entry, slot: Slot, advance: Any) -> AttackResult:
+    def _attack(self, job: Job, entry: Entry, slot: Slot, advance: Any) -> tuple[AttackResult, int | None]:
+        """The result of one attack, and how many images it passed through the network, if that is known."""
         attack, surrogate = self.attack_named(entry.attack, job.data.eps), job.surrogate if entry.transfer else None
         if entry.transfer and surrogate is None:
             raise BenchError(f"{entry.result} needs a surrogate.\nGive one with --teacher robust=FILE.")
@@ -172,7 +189,7 @@ class Evaluator:
             check_stop=self._check_stop,
         )
         progress = run.outcomes(advance)
-        return _result(
+        result = _result(
             torch.cat(progress.final).numpy(),
             torch.cat(progress.always).numpy() if progress.always and not self.worst_case else None,
             job.split.labels.cpu().numpy(),
@@ -183,21 +200,55 @@ class Evaluator:
             seconds=round(progress.seconds, 3),
             components=progress.components,
         )
+        return result, progress.passed
 
     def _check_stop(self) -> None:
         """Raise `Interrupted` where a signal has asked to stop; called before every pass through a network."""
         if self.stop:
             raise self.stop.interrupt("Stopped; what is computed is kept. Run the same command again for the rest.")
 
-    def _probes(self, job: Job, suite: Suite) -> dict[str, np.ndarray]:
-        """Outcomes on the first images for the checks of the evaluation: all of a white-box one, else the reference."""
+    def _checked(
+        self, job: Job, suite: Suite, results: dict[str, AttackResult], attacked: int | None
+    ) -> tuple[dict[str, np.ndarray], Checks]:
+        """Outcomes on the first images for the checks of the evaluation, and what they cost.
+
+        Args:
+            attacked: images that the attacks passed through the network; None where that is not known.
+        """
+        if not self.checks:
+            return {}, Checks(made=False, passes=0, attack_passes=attacked, seconds=0)
+        began, started = job.passed, time.monotonic()
+        probes = self._probes(job, suite, results)
+        budget = None if attacked is None else int(SHARE * attacked)
+        most = probes.price if budget is None else min(budget, probes.price)
+        share = f", at most {most / (most + attacked):.0%} of all passes" if attacked else ""
+        with (
+            seeded(self.device, self.seed, "probes"),
+            self.reporter.task(f"{job.subject.label}: checks{share}", most) as advance,
+        ):
+            found = probes.look(budget, lambda: job.passed, advance)
+        left_out = found.left_out
+        if not sanity.tells_chance(job.data.n, job.data.classes):
+            left_out.append(f"clean accuracy against chance: {job.data.n} images are too few")
+        outcomes = {name: value.cpu().numpy() for name, value in found.outcomes.items()}
+        seconds = round(time.monotonic() - started, 3)
+        passes = job.passed - began
+        return outcomes, Checks(passes=passes, attack_passes=attacked, seconds=seconds, left_out=left_out)
+
+    def _probes(self, job: Job, suite: Suite, results: dict[str, AttackResult]) -> Probes:
+        """What to look at: all variations of the reference attack for a white-box suite, else the reference alone."""
         white_box = any(not entry.transfer and attack_class(entry.attack).white_box for entry in suite.entries)
-        x, y = job.batch(0, sanity.PROBED)
+        x, y = job.batch(0, PROBED)
         attack = self.attack_named(sanity.PROBE, job.data.eps)
-        probe = sanity.measure if white_box else sanity.reference
-        with seeded(self.device, self.seed, "probes"):
-            found = probe(job.network, x, y, attack, start_noise(attack, x, 0, self.seed, sanity.PROBE))
-        return {name: value.cpu().numpy() for name, value in found.items()}
+        noise = start_noise(attack, x, 0, self.seed, sanity.PROBE)
+        known: dict[str, Tensor | None] = {}
+        if sanity.PROBE in results and not self.worst_case:  # the same attack from the same noise
+            known["reference"] = torch.from_numpy(unpack(results[sanity.PROBE].final, job.data.n)[: len(x)]).to(
+                y.device
+            )
+        if GRADIENT_FREE in results:
+            known["queries"] = None
+        return Probes(job.network, x, y, attack, noise, white_box, known)
 
     def attack_named(self, name: str, eps: float) -> Attack:
         """An attack as the protocol defines it, for a ball of radius eps; `clean` is none."""

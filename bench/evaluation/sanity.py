@@ -1,116 +1,46 @@
 """Checks that an evaluation can fail when its attacks, not the defense, are what is weak.
 
 After Carlini et al. 2019 (arXiv:1902.06705) and Athalye et al. 2018 (arXiv:1802.00420): an attack that is stronger by
-construction must not leave more samples standing. `measure` attacks a few images for the checks that need images of
-their own; `flags` draws the conclusions, from those and from a record's results.
+construction must not leave more samples standing. `probes` attacks a few images for the checks that need images of
+their own; here the conclusions are drawn, from those and from a record's results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from bench.attack import Attack, input_gradient
-from bench.evaluation.suites import ENSEMBLE
+from bench.evaluation.suites import ENSEMBLE, GRADIENT_FREE
 from bench.records.record import AttackResult, unpack
 from bench.registry import attack_class
-from bench.stats import mcnemar_exact
+from bench.stats import mcnemar_exact, wilson_interval
 
 PROBE = "pgd-sat"
-"""The attack that `measure` varies: the white-box reference of every evaluation."""
-PROBED = 64
-"""How many images `measure` looks at, from the first."""
+"""The attack that is varied: the white-box reference of every evaluation."""
+UNCHECKED = "not checked: the checks that attack images of their own were left out"
+"""What stands where failed checks do if nobody wanted to know."""
 
 _REFERENCES = ("pgd-sat", "pgd-20", "pgd-trades", "bim")
 """White-box attacks that no weaker one may beat; the first that a record has is taken."""
-_LADDER = (0.5, 2.0, 4.0)
-"""Radii besides the dataset's, in multiples of it, over which accuracy must fall; the last rung is a radius of 1."""
 _LEVEL = 0.01
 _VANISHED = 0.05
 _SIBLINGS = 0.1
 """Share of the samples by which two lengths of step may differ."""
 _SQUARE_SHARE = 0.002
 """What AutoAttack's authors let Square break after the white-box attacks before they doubt the evaluation."""
-_SUM = 1e-4
-"""By how much probabilities may miss a sum of one."""
 _FEWEST = 8
 """As many samples as are significant at 1 % if none speaks for the other side."""
-
-
-def reference(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: Tensor | None) -> dict[str, Tensor]:
-    """`reference` and `probabilities`, as `measure` gives them; arguments as there."""
-    reference = _right(network, attack(network, x, y, noise=noise), y)
-    return {"reference": reference, "probabilities": _are_probabilities(_logits(network, x))}
-
-
-def measure(network: nn.Module, x: Tensor, y: Tensor, attack: Attack, noise: Tensor | None) -> dict[str, Tensor]:
-    """Outcomes of the reference attack and its variations, each bool, shape (B,): whether the model is right.
-
-    `reference`: the attack itself; `longer`: with twice the steps; `noise`: random corners of the ball; `square`:
-    Square, which needs no gradient; `eps=...`: the attack at each rung of the ladder; `clean` and `again`: no attack,
-    twice; `vanished`: whether the gradient at the image is zero or no number; and `probabilities`: whether the outputs
-    without an attack are not negative and sum to one. Fewer than 8 images are spared what
-    only a significant difference makes a flag: `longer`, `noise`, `square` and the lower rungs.
-
-    Args:
-        network: in eval mode.
-        x, y: images in [0, 1], shape (B, C, H, W), and labels, shape (B,).
-        attack, noise: PGD as the protocol has it, and its start noise for these images.
-    """
-
-    def under(changed: Attack) -> Tensor:
-        return _right(network, changed(network, x, y, noise=noise), y)
-
-    signs = torch.ones_like(x) if noise is None else noise.sign()
-    images = x.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        gradient = input_gradient(F.cross_entropy(network(images), y, reduction="sum"), images)
-    found = reference(network, x, y, attack, noise)
-    found |= {
-        "clean": _right(network, x, y),
-        "again": _right(network, x, y),
-        "vanished": ((gradient == 0) | ~gradient.isfinite()).flatten(1).all(1),
-        f"eps={attack.eps!r}": found["reference"],
-    }
-    radii = [1.0]
-    if len(x) >= _FEWEST:  # of fewer no attack can break significantly more than another
-        square = attack_class("square").for_protocol("official", attack.eps)
-        found |= {
-            "square": _right(network, square(network, x, y), y),
-            "noise": _right(network, (x + attack.eps * signs).clamp(0, 1), y),
-            "longer": under(replace(attack, steps=2 * attack.parameters()["steps"])),  # type: ignore[call-arg]
-        }
-        radii = [*(factor * attack.eps for factor in _LADDER if factor * attack.eps < 1), 1.0]
-    return found | {f"eps={eps!r}": under(attack.scaled_to(eps)) for eps in radii}
-
-
-def _right(network: nn.Module, images: Tensor, y: Tensor) -> Tensor:
-    return _logits(network, images).argmax(1) == y
-
-
-@torch.no_grad()
-def _logits(network: nn.Module, images: Tensor) -> Tensor:
-    logits: Tensor = network(images)
-    return logits
-
-
-def _are_probabilities(outputs: Tensor) -> Tensor:
-    return (outputs >= 0).all(1) & ((outputs.sum(1) - 1).abs() < _SUM)
 
 
 def flags(results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.ndarray]) -> list[str]:
     """The failed checks, in words; one attack beats another where it breaks significantly more (McNemar, 1 %).
 
-    They are drawn from the results of a record of n samples, and from what `measure` or `reference` gave.
+    They are drawn from the results of a record of n samples, and from what `Probes.look` gave.
     """
     outcomes = {name: unpack(result.final, n) for name, result in results.items()}
-    failed = [*_unfit(results, probes), *_ranked(outcomes, probes.get("reference")), *_siblings(outcomes)]
+    failed = [*_unfit(results, n, probes), *_ranked(outcomes, probes.get("reference")), *_siblings(outcomes)]
     if ENSEMBLE in results:
         failed += _ensemble(results[ENSEMBLE].components, n)
     if "vanished" in probes:
@@ -118,11 +48,17 @@ def flags(results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.n
     return failed
 
 
-def _unfit(results: Mapping[str, AttackResult], probes: Mapping[str, np.ndarray]) -> Iterator[str]:
+def tells_chance(n: int, classes: int) -> bool:
+    """Whether n samples would show a network to be better than chance that is right halfway from it to always."""
+    halfway = (1 + 1 / classes) / 2
+    return wilson_interval(round(halfway * n), n)[0] > 1 / classes
+
+
+def _unfit(results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.ndarray]) -> Iterator[str]:
     """A model that knows nothing before it is attacked, or gives no logits."""
     clean = results.get("clean")
-    if clean is not None and clean.interval[0] <= 1 / len(clean.class_accuracy):
-        chance = 1 / len(clean.class_accuracy)
+    if clean is not None and tells_chance(n, classes := len(clean.class_accuracy)) and clean.interval[0] <= 1 / classes:
+        chance = 1 / classes
         yield f"clean accuracy is {clean.accuracy:.1%}, not surely better than chance ({chance:.1%})"
     if "probabilities" in probes and probes["probabilities"].all():
         yield "the outputs are probabilities, not logits: the attacks' losses are blunt on them"
@@ -187,30 +123,38 @@ def _ensemble(components: Mapping[str, float], n: int) -> Iterator[str]:
 
 def _variations(probes: Mapping[str, np.ndarray], label: str) -> Iterator[str]:
     """More steps must not help the model, noise must hurt it less, a larger ball more, and gradients must be there."""
-    reference = probes["reference"]
-    if "longer" in probes:
-        yield from _compared(probes["longer"], reference, f"{label} breaks less with twice the steps")
-        yield from _compared(reference, probes["square"], f"Square breaks more than {label}: gradients may be masked")
-    changed = int((probes["clean"] ^ probes["again"]).sum())
+    reference = probes.get("reference")
+    weaker = {
+        "longer": f"{label} breaks less with twice the steps",
+        "queries": f"{_label(GRADIENT_FREE)} breaks more than {label}: gradients may be masked",
+        "noise": f"random noise breaks more than {label}",
+    }
+    for name, message in weaker.items():
+        if name in probes and reference is not None:
+            pair = (probes[name], reference) if name == "longer" else (reference, probes[name])
+            yield from _compared(*pair, message)
+    changed, seen = int((probes["clean"] ^ probes["again"]).sum()), len(probes["clean"])
     if changed:
-        yield f"predictions change from one pass to the next on {changed} of {len(reference)} samples: a random model"
-    if "noise" in probes:
-        yield from _compared(reference, probes["noise"], f"random noise breaks more than {label}")
+        yield f"predictions change from one pass to the next on {changed} of {seen} samples: a random model"
     rungs = sorted((float(name.removeprefix("eps=")), name) for name in probes if name.startswith("eps="))
     for (small, smaller), (large, larger) in pairwise(rungs):
         message = f"{label} breaks less with eps = {large:.3g} than with {small:.3g}"
         yield from _compared(probes[larger], probes[smaller], message)
-    standing, n = int(probes[rungs[-1][1]].sum()), len(reference)
-    if standing:
-        yield f"{label} with eps = 1 leaves {standing} of {n} samples standing"
+    if "eps=1.0" in probes and (standing := int(probes["eps=1.0"].sum())):
+        yield f"{label} with eps = 1 leaves {standing} of {len(probes['eps=1.0'])} samples standing"
     vanished = int(probes["vanished"].sum())
-    if vanished > _VANISHED * n:
-        yield f"the gradient vanishes on {vanished} of {n} samples"
+    if vanished > max(1, _VANISHED * seen):  # one of few may be an image that the model is all too sure of
+        yield f"the gradient vanishes on {vanished} of {seen} samples"
 
 
 def _compared(under_strong: np.ndarray, under_weak: np.ndarray, message: str) -> Iterator[str]:
-    """The message, if the weaker attack breaks significantly more; outcomes are right or not, shape (n,), bool."""
+    """The message, if the weaker attack breaks significantly more; outcomes are right or not, shape (n,), bool.
+
+    Where one was run on more samples, the first ones count.
+    """
+    n = min(len(under_strong), len(under_weak))
+    under_strong, under_weak = under_strong[:n], under_weak[:n]
     only_weak_breaks = int((under_strong & ~under_weak).sum())
     only_strong_breaks = int((under_weak & ~under_strong).sum())
     if only_weak_breaks > only_strong_breaks and mcnemar_exact(only_weak_breaks, only_strong_breaks) < _LEVEL:
-        yield f"{message} ({only_weak_breaks} against {only_strong_breaks} of {len(under_strong)} samples)"
+        yield f"{message} ({only_weak_breaks} against {only_strong_breaks} of {n} samples)"

@@ -59,6 +59,8 @@ TEACHERS = SUITES["whitebox"]
 """What every teacher is evaluated with."""
 LOOK = "pgd-sat"
 """The attack of a look at a network: of training at its student, and of whoever asks whether a teacher is robust."""
+GRADIENT_FREE = "square"
+"""The attack that needs no gradient: what gradient attacks are held against where gradients may be masked."""
 UNIT_OF_COST = "sat"
 """The defense whose step costs 1 in the cost table."""
 
@@ -70,6 +72,20 @@ STRONGEST = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")
 """What to show of a model's results where one is shown or comes first: of these the first that was run."""
 SHOWN = ("pgd-sat", "pgd-20", "pgd-trades", "bim")
 """Attacks whose images can be made again and shown: of these the first that was run."""
+
+_BY_STRENGTH = ("fgsm", "bim", "t-pgd", "pgd-20", "pgd-sat", "pgd-trades", "dpgd", "cw-inf")
+_BY_QUERIES = ("square",)
+
+
+def strength(result: str) -> tuple[int, int, str]:
+    """What sorts the results of records for readers: `clean`, white-box attacks from weak to strong, the ensemble.
+
+    An attack that is not known here stands before the ensemble; what queries and what was transferred comes last.
+    """
+    own = result.removeprefix("transfer:")
+    place = _BY_STRENGTH.index(own) if own in _BY_STRENGTH else len(_BY_STRENGTH)
+    kinds = (result == "clean", own != result, own in _BY_QUERIES, own == ENSEMBLE)
+    return (0, 4, 3, 2)[kinds.index(True)] if any(kinds) else 1, place, result
 
 
 def suite_named(name: str) -> Suite:

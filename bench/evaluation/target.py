@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from bench.compute.speedups import View
 from bench.data.dataset import Split, to_float
 from bench.defense import mode
 from bench.errors import BenchError
+from bench.evaluation.passes import Passes
 from bench.evaluation.transfers import Surrogate
 from bench.records.record import Data, Subject
 
@@ -26,6 +27,7 @@ class Job:
 
     Attributes:
         view: a cheaper way to compute what `network` does, for the attacks; accuracy is always measured on `network`.
+        passes: counts what goes through either.
     """
 
     network: nn.Module
@@ -34,6 +36,12 @@ class Job:
     subject: Subject
     surrogate: Surrogate | None
     view: View | None = None
+    passes: Passes = field(default_factory=Passes)
+
+    @property
+    def passed(self) -> int:
+        """Images that have gone forwards through the network so far, each once for every pass."""
+        return self.passes.images + (0 if self.view is None else self.view.unseen)
 
     @property
     def module(self) -> nn.Module:

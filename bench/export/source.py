@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from bench.data.dataset import Dataset, to_float
-from bench.errors import BenchError
 from bench.jobs.session import Session
 from bench.models import split_spec
 from bench.models.normalise import statistics
 from bench.records.index import home_records
-from bench.records.record import Record, read_record
-from bench.runs import folder
+from bench.records.record import Record
 from bench.runs.config import RunConfig
-from bench.runs.folder import RunFolder, Summary
-from bench.system.home import Home
+from bench.runs.folder import RunFolder, Summary, find_run
 
 CHECKED_IMAGES = 256
 """Test images on which an exported file is compared with the original; fewer where there are not so many."""
@@ -75,15 +71,3 @@ def load_source(session: Session, run: str) -> Source:
     assert summary is not None
     records = [record for record in home_records(session.home) if record.subject.checkpoint == summary.checkpoint]
     return Source(folder, config, summary, network, session.dataset(config.data.spec), tuple(records))
-
-
-def find_run(home: Home, name: str) -> RunFolder:
-    """The run that a user names: by its id, by its folder (what `bench run` prints), or by a record's file."""
-    run_id: str | None = name
-    if name.endswith(".json"):
-        run_id = read_record(Path(name)).subject.run
-        if run_id is None:
-            raise BenchError(f"{name} is a record of a file from elsewhere, not of a run.\n`bench status` lists runs.")
-    elif Path(name).is_dir():
-        run_id = Path(name).resolve().name
-    return folder.find_run(home, str(run_id))

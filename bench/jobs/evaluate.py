@@ -22,7 +22,6 @@ from bench.jobs.train import Request, Teacher
 from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, differing
 from bench.records.subjects import foreign_subject
-from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, all_runs, find_run
 from bench.runs.subject import run_subject
 from bench.system import locks
@@ -41,7 +40,8 @@ class Evaluation:
     Attributes:
         surrogate_file: what transfer attacks are crafted on, as `FILE` or `MODEL:FILE`; None: the recipe's robust
             teacher, the same for all students of a recipe.
-        worst_case, precision: see `Evaluator`.
+        worst_case, precision, checks: see `Evaluator`.
+        records: of all that was asked for so far, made now or before.
     """
 
     session: Session
@@ -51,10 +51,12 @@ class Evaluation:
     surrogate_file: str | None = None
     worst_case: bool = False
     precision: Literal["32", "tf32"] = "32"
+    checks: bool = True
+    records: list[Record] = field(default_factory=list)
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision)
+        self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision, self.checks)
 
     def run(self, folder: RunFolder) -> Path | None:
         """Evaluate a finished run; None where its record exists already, or another process is making it."""
@@ -67,13 +69,15 @@ class Evaluation:
                 "Put the original files back, or train again."
             )
         asked = self._asked(subject, dataset)
-        if asked.find(self.session.home.records) is not None:
+        found = asked.find(self.session.home.records)
+        if found is not None:
+            self.records.append(found)
             return None
         try:
             network = folder.selected_network()
         except BenchError as error:
             raise Unusable(str(error)) from error
-        surrogate = self._surrogate(dataset, config) if self.suite.needs_surrogate else None
+        surrogate = self._surrogate(dataset, folder) if self.suite.needs_surrogate else None
         try:
             return self._evaluate(network, asked, surrogate)
         except locks.Busy as error:
@@ -99,6 +103,7 @@ class Evaluation:
         asked = self._asked(subject, dataset)
         found = asked.find(self.session.home.records)
         if found is not None:
+            self.records.append(found)
             self.session.reporter.say(f"Already evaluated, nothing changed: {self._path(found)}")
             return self._path(found)
         surrogate = self._surrogate(dataset, None) if self.suite.needs_surrogate else None
@@ -107,7 +112,7 @@ class Evaluation:
     def _asked(self, subject: Subject, dataset: Dataset) -> Asked:
         named = self.suite.needs_surrogate and self.surrogate_file is not None
         surrogate = self._surrogate(dataset, None).checkpoint if named else None
-        conditions = (self.worst_case, self.precision, surrogate)
+        conditions = (self.worst_case, self.precision, surrogate, self.checks)
         return Asked(subject, dataset, self.suite, self.limit, self.protocol, 0, *conditions)
 
     def _path(self, record: Record) -> Path:
@@ -115,6 +120,7 @@ class Evaluation:
 
     def _evaluate(self, network: nn.Module, asked: Asked, surrogate: Surrogate | None) -> Path:
         record, made = measure(self.session, self.evaluator, asked, network, surrogate)
+        self.records.append(record)
         if made:
             self.session.reporter.say(summary_line(record))
             if self.precision != "32":
@@ -130,37 +136,39 @@ class Evaluation:
         counts = ", ".join(f"{name} {count}" for name, count in differing(record, exact).items())
         self.session.reporter.say(f"Outcomes that differ from float32's, of {record.data.n}: {counts}.")
 
-    def _surrogate(self, dataset: Dataset, config: RunConfig | None) -> Surrogate:
+    def _surrogate(self, dataset: Dataset, folder: RunFolder | None) -> Surrogate:
         """The robust teacher as it was before any student's training, for transfer attacks."""
         key: tuple[object, ...] = (dataset.name, self.surrogate_file)
-        if config is not None and self.surrogate_file is None:
-            key = (dataset.name, config.recipe, config.precision, config.requested.get("limit_train"))
+        if folder is not None and self.surrogate_file is None:
+            config = folder.config()
+            recipe = (config.recipe, config.recipe_digest)
+            key = (dataset.name, recipe, config.precision, config.requested.get("limit_train"))
         if key not in self._surrogates:
-            self._surrogates[key] = self._find_surrogate(dataset, config)
+            self._surrogates[key] = self._find_surrogate(dataset, folder)
             self._surrogates[key].network.to(self.session.device)
         teacher = self._surrogates[key]
         return Surrogate(teacher.network, teacher.ref.checkpoint, teacher.ref.model)
 
-    def _find_surrogate(self, dataset: Dataset, config: RunConfig | None) -> Teacher:
+    def _find_surrogate(self, dataset: Dataset, folder: RunFolder | None) -> Teacher:
         if self.surrogate_file is not None:
             return teachers.from_file(self.session, self.surrogate_file, "robust", dataset)
-        if config is None:
+        if folder is None:
             raise BenchError(
                 f"The suite {self.suite.name!r} transfers attacks from a robust teacher, and a checkpoint from "
                 "elsewhere has none.\nName one: --teacher robust=FILE (`bench teacher list` shows those trained here)."
             )
+        config = folder.config()
         request = Request(
             method=config.method,
             student=config.student,
             dataset=config.data.spec,
-            recipe=config.recipe,
+            recipe=folder.recipe,
             precision=config.precision,
             limit_train=config.requested.get("limit_train"),
         )
         # No method's own: DARD's teacher, say, may be another one, and all students face the same images.
         asked = teachers.teacher_request(request, "robust", dataset.name, method="")
-        folder = teachers.train_teacher(self.session, asked)
-        return teachers.from_run(folder, "robust")
+        return teachers.from_run(teachers.train_teacher(self.session, asked), "robust")
 
 
 def finished_runs(session: Session, run_ids: Sequence[str], dataset: str | None) -> list[RunFolder]:

@@ -32,7 +32,7 @@ class Asked:
         limit: how many test images, from the first; None: all.
         seed: of the attacks' start noise.
         surrogate: SHA-256 of what attacks have to be transferred from; None: from any.
-        worst_case, precision: see `Evaluator`.
+        worst_case, precision, checks: see `Evaluator`.
     """
 
     subject: Subject
@@ -44,6 +44,7 @@ class Asked:
     worst_case: bool = False
     precision: Literal["32", "tf32"] = "32"
     surrogate: str | None = None
+    checks: bool = True
 
     @cached_property
     def samples(self) -> Split:
@@ -53,14 +54,15 @@ class Asked:
     @property
     def id(self) -> str:
         """The record's."""
-        return self._id(self.dataset.eps)
+        return self._id(self.dataset.eps, self.checks)
 
-    def _id(self, eps: float | None) -> str:
-        how = ", ".join([conduct(self.protocol, self.worst_case, self.precision), *[f"s{self.seed}"] * bool(self.seed)])
+    def _id(self, eps: float | None, checks: bool = True) -> str:
+        words = [f"s{self.seed}"] * bool(self.seed) + ["unchecked"] * (not checks)
+        how = ", ".join([conduct(self.protocol, self.worst_case, self.precision), *words])
         return record_id(self.subject, self.dataset.name, self.suite.name, how, len(self.samples), eps)
 
     def find(self, folder: Path) -> Record | None:
-        """The record, if the same was measured before.
+        """The record, if the same was measured before; whoever wants no checks may have one with them.
 
         Earlier versions left the eps out of every name.
 
@@ -68,10 +70,11 @@ class Asked:
             BenchError: the record of this name cannot be read, or is of something else; the message says of what.
         """
         settle(folder)
-        for name in dict.fromkeys((self.id, self._id(None))):
+        own = (self._id(self.dataset.eps), self.id)
+        for name in dict.fromkeys((*own, self._id(None))):
             path = folder / f"{name}.json"
             record = read_record(path) if path.exists() else None
-            if record is None or (name != self.id and record.data.eps != self.dataset.eps):
+            if record is None or (name not in own and record.data.eps != self.dataset.eps):
                 continue
             different = next(self._differences(record), None)
             if different is None:
@@ -105,7 +108,11 @@ class Asked:
 
 
 def evaluator_for(
-    session: Session, protocol: Protocol, worst_case: bool = False, precision: Literal["32", "tf32"] = "32"
+    session: Session,
+    protocol: Protocol,
+    worst_case: bool = False,
+    precision: Literal["32", "tf32"] = "32",
+    checks: bool = True,
 ) -> Evaluator:
     """An evaluator with all that a session has: device, speed-ups, the wish to stop, a folder for what is kept."""
     return Evaluator(
@@ -117,6 +124,7 @@ def evaluator_for(
         speedups=session.speedups,
         worst_case=worst_case,
         precision=precision,
+        checks=checks,
     )
 
 
@@ -141,4 +149,5 @@ def measure(
             network, asked.dataset, asked.subject, asked.suite, asked.limit, identity, surrogate
         )
         write_record(record, records)
+        evaluator.forget(identity)
     return record, True

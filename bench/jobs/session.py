@@ -74,7 +74,10 @@ def opened(
     chosen = choose_device(device)
     prepare(chosen, autotune="autotune" in speedups, deterministic=deterministic, tf32=tf32)
     with stop_on_signals() as stop, name_memory_errors():
-        yield Session(home, chosen, reporter or Reporter(), stop, speedups, tuple(loggers))
+        session = Session(home, chosen, reporter or Reporter(), stop, speedups, tuple(loggers))
+        if reporter is None:  # else it is a process among several, whose user another one answers
+            stop.tell = lambda text: session.reporter.say(text)
+        yield session
 
 
 def absolute_spec(spec: str) -> str:

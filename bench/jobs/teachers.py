@@ -58,10 +58,11 @@ def teacher_request(request: Request, role: Role, dataset: str, method: str | No
         dataset: its name. method: the student's, where not the request's own.
     """
     student_method = request.method if method is None else method
-    rule = recipe.load(request.recipe).teacher(role, student_method, dataset)
+    chosen = recipe.load(request.recipe)
+    rule = chosen.teacher(role, student_method, dataset)
     if hyperparameters.method_class(rule.trained_by).roles:
         raise BenchError(
-            f"The recipe {request.recipe!r} trains its {role} teacher by {rule.trained_by}, which needs a teacher "
+            f"The recipe {chosen.name!r} trains its {role} teacher by {rule.trained_by}, which needs a teacher "
             "itself.\nName a method without teachers (natural, sat, trades) there."
         )
     return replace(
@@ -94,7 +95,8 @@ def train_teacher(session: Session, asked: Request, restart: bool = False) -> Ru
     folder = RunFolder.of(session.home, resolve(asked, dataset, (), additional(session, asked, dataset)).id)
     if ranks().from_first(folder.state()) != "trained" or restart:
         session.reporter.say(
-            f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, {asked.recipe} recipe."
+            f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, "
+            f"{recipe.load(asked.recipe).name} recipe."
         )
         return train(session, asked, restart=True) if restart else train_or_wait(session, asked)
     return folder

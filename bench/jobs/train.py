@@ -20,12 +20,14 @@ from bench.jobs.session import Session, absolute_spec
 from bench.models import build_model, split_spec, try_out
 from bench.models.checkpoints import read_state_dict, weights_hash
 from bench.recipes import hyperparameters, recipe
-from bench.recipes.recipe import Resolved
+from bench.recipes.recipe import Recipe, Resolved
+from bench.recipes.training import Extra, value_at
 from bench.runs.config import DataRef, ExtraRef, RunConfig, TeacherRef
-from bench.runs.folder import RunFolder, Summary
+from bench.runs.folder import RunFolder, Summary, all_runs
 from bench.system import locks, provenance
 from bench.system.files import DIGEST
 from bench.system.text import now, one_line
+from bench.training.optimizer import completed
 from bench.training.trainer import Trainer
 from bench.vocabulary import Precision, Role
 
@@ -36,7 +38,8 @@ class Request:
 
     Attributes:
         teachers: files named by the user, by role; `MODEL:FILE` where the architecture has to be said.
-        settings: `key=value` texts (`--set`).
+        recipe: a built-in one's name, or the path of a file (`bench.recipes.recipe.find`).
+        settings: `key=value` texts (`--set`): hyper-parameters, and fields of the recipe's training.
         extra, extra_share: additional training images, and their share of every batch; instead of the recipe's.
         role: for a teacher's own training.
     """
@@ -76,7 +79,14 @@ def check(request: Request) -> None:
     method = hyperparameters.method_class(request.method)
     registry.find("models", split_spec(request.student)[0])
     hyperparameters.parse_settings(request.method, request.settings)
-    recipe.load(request.recipe)
+    fields, _ = hyperparameters.parse_training(request.settings)
+    for name, flag, value in (
+        ("training.epochs", "--epochs", request.epochs),
+        ("training.batch_size", "--batch-size", request.batch_size),
+    ):
+        if name in fields and value is not None:
+            raise BenchError(f"{flag} and --set {name}=... set the same.\nGive one of them.")
+    completed(scheduled(request, request.dataset).training.optimizer)
     if request.extra is not None:
         additional_file(request.extra)
     if request.extra_share is not None:
@@ -99,7 +109,7 @@ def _check_share(share: float) -> None:
         raise BenchError(f"--extra-share {share:g}: give a share above 0 and at most 1, such as 0.7.")
 
 
-def extra_of(request: Request, dataset: str) -> recipe.Extra | None:
+def extra_of(request: Request, dataset: str) -> Extra | None:
     """The additional images that a request asks for, on a dataset of this name.
 
     Raises:
@@ -116,7 +126,7 @@ def extra_of(request: Request, dataset: str) -> recipe.Extra | None:
             "then 70 % of every batch."
         )
     _check_share(share)
-    return recipe.Extra(source=source, share=share)
+    return Extra(source=source, share=share)
 
 
 def additional(session: Session, request: Request, dataset: Dataset) -> Split | None:
@@ -155,7 +165,7 @@ def data_ref(request: Request, dataset: Dataset, extra: Split | None = None) -> 
     )
 
 
-def _extra_ref(asked: recipe.Extra, extra: Split) -> ExtraRef:
+def _extra_ref(asked: Extra, extra: Split) -> ExtraRef:
     name = f"npz:{Path(asked.source).stem}"
     return ExtraRef(name=name, spec=asked.source, fingerprint=extra.fingerprint, n=len(extra), share=asked.share)
 
@@ -170,17 +180,19 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
     chosen = recipe.load(request.recipe)
     variant, training, recipe_settings = scheduled(request, data.name)
     settings = hyperparameters.parse_settings(request.method, request.settings)
+    fields, _ = hyperparameters.parse_training(request.settings)
     method = hyperparameters.method_class(request.method)
     return RunConfig(
         method=request.method,
         label=method.label,
         variant=variant,
         hyperparameters=hyperparameters.resolve(request.method, variant, recipe_settings, settings, data.eps),
-        overrides=settings,
+        overrides=settings | {name: value_at(training, name) for name in fields},
         student=request.student,
         role=request.role,
         data=data,
-        recipe=request.recipe,
+        recipe=chosen.name,
+        recipe_digest=chosen.digest,
         published=chosen.published,
         protocol=chosen.protocol,
         requested=request.requested,
@@ -188,7 +200,7 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
         batch_size=request.batch_size or training.batch_size,
         seed=request.seed,
         precision=request.precision,
-        optimizer=training.optimizer,
+        optimizer=completed(training.optimizer),
         schedule=training.scaling_schedule,
         selection=training.selection,
         augmentation=training.augmentation,
@@ -197,9 +209,9 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
 
 
 def scheduled(request: Request, dataset: str) -> Resolved:
-    """What the recipe comes to for a dataset's name, before the user's changes."""
-    chosen = recipe.load(request.recipe)
-    return chosen.resolve(request.method, dataset, request.student, request.role or "student")
+    """What the recipe comes to for a dataset's name, with what `--set` changes of its training."""
+    chosen, (fields, _) = recipe.load(request.recipe), hyperparameters.parse_training(request.settings)
+    return chosen.resolve(request.method, dataset, request.student, request.role or "student", fields)
 
 
 def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), restart: bool = False) -> RunFolder:
@@ -210,6 +222,9 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
     folder = replace(RunFolder.of(session.home, config.id), writes=ranks().first)
     if ranks().from_first(folder.finished) and not restart:
         return _found_finished(session, folder)
+    chosen = recipe.load(request.recipe)
+    if chosen.digest is not None and folder.state() == "not run":
+        _say_of_other_texts(session, config, chosen)
     student = new_network(config, dataset)
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
     listening = loggers.make(session.loggers if ranks().first else ())
@@ -225,7 +240,7 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
             restore_summary(session, folder, config)
             return folder
         how = {"speedups": sorted(session.speedups), "processes": ranks().size, "sync_bn": ranks().sync_bn}
-        folder.create(config, provenance.describe(session.device) | how)
+        folder.create(config, provenance.describe(session.device) | how, chosen.text)
         trainer.run()
     ranks().wait()  # what the first one has written is there for all
     return folder
@@ -249,6 +264,22 @@ def _alone(folder: RunFolder, session: Session) -> Iterator[locks.Owner | None]:
 def train_or_wait(session: Session, request: Request) -> RunFolder:
     """As `train`, but where another process trains the same run, its end is awaited: others need this run's result."""
     return locks.patiently(lambda: train(session, request), session.stop.pause, session.reporter.say)
+
+
+def _say_of_other_texts(session: Session, config: RunConfig, chosen: Recipe) -> None:
+    """Tell of interrupted runs that are this one but for what the recipe said when they began, and how to continue."""
+    what = ("method", "student", "role", "recipe", "seed", "requested", "overrides", "precision")
+    for folder in all_runs(session.home):
+        other = folder.config()
+        same = (
+            all(getattr(other, name) == getattr(config, name) for name in what) and other.data.name == config.data.name
+        )
+        if same and other.recipe_digest not in (None, config.recipe_digest) and folder.state() == "interrupted":
+            fields = ", ".join(recipe.differences(recipe.load(folder.recipe), chosen))
+            session.reporter.say(
+                f"The recipe {config.recipe} has changed since {folder.id} began ({fields}), so this is another run. "
+                f"To continue that one: --recipe {folder.recipe}"
+            )
 
 
 def _found_finished(session: Session, folder: RunFolder) -> RunFolder:

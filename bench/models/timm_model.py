@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 import timm
 from torch import nn
 
-from bench.errors import BenchError
+from bench.errors import BenchError, suggestion
 
 
 def build_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
@@ -18,8 +16,7 @@ def build_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
     """
     wanted = name.removeprefix("timm:")
     if not timm.is_model(wanted):
-        close = difflib.get_close_matches(wanted.lower(), timm.list_models(), n=1, cutoff=0.5)
-        hint = f" Did you mean 'timm:{close[0]}'?" if close else ""
+        hint = suggestion(wanted, timm.list_models(), lambda close: f"'timm:{close}'")
         raise BenchError(
             f"timm {timm.__version__} has no model {wanted!r}.{hint}\n"
             f"List its models: python -c \"import timm; print(*timm.list_models(), sep='\\n')\""

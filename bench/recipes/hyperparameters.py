@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from bench import registry
 from bench.defense import ROLES, Defense
 from bench.errors import BenchError, unknown_name
+from bench.recipes.training import unknown_field
 from bench.system.text import parse_yaml
 from bench.vocabulary import LINF_EPS
 
@@ -67,8 +68,37 @@ def type_name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not choices else str(hint).replace("typing.", "")
 
 
+def parse_training(settings: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """The user's `key=value` texts: fields of the recipe's training, by dotted name, and the texts of all others.
+
+    Raises:
+        BenchError: a field that there is not, or one that is set twice.
+    """
+    fields: dict[str, Any] = {}
+    written: dict[str, str] = {}
+    others = []
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not equals or "." not in key:
+            others.append(setting)
+            continue
+        wrong = unknown_field(key)
+        if wrong is not None:
+            raise wrong
+        if key in written:
+            raise _given_twice(key, written[key], text)
+        written[key] = text
+        fields[key] = _read(text, tuple[float, ...])
+    return fields, others
+
+
+def _given_twice(key: str, first: str, second: str) -> BenchError:
+    return BenchError(f"--set {key}=... is given twice.\nChoose one of {first} and {second}.")
+
+
 def parse_settings(name: str, settings: Iterable[str]) -> dict[str, Any]:
-    """The user's `key=value` texts as typed hyper-parameters of a method.
+    """The user's `key=value` texts as typed hyper-parameters of a method; those of the training are left out.
 
     Raises:
         BenchError: no `=`, an unknown key, or a value of the wrong type (the message lists the right ones); a key
@@ -78,7 +108,7 @@ def parse_settings(name: str, settings: Iterable[str]) -> dict[str, Any]:
     hints, known = get_type_hints(method), defaults(method)
     parsed: dict[str, Any] = {}
     written: dict[str, str] = {}
-    for setting in settings:
+    for setting in parse_training(settings)[1]:
         key, equals, text = setting.partition("=")
         key = key.strip()
         if not equals:
@@ -86,7 +116,7 @@ def parse_settings(name: str, settings: Iterable[str]) -> dict[str, Any]:
         if key not in known:
             raise _unknown(name, key)
         if key in written:
-            raise BenchError(f"--set {key}=... is given twice.\nChoose one of {written[key]} and {text}.")
+            raise _given_twice(key, written[key], text)
         written[key] = text
         parsed[key] = _checked(name, key, hints[key], _read(text, hints[key]))
     return parsed

@@ -6,27 +6,37 @@ A schedule's own epochs are stated for its `horizon`; in a run of another length
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
+
+from bench.recipes.frozen import Frozen
 
 
-class Schedule(BaseModel):
+class Schedule(Frozen):
     """How the student's learning rate moves.
 
     `constant`; `multistep`: times gamma after each milestone epoch; `cosine`: from lr to lr_min, epoch by epoch;
     `one-cycle`: linearly up to lr over the first quarter and down to 0, step by step; `ciard`: the released CIARD
     code: lr up to epoch `milestones[0]`, then times (0.5 + 0.5 cos(pi u)) exp(-0.01 u^2) with u = (epoch -
-    milestones[0]) / milestones[0].
+    milestones[0]) / milestones[0]. With a `warmup` the rate of each step of the first epochs is multiplied by the share
+    of the warm-up that has passed before it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    later: ClassVar[frozenset[str]] = frozenset({"warmup"})
 
     kind: Literal["constant", "multistep", "cosine", "one-cycle", "ciard"]
     horizon: int = Field(default=0, ge=0, description="epochs the milestones are stated for; 0: the run's own length")
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
-    lr_min: float = 0.0
+    lr_min: float = Field(default=0.0, ge=0)
+    warmup: float = Field(default=0.0, ge=0, description="epochs of it, stated for the horizon as milestones are")
+
+    @model_validator(mode="after")
+    def _has_milestones(self) -> Schedule:
+        if self.kind == "ciard" and not self.milestones:
+            raise ValueError("ciard needs a milestone, of milestones")
+        return self
 
     def lr(self, base: float, epoch: int, epochs: int, fraction: float = 0.0) -> float:
         """The learning rate in an epoch.
@@ -35,8 +45,14 @@ class Schedule(BaseModel):
             base: the recipe's learning rate.
             epoch: 1 to epochs.
             epochs: length of the run.
-            fraction: share of the epoch that has passed, 0 to 1; only `one-cycle` looks at it.
+            fraction: share of the epoch that has passed, 0 to 1; only `one-cycle` and a warm-up look at it.
         """
+        rate = self._after_warmup(base, epoch, epochs, fraction)
+        warmup = self.warmup * epochs / (self.horizon or epochs)
+        passed = epoch - 1 + fraction
+        return rate * passed / warmup if passed < warmup else rate
+
+    def _after_warmup(self, base: float, epoch: int, epochs: int, fraction: float) -> float:
         milestones = [milestone * epochs / (self.horizon or epochs) for milestone in self.milestones]
         if self.kind == "multistep":
             return base * self.gamma ** sum(epoch > milestone for milestone in milestones)

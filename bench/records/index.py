@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from bench.system.files import atomic_path
 from bench.system.garbage import no_collection
 from bench.system.home import Home
 from bench.system.left_out import name_left_out
+from bench.system.naming import network_id
 from bench.system.second_process import Helper, share
 
 INCOMING = ".incoming"
@@ -55,6 +56,11 @@ class Facts(NamedTuple):
     classes: int
     fingerprint: str
     surrogate: str
+
+    @property
+    def network(self) -> str:
+        """The id of what was attacked."""
+        return network_id(self.run, self.id)
 
     @classmethod
     def of(cls, record: Record) -> Facts:
@@ -91,20 +97,19 @@ def home_records(home: Home) -> list[Record]:
         return list(reader.records())
 
 
-def run_records(home: Home, runs: Collection[str] | None) -> tuple[list[Record], set[str]]:
-    """The records of some runs (None: all), and the ids of all runs that have one.
+def records_of(home: Home, wanted: Callable[[str], bool]) -> tuple[list[Record], set[str]]:
+    """The records of some networks, by their ids (`bench.system.naming`), and the ids of all that have a record.
 
-    What is known of the records of other runs is enough: they are not read.
+    What is known of the records of other networks is enough: they are not read.
     """
     with _Reader(home.records) as reader:
-        found = list(reader.records(runs))
-        return found, {known.facts.run for known in reader.current.values() if known.facts.run is not None}
+        return list(reader.records(wanted)), {known.facts.network for known in reader.current.values()}
 
 
 def folder_facts(folder: Path) -> dict[str, Facts]:
     """What a folder's records that are right are of, by file name; the others are named and left out."""
     with _Reader(folder) as reader:
-        for _ in reader.records(runs=()):
+        for _ in reader.records(lambda _: False):
             pass  # only what is not known is read
         return {name: known.facts for name, known in reader.current.items()}
 
@@ -131,8 +136,8 @@ class _Reader:
             _save(self._index, self.current)
         name_left_out("record", self._skipped)
 
-    def records(self, runs: Collection[str] | None = None) -> Iterator[Record]:
-        """The records of some runs (None: all); what is not known is read and checked whosever it is."""
+    def records(self, wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Record]:
+        """The records of some networks, by their ids; what is not known is read and checked whosever it is."""
         if (self.folder / INCOMING).is_dir():
             from bench.records.intake import settle
 
@@ -150,13 +155,13 @@ class _Reader:
                     helped = helper.results() if helped is None else helped
                     known |= {name: Known(stamp, *_looked(helped[path]))} if helped.get(path) else {}
                 entry = known.get(name)
-                if entry is not None and runs is not None and entry.facts.run not in runs:
+                if entry is not None and not wanted(entry.facts.network):
                     self.current[name] = entry
                     self._found += path in theirs
                     continue
                 record = self._read(name, stamp, entry)
                 self._found += path in theirs
-                if record is not None and (runs is None or record.subject.run in runs):
+                if record is not None and wanted(network_id(record.subject.run, record.id)):
                     yield record
 
     def _read(self, name: str, stamp: Stamp, known: Known | None) -> Record | None:

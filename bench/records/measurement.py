@@ -90,9 +90,21 @@ class Measurement(NamedTuple):
         return [(round(share * count), count) for share, count in known if share is not None]
 
 
-def measurements(records: Collection[Record], attacks: Collection[str] | None = None) -> Iterator[Measurement]:
-    """The attacks of records, or some of them; the text of parameters that many records share is made once."""
-    texts: dict[int, str] = {}
+def with_result(record: Record, attack: str, result: AttackResult) -> Measurement:
+    """A further result, measured of a copy of the record that has it."""
+    extended = record.model_copy(update={"results": {**record.results, attack: result}})
+    return Measurement(extended, attack, _to_json(result.parameters))
+
+
+def measurements(
+    records: Collection[Record], attacks: Collection[str] | None = None, texts: dict[int, str] | None = None
+) -> Iterator[Measurement]:
+    """The attacks of records, or some of them; the text of parameters that many records share is made once.
+
+    Args:
+        texts: of parameters by their identity, where several calls are about records that share them and stay alive.
+    """
+    texts = {} if texts is None else texts
     for record in records:
         for name, result in record.results.items():
             if attacks is None or name in attacks:

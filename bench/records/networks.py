@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import and_
 from typing import Final
 
-import numpy as np
-
-from bench.records.measurement import Measurement, measurements
-from bench.records.record import AttackResult, Record, Subject, pack, unpack
+from bench.records.measurement import Measurement, measurements, with_result
+from bench.records.record import AttackResult, Record, Subject, as_bits, of_bits
 from bench.records.wording import protocol_text
 from bench.stats import wilson_interval
+from bench.system.naming import network_id
 from bench.system.text import one_line
 
 WORST: Final = "worst"
@@ -51,16 +52,16 @@ class Network:
     measured: Mapping[Key, Measurement]
 
     @classmethod
-    def of(cls, records: Iterable[Record]) -> Network:
-        """The network that all of these records are of."""
+    def of(cls, records: Iterable[Record], texts: dict[int, str] | None = None) -> Network:
+        """The network that all of these records are of; `texts` as of `measurements`."""
         ordered = sorted(records, key=lambda record: (record.created, record.id))
         measured: dict[Key, Measurement] = {}
-        for each in measurements(ordered):
+        for each in measurements(ordered, texts=texts):
             data = each.record.data
             condition = Condition(data.name, data.n, each.record.conduct, data.eps, data.fingerprint)
             measured[condition, each.attack] = each
         subject = ordered[-1].subject
-        return cls(subject.run or ordered[-1].id, subject, measured)
+        return cls(network_id(subject.run, ordered[-1].id), subject, measured)
 
     @property
     def identity(self) -> str:
@@ -79,6 +80,19 @@ class Network:
         """By attack (`clean` is none): what was measured on one condition."""
         return {attack: each for (where, attack), each in self.measured.items() if where == condition}
 
+    def with_worst(self) -> Network:
+        """The network with one attack more under each condition, `WORST`: all of its attacks there as one.
+
+        It stands in the newest record of the condition.
+        """
+        worst: dict[Key, Measurement] = {}
+        for condition in self.conditions:
+            measured = list(self.under(condition).values())
+            if any(each.attack != "clean" for each in measured):
+                newest = max((each.record for each in measured), key=lambda record: (record.created, record.id))
+                worst[condition, WORST] = with_result(newest, WORST, worst_over(measured))
+        return replace(self, measured={**self.measured, **worst})
+
 
 def networks_of(records: Iterable[Record]) -> list[Network]:
     """The networks of some records, in the order of their first ones.
@@ -90,7 +104,19 @@ def networks_of(records: Iterable[Record]) -> list[Network]:
         subject = record.subject
         own = (subject.checkpoint, subject.method, subject.model, subject.role)
         found[(subject.run,) if subject.run is not None else own].append(record)
-    return [Network.of(own) for own in found.values()]
+    texts: dict[int, str] = {}
+    return [Network.of(own, texts) for own in found.values()]
+
+
+def with_worst(records: Sequence[Record]) -> list[Record]:
+    """The records, those with a result more that are the newest of a network on its samples: `Network.with_worst`."""
+    found = {
+        each.record.id: each.record
+        for network in networks_of(records)
+        for (_, attack), each in network.with_worst().measured.items()
+        if attack == WORST
+    }
+    return [found.get(record.id, record) for record in records]
 
 
 def worst_over(measured: Sequence[Measurement]) -> AttackResult:
@@ -101,16 +127,17 @@ def worst_over(measured: Sequence[Measurement]) -> AttackResult:
             is wrong here too.
 
     Returns:
-        A result whose parameters name the attacks, so that it is compared with no worst over others. What the classes'
-            accuracies are it does not tell.
+        A result whose parameters are the attacks and theirs, so that it is compared with no worst over others. What the
+            classes' accuracies are it does not tell.
     """
     n, first = measured[0].record.data.n, measured[0].result
-    right = np.logical_and.reduce([unpack(each.result.final, n) for each in measured])
-    correct = int(right.sum())
+    right = reduce(and_, (as_bits(each.result.final, n) for each in measured))
+    correct = right.bit_count()
+    over = {each.attack: [each.parameters, each.result.surrogate] for each in measured}
     return AttackResult(
-        parameters={"over": sorted(each.attack for each in measured)},
+        parameters={"over": dict(sorted(over.items()))},
         surrogate=None,
-        final=pack(right),
+        final=of_bits(right, n),
         worst=None,
         correct=correct,
         accuracy=correct / n,

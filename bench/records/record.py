@@ -79,6 +79,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=_MOST_SECONDS)]
 Seed = Annotated[int, Field(ge=0, le=_LARGEST)]
 Samples = Annotated[int, Field(ge=0, le=_MOST_SAMPLES)]
+Passes = Annotated[int, Field(ge=0, le=_LARGEST)]
 Plain = Annotated[dict[str, Any], AfterValidator(_plain)]
 
 
@@ -157,6 +158,18 @@ class AttackResult(_Frozen):
     )
 
 
+class Checks(_Frozen):
+    """What it took to check that an evaluation is none that was bound to fail, and what was not looked at."""
+
+    made: bool = Field(default=True, description="False where nobody wanted them (--no-checks, checks=False)")
+    passes: Passes = Field(description="images that they passed through the network, each once for every pass")
+    attack_passes: Passes | None = Field(
+        description="the same of the attacks; None where a part is of a version that did not count"
+    )
+    seconds: Seconds
+    left_out: list[str] = Field(default_factory=list, description="what was not checked, and why, in words")
+
+
 class Record(_Frozen):
     """A suite of attacks on one model."""
 
@@ -177,6 +190,7 @@ class Record(_Frozen):
         description="by attack; `clean` is no attack; `transfer:NAME` was crafted on the surrogate"
     )
     flags: list[str] = Field(default_factory=list, description="failed sanity checks, in words")
+    checks: Checks | None = Field(default=None, description="None in records of earlier versions")
     environment: Plain
     created: str = Field(description="UTC, ISO 8601")
     seconds: Seconds
@@ -230,7 +244,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 def _check(name: str, result: AttackResult, data: Data) -> None:
     """ValueError where a result's numbers are not those of its per-sample outcomes."""
-    right = _bits(result.final, data.n)
+    right = as_bits(result.final, data.n)
     if right.bit_count() != result.correct or abs(result.accuracy - result.correct / data.n) > _ROUNDING:
         raise ValueError(f"results.{name}: accuracy, correct and the per-sample outcomes do not add up")
     low, high = wilson_interval(result.correct, data.n)
@@ -240,7 +254,7 @@ def _check(name: str, result: AttackResult, data: Data) -> None:
         raise ValueError(f"results.{name}: class_accuracy has {len(result.class_accuracy)} of {data.classes} classes")
     if name.startswith("transfer:") and result.surrogate is None:
         raise ValueError(f"results.{name}: a transferred attack needs its surrogate")
-    worst = None if result.worst is None else _bits(result.worst, data.n)
+    worst = None if result.worst is None else as_bits(result.worst, data.n)
     if (worst is None) != (result.worst_accuracy is None):
         raise ValueError(f"results.{name}: worst and worst_accuracy need each other")
     if worst is None or result.worst_accuracy is None:
@@ -280,9 +294,14 @@ def _packed(text: str, n: int) -> bytes:
     return packed
 
 
-def _bits(text: str, n: int) -> int:
+def as_bits(text: str, n: int) -> int:
     """Outcomes packed by `pack` as one whole number of n bits: to count and compare them takes no array."""
     return int.from_bytes(_packed(text, n), "big") >> -n % 8
+
+
+def of_bits(right: int, n: int) -> str:
+    """The text of outcomes that are one whole number of n bits, as `as_bits` makes it."""
+    return base64.b64encode((right << -n % 8).to_bytes((n + 7) // 8, "big")).decode()
 
 
 def write_record(record: Record, folder: Path) -> Path:

@@ -137,6 +137,14 @@ CHECKS = (
         "there, whatever the model.",
         "Attack without gradients (Square), or replace what has none (a quantiser, say) by what has.",
     ),
+    Check(
+        "not-checked",
+        r"^not checked",
+        "Nobody looked",
+        "The evaluation was made without the checks that attack images of their own (--no-checks, checks=False). "
+        "Whether its attacks were weak is not known.",
+        "Evaluate again with them; they cost at most half of what the attacks do.",
+    ),
 )
 
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from bench.recipes.recipe import Augmentation, Optimizer, Selection
+from bench.recipes.frozen import Frozen
 from bench.recipes.schedule import Schedule
+from bench.recipes.training import Augmentation, Optimizer, Selection
 from bench.vocabulary import Precision, Protocol, Role
 
 SCHEMA_VERSION: Final = 1
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TeacherRef(_Frozen):
+class TeacherRef(Frozen):
     """A teacher as a run used it."""
 
     role: Role
@@ -30,7 +27,7 @@ class TeacherRef(_Frozen):
     given: bool = Field(description="whether the user named it (--teacher) rather than the recipe")
 
 
-class ExtraRef(_Frozen):
+class ExtraRef(Frozen):
     """Additional training images as a run used them."""
 
     name: str
@@ -40,8 +37,10 @@ class ExtraRef(_Frozen):
     share: float = Field(gt=0, le=1, description="of every batch")
 
 
-class DataRef(_Frozen):
+class DataRef(Frozen):
     """A dataset as a run used it."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"extra"})
 
     name: str
     spec: str = Field(description="what loads it: digits, parquet:/path")
@@ -50,29 +49,36 @@ class DataRef(_Frozen):
     classes: int = Field(ge=2)
     in_channels: int = Field(ge=1)
     eps: float = Field(gt=0)
-    extra: ExtraRef | None = None
+    extra: ExtraRef | None = Field(default=None)
 
 
-class RunConfig(_Frozen):
+class RunConfig(Frozen):
     """One training run.
 
     `requested` holds what the user changed of the recipe (epochs, batch size, limit on training images); with the
     recipe's name it makes the `setting`, within which results may be compared.
     """
 
+    later: ClassVar[frozenset[str]] = frozenset({"recipe_digest", "augmentation"})
+
     schema_version: Literal[1] = SCHEMA_VERSION
     method: str
     label: str
     variant: str
     hyperparameters: dict[str, Any]
-    overrides: dict[str, Any] = Field(description="hyper-parameters the user set (--set)")
+    overrides: dict[str, Any] = Field(
+        description="what the user set (--set): hyper-parameters, and fields of the recipe's training by dotted name"
+    )
     student: str
     role: Role | None = Field(default=None, description="for a teacher's own training: which one")
     data: DataRef
     recipe: str
+    recipe_digest: str | None = Field(
+        default=None, description="SHA-256 of a recipe of the user's own, whose text lies in the run's folder"
+    )
     published: bool
     protocol: Protocol
-    requested: dict[str, int] = {}
+    requested: dict[str, int] = Field(default={})
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     seed: int = Field(ge=0)
@@ -80,18 +86,13 @@ class RunConfig(_Frozen):
     optimizer: Optimizer
     schedule: Schedule
     selection: Selection
-    augmentation: Augmentation = Augmentation()
-    teachers: list[TeacherRef] = []
+    augmentation: Augmentation = Field(default=Augmentation())
+    teachers: list[TeacherRef] = Field(default=[])
 
     @property
     def id(self) -> str:
         """Readable name of the run, ending in a hash of all that decides its result."""
         content = self.model_dump(mode="json", exclude={"data": {"spec": True, "extra": {"spec"}}})
-        # What a run does without leaves no trace, so that ids from before it could be had stay as they are.
-        if self.augmentation == Augmentation():
-            del content["augmentation"]
-        if self.data.extra is None:
-            del content["data"]["extra"]
         for teacher in content["teachers"]:
             del teacher["source"], teacher["given"]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
@@ -102,7 +103,8 @@ class RunConfig(_Frozen):
     @property
     def setting(self) -> str:
         """The schedule in words, with all that was reduced."""
-        words = [f"{self.recipe} recipe"]
+        own = f" ({self.recipe_digest[:8]})" if self.recipe_digest is not None else ""
+        words = [f"{self.recipe} recipe{own}"]
         # The published recipes give each method its own length; ours give all of them the same one.
         if "epochs" in self.requested or not self.published:
             words.append(f"{self.epochs} epoch" + ("s" if self.epochs > 1 else ""))
@@ -110,12 +112,6 @@ class RunConfig(_Frozen):
             words.append(f"batch {self.batch_size}")
         if "limit_train" in self.requested:
             words.append(f"first {self.data.n} training images")
-        if self.augmentation.kind != "crop-flip":
-            words.append(self.augmentation.kind if self.augmentation.kind != "none" else "no augmentation")
-        if self.augmentation.flip is not None:
-            words.append("mirrored" if self.augmentation.flip else "not mirrored")
-        if self.augmentation.size is not None:
-            words.append(f"squares of {self.augmentation.size}")
         if self.data.extra is not None:
             words.append(f"{100 * self.data.extra.share:g} % additional images of {self.data.extra.name}")
         if self.precision != "32":

@@ -1,6 +1,7 @@
 """Run folders: everything one training run leaves behind.
 
 config.json        the resolved configuration
+recipe.yaml        the recipe, where it is one of the user's own: the whole of it, what it extends included
 environment.json   versions, git commit, device
 metrics.jsonl      a line per logging step (kind "steps") and per epoch (kind "epoch")
 loggers.json       how many of those lines each logger has had (`bench.loggers`); tensorboard/, wandb/: files of theirs
@@ -31,7 +32,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import ValidationError
 
-from bench.errors import BenchError, unknown_name
+from bench.errors import BenchError
+from bench.recipes import recipe
+from bench.records.record import read_record
 from bench.runs import resume
 from bench.runs.config import SCHEMA_VERSION, RunConfig
 from bench.runs.summary import Progress as Progress
@@ -40,10 +43,13 @@ from bench.system import locks
 from bench.system.files import cannot_write, flush_to_disk, sealed, unsealed, unsealed_line, write_text_atomically
 from bench.system.home import Home
 from bench.system.left_out import name_left_out
+from bench.system.naming import chosen
 from bench.system.text import first_mistake, newer_version, one_line
 
 if TYPE_CHECKING:
     from torch import nn
+
+_RECIPE = "recipe.yaml"
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 State = Literal["not run", "running", "interrupted", "trained"]
@@ -121,11 +127,17 @@ class RunFolder:
             yield before
 
     @_written()
-    def create(self, config: RunConfig, environment: Mapping[str, Any]) -> None:
-        """Make the folder with its configuration, or check that the one there is the same."""
+    def create(self, config: RunConfig, environment: Mapping[str, Any], text: str = "") -> None:
+        """Make the folder with its configuration, or check that the one there is the same.
+
+        Args:
+            text: of a recipe of the user's own.
+        """
         path = self.path / "config.json"
         if path.exists() and self.config() == config:
             return
+        if text:
+            write_text_atomically(self.path / _RECIPE, text)
         write_text_atomically(path, config.model_dump_json(indent=1) + "\n")
         content = json.dumps(sealed(environment, self.id), indent=1)
         write_text_atomically(self.path / "environment.json", content + "\n")
@@ -151,6 +163,20 @@ class RunFolder:
                 "Restore it, or delete this folder and run the command again."
             )
         return config
+
+    @property
+    def recipe(self) -> str:
+        """The recipe of the run as `bench.recipes.recipe.load` takes it: its name, or the file with its text.
+
+        Raises:
+            BenchError: the file is missing, or was changed.
+        """
+        config, path = self.config(), self.path / _RECIPE
+        if config.recipe_digest is None:
+            return config.recipe
+        if recipe.load(str(path)).digest != config.recipe_digest:
+            raise BenchError(f"{path} was changed since {self.id} began.\nRestore it, or train again with --restart.")
+        return str(path)
 
     def summary(self) -> Summary | None:
         """What the run selected; None while it is not finished."""
@@ -342,17 +368,23 @@ def all_runs(home: Home) -> Iterator[RunFolder]:
     name_left_out("run", damaged)
 
 
-def find_run(home: Home, run_id: str) -> RunFolder:
-    """The run of an id that a user named.
+def find_run(home: Home, name: str) -> RunFolder:
+    """The run that a user names: by its id or a beginning of it, by its folder, or by the file of a record of it.
 
     Raises:
-        BenchError: there is none, or it holds a damaged file.
+        BenchError: there is none, there are several, or it holds a damaged file.
     """
     known = {folder.id: folder for folder in _folders(home)}
-    if run_id not in known:
-        raise unknown_name("run", run_id, known)
-    known[run_id].check()
-    return known[run_id]
+    if name not in known and name.endswith(".json"):
+        run = read_record(Path(name)).subject.run
+        if run is None:
+            raise BenchError(f"{name} is a record of a file from elsewhere, not of a run.\n`bench status` lists runs.")
+        name = run
+    elif name not in known and (Path(name) / "config.json").is_file():
+        name = Path(name).resolve().name
+    folder = known[chosen("run", name, known)]
+    folder.check()
+    return folder
 
 
 def _folders(home: Home) -> list[RunFolder]:

@@ -120,9 +120,10 @@ class Estimator:
     def _from_runs(self, task: Task) -> Estimate | None:
         """A finished run of the same length, of any seed and setting of `--set`."""
         request = task.request
-        training = train.scheduled(request, task.dataset).training
+        training, chosen = train.scheduled(request, task.dataset).training, recipe.load(request.recipe)
         wanted = (
-            *(request.method, request.student, task.dataset, request.recipe, request.precision, request.role),
+            *(request.method, request.student, task.dataset, chosen.name, chosen.digest),
+            *(request.precision, request.role),
             *(request.limit_train, request.epochs or training.epochs, request.batch_size or training.batch_size),
         )
         same = [run for run in self._runs if run.what == wanted]
@@ -158,7 +159,8 @@ def _finished(folder: RunFolder) -> tuple[str, _Finished] | None:
     if summary is None or device is None:
         return None
     what = (
-        *(config.method, config.student, config.data.name, config.recipe, config.precision, config.role),
+        *(config.method, config.student, config.data.name, config.recipe, config.recipe_digest),
+        *(config.precision, config.role),
         *(config.requested.get("limit_train"), config.epochs, config.batch_size),
     )
     return device, _Finished(folder.id, what, summary.seconds)

@@ -65,7 +65,7 @@ def report_of(root: Path, cwd: Path, device: str, task: Task) -> Report:
     """
     os.chdir(cwd)
     torch.set_num_threads(1)
-    reporter = Lines()
+    reporter = Lines(f"[{task.number}]")
     try:
         with opened(Home(root), device, reporter=reporter) as session:
             perform(session, task)

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.errors import BenchError, unknown_name
+from bench.recipes import recipe
 from bench.system.text import first_mistake, parse_yaml
 from bench.vocabulary import Precision, Protocol, Role
 
@@ -91,6 +92,21 @@ class Changes:
         changed = {**lists, "limit_train": self.limit_train}
         given = {key: value for key, value in changed.items() if value is not None}
         return grid.model_copy(update={**given, "evaluations": evaluations})
+
+
+def located(spec: SweepSpec, folder: Path) -> SweepSpec:
+    """The sweep with its recipes as they are loaded: built-in ones by name, others by the path of their file.
+
+    Args:
+        folder: of the home's own recipes.
+
+    Raises:
+        BenchError: there is no such recipe.
+    """
+    grids = [
+        grid.model_copy(update={"recipes": [recipe.find(name, folder) for name in grid.recipes]}) for grid in spec.runs
+    ]
+    return spec.model_copy(update={"runs": grids})
 
 
 def names() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,9 @@ from rich.progress import (
 )
 
 from bench.errors import printable
+
+LOG_SECONDS = 60
+"""Shortest time between two lines of the log of a process among several."""
 
 
 class Reporter:
@@ -42,6 +46,11 @@ class Reporter:
         if text not in self._said_once:
             self._said_once.add(text)
             self.say(text)
+
+    def log(self, line: str) -> None:
+        """A line on how work goes on, where there is no terminal that shows it otherwise."""
+        if not self.console.is_terminal:
+            self.say(line)
 
     @contextmanager
     def task(self, description: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
@@ -84,11 +93,21 @@ class Reporter:
 
 
 class Lines(Reporter):
-    """Keeps what is said, for the process that started this one."""
+    """Keeps what is said, for the process that started this one; what is logged is written at once, now and then.
 
-    def __init__(self) -> None:
+    Args:
+        name: stands before each line of the log: several processes write one.
+    """
+
+    def __init__(self, name: str = "") -> None:
         super().__init__(Console(file=io.StringIO()))
-        self.lines: list[str] = []
+        self.name, self.lines = name, list[str]()
+        self._logged = time.monotonic()
 
     def say(self, text: str) -> None:
         self.lines.append(text)
+
+    def log(self, line: str) -> None:
+        if time.monotonic() - self._logged >= LOG_SECONDS:
+            Reporter().say(f"{self.name} {line}")
+            self._logged = time.monotonic()

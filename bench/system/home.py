@@ -82,6 +82,11 @@ class Home:
         return self.results / "report"
 
     @property
+    def recipes(self) -> Path:
+        """A user's own recipes, beside the built-in ones."""
+        return self.root / "recipes"
+
+    @property
     def specs(self) -> Path:
         """A user's own table specs, beside the built-in ones."""
         return self.root / "tables"

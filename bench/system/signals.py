@@ -39,9 +39,14 @@ class Interrupted(BenchError):
 
 
 class StopRequest:
-    """Whether a signal has asked the process to stop, and which one came first."""
+    """Whether a signal has asked the process to stop, and which one came first.
+
+    Attributes:
+        tell: says to the user at once that the signal was heard, where work first finishes its step; None: no one does.
+    """
 
     signal_number: int | None = None
+    tell: Callable[[str], None] | None = None
     _came = math.inf
     _patience: float | None = None
     _message = KEPT
@@ -162,14 +167,21 @@ def _watched(request: StopRequest) -> Iterator[None]:
 def _watch(request: StopRequest, pipe: socket.socket) -> None:
     """Hear signals until the pipe is closed; remind the main thread of one that it should have followed by now."""
     interrupts, reminded, reminders = 0, 0.0, 0
+    answer: threading.Thread | None = None
     while True:
         if select.select([pipe], [], [], _REMIND / 4 if request else None)[0]:
             received = pipe.recv(64)
             if not received:
+                if answer is not None:
+                    answer.join(_REMIND)  # so that it does not come after the last words
                 return
             numbers = [number for number in received if number in SIGNALS]  # a library may listen to others
             for number in numbers:
                 request.hear(number)
+            if numbers and answer is None:
+                # In a thread of its own: it may have to wait for what the main one is printing, and this one may not.
+                answer = threading.Thread(target=_answer, args=(request, numbers[0]), daemon=True)
+                answer.start()
             interrupts += numbers.count(signal.SIGINT)
             if interrupts > 1:
                 _end_now(signal.SIGINT)
@@ -180,6 +192,14 @@ def _watch(request: StopRequest, pipe: socket.socket) -> None:
             if reminders > _REMINDERS:  # it waits in a library for what may never come
                 _end_now(request.signal_number or signal.SIGTERM)
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+
+def _answer(request: StopRequest, number: int) -> None:
+    """Say at once that a signal was heard: a step may take long, and who gets no answer kills what would be saved."""
+    if request.tell is None or request.overdue:
+        return
+    said = "Stopping after this step; Ctrl-C again: at once."
+    request.tell(said if number == signal.SIGINT else f"{signal.Signals(number).name}: stopping after this step.")
 
 
 def _end_now(number: int) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from bench.errors import BenchError
 from bench.records.measurement import Quantity
+from bench.records.networks import WORST
 from bench.records.record import Record
 from bench.tables.cells import Cells, measure
-from bench.tables.headers import dataset_label, detail
-from bench.tables.lines import Measured, Place, Published, groups_of, newest, tidy
-from bench.tables.notes import (
-    lead_notes,
-    left_out_note,
-    measured_notes,
-    paper_notes,
-    quantity_notes,
-    reading_notes,
+from bench.tables.headers import dataset_label, detail, students
+from bench.tables.lines import (
+    Measured,
+    Place,
+    Published,
+    attacks_of,
+    groups_of,
+    newest,
+    of_one_network,
+    tidy,
+    whole_worst,
 )
+from bench.tables.notes import notes, provenance
 from bench.tables.paper import paper_lines
 from bench.tables.rivals import mark_rivals
 from bench.tables.spec import TableSpec
@@ -67,6 +71,24 @@ def build_table(
     Raises:
         BenchError: published numbers are asked for and the spec names none, or its CSV is not right.
     """
+    return annotated([laid_out(spec, records, values, datasets)])
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """A table without its notes, and what they are written from: the lines behind it, and records that do not count."""
+
+    table: Table
+    spec: TableSpec
+    measured: list[Measured]
+    published: list[Published]
+    left_out: set[str]
+
+
+def laid_out(
+    spec: TableSpec, records: Iterable[Record], values: Values = "measured", datasets: Sequence[str] | None = None
+) -> LaidOut:
+    """A table without its notes; arguments and errors as of `build_table`."""
     sources = _SOURCES[values]
     if "paper" in sources and spec.paper is None:
         raise BenchError(
@@ -79,11 +101,13 @@ def build_table(
     shown += sorted(here - set(spec.datasets))
     measured = [line for line in measured if line.place.group.dataset in shown]
     current = newest(measured)
+    if spec.sections == "datasets":
+        current = whole_worst(of_one_network(current))
     published = [line for line in paper_lines(spec) if line.place.group.dataset in shown] if "paper" in sources else []
     layout = _Layout(spec, sources, shown, current, published)
     table = Table(
         number=spec.number,
-        title=f"{spec.title} ({_provenance(spec, values)})",
+        title=_title(spec, values, current),
         values=values,
         stub=("Attack", "Defense") if spec.sections == "attacks" else ("Dataset", spec.subject.capitalize()),
         column_groups=layout.column_groups(),
@@ -91,20 +115,26 @@ def build_table(
         notes=(),
     )
     left_out = {line.record.id for line in measured} - {line.record.id for line in current}
-    return replace(table, notes=tuple(_notes(table, spec, current, left_out, published)))
+    return LaidOut(table, spec, current, published, left_out)
 
 
-def _notes(
-    table: Table, spec: TableSpec, current: list[Measured], left_out: set[str], published: list[Published]
-) -> Iterator[str]:
-    yield from reading_notes(spec)
-    yield from lead_notes(table)
-    yield from quantity_notes(table)
-    if table.values != "measured":
-        yield from paper_notes(spec, published)
-    if table.values != "paper":
-        yield from measured_notes(table, spec, current)
-        yield from left_out_note(left_out)
+def annotated(parts: Sequence[LaidOut]) -> Table:
+    """A table with its notes: the sections of all parts, which have the same columns."""
+    first = parts[0]
+    table = replace(first.table, sections=tuple(section for part in parts for section in part.table.sections))
+    current = [line for part in parts for line in part.measured]
+    left_out = {record for part in parts for record in part.left_out}
+    return replace(
+        table,
+        notes=tuple(notes(table, first.spec, current, first.published)),
+        provenance=tuple(provenance(table, first.spec, current, first.published, left_out)),
+    )
+
+
+def _title(spec: TableSpec, values: Values, measured: Iterable[Measured]) -> str:
+    """What the table is of, whose it is, and where its numbers come from."""
+    shown = students(spec, {line.place.group for line in measured})
+    return f"{spec.title}{f': {shown}' if shown else ''} ({_provenance(spec, values)})"
 
 
 def _provenance(spec: TableSpec, values: Values) -> str:
@@ -130,6 +160,7 @@ class _Layout:
         self.spec, self.sources, self.datasets = spec, sources, datasets
         self.measured, self.paper = measure(measured, spec.columns), measure(paper, spec.columns)
         self.measured_groups, self.paper_groups = groups_of(measured), groups_of(paper)
+        self.attacks = attacks_of(measured)
         self.positions = {line.place.row: line.position for lines in (measured, paper) for line in lines}
 
     def column_groups(self) -> tuple[ColumnGroup, ...]:
@@ -215,7 +246,13 @@ class _Layout:
         paper = _first(self.paper, self._paper_group(group.dataset), attacks, row, column.quantity)
         if column.source == "difference":
             return _difference(measured, paper)
-        return paper if column.source == "paper" else measured
+        if column.source == "paper":
+            return paper
+        if attacks != [WORST] or column.quantity == "clean" or measured.evidence is None:
+            return measured
+        over = measured.evidence.over
+        partial = over != {self.attacks[group]}
+        return replace(measured, over=frozenset.intersection(*over), partial=partial)
 
 
 def _first(cells: Cells, group: Group, attacks: list[str], row: str, quantity: Quantity) -> Cell:

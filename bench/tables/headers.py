@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from bench.records.wording import eps_text, protocol_text
-from bench.tables.spec import TableSpec
+from bench.tables.spec import ANY, TableSpec
 from bench.tables.table import Group
+
+_MOST_NAMED = 4
 
 
 def attack_label(result: str, spec: TableSpec) -> str:
@@ -19,24 +21,34 @@ def dataset_label(name: str, spec: TableSpec) -> str:
     return spec.datasets.get(name, name)
 
 
+def students(spec: TableSpec, groups: Iterable[Group]) -> str:
+    """The students of a table for readers, without results those that it is meant for; empty of teachers."""
+    models = {group.model for group in groups} - {""} or {spec.models.get("default", ANY)} - {ANY}
+    named = sorted(spec.student if spec.student and each == spec.models["default"] else each for each in models)
+    more = len(named) - _MOST_NAMED
+    return ", ".join(named[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def detail(group: Group, spec: TableSpec, rivals: Collection[Group]) -> str:
     """A group's setting and number of samples, and whatever else tells it from the dataset's other groups.
 
-    A student other than the table's usual one is named. Empty for a dataset without results.
+    The student is named where the table has several. Empty for a dataset without results.
+
+    Args:
+        rivals: all groups of the table.
     """
     if not group.n:
         return ""
     parts = [group.setting, f"n = {group.n:,}"]
-    model = spec.model_for(group.dataset)
-    if model != spec.models.get("default"):
-        parts.append(f"student {model}")
+    if group.model and len({rival.model for rival in rivals}) > 1:
+        parts.append(f"student {group.model}")
     if _differ("protocol", group, rivals):
         parts.append(protocol_text(group.protocol))
     if _differ("eps", group, rivals):
         parts.append(f"eps = {eps_text(group.eps)}")
     if _differ("total", group, rivals):
         parts.append(f"of {group.total:,}")
-    if _differ("fingerprint", group, rivals):
+    if _differ("fingerprint", group, [rival for rival in rivals if rival.n == group.n]):
         parts.append(f"images {group.fingerprint[:8]}")
     return ", ".join(part for part in parts if part)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import ClassVar, NamedTuple, TypeVar
 
 from bench.records.measurement import Measurement, Quantity, measurements
+from bench.records.networks import WORST
 from bench.records.record import Record, Subject
 from bench.stats import wilson_interval
 from bench.system.text import defense_label
@@ -111,6 +112,35 @@ def newest(lines: Iterable[Measured]) -> list[Measured]:
     return list({(line.place, line.seed): line for line in ordered}.values())
 
 
+def of_one_network(lines: Sequence[Measured]) -> list[Measured]:
+    """Only the newest network's, where several are of one row, group and seed: else its cells would be of several."""
+    last: dict[tuple[Group, str, int | None], tuple[tuple[str, str], tuple[str | None, str]]] = {}
+    owners = []
+    for line in lines:
+        record, place = line.measurement.record, line.place
+        subject = record.subject
+        key, network = (place.group, place.row, subject.seed), (subject.run, subject.checkpoint)
+        owners.append((key, network))
+        last[key] = max(last.get(key, (("", ""), network)), ((record.created, record.id), network), key=itemgetter(0))
+    return [line for line, (key, network) in zip(lines, owners, strict=True) if last[key][1] == network]
+
+
+def attacks_of(lines: Iterable[Measured]) -> dict[Group, frozenset[str]]:
+    """The attacks that each group has a line of."""
+    return {group: frozenset(line.place.attack for line in own) - {WORST} for group, own in by_group(lines)}
+
+
+def whole_worst(lines: Sequence[Measured]) -> list[Measured]:
+    """Without the worst of seeds that were under fewer attacks than others of their row, where one was under all."""
+    attacks = attacks_of(lines)
+
+    def whole(line: Measured) -> bool:
+        return line.measurement.result.parameters["over"].keys() - {"clean"} == attacks[line.place.group]
+
+    known = {line.place for line in lines if line.place.attack == WORST and whole(line)}
+    return [line for line in lines if line.place not in known or whole(line)]
+
+
 def places(lines: Iterable[_Line]) -> list[tuple[Place, list[_Line]]]:
     """The lines of each place by seed, one of unknown seed last; both in order, each seed of a place there once."""
     found: defaultdict[Place, list[_Line]] = defaultdict(list)
@@ -132,15 +162,18 @@ def by_group(lines: Iterable[_Line]) -> list[tuple[Group, list[_Line]]]:
 
 
 def groups_of(lines: Iterable[Line]) -> list[Group]:
-    """The groups of lines: by setting, then by protocol, the most samples first."""
+    """The groups of lines: by student, by setting, then by protocol, the most samples first."""
     found = {line.place.group for line in lines}
-    return sorted(found, key=lambda group: (group.setting, group.protocol, -group.n, group.eps, group.fingerprint))
+    return sorted(
+        found, key=lambda each: (each.model, each.setting, each.protocol, -each.n, each.eps, each.fingerprint)
+    )
 
 
 def _group(record: Record, spec: TableSpec) -> Group:
     data = record.data
     setting = record.subject.setting if spec.compared else ""
-    return Group(data.name, setting, record.conduct, data.n, data.total, data.eps, data.fingerprint)
+    model = record.subject.model if spec.subject == "student" else ""
+    return Group(data.name, setting, record.conduct, data.n, data.total, data.eps, data.fingerprint, model)
 
 
 def _row(record: Record, spec: TableSpec) -> _Row | None:
@@ -151,7 +184,7 @@ def _row(record: Record, spec: TableSpec) -> _Row | None:
     subject, data = record.subject, record.data
     if (subject.kind == "teacher") != (spec.subject == "teacher") or data.split != "test":
         return None
-    if spec.subject == "student" and subject.model != spec.model_for(data.name):
+    if spec.model_for(data.name) not in (None, subject.model):
         return None
     tag = subject.checkpoint[:8] if subject.kind == "checkpoint" else subject.method
     for position, row in enumerate(spec.rows):

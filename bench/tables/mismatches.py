@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bench.records.networks import WORST
 from bench.tables.headers import attack_label, dataset_label
 from bench.tables.lines import Line, Measured
 from bench.tables.spec import TableSpec
@@ -45,6 +46,8 @@ def mismatches(lines: Sequence[Measured], spec: TableSpec) -> Iterator[Mismatch]
             each = {f"{checkpoint} taught {', '.join(sorted(taught))}" for checkpoint, taught in rows.items()}
             yield Mismatch("teachers", f"not all rows had the same {role} teacher: {listed(each)}")
     for attack in spec.attacks:
+        if attack.result == WORST:
+            continue  # other parameters of its attacks are named with those
         parameters = {line.measurement.parameters for line in lines if line.place.attack == attack.result}
         if len(parameters) > 1:
             yield Mismatch(

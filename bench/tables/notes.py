@@ -1,4 +1,7 @@
-"""The notes under a table: everything a reader must know to trust a number, from the records alone."""
+"""What stands under a table, and what is known of it besides: everything a reader must know to trust a number.
+
+Few notes, of what occurs in the table; the rest is its provenance. All of it comes from the records alone.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from bench.records.networks import WORST
 from bench.records.wording import eps_text, protocol_text
 from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES
 from bench.tables.headers import dataset_label
@@ -13,8 +17,10 @@ from bench.tables.lines import Measured, Published, by_group
 from bench.tables.mismatches import contradictions, listed, mismatches, surrogates
 from bench.tables.rivals import devices
 from bench.tables.spec import TableSpec
-from bench.tables.table import FLAGGED, TEST_SELECTED, UNPROVEN, Group, Table
+from bench.tables.table import FLAGGED, PARTIAL, TEST_SELECTED, UNPROVEN, Cell, Column, Group, Table
 
+NOTHING = "No evaluation record fits this table yet."
+_ACCESS = {"white-box": "White-box attacks", "black-box": "Black-box attacks", "any": "Attacks"}
 _PROTOCOLS = {
     "official": "Official protocol: the attacks' parameters are those of the authors' released evaluation "
     "code (PGD-SAT with steps of 2/255, PGD-TRADES of 0.003, for eps = 8/255; steps scale with eps).",
@@ -26,53 +32,152 @@ _PROTOCOLS = {
 }
 
 
-def reading_notes(spec: TableSpec) -> Iterator[str]:
-    """How to read any table of a spec."""
-    if spec.compared:
-        within = spec.sections.removesuffix("s")
-        yield f"Bold: best of a column within one {within}; underlined: second best; equal numbers share it."
-    if "weighted" in spec.columns:
-        yield "W-R = (clean + robust) / 2, both from the same record."
-    yield (
-        f"{spec.access.capitalize()} attacks within eps in the L∞ norm by an attacker who knows the labels. "
-        "Robust: accuracy on the attack's last iterate."
-    )
+def notes(table: Table, spec: TableSpec, lines: Sequence[Measured], published: Sequence[Published]) -> Iterator[str]:
+    """The notes under a table, four at most: its quantities, its attacks, its signs, its seeds and what is amiss.
+
+    Args:
+        table: as it is shown.
+        spec: what it was built from.
+        lines: the measured ones that count, of the datasets shown.
+        published: those of its paper that are shown.
+    """
+    cells = [(column, cell) for _, _, column, cell in table.cells() if cell.value is not None]
+    if not cells:
+        yield NOTHING
+        return
+    groups = (_quantities(table, spec, cells), _attacks(spec, lines, published), _signs(cells))
+    for sentences in (*groups, (*_seeds(lines, cells), *_amiss(spec, lines, published))):
+        text = " ".join(sentences)
+        if text:
+            yield text
 
 
-def paper_notes(spec: TableSpec, published: Iterable[Published]) -> Iterator[str]:
-    """Where published numbers come from, and which of them contradict each other."""
-    assert spec.paper is not None
-    yield (
-        f"The paper's numbers are those of {spec.paper.citation}, of {spec.paper.n:,} test images, "
-        f"eps = {eps_text(spec.paper.eps)}; they were not measured here."
-    )
+def _quantities(table: Table, spec: TableSpec, cells: Sequence[tuple[Column, Cell]]) -> Iterator[str]:
+    if any(cell.mark for _, cell in cells):
+        within = " within one attack" if spec.sections == "attacks" and len(table.sections) > 1 else ""
+        yield f"Bold: best of a column{within}; underlined: second best."
+    shown = {column.quantity for column, _ in cells}
+    if "weighted" in shown:
+        yield "W-R = (clean + robust) / 2."
+    if any(column.attack == WORST for column, _ in cells):
+        yield "Worst: right without attack and under every attack of the row."
+    if "worst_class" in shown:
+        yield "Worst class: the lowest robust accuracy of a class, biased downward."
+    costs = [cell for column, cell in cells if column.quantity == "cost"]
+    if costs:
+        names = sorted(devices(costs))
+        ranked = "the lowest is best" if len(names) == 1 else "ranked only in columns with one device"
+        yield f"Cost: training, without the teachers', on {'; '.join(names)}; {ranked}."
+
+
+def _attacks(spec: TableSpec, lines: Sequence[Measured], published: Sequence[Published]) -> Iterator[str]:
+    if lines:
+        eps = {line.place.group.eps for line in lines}
+        bound = f"eps = {eps_text(eps.pop())}" if len(eps) == 1 else "eps"
+        words = {word for line in lines for word in line.place.group.protocol.split(", ")}
+        right = "on every iterate" if "worst case" in words else "on the attack's last iterate"
+        yield f"{_ACCESS[spec.access]} within {bound} (L∞) by one who knows the labels; robust: right {right}."
+    if published and spec.paper:
+        yield (
+            f"The paper's numbers are those of {spec.paper.citation} (n = {spec.paper.n:,}, "
+            f"eps = {eps_text(spec.paper.eps)}); they were not measured here."
+        )
+
+
+def _signs(cells: Sequence[tuple[Column, Cell]]) -> Iterator[str]:
+    signs = {sign for _, cell in cells for sign in cell.signs}
+    if UNPROVEN in signs:
+        yield (
+            f"{UNPROVEN} Best, but not significantly better than the second best "
+            f"({LEVEL:.0%}, Holm over its rivals in the column)."
+        )
+    if PARTIAL in signs:
+        yield f"{PARTIAL} Over fewer attacks than others: too high beside them, and not ranked."
+    if TEST_SELECTED in signs:
+        yield f"{TEST_SELECTED} The checkpoint was chosen on the test set, which flatters it."
+    if FLAGGED in signs:
+        yield f"{FLAGGED} Failed sanity checks of the evaluation."
+
+
+def _seeds(lines: Sequence[Measured], cells: Sequence[tuple[Column, Cell]]) -> Iterator[str]:
+    known = sorted({line.seed for line in lines if line.seed is not None})
+    if any(cell.std is not None for _, cell in cells):
+        yield f"a ± b (k): mean and standard deviation over k of the training seeds {_range(known)}."
+    elif known:
+        yield f"Training seed{'s' * (len(known) > 1)} {_range(known)}."
+    tests = {cell.lead.test for column, cell in cells if cell.lead and column.source == "measured"} - {None}
+    if tests - {"welch"}:
+        yield f"With fewer than {LEAST_SEEDS} seeds a lead is one of these networks, not of the defenses."
+
+
+def _range(numbers: Sequence[int]) -> str:
+    """`0, 2`, or `0–12` for all from the first to the last."""
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]}–{numbers[-1]}"
+    return ", ".join(map(str, numbers))
+
+
+def _amiss(spec: TableSpec, lines: Sequence[Measured], published: Sequence[Published]) -> Iterator[str]:
+    """In short what keeps rows from being compared; the provenance has it in full."""
+    kinds = dict.fromkeys(mismatch.kind for _, own in by_group(lines) for mismatch in mismatches(own, spec))
+    if kinds:
+        yield f"Not all rows of a column compare: their {', '.join(kinds)} differ."
+    odd = len(list(contradictions(published, spec)))
+    if odd:
+        yield f"{odd} of the paper's W-R are not the mean of the two numbers beside them."
+
+
+def provenance(
+    table: Table,
+    spec: TableSpec,
+    lines: Sequence[Measured],
+    published: Sequence[Published],
+    left_out: Collection[str],
+) -> Iterator[str]:
+    """All else that is known of a table: conditions, tests, certainty, checks and versions; arguments as of `notes`.
+
+    Args:
+        left_out: records that do not count because a newer one measured the same.
+    """
+    for group, own in by_group(lines):
+        yield from _conditions(group, spec, own)
+    words = {word for line in lines for word in line.place.group.protocol.split(", ")}
+    yield from (text for word, text in _PROTOCOLS.items() if word in words)
+    yield from _leads(table)
+    yield from _certainty(table)
     odd = list(contradictions(published, spec))
     if odd:
         yield f"W-R that is printed otherwise than the two numbers beside it give: {listed(odd)}."
+    if lines:
+        yield f"Checkpoint selection: {', '.join(sorted({line.record.subject.selection for line in lines}))}."
+    flags = {
+        f"{line.place.row} on {dataset_label(line.place.group.dataset, spec)}: {flag}"
+        for line in lines
+        for flag in line.record.flags
+    }
+    if flags:
+        yield f"Failed sanity checks of the evaluation: {listed(flags)}."
+    if left_out:
+        yield f"Newer records of the same row and seed count in place of: {listed(left_out)}."
+    if lines:
+        yield f"Measured with {_environment(lines)}."
 
 
-def lead_notes(table: Table) -> Iterator[str]:
-    """What the sign of an unproven lead means here, and by which tests."""
+def _leads(table: Table) -> Iterator[str]:
+    """By which tests it was decided whether a lead is proven."""
     leads = [(column, cell) for _, _, column, cell in table.cells() if cell.lead]
-    if not leads:
-        return
-    yield (
-        f"{UNPROVEN} Best, but not significantly better than the second best (at {LEVEL:.0%}, with Holm's correction "
-        "over the best number's rivals in its column and section). Two that share the best place have no second."
-    )
-    if any(column.source == "measured" for column, _ in leads):
-        yield (
-            "bench compare tests two rows (with all their seeds) in the same way, but corrects over the comparisons of "
-            "its command instead of these rivals: its verdict can differ from the sign here, the uncorrected p cannot."
-        )
     measured = [cell for column, cell in leads if column.source == "measured"]
     tests = {cell.lead.test for cell in measured if cell.lead and cell.lead.test}
     if tests:
-        yield f"Measured leads: {'; '.join(sorted(TEST_NAMES[test] for test in tests))}."
+        yield (
+            f"Measured leads: {'; '.join(sorted(TEST_NAMES[test] for test in tests))}; at {LEVEL:.0%} after Holm's "
+            "correction over the best number's rivals in its column and section. Two that share the best place have "
+            "no second."
+        )
     if any(cell.seeds > 1 for cell in measured) and tests - {"welch"}:
         yield (
             f"Where a side has fewer than {LEAST_SEEDS} seeds the test is over samples, of each sample's mean over "
-            "the seeds: such a lead is one of these networks, not of the defense."
+            "the seeds."
         )
     if any(cell.lead and cell.lead.test is None for cell in measured):
         yield "A lead is not tested where attacks or surrogates differ between the two, or samples are not known."
@@ -84,58 +189,6 @@ def lead_notes(table: Table) -> Iterator[str]:
         )
 
 
-def quantity_notes(table: Table) -> Iterator[str]:
-    """How to read worst class and cost, where they are shown."""
-    cells = [(column, cell) for _, _, column, cell in table.cells() if cell.value is not None]
-    if any(column.quantity == "worst_class" for column, _ in cells):
-        yield (
-            "Worst class: the lowest robust accuracy of a class. As a minimum over classes it is biased downward, the "
-            "more the fewer samples a class has; its interval allows for that (exact bounds of the lowest true "
-            "accuracy, from all classes; none in records that do not hold their numbers of samples)."
-        )
-    costs = [cell for column, cell in cells if column.quantity == "cost"]
-    if costs:
-        names = sorted(devices(costs))
-        yield f"Cost: hours of training, without the teachers', on {'; '.join(names)}; the lowest is best."
-        if len(names) > 1:
-            yield "Costs on different devices do not compare: they are ranked only in columns with one device."
-
-
-def measured_notes(table: Table, spec: TableSpec, lines: Sequence[Measured]) -> Iterator[str]:
-    """Conditions, certainty, provenance and failed checks of what was measured.
-
-    Args:
-        table: the table, to say only what its cells need.
-        spec: what it was built from.
-        lines: those that count, of the datasets shown.
-    """
-    if not lines:
-        yield "No evaluation record fits this table yet."
-        return
-    of_groups = by_group(lines)
-    for group, own in of_groups:
-        yield from _conditions(group, spec, own)
-    words = {word for group, _ in of_groups for word in group.protocol.split(", ")}
-    yield from (text for word, text in _PROTOCOLS.items() if word in words)
-    yield from _certainty(table)
-    yield from _seeds(table, lines)
-    yield from _selection(table, lines)
-    flags = {
-        f"{line.place.row} on {dataset_label(line.place.group.dataset, spec)}: {flag}"
-        for line in lines
-        for flag in line.record.flags
-    }
-    if flags:
-        yield f"{FLAGGED} Failed sanity checks of the evaluation: {listed(flags)}."
-    yield f"Measured with {_environment(lines)}."
-
-
-def left_out_note(records: Collection[str]) -> Iterator[str]:
-    """Which records do not count because a newer one measured the same."""
-    if records:
-        yield f"Newer records of the same row and seed count in place of: {listed(records)}."
-
-
 def _conditions(group: Group, spec: TableSpec, lines: Sequence[Measured]) -> Iterator[str]:
     """What one group was measured on, and what should not differ between its rows and does."""
     name = ", ".join(part for part in (dataset_label(group.dataset, spec), group.setting) if part)
@@ -143,7 +196,7 @@ def _conditions(group: Group, spec: TableSpec, lines: Sequence[Measured]) -> Ite
     crafted_on = surrogates(lines)
     schedules = {f"{line.place.row}: {line.record.subject.setting}" for line in lines}
     yield (
-        f"{name}: {spec.subject} {models}; {protocol_text(group.protocol)}; "
+        f"{name}: {'student' if group.model else 'teacher'} {models}; {protocol_text(group.protocol)}; "
         f"eps = {eps_text(group.eps)}; the first {group.n:,} of {group.total:,} test samples"
         + (f"; transferred images crafted on model {crafted_on}" if crafted_on else "")
         + ("." if group.setting else f"; settings: {listed(schedules)}.")
@@ -153,10 +206,14 @@ def _conditions(group: Group, spec: TableSpec, lines: Sequence[Measured]) -> Ite
 
 
 def _certainty(table: Table) -> Iterator[str]:
+    """How sure the numbers are, and what the worst class's is worth."""
+    measured = [
+        (column, cell) for _, _, column, cell in table.cells() if column.source == "measured" and cell.value is not None
+    ]
     widths = [
         (high - low) / 2
-        for _, _, column, cell in table.cells()
-        if column.source == "measured" and column.quantity in ("clean", "robust") and cell.interval
+        for column, cell in measured
+        if column.quantity in ("clean", "robust") and cell.interval
         for low, high in [cell.interval]
     ]
     if widths:
@@ -164,20 +221,12 @@ def _certainty(table: Table) -> Iterator[str]:
             f"The widest Wilson 95 % interval of an accuracy here is ± {max(widths):.2f} points; each cell's "
             "own is in the CSV (W-R: score interval)."
         )
-
-
-def _seeds(table: Table, lines: Iterable[Measured]) -> Iterator[str]:
-    known = sorted({line.seed for line in lines if line.seed is not None})
-    if known:
-        yield f"Training seeds: {', '.join(map(str, known))}."
-    if any(cell.std is not None for _, _, _, cell in table.cells()):
-        yield "a ± b (k): mean and sample standard deviation over k seeds."
-
-
-def _selection(table: Table, lines: Iterable[Measured]) -> Iterator[str]:
-    yield f"Checkpoint selection: {', '.join(sorted({line.record.subject.selection for line in lines}))}."
-    if any(TEST_SELECTED in cell.signs for _, _, _, cell in table.cells()):
-        yield f"{TEST_SELECTED} The checkpoint was chosen on the test set, which flatters it."
+    if any(column.quantity == "worst_class" for column, _ in measured):
+        yield (
+            "Worst class: as a minimum over classes it is biased downward, the more the fewer samples a class has; its "
+            "interval allows for that (exact bounds of the lowest true accuracy, from all classes; none in records "
+            "that do not hold their numbers of samples)."
+        )
 
 
 def _environment(lines: Iterable[Measured]) -> str:

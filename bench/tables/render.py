@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import textwrap
 from collections.abc import Iterable
 from functools import cache
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.stats import TEST_NAMES
 from bench.system import escape
+from bench.tables.pieces import pieces
 from bench.tables.table import Cell, Column, Group, Row, Section, Table
 
 if TYPE_CHECKING:
@@ -20,11 +22,37 @@ if TYPE_CHECKING:
     from bench.tables.plain import PlainTable
 
 _MOST_COLUMNS = 12
+_PROVENANCE = "# How the numbers of these tables came about"
 
 
 def to_markdown(table: Table) -> str:
-    """A table for GitHub's Markdown, with its title and notes; every column's header says all about it."""
-    return _markdown().get_template("table.md.j2").render(table=table)
+    """A table for GitHub's Markdown, in pieces, with its title and notes; what a piece's columns share is above it."""
+    name = provenance_name(table.values)
+    return _markdown().get_template("table.md.j2").render(table=table, pieces=list(pieces(table)), provenance=name)
+
+
+def provenance_name(values: str) -> str:
+    """The file beside tables of some kind of values that holds what their notes do not say."""
+    return f"provenance{'' if values == 'measured' else f'-{values}'}.md"
+
+
+def to_provenance(tables: Iterable[Table], before: str = "") -> str:
+    """What is known of tables besides their notes, as Markdown; what is said of all of them stands once.
+
+    Args:
+        before: the file as it was; tables that it has and that are not given stay in it.
+    """
+    shared, *others = ([line for line in part.splitlines() if line] for part in (before or _PROVENANCE).split("\n## "))
+    kept = {heading.partition(".")[0]: (heading, [*shared[1:], *lines]) for heading, *lines in others}
+    for table in tables:
+        heading, *lines = _markdown().get_template("provenance.md.j2").render(table=table).splitlines()
+        kept[heading.partition(".")[0]] = (heading, lines)
+    parts = [kept[name] for name in sorted(kept)]
+    shared = [line for line in parts[0][1] if all(line in lines for _, lines in parts)] if len(parts) > 1 else []
+    own = [
+        "\n".join([f"\n## {heading}\n", *(each for each in lines if each not in shared)]) for heading, lines in parts
+    ]
+    return "\n".join([_PROVENANCE, *["", *shared] * bool(shared), *own, ""])
 
 
 def to_latex(table: Table) -> str:
@@ -39,7 +67,7 @@ def to_latex_document(tables: Iterable[tuple[Table, Path]], name: str) -> str:
         tables: each with the file of its LaTeX.
         name: what the document's own file is called.
     """
-    files = [(table.number, path.name) for table, path in tables]
+    files = [(None if table.number == "overview" else table.number, path.name) for table, path in tables]
     return _latex().get_template("tables.tex.j2").render(name=name, files=files)
 
 
@@ -64,6 +92,57 @@ def to_csv(table: Table) -> str:
     return stream.getvalue()
 
 
+def to_json(table: Table) -> str:
+    """A table as JSON: `table_content`."""
+    return json.dumps(table_content(table), indent=1) + "\n"
+
+
+def table_content(table: Table) -> dict[str, Any]:
+    """A table in plain types: lists are lists, accuracies numbers in [0, 1], costs hours; no cell without number."""
+    return {
+        "table": table.number,
+        "title": table.title,
+        "values": table.values,
+        "cells": [_json_cell(*place) for place in table.cells() if place[-1].value is not None],
+        "notes": [*([table.remark] if table.remark else []), *table.notes],
+        "provenance": list(table.provenance),
+    }
+
+
+def _json_cell(section: Section, row: Row, column: Column, cell: Cell) -> dict[str, Any]:
+    group, lead = cell.group or Group(""), cell.lead
+    scale = 1 if cell.unit == "h" else 100
+
+    def number(value: float | None) -> float | None:
+        return None if value is None else value / scale
+
+    return {
+        "source": column.source,
+        "attack": column.attack or section.attack or "clean",
+        "row": row.label,
+        "dataset": group.dataset,
+        "student": group.model,
+        "setting": group.setting,
+        "protocol": group.protocol,
+        "n": group.n,
+        "eps": group.eps,
+        "quantity": column.quantity,
+        "value": number(cell.value),
+        "std": number(cell.std),
+        "interval": None if cell.interval is None else [number(bound) for bound in cell.interval],
+        "seeds": cell.seeds,
+        "unit": "h" if cell.unit == "h" else "share",
+        "mark": cell.mark,
+        "lead": None
+        if lead is None
+        else {"significant": lead.proven, "p_holm": lead.p, "test": lead.test, "rivals": lead.rivals},
+        "over": sorted(cell.over),
+        "selection": list(cell.selection),
+        "flags": list(cell.flags),
+        "records": list(cell.records),
+    }
+
+
 def _csv_line(table: Table, section: Section, row: Row, column: Column, cell: Cell) -> dict[str, Any]:
     place = column.group or section.group
     group = cell.group or Group(place.dataset if place else "")
@@ -75,6 +154,7 @@ def _csv_line(table: Table, section: Section, row: Row, column: Column, cell: Ce
         "attack": column.attack or section.attack or "clean",
         "row": row.label,
         "dataset": group.dataset,
+        "student": group.model,
         "setting": group.setting,
         "protocol": group.protocol,
         "n": group.n or None,
@@ -85,6 +165,7 @@ def _csv_line(table: Table, section: Section, row: Row, column: Column, cell: Ce
         "unit": cell.unit if cell.value is not None else "",
         "mark": cell.mark,
         **_csv_lead(cell),
+        "over": "; ".join(sorted(cell.over)),
         "selection": "; ".join(cell.selection),
         "flags": "; ".join(cell.flags),
         "records": "; ".join(cell.records),

@@ -19,12 +19,12 @@ def mark_rivals(cells: Sequence[Cell], quantity: Quantity) -> list[Cell]:
     Equal numbers share a mark. A column with fewer than two numbers is left as it is: there is nothing to be better
     than. So are costs that were measured on different devices.
     """
-    numbers = [cell.shown for cell in cells if cell.shown is not None]
+    numbers = [cell.ranked for cell in cells if cell.ranked is not None]
     if len(numbers) < 2 or (quantity == "cost" and len(devices(cells)) > 1):
         return list(cells)
     marks: tuple[Mark, ...] = ("best", "second")
     places = dict(zip(sorted(set(numbers), reverse=quantity != "cost"), marks, strict=False))
-    marked = [cell if cell.shown is None else replace(cell, mark=places.get(cell.shown, "")) for cell in cells]
+    marked = [cell if cell.ranked is None else replace(cell, mark=places.get(cell.ranked, "")) for cell in cells]
     if quantity == "cost":
         return marked
     lead = _lead(marked, quantity)
@@ -42,7 +42,7 @@ def _lead(cells: Sequence[Cell], quantity: Quantity) -> Lead:
     Of several second best the one it is least sure over.
     """
     first = next(i for i, cell in enumerate(cells) if cell.mark == "best")
-    rivals = [cell for i, cell in enumerate(cells) if i != first and cell.value is not None]
+    rivals = [cell for i, cell in enumerate(cells) if i != first and cell.ranked is not None]
     tests = [tested(cells[first].evidence, rival.evidence, quantity) for rival in rivals]
     known = [i for i, found in enumerate(tests) if found is not None]
     adjusted: dict[int, float] = dict(zip(known, holm([found[0] for found in tests if found]), strict=True))
@@ -68,6 +68,11 @@ def tested(first: Evidence | None, second: Evidence | None, quantity: Quantity) 
         return _worst_class(first, second)
     if quantity == "cost":
         return None
+    if min(len(first.measured), len(second.measured)) >= LEAST_SEEDS:
+        # As `compare` has it, but it would take the outcomes of all samples to their means once more.
+        means = [[each.value(quantity) for each in side.measured] for side in (first, second)]
+        known = [[value for value in side if value is not None] for side in means]
+        return (welch(*known).p, "welch") if known == means else None
     one, other = _scores(first, quantity), _scores(second, quantity)
     if not one or not other:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -13,6 +13,9 @@ from bench.system.left_out import name_left_out
 from bench.system.text import first_mistake, parse_yaml
 
 Name = Annotated[str, Field(min_length=1)]
+OVERVIEW: Final = "overview"
+ANY: Final = "*"
+"""Stands for a student of any architecture."""
 
 
 def table_files(folder: Literal["specs", "paper"]) -> Path:
@@ -87,13 +90,14 @@ class TableSpec(_Strict):
     title: Name
     default: bool = Field(default=True, description="rendered when no table is named")
     subject: Literal["student", "teacher"] = "student"
-    access: Literal["white-box", "black-box"]
+    access: Literal["white-box", "black-box", "any"]
     models: dict[str, str] = Field(
         default_factory=dict,
-        description="the students' architecture by dataset, `default` for all others; `*`: another one on all of them",
+        description="the students' architecture by dataset, `default` for all others; `*` is any of them",
     )
     datasets: dict[str, str] = Field(min_length=1, description="shown even without results: name and name for readers")
     sections: Literal["attacks", "datasets"] = Field(default="attacks", description="what the rows are grouped by")
+    student: str = Field(default="", description="name for readers of the default architecture; it ends the title")
     columns: list[Quantity] = Field(min_length=1)
     attacks: list[AttackSpec] = Field(min_length=1)
     rows: list[RowSpec]
@@ -131,14 +135,18 @@ class TableSpec(_Strict):
 
     def model_for(self, dataset: str) -> str | None:
         """The students' architecture on a dataset; None where any will do, or none is shown."""
-        return self.models.get("*", self.models.get(dataset, self.models.get("default")))
+        model = self.models.get(dataset, self.models.get("default"))
+        return None if model == ANY else model
 
     def for_student(self, model: str) -> TableSpec:
         """The table with students of another architecture; a table of teachers is as it was."""
         if not self.models or model == self.models.get("default"):
             return self
-        title = f"{self.title} (here: {model})"
-        return self.model_copy(update={"models": {**self.models, "*": model}, "title": title})
+        return self.model_copy(update={"models": {"default": model}, "student": ""})
+
+    def for_teachers(self, rows: list[RowSpec]) -> TableSpec:
+        """The table of the teachers instead of the students; they are not rivals."""
+        return self.model_copy(update={"subject": "teacher", "models": {}, "rows": rows, "compared": False})
 
 
 def read_spec(path: Path) -> TableSpec:
@@ -165,7 +173,7 @@ def load_specs(extra: Path | None = None) -> dict[int, TableSpec]:
             number of another is named and left out.
     """
     specs: dict[int, TableSpec] = {}
-    for path in sorted(table_files("specs").glob("*.yaml")):
+    for path in sorted(table_files("specs").glob("table*.yaml")):
         _add(specs, path)
     wrong = []
     for path in sorted(extra.glob("*.yaml")) if extra is not None else ():

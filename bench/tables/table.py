@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
@@ -18,13 +18,14 @@ Values = Literal["measured", "paper", "compare"]
 Mark = Literal["", "best", "second"]
 
 DASH = "–"
-TEST_SELECTED, FLAGGED, UNPROVEN = "†", "‡", "≈"
+TEST_SELECTED, FLAGGED, UNPROVEN, PARTIAL = "†", "‡", "≈", "*"
 
 
 class Group(NamedTuple):
     """What results must share to be compared, and the block of columns they then stand in.
 
-    Without results there is only the dataset's name.
+    Without results there is only the dataset's name. `model` is the students' architecture, empty of teachers, who name
+    theirs in their rows.
     """
 
     dataset: str
@@ -34,6 +35,7 @@ class Group(NamedTuple):
     total: int = 0
     eps: float = 0.0
     fingerprint: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,11 @@ class Evidence:
     def attacks(self) -> set[tuple[str, str | None]]:
         """Parameters and surrogate of the attack; more than one where seeds differ in them."""
         return {(each.parameters, each.result.surrogate) for each in self.measured}
+
+    @property
+    def over(self) -> set[frozenset[str]]:
+        """Of a worst over attacks: over which it is; more than one where seeds differ in them."""
+        return {frozenset(each.result.parameters["over"]) - {"clean"} for each in self.measured}
 
     @property
     def worst(self) -> list[tuple[int, int]]:
@@ -105,6 +112,8 @@ class Cell:
         mark: place among the rivals in its column.
         lead: of a best number, how sure its lead is.
         evidence: what it is tested by.
+        over: of a worst over attacks, the attacks; partial: whether these are fewer than its section has, or not of all
+            seeds, so that it is no rival in its column.
     """
 
     value: float | None = None
@@ -120,6 +129,8 @@ class Cell:
     mark: Mark = ""
     lead: Lead | None = None
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
+    over: frozenset[str] = frozenset()
+    partial: bool = False
 
     @cached_property
     def shown(self) -> float | None:
@@ -135,13 +146,24 @@ class Cell:
         return floor(self.value * 100 + 0.5 + 1e-6) / 100
 
     @property
+    def ranked(self) -> float | None:
+        """The number by which it is a rival in its column."""
+        return None if self.partial else self.shown
+
+    @property
     def signs(self) -> str:
         """Signs that lead to the notes."""
         return (
-            (UNPROVEN if self.lead and not self.lead.proven else "")
+            (PARTIAL if self.partial else "")
+            + (UNPROVEN if self.lead and not self.lead.proven else "")
             + (TEST_SELECTED if "test" in self.selection else "")
             + (FLAGGED if self.flags else "")
         )
+
+    @property
+    def brief(self) -> str:
+        """The cell as plain text without its spread over seeds."""
+        return replace(self, std=None).text
 
     @property
     def text(self) -> str:
@@ -203,6 +225,11 @@ class Section:
     attack: str | None
     rows: tuple[Row, ...] = ()
 
+    def choose(self, columns: Sequence[int]) -> Section:
+        """The section with only some of the columns, and the rows that have a number in them."""
+        rows = (replace(row, cells=tuple(row.cells[i] for i in columns)) for row in self.rows)
+        return replace(self, rows=tuple(row for row in rows if any(cell.value is not None for cell in row.cells)))
+
     def between(self, start: int, end: int) -> Section:
         """The section with only some of the columns, and without further rows that have no number in them."""
         rows = (replace(row, cells=row.cells[start:end]) for row in self.rows)
@@ -214,20 +241,70 @@ class Section:
 
 @dataclass(frozen=True)
 class Table:
-    """A finished table."""
+    """A finished table.
 
-    number: int
+    Attributes:
+        notes: what each reader needs. provenance: all else that is known of the numbers.
+        remark: that it shows others than it is meant for.
+    """
+
+    number: int | Literal["overview"]
     title: str
     values: Values
     stub: tuple[str, str]
     column_groups: tuple[ColumnGroup, ...]
     sections: tuple[Section, ...]
     notes: tuple[str, ...]
+    provenance: tuple[str, ...] = ()
+    remark: str = ""
+
+    @property
+    def students(self) -> set[str]:
+        """The architectures that it has numbers of."""
+        return {cell.group.model for _, _, _, cell in self.cells() if cell.group and cell.group.model}
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """All columns of numbers, from left to right."""
         return tuple(column for block in self.column_groups for column in block.columns)
+
+    @property
+    def name(self) -> str:
+        """The stem of its files."""
+        return self.number if self.number == "overview" else f"table{self.number}"
+
+    @property
+    def heading(self) -> str:
+        """Number and title."""
+        return f"{self.name.replace('table', 'Table ').capitalize()}. {self.title}"
+
+    @property
+    def empty(self) -> bool:
+        """Whether no cell has a number."""
+        return all(cell.value is None for _, _, _, cell in self.cells())
+
+    def filled(self) -> Table:
+        """The table without blocks, rows and sections that have no number."""
+        found = numbered(self.sections)
+        return self.part([i for own in self.places if found.intersection(own) for i in own], self.sections)
+
+    def part(self, columns: Sequence[int], sections: Iterable[Section]) -> Table:
+        """Some of the columns, by their places, and of sections the rows that have a number in them."""
+        blocks = (
+            replace(block, columns=tuple(self.columns[i] for i in columns if i in own))
+            for block, own in zip(self.column_groups, self.places, strict=True)
+        )
+        kept = (section.choose(columns) for section in sections)
+        return replace(
+            self,
+            column_groups=tuple(block for block in blocks if block.columns),
+            sections=tuple(section for section in kept if section.rows),
+        )
+
+    @property
+    def places(self) -> list[range]:
+        """Where each block's columns are among all."""
+        return [range(first - 3, last - 2) for first, last in self.spans]
 
     def split(self, most: int) -> list[Table]:
         """Tables with at most this number of columns, side by side in this one.
@@ -244,7 +321,7 @@ class Table:
                 if _width([*parts[-1], block]) > most:
                     parts.append([])
                 parts[-1].append(block)
-        parts = [part for part in parts if part]
+        parts = [part for part in parts if part] or [[]]
         ends = [*accumulate(map(_width, parts))]
         tables = [
             replace(
@@ -256,6 +333,11 @@ class Table:
             for part, start, end in zip(parts, [0, *ends], ends, strict=False)
         ]
         return [*tables[:-1], replace(tables[-1], notes=self.notes)]
+
+    @property
+    def grouped(self) -> bool:
+        """Whether each section is a group of its own."""
+        return any(section.group for section in self.sections)
 
     @property
     def has_headers(self) -> bool:
@@ -274,6 +356,12 @@ class Table:
             for row in section.rows:
                 for column, cell in zip(self.columns, row.cells, strict=True):
                     yield section, row, column, cell
+
+
+def numbered(sections: Iterable[Section]) -> set[int]:
+    """The places of the columns in which some row has a number."""
+    rows = (row for section in sections for row in section.rows)
+    return {i for row in rows for i, cell in enumerate(row.cells) if cell.value is not None}
 
 
 def _hours(value: float) -> str:

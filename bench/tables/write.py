@@ -2,55 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, cast, get_args
 
 from bench.errors import BenchError, unknown_name
 from bench.records.record import Record
 from bench.system.files import write_text_atomically
 from bench.tables.build import build_table
-from bench.tables.render import to_csv, to_latex, to_latex_document, to_markdown
-from bench.tables.spec import TableSpec, load_specs
+from bench.tables.overview import build_overview
+from bench.tables.render import (
+    provenance_name,
+    to_csv,
+    to_json,
+    to_latex,
+    to_latex_document,
+    to_markdown,
+    to_provenance,
+)
+from bench.tables.spec import ANY, OVERVIEW, TableSpec, load_specs
 from bench.tables.table import Table, Values
+
+Number = int | Literal["overview"]
 
 FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "markdown": ("md", to_markdown),
     "latex": ("tex", to_latex),
     "csv": ("csv", to_csv),
+    "json": ("json", to_json),
 }
 """Each format's file suffix and renderer."""
 
 
 def build_tables(
     records: Iterable[Record],
-    numbers: Sequence[int] | None = None,
+    numbers: Sequence[Number] | None = None,
     values: str = "measured",
     datasets: Sequence[str] | None = None,
     extra_specs: Path | None = None,
     student: str | None = None,
+    all_rows: bool = False,
 ) -> list[Table]:
     """Build tables from records.
 
+    A table of students of whom there is no record shows those of whom there are some, and its remark says so.
+
     Args:
         records: evaluation records.
-        numbers: which tables; none for those whose spec says `default` (0, 3 to 7, and a user's own).
+        numbers: which tables, "overview" among them; none for the overview and those whose spec says `default` (0, 3 to
+            7, and a user's own), of which one that would show nothing, or what another shows, is left out.
         values: "measured", "paper" or "compare"; measured and published numbers never share a column.
         datasets: show only these; none for those of the spec and all others with results.
         extra_specs: folder with a user's own specs; it need not exist.
         student: architecture of the students shown instead of the table's own; measured values only.
+        all_rows: with rows and data sets of the specs that have no number, and tables that have none.
 
     Raises:
         BenchError: an unknown number, dataset or kind of values, or a spec that is not right.
     """
     known = list(records)
-    chosen = choose_specs(known, numbers, values, datasets, extra_specs, student=student)
-    return [build_table(spec, known, cast(Values, values), datasets or None) for spec in chosen]
+    wanted = [number for number in numbers or () if number != OVERVIEW]
+    specs = choose_specs(known, wanted, values, datasets, extra_specs, student=student) if wanted or not numbers else []
+    tables = [build_table(spec, known, cast(Values, values), datasets or None) for spec in specs]
+    if values == "measured" and student is None:
+        tables = list(_with_fallback(specs, tables, known, datasets or None, bool(numbers)))
+    if not numbers and not all_rows:
+        tables = list(_without_repetition(specs, tables))
+    if OVERVIEW in (numbers or [OVERVIEW]) and values == "measured":
+        tables.insert(0, build_overview(known, datasets or None, student))
+    return tables if all_rows else [table.filled() for table in tables]
+
+
+def _with_fallback(
+    specs: Sequence[TableSpec],
+    tables: Sequence[Table],
+    records: Sequence[Record],
+    datasets: Sequence[str] | None,
+    asked: bool,
+) -> Iterator[Table]:
+    """The tables, one without a number with the students that have some; unless it was asked for, with those that no
+    other table of its kind has."""
+    taken: defaultdict[str, set[str]] = defaultdict(set)
+    for spec, table in zip(specs, tables, strict=True):
+        taken[_kind(spec)] |= set() if asked else table.students
+    for spec, table in zip(specs, tables, strict=True):
+        if spec.subject == "teacher" or not table.empty:
+            yield table
+            continue
+        others = [record for record in records if record.subject.model not in taken[_kind(spec)]]
+        further = build_table(spec.for_student(ANY), others, "measured", datasets)
+        taken[_kind(spec)] |= set() if asked else further.students
+        if further.empty:
+            yield table
+            continue
+        remark = f"No record of {spec.student or spec.models['default']} fits; shown are the students that have some."
+        yield replace(further, remark=remark)
+
+
+def _without_repetition(specs: Sequence[TableSpec], tables: Sequence[Table]) -> Iterator[Table]:
+    """The tables that have a number, and show not just what one before them does."""
+    seen: set[tuple[str, frozenset[str]]] = set()
+    for spec, table in zip(specs, tables, strict=True):
+        shown = (_kind(spec), frozenset(table.students))
+        if not table.empty and not (table.students and shown in seen):
+            yield table
+        seen.add(shown)
+
+
+def _kind(spec: TableSpec) -> str:
+    """The same for tables that differ in the student alone."""
+    return spec.model_dump_json(include={"columns", "attacks", "rows", "sections"})
 
 
 def render_tables(
     records: Iterable[Record],
-    numbers: Sequence[int] | None = None,
+    numbers: Sequence[Number] | None = None,
     values: str = "measured",
     formats: Sequence[str] = ("markdown", "latex"),
     datasets: Sequence[str] | None = None,
@@ -58,37 +126,46 @@ def render_tables(
     extra_specs: Path | None = None,
     student: str | None = None,
 ) -> list[Path]:
-    """Render tables to files `tableN.md`, `.tex` and `.csv`, and `tables.tex`, which shows the LaTeX ones.
+    """Build tables and write them, with arguments and errors as of `build_tables` and `write_tables`."""
+    check_formats(formats)
+    return write_tables(build_tables(records, numbers, values, datasets, extra_specs, student), values, formats, out)
 
-    The files' names end in `-paper` or `-compare` where the numbers are not only measured ones.
+
+def check_formats(formats: Iterable[str]) -> None:
+    """BenchError for a format that is none."""
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown_name("format", name, FORMATS)
+
+
+def write_tables(tables: Sequence[Table], values: str, formats: Sequence[str], out: Path) -> list[Path]:
+    """Write tables to files `tableN` and `overview` with the suffix of each format.
+
+    Beside LaTeX lies `tables.tex`, which shows all of it, beside both it and Markdown `provenance.md`. The names end in
+    `-paper` or `-compare` where the numbers are not only measured ones.
 
     Args:
-        formats: of "markdown", "latex" and "csv".
+        formats: of `FORMATS`.
         out: folder for the files; made if need be.
-        records, numbers, values, datasets, extra_specs, student: as for `build_tables`.
 
     Returns:
         The files written, in order.
 
     Raises:
-        BenchError: as `build_tables`; an unknown format; a folder that cannot be written.
+        BenchError: an unknown format; a folder that cannot be written.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise unknown_name("format", name, FORMATS)
-    tables = build_tables(records, numbers, values, datasets, extra_specs, student)
-    return write_tables(tables, values, formats, out)
-
-
-def write_tables(tables: Sequence[Table], values: str, formats: Sequence[str], out: Path) -> list[Path]:
-    """Write tables that are built already; arguments, files and errors as of `render_tables`."""
+    check_formats(formats)
     ending = "" if values == "measured" else f"-{values}"
     written: list[Path] = []
     for table in tables:
         for name in formats:
             suffix, render = FORMATS[name]
-            written.append(out / f"table{table.number}{ending}.{suffix}")
+            written.append(out / f"{table.name}{ending}.{suffix}")
             write_text_atomically(written[-1], render(table))
+    if {"markdown", "latex"} & set(formats):
+        written.append(out / provenance_name(values))
+        before = written[-1].read_text(encoding="utf-8") if written[-1].is_file() else ""
+        write_text_atomically(written[-1], to_provenance(tables, before))
     if "latex" in formats:
         snippets = [path for path in written if path.suffix == ".tex"]
         written.append(out / f"tables{ending}.tex")

@@ -16,7 +16,7 @@ from bench.data.dataset import Dataset, Split, to_float
 from bench.data.holdout import hold_out
 from bench.defense import Models, attacked, mode
 from bench.evaluation.suites import LOOK
-from bench.recipes.recipe import Selection
+from bench.recipes.training import Selection
 from bench.stats import wilson_interval
 from bench.system.signals import checked
 from bench.vocabulary import LINF_EPS

@@ -13,8 +13,9 @@ from bench.defense import Batch, Defense, Loss, Models
 from bench.errors import BenchError
 from bench.models import check_finite
 from bench.recipes import hyperparameters, recipe
-from bench.recipes.recipe import Optimizer
 from bench.recipes.schedule import Schedule
+from bench.recipes.training import Optimizer
+from bench.training import optimizer as optimizers
 from bench.vocabulary import LINF_EPS
 
 _ROUNDING = 1e-6
@@ -30,7 +31,7 @@ class TrainingStep:
     Attributes:
         defense: with its state (`state_dict`).
         models: the student and the teachers, which are put into eval mode and frozen first.
-        optimizer: SGD on the student.
+        optimizer: of torch.optim, on the student.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class TrainingStep:
         for role, teacher in models.teachers.items():
             check_finite(teacher, f"the {role} teacher")
             teacher.eval().requires_grad_(False)
-        self.optimizer = torch.optim.SGD(models.student.parameters(), fused=fused, **optimizer.model_dump())
+        self.optimizer = optimizers.made(models.student, optimizer, fused)
         defense.begin(models, epochs)
 
     @classmethod
@@ -102,7 +103,7 @@ class TrainingStep:
         return cls(
             defense,
             Models(student, given),
-            training.optimizer,
+            optimizers.completed(training.optimizer),
             training.scaling_schedule,
             epochs or training.epochs,
             fused,

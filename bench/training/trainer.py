@@ -44,9 +44,8 @@ _STEP_SECONDS = 5
 After a step that took longer the state is saved at once, so that a signal costs no more than such a step.
 """
 _PROGRESS_SECONDS = 2
-_TIMED_STEPS = 5
-"""Steps after which a message gives the expected time, if it is longer than `_WORTH_SAYING` seconds."""
-_WORTH_SAYING = 30
+_LINE_SECONDS = 600
+"""Longest time between two lines of the log within a long epoch."""
 
 
 class Surroundings(Protocol):
@@ -177,10 +176,11 @@ class Trainer:
         if saved is not None:
             where = f"epoch {state.epoch} of {config.epochs}, step {state.step}"
             self.reporter.say(f"Continuing {self.folder.id} at {where}.")
-        self.done_before = (state.epoch - 1) * self.steps + state.step
         title = f"{config.label} on {config.data.name}"
-        self.view = LiveView(title, config.epochs, self.steps, self.done_before, self.seconds_left)
-        self.began = self.saved = time.monotonic()
+        title = title if config.role is None else f"The {config.role} teacher, {title}"
+        done = (state.epoch - 1) * self.steps + state.step
+        self.view = LiveView(title, config.epochs, self.steps, done, self._wait)
+        self.saved = self.spoken = time.monotonic()
 
     def _train_epoch(self) -> None:
         """The steps of this epoch that are not done yet."""
@@ -188,18 +188,18 @@ class Trainer:
         plan = plan_epoch(len(self.train), config.seed, state.epoch, self.policy)
         todo = batches(self.train, plan, config.batch_size, state.step, self.ranks.part, self.extra)
         shown = 0.0
+        self.view.begin_epoch()
         for images, labels, _ in todo:
             began = time.monotonic()
             with self.stop.within(_STEP_SECONDS, self._step_is_lost()):
                 self._step(to_float(images), labels)
             self.view.step(self._images(state.step))
             state.step += 1
-            if self.view.done - self.done_before == _TIMED_STEPS:
-                self._say_expected_time()
+            self._speak_amid_an_epoch()
             if state.step % _LOG_EVERY == 0:
                 self._log_steps()
             if time.monotonic() - shown > _PROGRESS_SECONDS:
-                self.folder.write_progress(state.epoch, config.epochs, state.step, self.steps, self.seconds_left())
+                self.folder.write_progress(state.epoch, config.epochs, state.step, self.steps, self.view.seconds_left)
                 shown = time.monotonic()
             if self.ranks.agree(bool(self.stop) or self._is_time_to_save(began)):
                 self._read_sums()
@@ -226,9 +226,11 @@ class Trainer:
         """Log the epoch, look at the models where the recipe says so, keep the best, save."""
         state, config = self.state, self.config
         terms = state.means.of_epoch(self._read_sums())
+        self.view.end_epoch()
         accuracy = self._look() if self._looks(state.epoch) else None
         line = {"kind": "epoch", "epoch": state.epoch, "step": self.steps, "terms": terms, "accuracy": accuracy}
         self._log(line | {"lr": self.training_step.lr, "seconds": round(state.seconds, 3)})
+        self._speak(self.view.epoch_line(line))
         if accuracy is not None and state.select(accuracy["student"], always=config.selection.keep == "last"):
             self._save_weights("best", self.student, config.student)
         state.next_epoch()
@@ -303,18 +305,22 @@ class Trainer:
         self.journal.write(line)
         self.view.line(line)
 
-    def _say_expected_time(self) -> None:
-        left = self.seconds_left()
-        if left is not None and left > _WORTH_SAYING:
-            self.reporter.say(f"{self.config.label} on {self.config.data.name}: about {duration(left)} to go.")
+    def _speak(self, line: str) -> None:
+        self.reporter.log(line)
+        self.spoken = time.monotonic()
 
-    def seconds_left(self) -> float | None:
-        """Expected time to the end by this sitting's speed; None before the first step."""
-        done = self.view.done - self.done_before
-        if not done:
-            return None
-        left = self.config.epochs * self.steps - self.view.done
-        return (time.monotonic() - self.began) / done * left
+    def _speak_amid_an_epoch(self) -> None:
+        """Say once how long all will take, and now and then where a long epoch is."""
+        expected = self.view.expected()
+        if expected is not None:
+            self.reporter.say(expected)
+        if time.monotonic() - self.spoken > _LINE_SECONDS:
+            self._speak(self.view.step_line())
+
+    def _wait(self) -> None:
+        """Until the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _is_time_to_save(self, step_began: float) -> bool:
         now = time.monotonic()

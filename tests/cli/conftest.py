@@ -29,7 +29,7 @@ def sit(warm: Start, tmp_path_factory: pytest.TempPathFactory) -> Sit:
     """sit(*argv, home=..., event="step", count=3, delay=0.01): (exit code, seconds after the signal, what it said).
 
     The command in a process of its own, which gets a signal (`number`) so long after a moment (sittings.py has them;
-    "": it is left alone).
+    "": it is left alone), and once more when it has said `again`.
     """
     log = tmp_path_factory.mktemp("sittings") / "log"
     script = Path(__file__).with_name("sittings.py")
@@ -41,6 +41,7 @@ def sit(warm: Start, tmp_path_factory: pytest.TempPathFactory) -> Sit:
         count: int = 1,
         delay: float = 0.0,
         number: int = signal.SIGKILL,
+        again: str = "",
         save_seconds: float = 300.0,
         step_seconds: float = 5.0,
         largest_file: int | None = None,
@@ -55,6 +56,11 @@ def sit(warm: Start, tmp_path_factory: pytest.TempPathFactory) -> Sit:
                 time.sleep(delay)
                 if rung == b"z":
                     await_pause(process.pid)
+                process.send_signal(number)
+            if again:
+                while again not in log.read_text():
+                    assert process.poll() is None, log.read_text()
+                    time.sleep(0.01)
                 process.send_signal(number)
             sent = time.monotonic()
             code = process.wait()

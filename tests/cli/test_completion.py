@@ -9,14 +9,22 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from click.shell_completion import BashComplete
 
 from bench.cli.main import COMMANDS, cli, main
+from bench.cli.sources import hyperparameters
+from bench.recipes.hyperparameters import defaults, method_class
+from bench.records.record import write_record
 from bench.registry import names
+from bench.system.home import Home
 
 from ..helpers.commands import Bench
+from ..helpers.records import RecordMaker
+
+RECORDED = "digits_digits-cnn_trades_demo_s0_4d5e6f70"
 
 
 def offered(*words: str) -> list[str]:
@@ -35,7 +43,7 @@ def crowd(tmp_path: Path) -> Path:
         (folder / "config.json").touch()
     (tmp_path / "results" / "runs" / "no_run_at_all").mkdir()
     (tmp_path / "results" / "records").mkdir()
-    (tmp_path / "results" / "records" / "digits_trades_s0_4d__whitebox-official-n360.json").touch()
+    (tmp_path / "results" / "records" / f"{RECORDED}__whitebox-official-n360.json").touch()
     return tmp_path
 
 
@@ -55,6 +63,15 @@ def crowd(tmp_path: Path) -> Path:
         ("sweep tab", ["table7", "tables"]),
         ("compare x y --attack pgd-s", ["pgd-sat"]),
         ("list met", ["methods"]),
+        ("eval --suite pgd-", ["pgd-20", "pgd-sat", "pgd-trades"]),
+        ("eval --suite white", ["whitebox"]),
+        ("run --method ciard --set pus", ["push=", "push_temperature=", "push_weight=", "push_form="]),
+        ("run --method ciard --set push=", ["push=true", "push=false"]),
+        ("run --method ciard --set push_form=r", ["push_form=released"]),
+        ("run --set start=uniform --method trades --set be", ["beta="]),
+        ("run --method ciard --set steps=", []),
+        ("run --method no-such --set ", []),
+        ("run --set ", []),
         ("comp", ["compare", "completion"]),
         ("run --prec", ["--precision"]),
         ("no-such-command x", []),
@@ -87,8 +104,35 @@ def test_runs_are_those_of_the_home_that_the_line_names(
         monkeypatch.setenv("BENCH_HOME", str(crowd))
     assert offered(*before, "eval", *after, "--run", "digits") == ["digits_sat_s0_1a", "digits_sat_s1_2b"]
     assert offered(*before, "export", *after, "cif") == ["cifar10_ciard_s0_3c"]
-    # To compare, a run needs records and no folder.
-    assert offered(*before, "compare", *after, "") == ["digits_trades_s0_4d"]
+    # To compare, a run needs records and no folder; its method stands for all of its seeds.
+    assert offered(*before, "compare", *after, "") == [RECORDED, "trades"]
+
+
+@pytest.mark.parametrize("name", names("methods"))
+def test_settings_are_those_of_the_class(name: str) -> None:
+    """They are read from the source, without an import."""
+    method = method_class(name)
+    found, hints = hyperparameters(name), get_type_hints(method)
+    assert list(found) == list(defaults(method))
+    for field, values in found.items():
+        named = ("true", "false") if hints[field] is bool else get_args(hints[field])
+        assert values == tuple(value for value in named if isinstance(value, str)), field
+
+
+def test_what_has_records_is_offered(
+    make_record: RecordMaker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path)
+    teacher: dict[str, Any] = {"kind": "teacher", "model": "wrn-34-10"}
+    for changes in ({}, {"model": "resnet20"}, {"dataset": "digits"}, teacher):
+        write_record(make_record(**changes), home.records)
+    (home.records / "damaged.json").write_text("{", encoding="utf-8")
+    for command in (("tables",), ("report",), ("figures",)):
+        assert offered("--home", str(tmp_path), *command, "--datasets", "") == ["cifar10", "digits"]
+    assert offered("--home", str(tmp_path), "tables", "--datasets", "digits,ci") == ["digits,cifar10"]
+    assert offered("--home", str(tmp_path), "tables", "--student", "") == ["resnet18", "resnet20"]
+    assert offered("--home", str(tmp_path), "tables", "--table", "")[:2] == ["0", "1"]
+    assert capfd.readouterr().err == ""  # of the damaged one it is `bench tables` that speaks
 
 
 def test_a_home_that_is_none_offers_nothing() -> None:
@@ -141,7 +185,11 @@ def on_path(tmp_path: Path) -> dict[str, str]:
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
 @pytest.mark.parametrize(
     ("line", "found"),
-    [("bench run --method cia", {"ciard"}), ("bench --home HOME eval --run digits_sat_s1", {"digits_sat_s1_2b"})],
+    [
+        ("bench run --method cia", {"ciard"}),
+        ("bench run --method ciard --set push_f", {"push_form="}),
+        ("bench --home HOME eval --run digits_sat_s1", {"digits_sat_s1_2b"}),
+    ],
 )
 def test_a_real_bash_completes_without_pytorch(
     on_path: dict[str, str], crowd: Path, tmp_path: Path, line: str, found: set[str]

@@ -101,7 +101,7 @@ class TestEval:
         assert "0 evaluated, 2 had the suite already" in again.err
         more = bench("eval", "--suite", "whitebox", "--limit", 8, "--protocol", "paper", home=home)
         assert "2 evaluated" in more.err
-        assert [Path(line) for line in more.out.splitlines()] == records(home, "whitebox-paper-n8")
+        assert [Path(line) for line in more.out.splitlines()[:2]] == records(home, "whitebox-paper-n8")
 
     def test_one_run_and_transferred_attacks(self, bench: Bench, home: Path, runs: Find, records: Find) -> None:
         (sat,) = runs(home, "_sat_")
@@ -122,7 +122,7 @@ class TestEval:
         arguments = ("eval", "--suite", "fgsm", "--checkpoint", file, "--student", "digits-cnn", "--dataset", "digits")
         result = bench(*arguments, "--limit", 8, home=home)
         assert result.code == 0, result
-        record = json.loads(Path(result.out.strip()).read_text())
+        record = json.loads(Path(result.out.splitlines()[0]).read_text())
         assert record["subject"]["kind"] == "checkpoint"
         assert record["data"]["n"] == 8
         assert "Already evaluated" in bench(*arguments, "--limit", 8, home=home).err
@@ -195,20 +195,27 @@ class TestLooking:
             if "_sat_" in record.name:
                 record.unlink()
         found = {run["id"]: run for run in json.loads(bench("status", "--json", home=home).out)}
-        assert found.keys() == {sat.name, ciard.name}
+        assert found.keys() == {run.name for run in runs(home)}
         assert (found[sat.name]["state"], found[sat.name]["detail"]) == ("interrupted", "epoch 2 of 9")
+        assert (found[sat.name]["progress"]["seconds_left"], found[sat.name]["results"]) == (60, None)
         assert (found[ciard.name]["state"], found[ciard.name]["suites"]) == ("evaluated", ["whitebox (n=16)"])
         for record in records(home):
             record.unlink()
-        cells = dict(line.split(maxsplit=1) for line in bench("status", home=home).out.splitlines() if line.strip())
+        grid = bench("status", "--grid", home=home).out
+        cells = dict(line.split(maxsplit=1) for line in grid.splitlines() if line.strip())
         assert cells["ciard"].strip() == "trained"
         assert cells["sat"].strip() == "interrupted: epoch 2 of 9"
         assert cells["trades"].strip() == "not run"
+        assert "--grid is for readers" in bench("status", "--grid", "--json", home=home).mistake
 
-    def test_status_of_an_empty_home_shows_what_there_is_to_do(self, bench: Bench, tmp_path: Path) -> None:
+    def test_status_of_an_empty_home_says_what_to_do_first(self, bench: Bench, tmp_path: Path) -> None:
         result = bench("status", home=tmp_path)
         assert result.code == 0
-        assert "resnet18 on cifar10" in result.out
+        nothing, first = result.out.splitlines()
+        assert f"in {tmp_path / 'results'} yet" in nothing
+        assert "bench run --method ciard --student resnet18" in first
+        assert json.loads(bench("status", "--json", home=tmp_path).out) == []
+        assert "resnet18 on cifar10" in bench("status", "--grid", home=tmp_path).out
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
@@ -259,7 +266,7 @@ class TestHome:
         assert "evaluated" in bench("--home", trained, "status").out
         monkeypatch.setenv("BENCH_HOME", str(trained))
         assert "evaluated" in bench("status").out
-        assert "evaluated" not in bench("status", home=tmp_path).out
+        assert "Nothing is trained or evaluated" in bench("status", home=tmp_path).out
 
     def test_the_current_folder_by_default(self, bench: Bench, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(trained)

@@ -43,7 +43,27 @@ def test_autoattack_that_was_interrupted_is_the_one_that_never_was(
     assert not list((home / "results" / "kept" / "unfinished").iterdir())
     whole = bench(*command, home=tmp_path / "other")
     assert whole.code == 0, whole
-    assert measured(Path(last.out.strip())) == measured(Path(whole.out.strip()))
+    assert measured(Path(last.out.splitlines()[0])) == measured(Path(whole.out.splitlines()[0]))
+
+
+def test_without_checks_is_a_record_of_its_own(bench: Bench, digits_model: DigitsModel, tmp_path: Path) -> None:
+    """With checks it is measured again; who wants none takes the one that has them."""
+    torch.save(digits_model("natural").state_dict(), tmp_path / "my.pt")
+    checkpoint = ("--checkpoint", tmp_path / "my.pt", "--student", "digits-cnn@none")
+    command = ("eval", "--suite", "fgsm", *checkpoint, "--dataset", "digits", "--limit", 8)
+    folder = tmp_path / "results" / "records"
+    seen = []
+    for option, count in (("--no-checks", 1), ("", 2), ("--no-checks", 2)):
+        assert bench(*command, *option.split(), home=tmp_path).code == 0
+        seen = sorted(folder.iterdir())
+        assert len(seen) == count
+    checked, unchecked = map(read_record, seen)
+    assert unchecked.id == checked.id.replace("-n8", "-unchecked-n8")
+    assert unchecked.flags == ["not checked: the checks that attack images of their own were left out"]
+    assert checked.checks is not None
+    assert checked.checks.left_out[-1].startswith("PGD-SAT with eps = ")
+    tables = bench("results", "validate", home=tmp_path)
+    assert tables.code == 0, tables
 
 
 def test_a_checkpoint_of_ones_own_architecture(bench: Bench, tmp_path: Path) -> None:
@@ -54,7 +74,7 @@ def test_a_checkpoint_of_ones_own_architecture(bench: Bench, tmp_path: Path) -> 
     command = ("eval", "--suite", "whitebox", "--checkpoint", tmp_path / "my.pt", "--student", "timm:test_resnet")
     result = bench(*command, "--dataset", "digits", "--limit", 16, home=tmp_path)
     assert result.code == 0, result
-    record = read_record(Path(result.out.strip()))
+    record = read_record(Path(result.out.splitlines()[0]))
     assert record.subject.model.startswith("timm:test_resnet")
     assert record.subject.label == "my"
     assert list(record.results) == ["clean", "fgsm", "pgd-sat", "pgd-trades", "cw-inf"]
@@ -80,7 +100,8 @@ def test_failed_checks_stand_in_words_below_the_status(bench: Bench, home: Path,
     assert f"Flag: {record.subject.run}: {flagged}\n" in out
     assert "Flag: mine: another\n" in out
     assert out.count("Flag:") == 2
-    assert "(1 flags)" in out
+    assert out.count(" ‡ ") == 2
+    assert "(1 flags)" in bench("status", "--grid", home=home).out
     tables = bench("tables", home=home)
     assert tables.code == 0, tables
     rendered = "".join(path.read_text() for path in (home / "results" / "tables").rglob("*.md"))

@@ -129,7 +129,7 @@ class TestAmongFinishedRuns:
         [
             ("--dataset digit", "Did you mean 'digits'?"),
             ("--dataset parquet:digits", "Known: digits."),
-            ("--run digits_digits-cnn_sat", "Did you mean 'digits_digits-cnn_sat_demo_s0_"),
+            ("--run digits_digits-cnn_sta", "Did you mean 'digits_digits-cnn_sat_demo_s0_"),
             ("--run ..", "Unknown run '..'"),
             ("--teacher robust=/nowhere.pt", "There is no checkpoint"),
         ],

@@ -48,7 +48,8 @@ def test_training(
     code, seconds, said = sit(*RUN, home=home, event=event, count=count, number=number, save_seconds=0.0)
     assert code == 128 + number, said
     assert seconds < ALLOWED
-    first, last = said.splitlines()[-2:]
+    answer, first, last = said.splitlines()[-3:]
+    assert answer.endswith("after this step; Ctrl-C again: at once." if number == signal.SIGINT else "after this step.")
     assert first.startswith("Stopped digits_digits-cnn_ciard_demo_s0_")
     assert where in first
     assert last == "Run the same command again to continue."
@@ -84,6 +85,17 @@ def test_a_step_that_does_not_end_is_lost_and_nothing_else(
     ends_as(whole, sit(*RUN, home=home))
 
 
+def test_ctrl_c_is_answered_at_once_and_a_second_one_followed_at_once(sit: Sit, home: Path, whole: Path) -> None:
+    """Amid a step that would have a minute to end."""
+    answer = "Stopping after this step; Ctrl-C again: at once.\n"
+    stuck: dict[str, Any] = {"event": "attack step", "count": 207, "step_seconds": 60.0, "save_seconds": 0.0}
+    code, seconds, said = sit(*RUN, home=home, number=signal.SIGINT, again=answer, **stuck)
+    assert code == 128 + signal.SIGINT, said
+    assert seconds < ALLOWED
+    assert said.endswith(answer + "\nStopped at once; what was saved is kept.\n")
+    ends_as(whole, sit(*RUN, home=home))
+
+
 def test_a_first_step_that_does_not_end_leaves_nothing_and_says_so(sit: Sit, home: Path, runs: Find) -> None:
     endless = (*RUN, "--set", "steps=1000000000000")
     code, seconds, said = sit(*endless, home=home, event="step", delay=0.1, number=signal.SIGTERM, step_seconds=0.3)
@@ -115,6 +127,7 @@ def test_where_there_is_nothing_to_save_a_command_ends_within_two_seconds(
     assert seconds < 4  # two, and as much for other work on the machine
     assert "Traceback" not in said
     assert "Stopped" in said
+    assert "after this step" not in said
     assert "Error" not in said
     assert not list(home.rglob("*.tmp"))
 

@@ -36,7 +36,7 @@ def test_bf16_learns_as_well_as_float32(bench: Bench, tmp_path: Path) -> None:
             run = Path(result.out.strip()).name
             result = bench("eval", "--suite", "pgd-sat", "--limit", "180", "--run", run, home=tmp_path)
             assert result.code == 0, result
-            results = json.loads(Path(result.out.strip()).read_text())["results"]
+            results = json.loads(Path(result.out.splitlines()[0]).read_text())["results"]
             found.append([results[name]["accuracy"] for name in ("clean", "pgd-sat")])
         means[precision] = np.mean(found, axis=0)
     assert means["32"][0] > 0.5  # it learns at all: without that, "as well" shows nothing

@@ -110,6 +110,8 @@ def reader(trained: Path, tmp_path: Path) -> Path:
         weights = next((folder / "results" / "runs").glob(f"*{kind}*/best.safetensors"))
         torch.save(load_file(weights), folder / name)
     (folder / "small.yaml").write_text(SWEEP, encoding="utf-8")
+    (folder / "recipes").mkdir()
+    (folder / "recipes" / "mine.yaml").write_text("extends: demo\n", encoding="utf-8")
     return folder
 
 

@@ -38,7 +38,7 @@ def evaluated(bench: Bench, trained: Path, home: Path, *options: str) -> Any:
     command = ("eval", "--checkpoint", trained, "--student", "digits-cnn@none", "--dataset", "digits", *options)
     result = bench(*command, home=home)
     assert result.code == 0, result
-    return read_record(Path(result.out.strip()))
+    return read_record(Path(result.out.splitlines()[0]))
 
 
 @pytest.mark.usefixtures("quick_autoattack")

@@ -19,11 +19,13 @@ from bench.data import load_dataset
 from bench.data.dataset import Dataset, to_float
 from bench.evaluation import sanity
 from bench.evaluation.evaluator import Evaluator
+from bench.evaluation.probes import ENOUGH, PROBED, SHARE, Probes
 from bench.evaluation.suites import suite_named
 from bench.evaluation.transfers import Surrogate
 from bench.records.record import AttackResult, Record, pack
 from bench.records.subjects import foreign_subject
-from bench.stats import mcnemar_exact, wilson_interval
+from bench.registry import attack_class
+from bench.stats import wilson_interval
 from bench.system.console import Reporter
 from bench.system.signals import StopRequest
 
@@ -36,9 +38,10 @@ def digits() -> Dataset:
 
 
 def evaluate(
-    model: nn.Module, dataset: Dataset, suite: str, limit: int = 80, surrogate: Surrogate | None = None
+    model: nn.Module, dataset: Dataset, suite: str, limit: int = 80, surrogate: Surrogate | None = None, **options: Any
 ) -> Record:
-    evaluator = Evaluator(torch.device("cpu"), "official", Reporter(Console(file=io.StringIO())), StopRequest())
+    reporter = Reporter(Console(file=io.StringIO()))
+    evaluator = Evaluator(torch.device("cpu"), "official", reporter, StopRequest(), **options)
     subject = foreign_subject("checkpoint", "model", "model", "ab" * 32)
     return evaluator.evaluate(model, dataset, subject, suite_named(suite), limit, "record", surrogate)
 
@@ -196,26 +199,87 @@ class Mean(nn.Module):
 )
 def test_probes(attack: Attack, noise: float, expected: list[str]) -> None:
     x, y = torch.full((30, 1, 2, 2), 0.2), torch.zeros(30, dtype=torch.int64)
-    measured = sanity.measure(Mean(), x, y, attack, torch.full_like(x, noise))
+    measured = Probes(Mean(), x, y, attack, torch.full_like(x, noise)).look(None).outcomes
     assert sanity.flags({}, 30, {name: value.numpy() for name, value in measured.items()}) == expected
 
 
-@pytest.mark.parametrize("n", [7, 8])
-def test_so_few_images_are_spared_the_probes_that_could_flag_nothing(n: int) -> None:
-    assert mcnemar_exact(7, 0) >= 0.01 > mcnemar_exact(8, 0)
+@pytest.mark.parametrize("n", [ENOUGH - 1, ENOUGH])
+def test_two_attacks_are_not_compared_on_so_few_images(n: int) -> None:
     x, y = torch.full((n, 1, 2, 2), 0.2), torch.zeros(n, dtype=torch.int64)
-    measured = sanity.measure(Mean(), x, y, Bounded(eps=0.1, wins=n, longer_wins=0), torch.zeros_like(x))
-    flags = sanity.flags({}, n, {name: value.numpy() for name, value in measured.items()})
-    assert any("twice the steps" in flag for flag in flags) == ("longer" in measured) == (n == 8)
-    assert {"reference", "clean", "again", "vanished", "probabilities", "eps=1.0"} <= measured.keys()
+    probed = Probes(Mean(), x, y, Bounded(eps=0.1, wins=n, longer_wins=0), torch.zeros_like(x)).look(None)
+    flags = sanity.flags({}, n, {name: value.numpy() for name, value in probed.outcomes.items()})
+    assert any("twice the steps" in flag for flag in flags) == ("longer" in probed.outcomes) == (n == ENOUGH)
+    assert ("Bounded with twice the steps: 15 images are too few" in probed.left_out) == (n < ENOUGH)
+    assert {"clean", "again", "vanished", "probabilities", "eps=1.0"} <= probed.outcomes.keys()
 
 
-@pytest.mark.parametrize(("vanished", "flagged"), [(1, 0), (2, 1)])
-def test_one_vanished_gradient_in_thirty_is_no_flag(vanished: int, flagged: int) -> None:
-    names = ("reference", "longer", "noise", "square", "clean", "again", "eps=1.0", "vanished")
-    probes = {name: np.zeros(30, dtype=bool) for name in names}
+@pytest.mark.parametrize("classes", [2, 10])
+def test_a_network_that_is_right_halfway_from_chance_to_always_is_never_called_a_guesser(classes: int) -> None:
+    for n in range(1, 40):
+        right = np.arange(n) < round((1 + 1 / classes) / 2 * n)
+        clean = {"clean": result(right).model_copy(update={"class_accuracy": [None] * classes})}
+        assert sanity.flags(clean, n, {}) == []
+        guessing = {"clean": result(np.zeros(n, dtype=bool)).model_copy(update={"class_accuracy": [None] * classes})}
+        assert bool(sanity.flags(guessing, n, {})) == sanity.tells_chance(n, classes)
+        assert sanity.tells_chance(n, classes) or n < 16
+
+
+class Counted(nn.Module):
+    """Counts the images that go through it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.images = network, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.images += len(x)
+        return self.network(x)
+
+
+@pytest.mark.parametrize("limit", [1, 8, 40])
+@pytest.mark.parametrize("suite", ["fgsm", "whitebox", "square"])
+def test_checks_pass_at_most_half_as_many_images_as_the_attacks(
+    digits: Dataset, digits_model: DigitsModel, suite: str, limit: int
+) -> None:
+    """Eight images under FGSM are 24 passes, and 12 for the checks; once these were 1,445."""
+    model = Counted(digits_model("sat")).eval()
+    checks = evaluate(model, digits, suite, limit).checks
+    assert checks is not None
+    assert checks.attack_passes is not None
+    assert checks.passes + checks.attack_passes == model.images
+    assert checks.passes <= SHARE * checks.attack_passes
+    if suite == "fgsm":
+        assert checks.attack_passes == 3 * limit
+    assert all(": " in text for text in checks.left_out)
+    too_few = limit < ENOUGH or suite == "fgsm"
+    assert any(text.startswith("random noise: ") for text in checks.left_out) == (too_few and suite != "square")
+
+
+def test_a_whole_evaluation_has_room_for_all_checks(digits: Dataset) -> None:
+    """Also where nothing ends early: a network that no query fools costs the most."""
+    x, y = to_float(digits.test.images[:PROBED]), digits.test.labels[:PROBED]
+    attack = attack_class("pgd-sat").for_protocol("official", digits.eps)
+    price = Probes(nn.Identity(), x, y, attack, None, known={"reference": y == y}).price
+    whitebox = 1 + 2 + 21 + 21 + 31  # clean, fgsm, pgd-sat, pgd-trades, cw-inf, each with its last look
+    assert price <= SHARE * whitebox * 400
+
+
+def test_without_checks_the_record_says_so(digits: Dataset, digits_model: DigitsModel) -> None:
+    model = Counted(Saturated(digits_model("natural"))).eval()
+    record = evaluate(model, digits, "fgsm", 20, checks=False)
+    assert record.flags == [sanity.UNCHECKED]
+    assert record.checks is not None
+    assert (record.checks.made, record.checks.passes) == (False, 0)
+    assert model.images == record.checks.attack_passes == 3 * 20
+    assert evaluate(model, digits, "fgsm", 20).flags != []
+
+
+@pytest.mark.parametrize(("n", "vanished", "flagged"), [(30, 1, 0), (30, 2, 1), (8, 1, 0), (8, 2, 1)])
+def test_one_vanished_gradient_is_no_flag(n: int, vanished: int, flagged: int) -> None:
+    names = ("reference", "longer", "noise", "queries", "clean", "again", "eps=1.0", "vanished")
+    probes = {name: np.zeros(n, dtype=bool) for name in names}
     probes["vanished"][:vanished] = True
-    assert len(sanity.flags({}, 30, probes)) == flagged
+    assert len(sanity.flags({}, n, probes)) == flagged
 
 
 def result(right: np.ndarray, **facts: Any) -> AttackResult:

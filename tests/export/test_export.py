@@ -209,7 +209,7 @@ def test_a_folder_with_other_things_is_left_alone(bench: Bench, trained: Path, c
 
 
 def test_mistakes_name_what_is_right(bench: Bench, trained: Path, ciard: str) -> None:
-    assert f"Did you mean '{ciard}'?" in bench("export", ciard[:-2], home=trained).mistake
+    assert f"Did you mean '{ciard}'?" in bench("export", f"{ciard[:-2]}zz", home=trained).mistake
     assert "Did you mean 'onnx'?" in bench("export", ciard, "--format", "safetensors,onx", home=trained).mistake
     assert "names no format" in bench("export", ciard, "--format", ",", home=trained).mistake
 

@@ -12,8 +12,8 @@ from matplotlib.container import ErrorbarContainer
 
 from bench.errors import BenchError
 from bench.figures import curves, tradeoff
-from bench.recipes.recipe import Optimizer, Selection
 from bench.recipes.schedule import Schedule
+from bench.recipes.training import Optimizer, Selection
 from bench.records.record import read_records
 from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary

@@ -65,6 +65,7 @@ class Sit(Protocol):
         count: int = 1,
         delay: float = 0.0,
         number: int = signal.SIGKILL,
+        again: str = "",
         save_seconds: float = 300.0,
         step_seconds: float = 5.0,
         largest_file: int | None = None,

@@ -50,6 +50,6 @@ def logged(run: Path) -> list[dict[str, Any]]:
 def measured(record: Path) -> dict[str, Any]:
     """A record's file but for when it was written and how long things took."""
     content: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-    for result in content["results"].values():
-        del result["seconds"]
+    for part in (*content["results"].values(), content["checks"] or {}):
+        part.pop("seconds", None)
     return {key: value for key, value in content.items() if key not in ("created", "seconds", "digest")}

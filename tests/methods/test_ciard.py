@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.recipes.recipe import Optimizer
 from bench.recipes.schedule import Schedule
+from bench.recipes.training import Optimizer
 from bench.training.step import TrainingStep
 from methods.ciard import CIARD, magnitude
 from methods.ciard_released import ReleasedCIARD

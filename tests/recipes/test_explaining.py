@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -149,34 +148,63 @@ def test_a_section_ends_where_the_next_one_begins() -> None:
         assert not any(title in section(name) for title in titles)
 
 
-@pytest.fixture
-def command(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """command("ciard"): `bench explain ciard`, a hundred columns wide."""
-    monkeypatch.setenv("COLUMNS", "100")
+@pytest.fixture(params=["a pipe", "a terminal"])
+def command(bench: Bench, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """command("ciard"): `bench explain ciard`, eighty columns wide."""
+    monkeypatch.setenv("COLUMNS", "80")
+    if request.param == "a terminal":
+        monkeypatch.setenv("FORCE_COLOR", "1")
     return lambda *arguments: bench("explain", *arguments)
 
 
 Command = Callable[..., Any]
 
 
-def test_the_command_prints_all_of_it(command: Command) -> None:
-    text = command("ciard").out
+def typed(found: Explanation) -> Iterator[str]:
+    """All that a user may have to type of what is explained."""
+    yield found.name
+    for each in found.hyperparameters:
+        yield each.name
+        yield from re.findall(r"'([^']+)'", each.type)
+        for value in each.values.values():
+            yield f"{round(value * 255)}/255" if each.length and value * 255 % 1 == 0 else str(value).replace(" ", "")
+    for schedule in found.schedules:
+        yield from (schedule.recipe, schedule.variant, *(text.split(" by ")[0] for text in schedule.teachers.values()))
+        yield from (f"{name}={value}".replace(" ", "") for name, value in schedule.settings.items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_name_that_is_typed_is_cut_at_eighty_columns(command: Command, name: str) -> None:
+    found = explain(name)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", command(name).out)
+    lines = text.splitlines()
+    for word in {word.replace("(", "[").replace(")", "]").replace(",]", "]") for word in typed(found)}:
+        assert [line for line in lines if re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", line)], word
+    assert [line for line in lines if len(line.rstrip()) > 80 and found.page not in line] == []
+    assert "…" not in text
+    told = " ".join(text.split())
+    for part in (found.source, *(each.about for each in found.hyperparameters)):
+        for sentence in part.replace("`", "").split(": "):
+            assert " ".join(sentence.split()) in told.replace("`", "")
+
+
+def test_the_command_prints_all_of_it(bench: Bench) -> None:
+    text = bench("explain", "ciard").out
     found = explain("ciard")
     for part in (found.source, found.definition, found.page, "The variants differ in"):
-        assert part in text
-    rows = list(table_rows(text[text.index("## Hyper-parameters") :]))
-    fields = list(takewhile(lambda row: "name" in row, rows))
-    assert [row["name"].strip("`") for row in fields] == list(defaults(method_class("ciard")))
-    assert (fields[0]["paper"], fields[0]["official"]) == ("8/255", "8/255")
-    assert [row["recipe"] for row in rows if "recipe" in row] == recipe.names()
+        assert " ".join(part.split()) in " ".join(text.split())
+    shown = re.findall(r"^- `(\w+)` \(", text, re.MULTILINE)
+    assert shown == list(defaults(method_class("ciard")))
+    assert "- `eps` (float; paper `8/255`, official `8/255`): radius" in text
+    assert re.findall(r"^- `([\w-]+)`: variant", text, re.MULTILINE) == recipe.names()
 
 
-def test_the_command_s_json_holds_the_same(command: Command) -> None:
-    found = json.loads(command("trades", "--json").out)
+def test_the_command_s_json_holds_the_same(bench: Bench) -> None:
+    found = json.loads(bench("explain", "trades", "--json").out)
     assert found["name"] == "trades"
     assert found["hyperparameters"][0]["values"] == {"paper": 8 / 255, "official": 0.031}
     assert found["differences"] == ["eps", "step_size", "repeat_clean_forward"]
 
 
-def test_a_name_that_is_none_has_the_closest_one(command: Command) -> None:
-    assert "Did you mean 'ciard'?" in command("ciardd").mistake
+def test_a_name_that_is_none_has_the_closest_one(bench: Bench) -> None:
+    assert "Did you mean 'ciard'?" in bench("explain", "ciardd").mistake

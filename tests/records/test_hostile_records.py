@@ -18,12 +18,13 @@ from bench.analysis.audit_text import to_text
 from bench.analysis.compare import compare_networks
 from bench.errors import BenchError
 from bench.figures import tradeoff
-from bench.jobs import status
+from bench.jobs import results, status
 from bench.records.index import Facts
-from bench.records.networks import Network
+from bench.records.networks import Network, networks_of
 from bench.records.record import Record, checked_record, content_digest, known_record, read_record
 from bench.report import checks, classes, leaderboard, training
 from bench.system.home import Home
+from bench.system.naming import short_names
 from bench.tables import build_tables
 from bench.tables.render import to_csv, to_latex, to_markdown
 
@@ -72,8 +73,10 @@ def use(home: Home, records: list[Record]) -> None:
     classes.worst_table(accuracies, {})
     training.costs(records)
     checks.table(records)
-    status.failed_checks(records)
-    status.grid(status.standings(home, records), [])
+    standings = status.standings(home, records)
+    json.dumps([one.content(short_names(one.id for one in standings)) for one in standings])
+    status.grid(standings, [])
+    results.to_csv(results.chosen_rows(networks_of(records)), {})
     to_text(audit_tables(records, [3]))
     with suppress(BenchError):  # no two that compare
         for drawing in tradeoff.draw([*records, *RIVALS], "fgsm"):

@@ -14,7 +14,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.records import index
-from bench.records.index import home_records, run_records
+from bench.records.index import home_records, records_of
 from bench.records.record import (
     Record,
     checked_record,
@@ -145,7 +145,7 @@ def test_the_records_of_two_runs_are_found_without_reading_the_others(
         return read_bytes(path)
 
     monkeypatch.setattr(index, "read_bytes", reading)
-    found, runs = run_records(home, {"run-3", "run-5"})
+    found, runs = records_of(home, {"run-3", "run-5"}.__contains__)
     assert [record.id for record in found] == read == ["record-003", "record-005", again.id]
     assert runs == {record.subject.run for record in everything}
 

@@ -169,13 +169,14 @@ def test_every_flag_that_a_check_can_raise_is_explained(make_record: RecordMaker
     components = {"clean": 0.9, "apgd-ce": 0.8, "square": 0.5}
     results["autoattack"] = results["autoattack"].model_copy(update={"components": components})
     all_right, none = np.ones(64, bool), np.zeros(64, bool)
-    stuck = {"reference": none, "longer": all_right, "square": none, "noise": none, "vanished": all_right}
+    stuck = {"reference": none, "longer": all_right, "queries": none, "noise": none, "vanished": all_right}
     stuck |= {"clean": all_right, "again": none, "eps=0.5": none, "eps=1.0": all_right}
-    weak = {**dict.fromkeys(stuck, all_right), "noise": none, "square": none}
+    weak = {**dict.fromkeys(stuck, all_right), "noise": none, "queries": none}
     results["fgsm"] = results["fgsm"].model_copy(update={"parameters": {"eps": 0.1}})
     guessing = {"clean": make_record({"clean": 12}).results["clean"]}
     flags = [flag for probes in (stuck, weak) for flag in sanity.flags(results, 100, probes)]
     flags += [*sanity.flags(guessing, 100, {"probabilities": all_right}), *sanity.other_radii(results, 8 / 255)]
+    flags.append(sanity.UNCHECKED)
     found = [checks.explained(flag) for flag in flags]
     assert None not in found, flags
     assert {check.key for check in found if check} == {check.key for check in checks.CHECKS}

@@ -1,0 +1,230 @@
+"""What a recipe's `training` holds: the fields, their checks, and how `--set training.FIELD=VALUE` changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench.errors import BenchError, unknown_name
+from bench.recipes.frozen import Frozen
+from bench.recipes.schedule import Schedule
+from bench.system.text import first_mistake
+
+PREFIX = "training."
+"""With what the name of such a field begins in `--set`."""
+
+Argument = bool | int | float | str | list[float | None] | None
+"""Of an optimizer of PyTorch's."""
+
+
+class Optimizer(Frozen):
+    """What steps the student: one of torch.optim, by its class's name in lower case.
+
+    Besides the fields here it takes every argument of that class (`betas`, `eps`, ...), and what is not given is as the
+    class has it; stochastic gradient descent alone has momentum 0.9 and weight decay 2e-4 by default.
+
+    Attributes:
+        kind: `sgd`, `adamw`, ...
+        lr: the highest learning rate, which the schedule moves.
+        decay_norms: whether weights without a second dimension, those of normalisation layers and all biases, have
+            weight decay too.
+        clip: largest norm of the gradient, all of the student's weights together; a longer one is scaled down to it.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    if not TYPE_CHECKING:  # a type checker would ask for it as an argument
+        __pydantic_extra__: dict[str, Argument]
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"kind", "decay_norms", "clip", *("momentum", "weight_decay", "nesterov")}
+    )
+
+    kind: str = "sgd"
+    lr: float = Field(gt=0)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
+    nesterov: bool | None = None
+    decay_norms: bool = True
+    clip: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping):
+            return content
+        kind = content.get("kind", "sgd")
+        kind = kind.lower() if isinstance(kind, str) else kind
+        usual = {"momentum": 0.9, "weight_decay": 2e-4, "nesterov": False} if kind == "sgd" else {}
+        return {**usual, **content, "kind": kind}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the class of torch.optim is called with, as far as it is known."""
+        own = self.model_dump(exclude={"kind", "decay_norms", "clip"})
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
+
+
+class Selection(Frozen):
+    """Which epoch's weights are kept: the best weighted robustness under PGD on a split, or the last.
+
+    Selecting on the test set leaks it; that is what the papers did, and it is named in every record and table.
+    """
+
+    split: Literal["heldout", "test"]
+    keep: Literal["best", "last"] = "best"
+    hold_out: int = Field(default=0, ge=0, description="training images set aside; at most a fifth of them")
+    every: int = Field(default=1, ge=1, description="epochs between two looks; the last epoch is always looked at")
+    dense_from: int | None = Field(
+        default=None, description="epoch (of the horizon) from which every epoch is looked at"
+    )
+    limit: int | None = Field(default=None, ge=1, description="samples looked at, from the first of the split")
+    steps: int = Field(default=20, ge=1, description="PGD steps")
+    step_size: float = Field(default=0.003, gt=0, description="for eps = 8/255; scales with the dataset's eps")
+
+    @property
+    def name(self) -> Literal["heldout", "test", "last"]:
+        """On what the kept weights were selected, as records say it."""
+        return "last" if self.keep == "last" else self.split
+
+
+class Augmentation(Frozen):
+    """What is done to training images.
+
+    `crop-flip`: the dataset's random crop, and half of the images mirrored; `cutout`: then a black square in each;
+    `trivial-augment`: then one operation of TrivialAugmentWide on each; `none`.
+    """
+
+    kind: Literal["crop-flip", "none", "cutout", "trivial-augment"] = "crop-flip"
+    flip: bool | None = Field(default=None, description="whether half are mirrored; None: as the dataset says")
+    size: int | None = Field(default=None, ge=1, description="side of cutout's square; None: half the image's")
+
+    @model_validator(mode="after")
+    def _has_what_belongs_to_it(self) -> Augmentation:
+        if self.size is not None and self.kind != "cutout":
+            raise ValueError(f"training.augmentation.size: {self.kind} has none, only cutout")
+        if self.flip is not None and self.kind == "none":
+            raise ValueError("training.augmentation.flip: none does not mirror")
+        return self
+
+
+class Extra(Frozen):
+    """Additional training images, of which every batch has a share; an epoch has as many steps as without."""
+
+    source: str = Field(description="npz:FILE")
+    share: float = Field(gt=0, le=1, description="of every batch")
+
+
+class Training(Frozen):
+    """How long, how fast, on what batches."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    optimizer: Optimizer
+    schedule: Schedule
+    selection: Selection
+    augmentation: Augmentation = Field(default=Augmentation())
+    extra: Extra | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Training:
+        length = self.schedule.horizon or self.epochs
+        if self.schedule.warmup > length:
+            raise ValueError(
+                f"training.schedule.warmup: {self.schedule.warmup:g} epochs, and the schedule has {length}"
+            )
+        return self
+
+    @property
+    def scaling_schedule(self) -> Schedule:
+        """The schedule with the length that it is stated for: where it names none, these epochs."""
+        return self.schedule.model_copy(update={"horizon": self.schedule.horizon or self.epochs})
+
+
+def training_fields() -> dict[str, str]:
+    """All fields that `--set` takes, by name (`training.optimizer.lr`), with their type as a user would write it."""
+    return dict(_fields(Training, PREFIX))
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, hint in get_type_hints(model).items():
+        if name not in model.model_fields:
+            continue
+        inner = [each for each in (hint, *get_args(hint)) if isinstance(each, type) and issubclass(each, BaseModel)]
+        if inner:
+            yield from _fields(inner[0], f"{prefix}{name}.")
+        else:
+            yield prefix + name, _type_text(hint)
+
+
+def _type_text(hint: Any) -> str:
+    """A type as a user would write it."""
+    choices = [each for each in get_args(hint) if each is not type(None)]
+    if get_origin(hint) is Literal:
+        return " or ".join(repr(choice) for choice in choices)
+    if get_origin(hint) is tuple:
+        return f"list of {_type_text(choices[0])}, such as [1, 2]"
+    return " or ".join(map(_type_text, choices)) if choices else getattr(hint, "__name__", str(hint))
+
+
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings merged, the second winning; a schedule or other mapping with a new `kind` replaces the old."""
+    result = dict(base)
+    for key, value in change.items():
+        old = result.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and "kind" not in value:
+            result[key] = merged(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def changed(training: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's training with the fields that `--set` names, by their dotted names."""
+    change: dict[str, Any] = {}
+    for name, value in settings.items():
+        *parents, last = name.removeprefix(PREFIX).split(".")
+        inner = change
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = value
+    return merged(training, change)
+
+
+def value_at(training: Training, name: str) -> Any:
+    """What a training has under a dotted name."""
+    found: Any = training
+    for part in name.removeprefix(PREFIX).split("."):
+        found = getattr(found, part, None)
+    return list(found) if isinstance(found, tuple) else found
+
+
+def mistake(error: ValidationError, place: str = PREFIX) -> str:
+    """The first thing that is wrong with a training; of a field that there is not, the closest one and all there are.
+
+    Args:
+        place: what the names in the message begin with.
+    """
+    first = error.errors(include_url=False, include_input=False)[0]
+    *parents, name = (str(part) for part in first["loc"] or ("",))
+    if first["type"] != "extra_forbidden":
+        return first_mistake(error).replace("Value error, ", "") if not name else f"{place}{first_mistake(error)}"
+    parent = "".join(f"{each}." for each in parents)
+    starts = PREFIX + parent
+    known = {field[len(starts) :].partition(".")[0] for field in training_fields() if field.startswith(starts)}
+    message = str(unknown_name(f"field of {(place + parent).rstrip('.')}", name, known))
+    return message.replace("\n", " ").rstrip(".")
+
+
+def unknown_field(name: str) -> BenchError | None:
+    """The error for a name that `--set` cannot take; None where it may.
+
+    What an optimizer has besides the fields here only its class tells.
+    """
+    fields = training_fields()
+    if name in fields or (name.startswith(f"{PREFIX}optimizer.") and name.count(".") == 2):
+        return None
+    inner = sorted(field for field in fields if field.startswith(f"{name}."))
+    if inner:
+        return BenchError(f"--set {name}=...: {name} is made of fields.\nSet one of them: {', '.join(inner)}.")
+    return unknown_name("field of a recipe's training", name, fields)
