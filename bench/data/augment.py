@@ -21,6 +21,14 @@ from torch import Tensor
 from bench.data.dataset import Dataset, Split
 from bench.recipes.training import Augmentation
 
+OPERATIONS = (
+    *("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast"),
+    *("Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize"),
+)
+"""Of TrivialAugmentWide."""
+LEVELS = 31
+"""Strengths of an operation."""
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -144,8 +152,8 @@ def _draw(n: int, policy: Policy, streams: Iterator[torch.Generator]) -> Chance:
         top=torch.randint(2 * policy.padding + 1, (n,), generator=top),
         left=torch.randint(2 * policy.padding + 1, (n,), generator=left),
         flip=torch.randint(2, (n,), generator=mirror).bool() if policy.flip else torch.zeros(n, dtype=torch.bool),
-        operation=torch.randint(14, (n,), generator=operation) if trivial else None,
-        level=torch.randint(31, (n,), generator=level) if trivial else None,
+        operation=torch.randint(len(OPERATIONS), (n,), generator=operation) if trivial else None,
+        level=torch.randint(LEVELS, (n,), generator=level) if trivial else None,
         negative=torch.randint(2, (n,), generator=sign).bool() if trivial else None,
         row=torch.rand(n, generator=row) if hole else None,
         column=torch.rand(n, generator=column) if hole else None,

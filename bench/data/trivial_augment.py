@@ -14,12 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as library
 
-OPERATIONS = (
-    *("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast"),
-    *("Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize"),
-)
-LEVELS = 31
-"""Strengths of an operation."""
+from bench.data.augment import LEVELS, OPERATIONS
 
 _NUMBER = {name: number for number, name in enumerate(OPERATIONS)}
 _GREY = (0.2989, 0.587, 0.114)
