@@ -22,7 +22,7 @@ from bench.system.home import Home
 )
 @named("--method", "methods", "The defense: `bench list methods`.", required=True)
 @named("--student", "models", "The student's architecture: `bench list models`.", required=True)
-@options.dataset_option("`bench list datasets`; parquet:DIR.")
+@options.dataset_option("`bench list datasets`; npz:FILE, parquet:DIR.")
 @options.recipe_option("The schedule: `bench list recipes`.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Instead of the recipe's.")

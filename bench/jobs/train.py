@@ -153,6 +153,7 @@ def additional(session: Session, request: Request, dataset: Dataset) -> Split | 
 def data_ref(request: Request, dataset: Dataset, extra: Split | None = None) -> DataRef:
     """The dataset of a request, already limited, as a run names it; extra: from `additional`."""
     asked = extra_of(request, dataset.name)
+    assert (asked is None) == (extra is None), "additional images are asked for, and not given"
     return DataRef(
         name=dataset.name,
         spec=absolute_spec(request.dataset),
