@@ -16,21 +16,21 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results"
 _CHECK = ("--student", "resnet20", "--datasets", "parquet:cifar10-jpeg")
-_SHOWN = tuple(part for number in (0, 2, 3, 5, 7) for part in ("--table", str(number)))
+_PAPER = tuple(part for number in (0, 2, 3, 5, 7) for part in ("--table", str(number)))
 _RANKED = ("--table", "3", "--table", "5")
 _RUN = "cpu-check/records/parquet-cifar10-jpeg_resnet20_"
 _WHY = _RUN.replace("cpu-check", "cpu-check-why")
 _PGD = ("--attack", "clean", "--attack", "pgd-sat")
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "demo": ("tables", "--datasets", "digits"),
-    "cpu-check": ("tables", *_CHECK, *_SHOWN),
+    "demo": ("tables", "--quiet", "--datasets", "digits"),
+    "cpu-check": ("tables", "--quiet", *_CHECK, "--table", "overview", *_PAPER),
 }
 """By campaign: the command that renders its tables."""
 
 PRINTED: dict[str, tuple[str, ...]] = {
     "order.md": ("--home", "cpu-check", "tables", *_CHECK, *_RANKED, "--order", "cifar10"),
-    "audit.txt": ("--home", "cpu-check", "tables", *_CHECK, *_SHOWN, "--audit"),
+    "audit.txt": ("--home", "cpu-check", "tables", *_CHECK, *_PAPER, "--audit"),
     "pairs.txt": ("compare", f"{_RUN}*__whitebox-official-n1000.json", "--attack", "pgd-sat"),
     "seeds.md": (
         "compare",

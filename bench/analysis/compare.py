@@ -12,8 +12,8 @@ import numpy as np
 from bench.analysis.find import find_networks as find_networks
 from bench.errors import BenchError, unknown_name
 from bench.records.measurement import Measurement, PublishedQuantity
-from bench.records.networks import Condition, Key, Network
-from bench.stats import LEVEL, Difference, Test, compare, holm
+from bench.records.networks import WORST, Condition, Key, Network
+from bench.stats import LEVEL, Difference, Test, compare, detectable, holm
 from bench.system.text import defense_label, one_line
 
 
@@ -41,8 +41,10 @@ class Contrast:
 
     Attributes:
         difference: first minus second, in [-1, 1], with its interval and its own p-value, both uncorrected.
-        p_holm: after Holm's correction over all contrasts of the comparison.
+        p_holm: after Holm's correction over the same number of all pairs of sides, as a table's over a column's rivals.
         family: how many these are.
+        detectable: of one that was not found, the smallest true difference that the test finds in four of five cases
+            at the first level of that correction; None where nothing tells.
     """
 
     condition: Condition
@@ -54,6 +56,14 @@ class Contrast:
     test: Test
     p_holm: float = 1.0
     family: int = 1
+    detectable: float | None = None
+
+    def __str__(self) -> str:
+        names = {"clean": "clean accuracy", "robust": "robust accuracy", "weighted": "W-R"}
+        what = names[self.quantity] if self.attack == "clean" else f"{self.attack}, {names[self.quantity]}"
+        one, other = (f"{100 * each.value:.2f}" for each in self.accuracies)
+        value, low, high = (100 * part for part in (self.difference.value, self.difference.low, self.difference.high))
+        return f"{what}: {one} against {other} %, {value:+.2f} [{low:+.2f}, {high:+.2f}], {self.verdict}"
 
     @property
     def verdict(self) -> str:
@@ -61,18 +71,31 @@ class Contrast:
         if self.difference.p > LEVEL:
             return f"not significant (p > {LEVEL})"
         better = self.sides[0] if self.difference.value > 0 else self.sides[1]
-        if self.p_holm > LEVEL:
+        if not self.found:
             return f"{better} is better taken alone, not significant as one of {self.family}"
         return f"{better} is better"
 
+    @property
+    def found(self) -> bool:
+        """Whether the difference is significant."""
+        return self.p_holm <= LEVEL
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """All contrasts of some sides, and why an attack that was run on two of them is not among them."""
 
     sides: tuple[Side, ...]
     contrasts: tuple[Contrast, ...]
     left_out: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """What `print` and a notebook show: a line a contrast."""
+        lines = []
+        for pair, condition in dict.fromkeys((each.sides, each.condition) for each in self.contrasts):
+            lines.append(f"{pair[0]} against {pair[1]} on {condition}:")
+            lines += [f"  {each}" for each in self.contrasts if (each.sides, each.condition) == (pair, condition)]
+        return "\n".join([*lines, *(f"Not compared: {reason}." for reason in self.left_out)])
 
 
 def compare_networks(networks: Sequence[Network], attacks: Sequence[str] = ()) -> Comparison:
@@ -88,7 +111,7 @@ def compare_networks(networks: Sequence[Network], attacks: Sequence[str] = ()) -
     if len(networks) < 2:
         raise BenchError("There is only one network to compare.\nName two runs or more; `bench status` lists them.")
     _check_attacks(networks, attacks)
-    sides = _sides(networks)
+    sides = _sides([network.with_worst() for network in networks])
     contrasts: list[Contrast] = []
     left_out: list[str] = []
     for first, second in combinations(sides, 2):
@@ -102,15 +125,35 @@ def compare_networks(networks: Sequence[Network], attacks: Sequence[str] = ()) -
             )
         for condition, attack in shared:
             contrasts += _contrasts(first, second, condition, attack)
-    adjusted = holm([contrast.difference.p for contrast in contrasts])
-    corrected = tuple(
-        replace(each, p_holm=p, family=len(contrasts)) for each, p in zip(contrasts, adjusted, strict=True)
-    )
-    return Comparison(tuple(sides), corrected, tuple(left_out))
+    return Comparison(tuple(sides), tuple(_corrected(contrasts, sides)), tuple(left_out))
+
+
+def _corrected(contrasts: Sequence[Contrast], sides: Sequence[Side]) -> Iterator[Contrast]:
+    """The contrasts, each corrected over all pairs of sides in its number, and what could have been found then."""
+    named = {side.name: side for side in sides}
+    families: defaultdict[tuple[Condition, str, str], list[Contrast]] = defaultdict(list)
+    for each in contrasts:
+        families[each.condition, each.attack, each.quantity].append(each)
+    adjusted: dict[int, float] = {}
+    for family in families.values():
+        adjusted |= zip(map(id, family), holm([each.difference.p for each in family]), strict=True)
+    for each in contrasts:
+        size = len(families[each.condition, each.attack, each.quantity])
+        found = replace(each, p_holm=adjusted[id(each)], family=size)
+        if not found.found:
+            scores = [_scores(named[name], each.condition, each.attack, each.quantity) for name in each.sides]
+            found = replace(found, detectable=detectable(scores[0], scores[1], LEVEL / size))
+        yield found
+
+
+def _scores(side: Side, condition: Condition, attack: str, quantity: PublishedQuantity) -> list[np.ndarray]:
+    """Of each network, every sample's part in a number."""
+    measured = (network.measured[condition, attack] for network in side.networks)
+    return [scores for each in measured if (scores := each.scores(quantity)) is not None]
 
 
 def _check_attacks(networks: Sequence[Network], attacks: Sequence[str]) -> None:
-    known = {attack for network in networks for _, attack in network.measured}
+    known = {attack for network in networks for _, attack in network.measured} | {WORST}
     for attack in attacks:
         if attack not in known:
             raise unknown_name("attack (none of the runs was measured with it)", attack, known)
@@ -149,18 +192,25 @@ def _shared(first: Side, second: Side, attacks: Sequence[str]) -> tuple[list[Key
         for key in sorted(networks[0].measured, key=lambda key: (key[0], _order(key[1])))
         if (not attacks or key[1] in attacks) and all(key in network.measured for network in networks)
     ]
+    unequal = []
+    for key in [key for key in shared if key[1] == WORST]:
+        over = {tuple(network.measured[key].result.parameters["over"]) for network in networks}
+        if len(over) > 1 or len(next(iter(over))) < 3:  # clean among them
+            shared.remove(key)
+        if len(over) > 1:
+            unequal.append(f"{WORST}: not all were under the same attacks on {key[0]}")
     for key in shared:
         _check_same_attack(key, networks)
     reasons = []
     names = [{attack for network in side.networks for _, attack in network.measured} for side in (first, second)]
-    for attack in sorted(names[0] & names[1] - {attack for _, attack in shared}):
+    for attack in sorted(names[0] & names[1] - {attack for _, attack in shared} - {WORST}):
         if not attacks or attack in attacks:
             reasons.append(f"{attack}: {_measured_on(first, attack)}, but {_measured_on(second, attack)}")
-    return shared, reasons
+    return shared, reasons + unequal
 
 
-def _order(attack: str) -> tuple[bool, str]:
-    return attack != "clean", attack
+def _order(attack: str) -> tuple[bool, bool, str]:
+    return attack != "clean", attack == WORST, attack
 
 
 def _check_same_attack(key: Key, networks: Sequence[Network]) -> None:
@@ -192,7 +242,7 @@ def _contrasts(first: Side, second: Side, condition: Condition, attack: str) -> 
     quantities: list[PublishedQuantity] = ["clean"] if attack == "clean" else ["robust", "weighted"]
     sides = [[network.measured[condition, attack] for network in side.networks] for side in (first, second)]
     for quantity in quantities:
-        one, other = ([scores for each in side if (scores := each.scores(quantity)) is not None] for side in sides)
+        one, other = (_scores(side, condition, attack, quantity) for side in (first, second))
         if (len(one), len(other)) != (len(sides[0]), len(sides[1])):
             continue
         difference, test = compare(one, other)

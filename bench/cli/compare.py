@@ -16,6 +16,7 @@ from bench.system.home import Home
 
 if TYPE_CHECKING:
     from bench.analysis.compare import Accuracy, Comparison, Contrast, Side
+    from bench.records.networks import Condition
     from bench.stats import Test
 
 _DIFFERING = ("model", "setting", "selection", "teachers")
@@ -71,6 +72,7 @@ def command(
 
 def _content(found: Comparison) -> dict[str, Any]:
     """A comparison in plain types, accuracies in [0, 1]."""
+    from bench.analysis.answer import answer
     from bench.stats import LEVEL
 
     return {
@@ -84,12 +86,43 @@ def _content(found: Comparison) -> dict[str, Any]:
             }
             for side in found.sides
         ],
+        "answers": [
+            {"sides": pair, "condition": asdict(condition), "text": answer(contrasts)}
+            for (pair, condition), contrasts in _by_condition(found).items()
+        ],
         "contrasts": [asdict(contrast) | {"verdict": contrast.verdict} for contrast in found.contrasts],
         "left_out": list(found.left_out),
     }
 
 
+def _by_condition(found: Comparison) -> dict[tuple[tuple[str, str], Condition], list[Contrast]]:
+    """The contrasts of each pair of sides under each condition."""
+    groups: dict[tuple[tuple[str, str], Condition], list[Contrast]] = {}
+    for each in found.contrasts:
+        groups.setdefault((each.sides, each.condition), []).append(each)
+    return groups
+
+
 def _print(found: Comparison) -> None:
+    from bench.analysis.answer import answer
+
+    groups = _by_condition(found)
+    for pair in dict.fromkeys(pair for pair, _ in groups):
+        click.echo(f"## {pair[0]} against {pair[1]}\n")
+        of_pair = {condition: contrasts for (sides, condition), contrasts in groups.items() if sides == pair}
+        for condition, contrasts in of_pair.items():
+            click.echo((f"On {condition}: " if len(of_pair) > 1 else "") + answer(contrasts) + "\n")
+        for line in _introduction([side for side in found.sides if side.name in pair]):
+            click.echo(f"- {line}")
+        for condition, contrasts in of_pair.items():
+            click.echo(f"\nOn {condition} (%):\n")
+            _print_table(contrasts)
+        click.echo()
+    for line in _notes(found):
+        click.echo(f"- {line}")
+
+
+def _print_table(contrasts: list[Contrast]) -> None:
     from rich.box import MARKDOWN
     from rich.console import Console
     from rich.markup import escape
@@ -97,32 +130,23 @@ def _print(found: Comparison) -> None:
 
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=1000)  # in a file no row is folded: it is Markdown
-    for pair in dict.fromkeys(contrast.sides for contrast in found.contrasts):
-        sides = [side for side in found.sides if side.name in pair]
-        click.echo(f"## {pair[0]} against {pair[1]}\n")
-        for line in _introduction(sides):
-            click.echo(f"- {line}")
-        for condition in dict.fromkeys(each.condition for each in found.contrasts if each.sides == pair):
-            click.echo(f"\nOn {condition} (%):\n")
-            table = Table(box=MARKDOWN)
-            holm = f"p (Holm, {len(found.contrasts)})"
-            for title in ("Attack", "Number", *pair, "Difference", "p", holm, "Verdict"):
-                table.add_column(escape(title), overflow="fold")
-            for contrast in found.contrasts:
-                if (contrast.sides, contrast.condition) == (pair, condition):
-                    table.add_row(*(escape(cell) for cell in _row(contrast)))
-            with console.capture() as shown:
-                console.print(table)
-            click.echo("\n".join(line.rstrip() for line in shown.get().splitlines() if line.strip()))
-        click.echo()
-    for line in _notes(found):
-        click.echo(f"- {line}")
+    table = Table(box=MARKDOWN)
+    family = contrasts[0].family
+    corrected = [f"p (Holm, {family})"] if family > 1 else []
+    for title in ("Attack", "Number", *contrasts[0].sides, "Difference", "p", *corrected, "Verdict"):
+        table.add_column(escape(title), overflow="fold")
+    for contrast in contrasts:
+        table.add_row(*(escape(cell) for cell in _row(contrast)))
+    with console.capture() as shown:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in shown.get().splitlines() if line.strip()))
 
 
 def _introduction(sides: list[Side]) -> Iterator[str]:
     """Which runs the sides are, and what else differs between them."""
     for side in sides:
         yield f"{side.name}: {', '.join(network.name for network in side.networks)}"
+    yield from _shared_teachers(sides)
     first, second = (side.networks[0].subject for side in sides)
     for name in _DIFFERING:
         one, other = getattr(first, name), getattr(second, name)
@@ -131,6 +155,18 @@ def _introduction(sides: list[Side]) -> Iterator[str]:
             one, other = ({role: each[role][:12] for role in sorted(roles)} for each in (one, other))
         if one != other:
             yield f"They differ in {name} too: {one}; {other}."
+
+
+def _shared_teachers(sides: list[Side]) -> Iterator[str]:
+    """That the seeds of a side had one teacher: their spread then says nothing of other teachers."""
+    for side in sides:
+        taught = [network.subject.teachers for network in side.networks]
+        roles = [role for role in sorted(taught[0]) if len({each.get(role) for each in taught}) == 1]
+        if len(taught) > 1 and roles:
+            yield (
+                f"All {len(taught)} seeds of {side.name} learned from one {' and one '.join(roles)} teacher: what "
+                "others would change is not in their spread."
+            )
 
 
 def _row(contrast: Contrast) -> list[str]:
@@ -143,7 +179,7 @@ def _row(contrast: Contrast) -> list[str]:
         *(_number(each) for each in contrast.accuracies),
         f"{100 * difference.value:+.2f} {interval}",
         f"{difference.p:.3g} ({contrast.test})",
-        f"{contrast.p_holm:.3g}",
+        *([f"{contrast.p_holm:.3g}"] if contrast.family > 1 else []),
         contrast.verdict,
     ]
 
@@ -163,16 +199,19 @@ def _notes(found: Comparison) -> Iterator[str]:
     from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES
 
     tests = {contrast.test for contrast in found.contrasts}
-    yield f"Tests: {'; '.join(f'{test}: {TEST_NAMES[test]}' for test in sorted(tests))}."
+    pairs = max(contrast.family for contrast in found.contrasts)
+    over = f", after Holm's correction over the {pairs} pairs of each number" if pairs > 1 else ""
+    by = "; ".join(f"{TEST_NAMES[test]} ({test})" for test in sorted(tests))
     yield (
-        f"Verdicts are the tests', at {LEVEL:.0%} after Holm's correction over all {len(found.contrasts)} comparisons "
-        f'of this command; "better taken alone": p is below {LEVEL:.0%} only before the correction. Tables correct '
-        "over other comparisons, the best number's rivals in its column, so ≈ there can differ from a verdict here."
+        f"Verdicts at {LEVEL:.0%}{over}, by {by}. Tables correct over all rows of a column, so ≈ can stand there where "
+        "fewer are compared here."
     )
     yield (
-        f"In brackets 95 % intervals of one number each, never corrected: {'; '.join(_intervals(tests))}. A verdict is "
-        "not read from them: the interval of a difference can exclude 0 where it is not significant."
+        f"In brackets 95 % intervals, never corrected: {'; '.join(_intervals(tests))}. One can exclude 0 where the "
+        "verdict is not significant."
     )
+    if any(contrast.detectable is not None and not contrast.found for contrast in found.contrasts):
+        yield "What could have been found: the smallest true difference that the test finds in four of five cases."
     if tests - {"welch"}:
         yield (
             f"A test over samples speaks of these networks alone. For a claim about the defenses train {LEAST_SEEDS} "

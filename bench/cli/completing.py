@@ -127,7 +127,7 @@ def settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     name, equals, value = incomplete.partition("=")
     try:
         known = hyperparameters(ctx.params.get("method") or "")
-    except (BenchError, OSError):
+    except Exception:  # a stranger's source may hold, and its package's import may raise, anything
         return []
     if equals:
         return [CompletionItem(f"{name}={each}") for each in known.get(name, ()) if each.startswith(value)]

@@ -17,7 +17,7 @@ from bench.system.home import Home
 @home_option
 @click.pass_obj
 def command(home: Home) -> None:
-    """Train two teachers and all methods on scikit-learn's digits, attack them, and write Tables 0 and 3 to 7."""
+    """Train two teachers and all methods on scikit-learn's digits, attack them, and write the tables."""
     from bench.sweep.demo import run_demo
     from bench.system.text import duration
 
@@ -30,7 +30,7 @@ def command(home: Home) -> None:
     for folder in sorted({path.parent for path in written}):
         names = ", ".join(path.name for path in written if path.parent == folder)
         click.echo(f"  {folder}/\n    {names}")
-    for table in (path for path in tables if path.name == "table3.md"):
+    for table in (path for path in tables if path.name == "overview.md"):
         click.echo(f"\n{table.read_text(encoding='utf-8')}")
 
 

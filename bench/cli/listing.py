@@ -26,7 +26,7 @@ def _plugins(kind: str, load_one: Callable[[str], Any], describe: Callable[[str,
     return [
         {"name": name, "broken": str(found)}
         if isinstance(found, BenchError)
-        else {"name": name, **describe(name, found)}
+        else {"name": name, **describe(name, found), "broken": None}
         for name, found in registry.load_all(kind, load_one)
     ]
 
@@ -37,8 +37,8 @@ def _methods(home: Home) -> list[Row]:
     def describe(name: str, method: Any) -> Row:
         return {
             "label": method.label,
-            "teachers": ", ".join(method.roles) or "none",
-            "variants": ", ".join(method.variants),
+            "teachers": list(method.roles),
+            "variants": list(method.variants),
             "objective": _first_line(method),
             "source": method.source,
         }
@@ -80,7 +80,7 @@ def _suites(home: Home) -> list[Row]:
     return [
         {
             "name": suite.name,
-            "attacks": ", ".join(["clean", *(entry.result for entry in suite.entries)]),
+            "attacks": ["clean", *(entry.result for entry in suite.entries)],
             "description": suite.description,
         }
         for suite in SUITES.values()
@@ -118,7 +118,7 @@ def _sweeps(home: Home) -> list[Row]:
 def _speedups(home: Home) -> list[Row]:
     from bench.compute.speedups import SPEEDUPS
 
-    return [{"name": name, "what it does": text} for name, text in SPEEDUPS.items()]
+    return [{"name": name, "description": text} for name, text in SPEEDUPS.items()]
 
 
 KINDS: dict[str, Callable[[Home], list[Row]]] = {

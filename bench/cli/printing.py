@@ -22,19 +22,29 @@ _GAP = 2
 
 
 def show(rows: Sequence[Row], as_json: bool, if_empty: str = "") -> None:
-    """Print rows as a table, or as JSON; a plug-in that is broken is named below the table."""
+    """Print rows as a table, or as JSON; a plug-in that is broken is named below the table.
+
+    In JSON all rows have the same keys, and null for what a row has not.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
     if as_json:
-        show_json(rows)
+        show_json([{column: row.get(column) for column in columns} for row in rows])
         return
-    whole = [row for row in rows if "broken" not in row]
+    whole = [row for row in rows if row.get("broken") is None]
     if not rows:
         click.echo(if_empty)
     if whole:
-        columns = list(dict.fromkeys(key for row in whole for key in row))
-        show_table(columns, ([str(row.get(column, "")) for column in columns] for row in whole))
+        titles = [column for column in columns if column != "broken"]
+        show_table(titles, ([_text(row.get(title)) for title in titles] for row in whole))
     for row in rows:
-        if "broken" in row:
+        if row.get("broken") is not None:
             click.echo(f"Broken: {row['broken']}", err=True)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return "" if value is None else str(value)
 
 
 def show_table(titles: Iterable[str], rows: Iterable[Iterable[str]], texts: int | None = None) -> None:

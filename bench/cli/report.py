@@ -25,8 +25,10 @@ from bench.system.home import Home
 @click.pass_obj
 def command(home: Home, out: Path | None, datasets: list[str] | None, examples: int) -> None:
     """Write all results as a static site that opens from a disk: leaderboard, charts, tables, attacked images."""
-    from bench.report.site import write_report
+    from bench.report.site import plotly_file, write_report
 
+    if plotly_file() is None:
+        click.echo("Plotly is not installed: no charts. To have them: pip install 'ard-bench[report]'.", err=True)
     if not examples:
         click.echo(write_report(home, out or home.report, datasets))
         return

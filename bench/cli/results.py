@@ -55,9 +55,10 @@ def list_results(home: Home, attack: tuple[str, ...], as_json: bool, as_csv: boo
 @command.command("validate", examples=["bench results validate", "bench results validate colleague.zip --format json"])
 @_PATHS
 @style_option("A line a problem, or a JSON list of them.")
+@json_option("The same as --format json.")
 @home_option
 @click.pass_obj
-def validate(home: Home, paths: tuple[Path, ...], style: str) -> None:
+def validate(home: Home, paths: tuple[Path, ...], style: str, as_json: bool) -> None:
     """Check records in files, folders and archives (default: this home's); exit code 2 if any is wrong."""
     from bench.records import problems, read_all, unpacked
     from bench.records.intake import settle
@@ -68,7 +69,7 @@ def validate(home: Home, paths: tuple[Path, ...], style: str) -> None:
         found = read_all(places)
         listed = problems(found)
     errors = sum(problem.kind == "error" for problem in listed)
-    if style == "json":
+    if as_json or style == "json":
         show_json([asdict(problem) for problem in listed])
     else:
         for problem in listed:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.cli import completing, options
 from bench.cli.help import Command
 from bench.cli.options import named, session
+from bench.cli.printing import show, show_json
+from bench.errors import BenchError
 from bench.system.home import Home
+
+if TYPE_CHECKING:
+    from bench.jobs.train import Request
 
 
 @click.command(
     "run",
     cls=Command,
     examples=[
+        "bench run --method ciard --student resnet18 --plan",
         "bench run --method ciard --student resnet18 --set push=false --seed 1",
         "bench run --method ard --student resnet20 --teacher robust=wrn-34-10:robust.pt",
     ],
@@ -55,10 +63,19 @@ from bench.system.home import Home
 )
 @options.logger_option
 @click.option("--restart", is_flag=True, help="Delete the run and train it again.")
+@click.option("--plan", "only_plan", is_flag=True, help="Say what would be trained, and for how long; do nothing.")
+@options.json_option("With --plan: as JSON.")
 @options.home_option
 @click.pass_obj
 def command(
-    home: Home, teachers: tuple[str, ...], step_timeout: int, sync_bn: bool, restart: bool, **asked: Any
+    home: Home,
+    teachers: tuple[str, ...],
+    step_timeout: int,
+    sync_bn: bool,
+    restart: bool,
+    only_plan: bool,
+    as_json: bool,
+    **asked: Any,
 ) -> None:
     """Train a student by a defense; called again after an interruption it continues.
 
@@ -74,6 +91,11 @@ def command(
     request = train.Request(teachers=train.parse_teachers(teachers), **options.with_recipe(home, asked))
     train.check(request)
     find(request.dataset, home.data)
+    if as_json and not only_plan:
+        raise BenchError("--json belongs to --plan.\nAdd --plan, or leave it away.")
+    if only_plan:
+        _show_plan(home, request, restart, as_json)
+        return
     with session(home) as active, joined(active.device, sync_bn, step_timeout, active.stop) as processes:
         if not processes.first:
             active.reporter = Reporter.silent()
@@ -85,3 +107,21 @@ def command(
             found = ", ".join(f"{kind} {value:.1%}" for kind, value in summary.accuracy.items())
             active.reporter.say(f"Selected epoch {summary.selected_epoch} on {summary.selected_on}: {found}.")
         click.echo(folder.path)
+
+
+def _show_plan(home: Home, request: Request, restart: bool, as_json: bool) -> None:
+    from bench.sweep import preview
+
+    if restart or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BenchError("--plan is of a run as it stands, in one process.\nLeave --restart and torchrun away.")
+    how = options.chosen()
+    with session(home) as active:
+        plan = preview.plan_run(active, request, usual=not (how["off"] or how["deterministic"]))
+    if as_json:
+        show_json(asdict(plan))
+        return
+    click.echo(f"On {plan.dataset}, {plan.recipe} recipe, precision {plan.precision}, {plan.device}:\n")
+    show([preview.row(part) for part in plan.parts], as_json=False)
+    click.echo()
+    for line in preview.lines(plan):
+        click.echo(line)

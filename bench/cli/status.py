@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -32,15 +32,16 @@ def command(home: Home, grid: bool, as_json: bool) -> None:
     if grid and as_json:
         raise BenchError("--grid is for readers.\n--json lists the same runs: leave --grid away.")
     found = status.standings(home, home_records(home))
+    short = short_names(one.id for one in found)
     if as_json:
-        short = short_names(one.id for one in found)
         show_json([one.content(short) for one in found])
         return
     if grid:
         titles, rows = status.grid(found, registry.names("methods"))
         show_table(["method", *titles], rows)
     elif found:
-        _show(found)
+        show_standings(found, short)
+        click.echo("Accuracies in %; `bench results list` has every attack with its interval.")
     else:
         click.echo(
             f"Nothing is trained or evaluated in {home.results} yet.\n"
@@ -51,9 +52,12 @@ def command(home: Home, grid: bool, as_json: bool) -> None:
             click.echo(printable(f"Flag: {one.id}: {flag}"))
 
 
-def _show(found: Sequence[Standing]) -> None:
-    """A table for all that share student, data set and setting; the whole ids where there is room for them."""
-    short = short_names(one.id for one in found)
+def show_standings(found: Sequence[Standing], short: Mapping[str, str]) -> None:
+    """Print a table for all that share architecture, data set and setting; the whole ids where there is room for them.
+
+    Args:
+        short: the shortest name of each, by its id.
+    """
     titles = ["id", "defense", "seed", "state", "clean", "robust", "n", "whole id"]
     rows: dict[str, list[list[str]]] = {}
     for one in found:
@@ -64,7 +68,6 @@ def _show(found: Sequence[Standing]) -> None:
         click.echo(where)
         show_table(titles if whole else titles[:-1], own if whole else [row[:-1] for row in own])
         click.echo()
-    click.echo("Accuracies in %; `bench results list` has every attack with its interval.")
     click.echo("The id that is shown names a run in every command" + ("." if whole else "; whole ids: --json."))
 
 

@@ -53,21 +53,22 @@ def train(home: Home, role: str, method: str | None, restart: bool, **asked: Any
 @options.json_option()
 @click.pass_obj
 def list_teachers(home: Home, as_json: bool) -> None:
-    """Show the teachers that were trained here or named in a run, with their accuracies as in Table 2."""
-    from bench.cli.printing import show
+    """Show the teachers that were trained here, are in training or were named in a run, and what they are right in."""
+    from bench.cli.printing import show_json, show_measured
+    from bench.cli.status import show_standings
+    from bench.jobs.status import standings
     from bench.records.index import home_records
+    from bench.system.naming import short_names
 
-    rows = [
-        {
-            "role": record.subject.role,
-            "model": record.subject.model,
-            "dataset": record.data.name,
-            "trained": record.subject.run or record.subject.label,
-            "setting": record.subject.setting,
-            "n": record.data.n,
-            **{name: f"{result.accuracy:.2%}" for name, result in record.results.items()},
-        }
-        for record in home_records(home)
-        if record.subject.kind == "teacher"
-    ]
-    show(rows, as_json, "No teacher was trained here yet: bench teacher train --dataset NAME.")
+    found = standings(home, home_records(home))
+    short = short_names(one.id for one in found)
+    teachers = [one for one in found if one.kind == "teacher"]
+    if as_json:
+        show_json([one.content(short) for one in teachers])
+        return
+    if not teachers:
+        click.echo("No teacher was trained here yet: bench teacher train --dataset NAME.")
+        return
+    show_standings(teachers, short)
+    click.echo()
+    show_measured([one.measured for one in teachers if one.measured is not None], short)

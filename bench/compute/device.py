@@ -51,6 +51,21 @@ def prepare(device: torch.device, autotune: bool = True, deterministic: bool = F
 
 
 @contextmanager
+def as_before() -> Iterator[None]:
+    """After the block this process computes as it did before, whatever `prepare` has set meanwhile."""
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = matmul
+        cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+        if deterministic != torch.are_deterministic_algorithms_enabled():
+            torch.use_deterministic_algorithms(deterministic)
+
+
+@contextmanager
 def name_memory_errors() -> Iterator[None]:
     """Within the block memory that is used up, a GPU's or the machine's, is a mistake that the user can correct."""
     try:

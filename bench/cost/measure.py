@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.compute.device import prepare
 from bench.compute.parts import listening
@@ -25,6 +25,10 @@ from bench.training.step import TrainingStep
 _WARM_UP = 2
 _TIMED_TOGETHER = {"cpu": 1, "cuda": 10}
 """Steps between two readings of the clock: to wait for a GPU after each would add the wait to the step."""
+_FEW = 3
+"""Steps that are timed where it is to be quick."""
+_SMALL_BATCH = 8
+"""Images of a step by which a CPU's time for a large batch is told, which grows with the number of images."""
 _COUNTED_IMAGES = 2
 """Batch in which operations are counted; their number an image does not depend on it."""
 
@@ -38,17 +42,9 @@ def profile(workload: Workload, device: torch.device, steps: int, peak_flops: fl
     """
     workload = workload.resolved()
     assert workload.batch_size is not None
-    speedups = enabled(workload.off)
-    prepare(device, autotune="autotune" in speedups)
-    networks = workload.networks(device, lambda network: Fast(network, workload.precision, speedups))
-    step = workload.step(networks)
-    images = torch.rand(workload.batch_size, *workload.images.shape, device=device)
-    if "channels-last" in speedups:
-        images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(workload.batch_size, device=device) % workload.images.classes
+    prepare(device, autotune="autotune" in enabled(workload.off))
     found = []
-    for name, (epoch, share) in step.defense.phase_shares(step.epochs).items():
-        runner = Runner(step, images, labels, epoch, device)
+    for name, share, runner in runners(workload, device):
         memory = PeakMemory(device)
         seconds = runner.seconds(steps)
         quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [seconds[0]] * 3
@@ -64,7 +60,7 @@ def profile(workload: Workload, device: torch.device, steps: int, peak_flops: fl
                 classes=workload.images.classes,
                 batch_size=workload.batch_size,
                 recipe=workload.recipe,
-                epochs=step.epochs,
+                epochs=runner.step.epochs,
                 precision=workload.precision,
                 phase=name,
                 phase_share=share,
@@ -75,17 +71,31 @@ def profile(workload: Workload, device: torch.device, steps: int, peak_flops: fl
                 steps=steps,
                 seconds_per_step=statistics.median(seconds),
                 seconds_spread=(quartiles[2] - quartiles[0]) / 2,
-                flops_per_image=flops_per_image(workload, epoch),
-                shares=runner.shares(networks),
+                flops_per_image=flops_per_image(workload, runner.epoch),
+                shares=runner.shares(),
                 peak_memory=memory.read(),
                 peak_flops=peak_flops,
                 environment=provenance.describe(device),
                 created=now(),
             )
         )
-    del step, networks
+        del runner
     gc.collect()
     return found
+
+
+def runners(workload: Workload, device: torch.device) -> Iterator[tuple[str, float, Runner]]:
+    """For each phase of a workload's method its name, its share of the run, and what repeats its step."""
+    workload = workload.resolved()
+    assert workload.batch_size is not None
+    speedups = enabled(workload.off)
+    step = workload.step(workload.networks(device, lambda network: Fast(network, workload.precision, speedups)))
+    images = torch.rand(workload.batch_size, *workload.images.shape, device=device)
+    if "channels-last" in speedups:
+        images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(workload.batch_size, device=device) % workload.images.classes
+    for name, (epoch, share) in step.defense.phase_shares(step.epochs).items():
+        yield name, share, Runner(step, images, labels, epoch, device)
 
 
 @dataclass
@@ -124,14 +134,41 @@ class Runner:
             found.append((time.perf_counter() - began) / together)
         return found
 
-    def shares(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
+    def few(self, patience: float) -> tuple[float, str]:
+        """About how many seconds a step takes, and by which steps: the few that some seconds of patience allow.
+
+        On a CPU whole batches are timed only where a small part of one shows that they are quick.
+        """
+        small = min(_SMALL_BATCH, len(self.x))
+        times = len(self.x) / small
+        if self.device.type == "cpu" and times > 1:
+            self._part(_SMALL_BATCH // 4).run(1)  # it loads libraries
+            seconds = self._part(small)._few(patience / 2, least=1)
+            if seconds * times * (_WARM_UP + _FEW) > patience:
+                return seconds * times, f"timed steps of {small} images"
+        return self._few(patience, least=2), "a few timed steps"
+
+    def _part(self, images: int) -> Runner:
+        return replace(self, x=self.x[:images], y=self.y[:images])
+
+    def _few(self, patience: float, least: int) -> float:
+        found: list[float] = []
+        until = time.perf_counter() + patience
+        while len(found) < least or (len(found) < _WARM_UP + _FEW and time.perf_counter() < until):
+            self.wait()
+            began = time.perf_counter()
+            self.run(1)
+            self.wait()
+            found.append(time.perf_counter() - began)
+        return statistics.median(found[_WARM_UP:] or found[-1:])
+
+    def shares(self) -> dict[str, float]:
         """Where a step's time goes, in a step of its own: every part waits for the device, which is not free."""
         clock = Clock(self.wait)
         hooks = []
-        for role, network in networks.items():
-            if role != "student":
-                hooks.append(network.register_forward_pre_hook(lambda *_: clock.enter("teachers")))
-                hooks.append(network.register_forward_hook(lambda *_: clock.leave()))
+        for network in self.step.models.teachers.values():
+            hooks.append(network.register_forward_pre_hook(lambda *_: clock.enter("teachers")))
+            hooks.append(network.register_forward_hook(lambda *_: clock.leave()))
         with listening(clock.part), clock.part("update"):
             self.run(1)
         for hook in hooks:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
 from bench.models import build_model
 from bench.recipes import recipe
-from bench.recipes.hyperparameters import method_class
+from bench.recipes.hyperparameters import method_class, parse_settings
 from bench.training.step import TrainingStep
 from bench.vocabulary import Precision
 
@@ -45,8 +45,10 @@ class Workload:
     """What is measured: a method as a recipe has it, with random weights, which cost what trained ones do.
 
     Attributes:
-        variant, batch_size: instead of the recipe's.
+        variant, batch_size, epochs: instead of the recipe's.
         off: speed-ups to do without.
+        settings: hyper-parameters, as `--set` takes them.
+        given: architectures of teachers that are not the recipe's, by role.
     """
 
     method: str
@@ -57,13 +59,18 @@ class Workload:
     batch_size: int | None = None
     precision: Precision = "32"
     off: tuple[str, ...] = ()
+    epochs: int | None = None
+    settings: tuple[str, ...] = ()
+    given: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def teachers(self) -> dict[str, str]:
-        """The teachers' architectures by role, as the recipe has them."""
+        """The teachers' architectures by role."""
         chosen = recipe.load(self.recipe)
         roles = method_class(self.method).roles
-        return {role: chosen.teacher(role, self.method, self.images.name).model for role in roles}
+        return {
+            role: self.given.get(role) or chosen.teacher(role, self.method, self.images.name).model for role in roles
+        }
 
     def resolved(self) -> Workload:
         """The same with the recipe's variant and batch size filled in."""
@@ -89,5 +96,7 @@ class Workload:
             variant=self.variant,
             dataset=self.images.name,
             model=self.student,
+            epochs=self.epochs,
+            settings=parse_settings(self.method, self.settings),
             fused="fused" not in self.off,
         )

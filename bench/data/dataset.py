@@ -11,13 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from bench.errors import BenchError
+from bench.system.text import kind_of
 from bench.vocabulary import LINF_EPS
 
 if TYPE_CHECKING:
     from bench.data.arrays import Layout
 
+WANTED = (
+    "Give a bench.Dataset(name, train, test, classes), each split a bench.Split(images, labels) of uint8 images, "
+    "(N, C, H, W), and int64 labels."
+)
+_COLLECT = (
+    "Collect it: x, y = {}; split = bench.Split((255 * x).round().to(torch.uint8), y), for x in [0, 1]; "
+    "bench.Dataset(name, train, test, classes) takes the splits."
+)
+_CHANNELS = 4
+"""More are taken for a height where the last axis could be the channels."""
 _TO_UINT8 = "Give values 0 to 255; of images in [0, 1] those are (255 * images).round().to(torch.uint8)."
 _CHUNK = 16384
 
@@ -60,6 +73,9 @@ class Split:
 
     def mistakes(self, classes: int) -> Iterator[str]:
         """What is wrong with the split of a dataset of so many classes, in words; the pixels are not read."""
+        shape = tuple(getattr(self.images, "shape", ()))
+        if len(shape) == 4 and shape[3] in (1, 3) and min(shape[1:3]) > _CHANNELS:
+            yield f"images have shape {shape}: channels last.\nPut them first: images.permute(0, 3, 1, 2)."
         yield from _mistakes(self.images, torch.uint8, "images", 4, _TO_UINT8)
         yield from _mistakes(self.labels, torch.int64, "labels", 1, "Convert them: labels.long().")
         if len(self.images) != len(self.labels):
@@ -110,19 +126,30 @@ class Dataset:
             raise BenchError(f"The dataset {self.name}: {mistake}")
 
     def _mistakes(self) -> Iterator[str]:
-        classes = len(self.classes)
+        if not isinstance(self.name, str) or not self.name.strip():
+            yield f"its name is {self.name!r}.\nGive a text: records and tables show it."
+        names = self.classes
+        if not isinstance(names, (tuple, list)) or any(not isinstance(each, str) for each in names):
+            cure = 'a tuple of names: ("cat", "dog"), or tuple(map(str, range(10)))'
+            yield f"its classes are {_shown(names)}, not names.\nGive {cure}."
+        classes = len(names)
         if classes < 2:
             yield f"it has {classes} {'class' if classes == 1 else 'classes'}.\nA classifier needs two or more."
         for name, split in (("training", self.train), ("test", self.test)):
+            if not isinstance(split, Split):
+                yield f"its {name} split is {no_dataset(split)}"
             for mistake in split.mistakes(classes):
                 yield f"in its {name} split {mistake}"
         train, test = (tuple(split.images.shape[1:]) for split in (self.train, self.test))
         if train != test:
             yield f"training images are {train}, test images {test} (channels, height, width).\nGive both one shape."
         if not isinstance(self.eps, Real) or not 0 < self.eps <= 1:  # NaN is neither
-            yield f"eps is {self.eps}.\nGive the attacker's bound for images in [0, 1]: above 0 and at most 1."
+            levels = " 8 levels of 255 are 8 / 255." if isinstance(self.eps, Real) and self.eps > 1 else ""
+            yield f"eps is {self.eps}.\nGive the attacker's bound for images in [0, 1]: above 0 and at most 1.{levels}"
         if not isinstance(self.padding, int) or self.padding < 0:
             yield f"padding is {self.padding}.\nGive a number of pixels, 0 or more."
+        if not isinstance(self.flip, bool):
+            yield f"flip is {self.flip!r}.\nGive True or False: whether a mirror image keeps its class."
 
     @classmethod
     def from_arrays(
@@ -182,10 +209,24 @@ def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return images.to(dtype) / 255
 
 
+def no_dataset(value: object) -> str:
+    """What a value is that is no dataset and no split of one, and how to make one of it; two lines."""
+    if isinstance(value, DataLoader):
+        return "a DataLoader.\n" + _COLLECT.format("map(torch.cat, zip(*loader))")
+    if isinstance(value, TorchDataset):
+        return "a dataset of PyTorch's.\n" + _COLLECT.format("zip(*data); x, y = torch.stack(x), torch.tensor(y)")
+    return f"{_shown(value)}.\n{WANTED}"
+
+
+def _shown(value: object) -> str:
+    """A value by what it is: short ones as they are, others by their kind."""
+    return repr(value) if isinstance(value, (int, float, str, type(None))) else kind_of(value)
+
+
 def _mistakes(values: Tensor, dtype: torch.dtype, what: str, axes: int, advice: str) -> Iterator[str]:
     """What is wrong with the kind of images or labels."""
     if not isinstance(values, Tensor):
-        yield f"{what} are a {type(values).__name__}, not a tensor.\nMake one: torch.from_numpy(...)."
+        yield f"{what} are {_shown(values)}, not a tensor.\nMake one: torch.as_tensor({what}, dtype={dtype})."
     if values.dtype != dtype:
         yield f"{what} are {_name(values.dtype)}, not {_name(dtype)}.\n{advice}"
     if values.ndim != axes:

@@ -6,8 +6,10 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from bench.system.text import one_line
 logger = logging.getLogger(__name__)
 
 _CACHE_FORMAT = f"1, Pillow {PIL.__version__}"  # JPEG decoders differ in the last bit from version to version
+_keeping: ContextVar[bool] = ContextVar("keeping", default=True)
 _CHUNK = 256
 _GREY = ("1", "L", "LA")
 _COLOUR = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
@@ -91,8 +94,19 @@ def decode_splits(
         logger.warning("The decoded images in %s %s; decoding them again.", cache, what)
     images = decode_images(encoded())
     found = splits(images)
-    _write_cache(cache, images, _digest(found))
+    if _keeping.get():
+        _write_cache(cache, images, _digest(found))
     return found
+
+
+@contextmanager
+def keeping_nothing() -> Iterator[None]:
+    """Within the block nothing that is decoded is written."""
+    token = _keeping.set(False)
+    try:
+        yield
+    finally:
+        _keeping.reset(token)
 
 
 def decode_images(encoded: Sequence[Encoded]) -> np.ndarray:

@@ -47,6 +47,7 @@ class Evaluator:
             holds who was right on every iterate, and nothing of the last one alone.
         precision: what it was asked to compute in (`bench.compute.device.prepare`).
         checks: whether to look at images for the checks of the evaluation too.
+        function: a digest of what the network computes, where its weights may be another's too; see `kept`.
     """
 
     device: torch.device
@@ -59,6 +60,7 @@ class Evaluator:
     worst_case: bool = False
     precision: Literal["32", "tf32"] = "32"
     checks: bool = True
+    function: str | None = None
 
     def __post_init__(self) -> None:
         self.transfers = Transfers(self.kept / "transfers" if self.kept else None, self.reporter.say)
@@ -86,6 +88,7 @@ class Evaluator:
         check_device(network, self.device)
         check_finite(network, _named(subject))
         if surrogate is not None:
+            check_device(surrogate.network, self.device, "surrogate")
             check_finite(surrogate.network, f"the surrogate {surrogate.model}")
         split = dataset.test.first(limit)
         started = time.monotonic()
@@ -169,6 +172,8 @@ class Evaluator:
             "packages": provenance.packages(),
             "surrogate": job.surrogate.checkpoint if entry.transfer and job.surrogate else None,
         }
+        if self.function is not None:
+            key["function"] = self.function
         name = entry.result.replace(":", "-") + ".safetensors"
         return Slot(unfinished / name if unfinished else None, key, self.reporter.say)
 
@@ -237,7 +242,6 @@ class Evaluator:
 
     def _probes(self, job: Job, suite: Suite, results: dict[str, AttackResult]) -> Probes:
         """What to look at: all variations of the reference attack for a white-box suite, else the reference alone."""
-        white_box = any(not entry.transfer and attack_class(entry.attack).white_box for entry in suite.entries)
         x, y = job.batch(0, PROBED)
         attack = self.attack_named(sanity.PROBE, job.data.eps)
         noise = start_noise(attack, x, 0, self.seed, sanity.PROBE)
@@ -248,7 +252,7 @@ class Evaluator:
             )
         if GRADIENT_FREE in results:
             known["queries"] = None
-        return Probes(job.network, x, y, attack, noise, white_box, known)
+        return Probes(job.network, x, y, attack, noise, suite.white_box, known)
 
     def attack_named(self, name: str, eps: float) -> Attack:
         """An attack as the protocol defines it, for a ball of radius eps; `clean` is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import registry
@@ -37,6 +38,11 @@ class Suite:
     @property
     def needs_surrogate(self) -> bool:
         return any(entry.transfer for entry in self.entries)
+
+    @property
+    def white_box(self) -> bool:
+        """Whether an attack looks into the model itself."""
+        return any(not entry.transfer and registry.attack_class(entry.attack).white_box for entry in self.entries)
 
 
 _WHITEBOX = (Entry("fgsm"), Entry("pgd-sat"), Entry("pgd-trades"), Entry("cw-inf"))
@@ -96,3 +102,15 @@ def suite_named(name: str) -> Suite:
     if name not in attacks:
         raise unknown_name("suite", name, {*SUITES, *attacks})
     return Suite(name, f"{name} on the student", (Entry(name),))
+
+
+def suites_named(names: Sequence[str]) -> Suite:
+    """Several suites or attacks as one: each attack once, in the order they are named in.
+
+    Its name is the same in whichever order they come. A `BenchError` names what is closest to one that is none.
+    """
+    suites = [suite_named(name) for name in dict.fromkeys(names)]
+    if len(suites) == 1:
+        return suites[0]
+    entries = tuple(dict.fromkeys(entry for suite in suites for entry in suite.entries))
+    return Suite(",".join(sorted(suite.name for suite in suites)), "several at once", entries)

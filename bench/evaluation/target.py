@@ -87,7 +87,7 @@ def view_of(network: nn.Module, speedups: Collection[str]) -> View | None:
     return view
 
 
-def check_device(network: nn.Module, device: torch.device) -> None:
+def check_device(network: nn.Module, device: torch.device, what: str = "model") -> None:
     """A BenchError where the network cannot be attacked as it is.
 
     Weights that are elsewhere would run on the wrong device, or crash. Images of 8 bits, and steps of 2/255, are not to
@@ -96,14 +96,14 @@ def check_device(network: nn.Module, device: torch.device) -> None:
     for parameter in network.parameters():
         if parameter.dtype in (torch.float16, torch.bfloat16):
             raise BenchError(
-                f"The model's weights are {str(parameter.dtype).removeprefix('torch.')}; attacks need float32 or "
-                "float64.\nConvert the model with .float() first."
+                f"The {what}'s weights are {str(parameter.dtype).removeprefix('torch.')}; attacks need float32 or "
+                f"float64.\nConvert the {what} with .float() first."
             )
     for value in (*network.parameters(), *network.buffers()):
         if value.device.type != device.type:
             raise BenchError(
-                f"The model's weights are on {value.device}, the evaluation on {device}.\n"
-                f"Move the model with .to({device.type!r}), or choose the other device."
+                f"The {what}'s weights are on {value.device}, the evaluation on {device}.\n"
+                f"Move the {what} with .to({device.type!r}), or choose the other device."
             )
 
 

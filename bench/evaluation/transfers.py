@@ -24,11 +24,13 @@ class Surrogate:
     Attributes:
         checkpoint: SHA-256 of its weights.
         model: its architecture with the normalisation in front, which the weights do not tell.
+        function: a digest of what it computes, where neither tells that.
     """
 
     network: nn.Module
     checkpoint: str
     model: str
+    function: str | None = None
 
 
 @dataclass
@@ -63,6 +65,8 @@ class Transfers:
         """
         key: dict[str, Any] = {"attack": name, "parameters": attack.parameters(), "surrogate": surrogate.checkpoint}
         key |= {"model": surrogate.model, **samples}
+        if surrogate.function is not None:
+            key["function"] = surrogate.function
         if attack.couples_batch:
             key["batches"] = batches
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -88,7 +88,7 @@ def _of_one(records: Sequence[Record], model: str, dataset: str, attack: str) ->
 
 
 def _figure(points: Sequence[Point], group: Group, model: str, attack: str) -> Drawing:
-    inside = _inside(points)
+    inside, spread = _inside(points), _several_seeds(points)
     with styled():
         figure = new_figure(COLUMN, 2.6 + 0.13 * -(-len(inside) // _LEGEND_COLUMNS))
         axes = figure.subplots()
@@ -96,8 +96,8 @@ def _figure(points: Sequence[Point], group: Group, model: str, attack: str) -> D
             axes.errorbar(
                 [point.clean.value or 0],
                 [point.robust.value or 0],
-                xerr=_arms(point.clean),
-                yerr=_arms(point.robust),
+                xerr=_arms(point.clean, spread),
+                yerr=_arms(point.robust, spread),
                 fmt=_MARKERS[i % len(_MARKERS)],
                 color=COLOURS[i % len(COLOURS)],
                 markersize=3.5,
@@ -132,11 +132,18 @@ def _inside(points: Sequence[Point]) -> list[Point]:
     return inside if len(inside) > 1 else list(points)
 
 
-def _arms(cell: Cell) -> list[list[float]] | None:
-    """Lengths of the error bar below and above: the interval, or the standard deviation over seeds."""
-    if cell.value is not None and cell.interval:
-        return [[max(cell.value - cell.interval[0], 0)], [max(cell.interval[1] - cell.value, 0)]]
-    return None if cell.std is None else [[cell.std], [cell.std]]
+def _several_seeds(points: Iterable[Point]) -> bool:
+    """Whether a figure's bars are the spread over seeds: those of all points mean the same."""
+    return any(point.robust.std is not None for point in points)
+
+
+def _arms(cell: Cell, spread: bool) -> list[list[float]] | None:
+    """Lengths of the error bar below and above: the standard deviation over seeds, or else the interval."""
+    if spread:
+        return None if cell.std is None else [[cell.std], [cell.std]]
+    if cell.value is None or cell.interval is None:
+        return None
+    return [[max(cell.value - cell.interval[0], 0)], [max(cell.interval[1] - cell.value, 0)]]
 
 
 def _weighted_lines(axes: Any) -> None:
@@ -171,8 +178,11 @@ def _row(point: Point, group: Group, model: str, attack: str) -> dict[str, Any]:
 
 
 def _caption(points: Sequence[Point], outside: Sequence[Point], group: Group, model: str, attack: str) -> str:
-    seeds = any(point.robust.std is not None for point in points)
-    bars = "Wilson's 95 % interval" + ("; with several seeds, one standard deviation" if seeds else "")
+    bars = "Wilson's 95 % interval"
+    if _several_seeds(points):
+        single = [point.label for point in points if point.robust.std is None]
+        bars = "one standard deviation over training seeds"
+        bars += f" (one seed, so none: {', '.join(single)})" if single else ""
     return (
         f"Clean and robust accuracy ({attack}, {protocol_text(group.protocol)}, eps = {eps_text(group.eps)}) of "
         f"{model} on {group.dataset}, {group.setting}, the first {group.n} of {group.total} test samples. "

@@ -62,6 +62,11 @@ class Evaluation:
         """Evaluate a finished run; None where its record exists already, or another process is making it."""
         config = folder.config()
         subject = run_subject(folder)
+        if config.own.keys() & {"student", "dataset"}:
+            raise Unusable(
+                f"The run {folder.id} was trained from Python on what no name stands for.\n"
+                "Evaluate it there: bench.evaluate() takes what bench.train() returns."
+            )
         dataset = self.session.dataset(config.data.spec)
         if dataset.limit_train(config.data.n).train.fingerprint != config.data.fingerprint:
             raise BenchError(

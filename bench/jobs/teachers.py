@@ -16,7 +16,7 @@ from bench.evaluation.suites import LOOK, TEACHERS
 from bench.jobs.foreign import load_foreign, split_model_file
 from bench.jobs.make_record import Asked, evaluator_for, measure
 from bench.jobs.session import Session
-from bench.jobs.train import Request, Teacher, additional, limited, resolve, train, train_or_wait
+from bench.jobs.train import Own, Request, Teacher, additional, limited, resolve, train, train_or_wait
 from bench.models.checkpoints import weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import Record, Subject
@@ -45,6 +45,8 @@ def gather(session: Session, request: Request) -> list[Teacher]:
 
 def find(session: Session, request: Request, role: Role) -> Teacher:
     """The teacher of a role for a student's run."""
+    if role in request.own.teachers:
+        return request.own.teachers[role]
     if role in request.teachers:
         return from_file(session, request.teachers[role], role, limited(session, request))
     asked = teacher_request(request, role, limited(session, request).name)
@@ -65,6 +67,7 @@ def teacher_request(request: Request, role: Role, dataset: str, method: str | No
             f"The recipe {chosen.name!r} trains its {role} teacher by {rule.trained_by}, which needs a teacher "
             "itself.\nName a method without teachers (natural, sat, trades) there."
         )
+    own = request.own
     return replace(
         request,
         method=rule.trained_by,
@@ -77,6 +80,7 @@ def teacher_request(request: Request, role: Role, dataset: str, method: str | No
         settings=(),
         extra=None,
         extra_share=None,
+        own=Own(dataset=own.dataset, digests={name: own.digests[name] for name in own.digests if name == "dataset"}),
     )
 
 
@@ -92,11 +96,12 @@ def prepare(session: Session, asked: Request, restart: bool = False) -> RunFolde
 def train_teacher(session: Session, asked: Request, restart: bool = False) -> RunFolder:
     """Train a teacher, or find it trained."""
     dataset = limited(session, asked)
-    folder = RunFolder.of(session.home, resolve(asked, dataset, (), additional(session, asked, dataset)).id)
+    config = resolve(asked, dataset, (), additional(session, asked, dataset))
+    folder = RunFolder.of(session.home, config.id)
     if ranks().from_first(folder.state()) != "trained" or restart:
         session.reporter.say(
-            f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, "
-            f"{recipe.load(asked.recipe).name} recipe."
+            f"The {asked.role} teacher is trained first: {asked.student} by {asked.method}, {config.recipe} recipe, "
+            f"{config.epochs} epochs; if that takes long, its first steps tell how long (`bench run --plan`: before)."
         )
         return train(session, asked, restart=True) if restart else train_or_wait(session, asked)
     return folder

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,35 @@ from bench.vocabulary import Precision, Role
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A teacher ready for use, with what a run records of it."""
+
+    ref: TeacherRef
+    network: nn.Module
+
+
+GIVEN = "given from Python"
+"""Where the data set of a run came from that no name loads."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a caller from Python has in place of names.
+
+    Attributes:
+        student: the network before its first step; its class's name is the request's student. A run trains a copy.
+        dataset: of the name that the request has.
+        teachers: by role.
+        digests: by part: SHA-256 of all that decides the result and is in no other field of a run's configuration.
+    """
+
+    student: nn.Module | None = None
+    dataset: Dataset | None = None
+    teachers: Mapping[str, Teacher] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Request:
     """One training run as the user (or a recipe, for a teacher) asks for it.
 
@@ -42,6 +72,7 @@ class Request:
         settings: `key=value` texts (`--set`): hyper-parameters, and fields of the recipe's training.
         extra, extra_share: additional training images, and their share of every batch; instead of the recipe's.
         role: for a teacher's own training.
+        own: what was given as it is, from Python.
     """
 
     method: str
@@ -58,6 +89,7 @@ class Request:
     extra: str | None = None
     extra_share: float | None = None
     role: Role | None = None
+    own: Own = Own()
 
     @property
     def requested(self) -> dict[str, int]:
@@ -66,18 +98,11 @@ class Request:
         return {name: value for name, value in values.items() if value is not None}
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """A teacher ready for use, with what a run records of it."""
-
-    ref: TeacherRef
-    network: nn.Module
-
-
 def check(request: Request) -> None:
     """Find mistakes in names and settings before anything long begins."""
     method = hyperparameters.method_class(request.method)
-    registry.find("models", split_spec(request.student)[0])
+    if request.own.student is None:
+        registry.find("models", split_spec(request.student)[0])
     hyperparameters.parse_settings(request.method, request.settings)
     fields, _ = hyperparameters.parse_training(request.settings)
     for name, flag, value in (
@@ -91,7 +116,7 @@ def check(request: Request) -> None:
         additional_file(request.extra)
     if request.extra_share is not None:
         _check_share(request.extra_share)
-    for role in request.teachers:
+    for role in (*request.teachers, *request.own.teachers):
         if role not in method.roles:
             needed = " and ".join(method.roles) or "none"
             raise BenchError(
@@ -101,7 +126,9 @@ def check(request: Request) -> None:
 
 def limited(session: Session, request: Request) -> Dataset:
     """The dataset of a request, with as many training images as it allows."""
-    return session.dataset(absolute_spec(request.dataset)).limit_train(request.limit_train)
+    dataset = request.own.dataset
+    dataset = session.dataset(absolute_spec(request.dataset)) if dataset is None else dataset
+    return dataset.limit_train(request.limit_train)
 
 
 def _check_share(share: float) -> None:
@@ -156,7 +183,7 @@ def data_ref(request: Request, dataset: Dataset, extra: Split | None = None) -> 
     assert (asked is None) == (extra is None), "additional images are asked for, and not given"
     return DataRef(
         name=dataset.name,
-        spec=absolute_spec(request.dataset),
+        spec=absolute_spec(request.dataset) if request.own.dataset is None else GIVEN,
         fingerprint=dataset.train.fingerprint,
         n=len(dataset.train),
         classes=dataset.num_classes,
@@ -206,6 +233,7 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
         selection=training.selection,
         augmentation=training.augmentation,
         teachers=list(teachers),
+        own=dict(request.own.digests),
     )
 
 
@@ -226,7 +254,7 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
     chosen = recipe.load(request.recipe)
     if chosen.digest is not None and folder.state() == "not run":
         _say_of_other_texts(session, config, chosen)
-    student = new_network(config, dataset)
+    student = new_network(config, dataset, request.own.student)
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
     listening = loggers.make(session.loggers if ranks().first else ())
     trainer = Trainer(session, config, dataset, student, networks, folder, listening, extra)
@@ -331,11 +359,25 @@ def _summary_of(folder: RunFolder, config: RunConfig) -> Summary | str:
         return f"metrics.jsonl does not tell what was selected ({type(error).__name__})"
 
 
-def new_network(config: RunConfig, dataset: Dataset) -> nn.Module:
-    """The student of a run before its first step; the same weights for the same seed."""
+@contextmanager
+def fresh(seed: int) -> Iterator[None]:
+    """Within the block networks have the weights that a run of this seed begins with."""
     with torch.random.fork_rng():
-        torch.manual_seed(derive(config.seed, "weights"))
-        network = build_model(config.student, config.data.classes, config.data.in_channels)
+        torch.manual_seed(derive(seed, "weights"))
+        yield
+
+
+def new_network(config: RunConfig, dataset: Dataset, own: nn.Module | None = None) -> nn.Module:
+    """The student of a run before its first step; the same weights for the same seed.
+
+    Args:
+        own: one of the caller's, whose weights are what they are; it stays so.
+    """
+    with fresh(config.seed):
+        if own is None:
+            network = build_model(config.student, config.data.classes, config.data.in_channels)
+        else:
+            network = copy.deepcopy(own)
     try_out(network, config.student, dataset.train, config.data.classes)
     return network
 

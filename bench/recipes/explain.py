@@ -43,12 +43,23 @@ class Hyperparameter:
 
 
 @dataclass(frozen=True)
+class Taught:
+    """A teacher: its architecture, and what trained it."""
+
+    model: str
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.model} by {self.method}"
+
+
+@dataclass(frozen=True)
 class Schedule:
     """What a recipe makes of a defense on CIFAR-10.
 
     Attributes:
         settings: hyper-parameters that the recipe sets besides those of the variant.
-        teachers: by role, `MODEL by METHOD`.
+        teachers: by role.
     """
 
     recipe: str
@@ -56,7 +67,7 @@ class Schedule:
     epochs: int
     batch_size: int
     settings: dict[str, Any]
-    teachers: dict[Role, str]
+    teachers: dict[Role, Taught]
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ def _schedules(name: str, method: type[Defense]) -> Iterator[Schedule]:
     for each in map(recipe.load, recipe.names()):
         variant, training, settings = each.resolve(name, "cifar10", "resnet18")
         rules = {role: each.teacher(role, name, "cifar10") for role in method.roles}
-        teachers = {role: f"{rule.model} by {rule.trained_by}" for role, rule in rules.items()}
+        teachers = {role: Taught(rule.model, rule.trained_by) for role, rule in rules.items()}
         yield Schedule(each.name, variant, training.epochs, training.batch_size, settings, teachers)
 
 

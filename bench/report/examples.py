@@ -1,17 +1,17 @@
-"""Attacked images beside their originals, for the runs whose weights and images are at hand."""
+"""Test images, and what the attack on each network makes of them, for the runs whose weights and images are at hand."""
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.evaluation.suites import SHOWN
 from bench.records.record import Record, unpack
-from bench.records.wording import attack_text, eps_text
+from bench.records.wording import attack_text, eps_text, protocol_text
 from bench.report.leaderboard import attack_labels
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder
@@ -38,32 +38,62 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Example:
-    """One test image and what the attack made of it; images are data URIs.
+class Picture:
+    """A PNG; `file` is its name by its content, so that equal ones are one file."""
+
+    png: bytes
+
+    @property
+    def file(self) -> str:
+        return f"{hashlib.sha256(self.png).hexdigest()[:12]}.png"
+
+
+@dataclass(frozen=True)
+class Network:
+    """Whose weights were attacked, and how.
 
     Attributes:
-        name: its class.
+        label: the defense.
+        about: student, setting and seed; the attack, its protocol and eps.
+    """
+
+    label: str
+    about: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one network says of an image.
+
+    Attributes:
+        before, after: of the image itself, and of what the attack on this network made of it.
         as_recorded: whether the attacked image is right or wrong as the run's record has it.
     """
 
-    name: str
-    original: str
-    attacked: str
-    perturbation: str
+    network: Network
+    attacked: Picture
+    perturbation: Picture
     before: Prediction
     after: Prediction
     as_recorded: bool
 
 
 @dataclass(frozen=True)
-class Shown:
-    """The examples of one run."""
+class Example:
+    """One test image under every network that was attacked on it.
 
-    label: str
-    about: str
-    attack: str
+    Attributes:
+        dataset, place: which it is; the first has place 1.
+        name: its class.
+        magnified: by how much its perturbations are.
+    """
+
+    dataset: str
+    place: int
+    name: str
+    original: Picture
     magnified: float
-    examples: list[Example]
+    answers: list[Answer] = field(default_factory=list)
 
 
 @dataclass
@@ -71,13 +101,29 @@ class Gallery:
     """What is shown, and of what is not, why.
 
     Attributes:
+        examples: by dataset, in the order of the test images.
+        networks: those that answer.
         missing: (defense and run, reason).
         classes: class names by dataset, of the datasets that were loaded.
     """
 
-    shown: list[Shown] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    networks: list[Network] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
     classes: dict[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def shared(self) -> list[str]:
+        """What is said of all networks alike."""
+        first, *others = [network.about for network in self.networks] or [()]
+        return [said for said in first if all(said in about for about in others)]
+
+    @property
+    def pictures(self) -> Iterator[Picture]:
+        for example in self.examples:
+            yield example.original
+            for answer in example.answers:
+                yield from (answer.attacked, answer.perturbation)
 
 
 class _NotAtHand(BenchError):
@@ -90,19 +136,21 @@ def gallery(
     """The first n test images under each defense's own evaluation, one seed a defense; none without a session."""
     by_run = _by_run(records)
     found, folders = Gallery(), {folder.id: (folder, config) for folder, config in runs}
+    examples: dict[tuple[str, int], Example] = {}
     if not n or session is None:
         return found
     for run_id in _one_seed_each(by_run):
         record = by_run[run_id]
         name = f"{defense_label(record.subject.label, record.subject.overrides)}, {run_id}"
         try:
-            if len(found.shown) == MOST_RUNS:
+            if len(found.networks) == MOST_RUNS:
                 raise _NotAtHand(f"only the first {MOST_RUNS} are shown")
             if run_id not in folders:
                 raise _NotAtHand("its run folder is not here, so there are no weights")
-            found.shown.append(_shown(session, *folders[run_id], record, n, found.classes))
+            found.networks.append(_answers(session, *folders[run_id], record, n, examples, found.classes))
         except BenchError as error:
             found.missing.append((name, str(error).splitlines()[0]))
+    found.examples += [examples[key] for key in sorted(examples)]
     return found
 
 
@@ -128,14 +176,16 @@ def _one_seed_each(by_run: Mapping[str, Record]) -> list[str]:
     return [run_id for _, run_id in lowest.values()]
 
 
-def _shown(
+def _answers(
     session: Session,
     folder: RunFolder,
     config: RunConfig,
     record: Record,
     n: int,
+    examples: dict[tuple[str, int], Example],
     classes: dict[str, Sequence[str]],
-) -> Shown:
+) -> Network:
+    """Add what one network says to each of the first n examples of its dataset, and return the network."""
     from bench.data.cifar import is_at_hand
     from bench.evaluation.evaluator import Evaluator
     from bench.models.checkpoints import load_model, weights_hash
@@ -156,16 +206,26 @@ def _shown(
     evaluator = Evaluator(session.device, record.protocol, session.reporter, session.stop, seed=record.seed)
     network = network.to(session.device)
     x_adv = evaluator.crafted(network, dataset, attack, min(n, record.data.n))
-    return Shown(
-        label=defense_label(record.subject.label, record.subject.overrides),
-        about=f"{config.student} on {dataset.name}, {config.setting}, seed {config.seed}",
-        attack=f"{attack_text(attack, attack_labels())}, {record.protocol} protocol, eps = {eps_text(dataset.eps)}",
-        magnified=1 / (2 * dataset.eps),
-        examples=_examples(network, dataset, x_adv, unpack(record.results[attack].final, record.data.n).tolist()),
+    known_as = Network(
+        defense_label(record.subject.label, record.subject.overrides),
+        (
+            *(config.student, config.setting, f"seed {config.seed}", attack_text(attack, attack_labels())),
+            *(protocol_text(record.protocol), f"eps = {eps_text(dataset.eps)}"),
+        ),
     )
+    recorded = unpack(record.results[attack].final, record.data.n).tolist()
+    _answer(known_as, network, dataset, x_adv, recorded, examples)
+    return known_as
 
 
-def _examples(network: nn.Module, dataset: Dataset, x_adv: Tensor, recorded: Sequence[bool]) -> list[Example]:
+def _answer(
+    known_as: Network,
+    network: nn.Module,
+    dataset: Dataset,
+    x_adv: Tensor,
+    recorded: Sequence[bool],
+    examples: dict[tuple[str, int], Example],
+) -> None:
     import torch
 
     from bench.data.dataset import to_float
@@ -178,18 +238,18 @@ def _examples(network: nn.Module, dataset: Dataset, x_adv: Tensor, recorded: Seq
     x_adv = x_adv.cpu()
     # Grey where nothing changed, black and white at the ball's edge.
     perturbations = 0.5 + (x_adv - x) / (2 * dataset.eps)
-    return [
-        Example(
-            name=dataset.classes[label],
-            original=_data_uri(x[i]),
-            attacked=_data_uri(x_adv[i]),
-            perturbation=_data_uri(perturbations[i]),
-            before=_prediction(before[i], label, dataset.classes),
-            after=_prediction(after[i], label, dataset.classes),
-            as_recorded=(int(after[i].argmax()) == label) == recorded[i],
+    for i, label in enumerate(labels):
+        new = Example(dataset.name, i + 1, dataset.classes[label], _picture(x[i]), 1 / (2 * dataset.eps))
+        examples.setdefault((dataset.name, i), new).answers.append(
+            Answer(
+                network=known_as,
+                attacked=_picture(x_adv[i]),
+                perturbation=_picture(perturbations[i]),
+                before=_prediction(before[i], label, dataset.classes),
+                after=_prediction(after[i], label, dataset.classes),
+                as_recorded=(int(after[i].argmax()) == label) == recorded[i],
+            )
         )
-        for i, label in enumerate(labels)
-    ]
 
 
 def _prediction(probabilities: Tensor, label: int, classes: Sequence[str]) -> Prediction:
@@ -197,11 +257,11 @@ def _prediction(probabilities: Tensor, label: int, classes: Sequence[str]) -> Pr
     return Prediction(classes[i], float(probabilities[i]), i == label)
 
 
-def _data_uri(image: Tensor) -> str:
-    """An image in [0, 1], shape (C, H, W) with one or three channels, as a PNG in a data URI."""
+def _picture(image: Tensor) -> Picture:
+    """An image in [0, 1], shape (C, H, W) with one or three channels, as a PNG."""
     from PIL import Image
 
     pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).squeeze(2).numpy()
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    return Picture(stream.getvalue())

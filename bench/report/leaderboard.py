@@ -13,8 +13,8 @@ from markupsafe import Markup
 from bench.evaluation.suites import STRONGEST
 from bench.records.measurement import Quantity
 from bench.records.record import Record
-from bench.records.wording import attack_text, eps_text
-from bench.report.rows import Row, html, number, number_and_bar
+from bench.records.wording import attack_text, eps_text, seeds_text
+from bench.report.rows import Row, html, number_and_bar, number_of_seeds
 from bench.tables.cells import averaged
 from bench.tables.lines import Measured, newest, places, tidy
 from bench.tables.plain import PlainTable
@@ -57,21 +57,26 @@ class Entry:
 
     @cached_property
     def schedule(self) -> str:
-        """The setting, with what was reduced, and the images that were attacked."""
-        return f"{self.group.setting}; eps = {eps_text(self.group.eps)}"
+        return schedule(self.group)
 
     @cached_property
     def samples(self) -> str:
-        """`360`, or `50 of 360` where only the first of the test images were attacked."""
-        group = self.group
-        return f"{group.n:,}" if group.n == group.total else f"{group.n:,} of {group.total:,}"
+        return samples(self.group)
 
     @property
     def seed_text(self) -> str:
-        """`0`, `0, 2`, or `0–12` for all from the first to the last; a dash for a file from elsewhere."""
-        if len(self.seeds) > 2 and self.seeds[-1] - self.seeds[0] == len(self.seeds) - 1:
-            return f"{self.seeds[0]}–{self.seeds[-1]}"
-        return ", ".join(map(str, self.seeds)) or DASH
+        """`1 (0)`, `3 (0-2)`; a dash for a file from elsewhere."""
+        return seeds_text(self.seeds) or DASH
+
+
+def schedule(group: Group) -> str:
+    """The setting, with what was reduced, and the bound of the attacks."""
+    return "; ".join(text for text in (group.setting, f"eps = {eps_text(group.eps)}") if text)
+
+
+def samples(group: Group) -> str:
+    """`360`, or `50 of 360` where only the first of the test images were attacked."""
+    return f"{group.n:,}" if group.n == group.total else f"{group.n:,} of {group.total:,}"
 
 
 def entries(records: Sequence[Record], subject: Literal["student", "teacher"] = "student") -> list[Entry]:
@@ -160,11 +165,11 @@ def _cells(entry: Entry) -> tuple[Markup, ...]:
     return (
         *map(html, (entry.label, entry.group.dataset, entry.model, entry.attack_label)),
         number_and_bar(entry.robust),
-        *map(number, (entry.clean, entry.weighted, entry.worst_class)),
+        *map(number_of_seeds, (entry.clean, entry.weighted, entry.worst_class)),
         *map(html, (entry.samples, entry.seed_text)),
-        number(entry.cost),
+        number_of_seeds(entry.cost),
         *map(html, (entry.group.protocol, entry.schedule)),
-        Markup(f'<a href="checks.html">{flags} flags</a>' if flags else "no flags"),
+        Markup(f'<a href="checks.html">{flags} flag{"s" * (flags > 1)}</a>' if flags else "no flags"),
     )
 
 

@@ -92,25 +92,31 @@ def html(text: str) -> Markup:
 
 
 def number(cell: Cell) -> Markup:
-    """A number with its interval, or its spread over seeds, beneath it; it stands in ten thousands of rows."""
+    """A number with its interval, or its spread over so many seeds, beneath it; it stands in ten thousands of rows."""
+    return Markup(_number(cell, f", {cell.seeds} seeds"))
+
+
+def number_of_seeds(cell: Cell) -> Markup:
+    """As `number`, in a row that says the seeds itself."""
     return Markup(_number(cell))
 
 
 def number_and_bar(cell: Cell) -> Markup:
-    """An accuracy as `number` has it, and its interval drawn from 0 to 100."""
+    """An accuracy as `number_of_seeds` has it, and its interval drawn from 0 to 100."""
     if not cell.interval:
-        return number(cell)
+        return number_of_seeds(cell)
     low, high = cell.interval
     return Markup(f'{_number(cell)}<i class="ci" style="--v:{cell.value:.1f};--l:{low:.1f};--h:{high:.1f}"></i>')
 
 
-def _number(cell: Cell) -> str:
+def _number(cell: Cell, seeds: str = "") -> str:
     if cell.shown is None:
         return '<span class="none">–</span>'
     text = cell.text if cell.std is None else cell.text.split(" ")[0] + cell.signs
-    text = f'<span class="{cell.mark}">{text}</span>' if cell.mark else text
+    kind = "partial" if cell.partial else cell.mark
+    text = f'<span class="{kind}">{text}</span>' if kind else text
     if cell.interval:
         text += f"<small>{cell.interval[0]:.1f}–{cell.interval[1]:.1f}</small>"
     elif cell.std is not None:
-        text += f"<small>± {cell.std:.2f}, {cell.seeds} seeds</small>"
+        text += f"<small>± {cell.std:.2f}{seeds}</small>"
     return text

@@ -7,20 +7,23 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from bench.cost.profile import load_profiles
 from bench.cost.table import cost_tables
-from bench.errors import BenchError, unknown_name
+from bench.errors import unknown_name
 from bench.records.index import folder_facts, home_records
 from bench.records.record import Record
 from bench.report import checks, classes, leaderboard, training
 from bench.report.examples import gallery
+from bench.report.overview import facts as overview_facts
 from bench.report.rows import Rows, number, of_texts
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder
@@ -52,7 +55,8 @@ PAGES = {
     "paper": "Paper beside measured",
 }
 """Each page's file, without suffix, and its name in the menu."""
-ASSETS = ("report.css", "theme.js", "tables.js", "charts.js")
+ASSETS = ("report.css", "theme.js", "address.js", "tables.js", "charts.js", "classes.js")
+_OVERVIEW = "overview"
 FORMATS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
 MOST_PRINTED = 250
 """Rows of a table in Markdown and LaTeX, which are for print; CSV has all."""
@@ -80,7 +84,7 @@ def write_report(
         session: of this home; it attacks the examples. Without one there are none.
 
     Raises:
-        BenchError: an unknown dataset, a record or run that is not right, no Plotly, a folder that cannot be written.
+        BenchError: an unknown dataset, a record or run that is not right, a folder that cannot be written.
     """
     plotly = plotly_file()
     many = home.records.is_dir() and len(os.listdir(home.records)) >= LEAST
@@ -94,47 +98,71 @@ def write_report(
         first = next(pages)  # the logs of runs are read for it, which may be damaged: nothing is written before
         for name in ASSETS:
             write_text_atomically(out / "assets" / name, (_templates() / name).read_text(encoding="utf-8"))
-        with atomic_path(out / "assets" / "plotly.min.js") as temporary:
-            shutil.copyfile(plotly, temporary)
+        if plotly is not None:
+            with atomic_path(out / "assets" / "plotly.min.js") as temporary:
+                shutil.copyfile(plotly, temporary)
         summary = _summary(contents)
         _write_page(out, summary, *first)
         del first
         # One page after the other, so that no more than one is in memory.
-        for page in pages:
-            _write_page(out, summary, *page)
-            del page
-        files = helper.results().get(asked)
-        if files is None:
-            _write_tables_pages(out, summary, contents)
-        for name, text in (files or {}).items():
-            write_text_atomically(out / name, text)
+        for name, facts in pages:
+            if name == "index":  # the last
+                files = helper.results().get(asked) or _tables_files(contents)
+                facts["overview"] = Markup(files.pop(_OVERVIEW))
+                for path, text in files.items():
+                    write_text_atomically(out / path, text)
+                _remove_others(out / "rows", f"{_OVERVIEW}-*.js", {Path(path).name for path in files})
+            _write_page(out, summary, name, facts)
+            del facts
     return out / "index.html"
 
 
 def tables_pages(asked: str) -> dict[str, str]:
-    """The files of the pages with tables, by path; asked for is JSON of a home and datasets, by another process."""
+    """As `_tables_files`, by another process; asked for is JSON of a home and datasets."""
     root, datasets = json.loads(asked)
-    with no_collection(), tempfile.TemporaryDirectory() as folder:
-        contents = _contents(Home(Path(root)), datasets)
-        _write_tables_pages(Path(folder), _summary(contents), contents)
-        written = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
-        return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in written}
+    with no_collection():
+        return _tables_files(_contents(Home(Path(root)), datasets))
 
 
-def _write_tables_pages(out: Path, summary: dict[str, Any], contents: Contents) -> None:
-    _write_page(out, summary, "tables", {"tables": _tables(contents, "measured")})
-    _write_page(out, summary, "paper", {"tables": _tables(contents, "compare")})
+def _tables_files(contents: Contents) -> dict[str, str]:
+    """The files of the pages with tables, by path, and under `_OVERVIEW` what the first page shows of the overview."""
+    overview, *tables = build_tables(contents.records, None, "measured", contents.datasets, contents.home.specs)
+    published = _published(contents)
+    shown = overview_facts(overview)
+    with tempfile.TemporaryDirectory() as folder:
+        out, summary = Path(folder), _summary(contents)
+        _write_rows(out, shown["rows"])
+        _write_page(out, summary, "tables", {"tables": tables})
+        _write_page(out, summary, "paper", {"tables": published})
+        write_tables([overview, *tables], "measured", ("csv", "markdown", "latex"), out / "tables")
+        write_tables(published, "compare", ("csv", "markdown", "latex"), out / "tables")
+        written = [path for path in sorted(out.rglob("*")) if path.is_file()]
+        files = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in written}
+    html = _template("overview").render(**_shared("index"), **shown) if overview.sections else ""
+    return {**files, _OVERVIEW: html}
 
 
-def plotly_file() -> Path:
-    """The chart library as Plotly's Python package brings it."""
+def _published(contents: Contents) -> list[Table]:
+    """Beside measured numbers, of each data set that is shown, all that the paper has."""
+    specs = load_specs(contents.home.specs)
+    numbers = [number for number, spec in specs.items() if spec.paper]
+    shown = None
+    if contents.datasets is not None:
+        known = [name for spec in specs.values() for name in spec.datasets]
+        known += sorted({record.data.name for record in contents.records})
+        shown = [name for name in dict.fromkeys(known) if name in contents.datasets]
+    return build_tables(contents.records, numbers, "compare", shown, contents.home.specs)
+
+
+def plotly_file() -> Path | None:
+    """The chart library as Plotly's Python package brings it; None where that is not installed."""
     found = importlib.util.find_spec("plotly")
     places = (found.submodule_search_locations or []) if found else []
     for folder in places:
         file = Path(folder) / "package_data" / "plotly.min.js"
         if file.is_file():
             return file
-    raise BenchError("The report's charts need Plotly, which is not installed.\nInstall it: pip install plotly.")
+    return None
 
 
 def _contents(home: Home, datasets: Sequence[str] | None) -> Contents:
@@ -150,16 +178,18 @@ def _contents(home: Home, datasets: Sequence[str] | None) -> Contents:
 
 
 def _pages(session: Session | None, contents: Contents, examples: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each page's name and what its template is given, but for those of tables; the one after the other."""
+    """Each page's name and what its template is given, but for those of tables; the one after the other; the first
+    page is the last."""
     yield "training", _training(contents)
     yield "costs", _costs(contents)
     yield "checks", _checks(contents)
     found = gallery(session, contents.runs, contents.records, examples)
-    yield "examples", {"gallery": found, "wanted": examples if session else 0}
+    pictures = {picture.file: picture.png for picture in found.pictures}
+    yield "examples", {"gallery": found, "wanted": examples if session else 0, "pictures": pictures}
     students = leaderboard.entries(contents.records)
     teachers = leaderboard.entries(contents.records, "teacher")
-    yield "index", _index(students, teachers)
     yield "classes", _classes([*students, *teachers], contents, found.classes)
+    yield "index", _index(students, teachers)
 
 
 def _index(students: list[leaderboard.Entry], teachers: list[leaderboard.Entry]) -> dict[str, Any]:
@@ -209,46 +239,36 @@ def _listed(name: str, table: PlainTable) -> dict[str, Any]:
     return {"rows": {name: Rows.of(name, of_texts(table))}, "downloads": {name: [table]}}
 
 
-def _numbers(contents: Contents, values: str) -> list[int]:
-    """The tables to show: all of the harness's and a user's own; beside the paper's, all it has published."""
-    specs = load_specs(contents.home.specs)
-    return [number for number, spec in specs.items() if spec.paper or values == "measured"]
-
-
-def _tables(contents: Contents, values: str) -> list[Table]:
-    numbers = _numbers(contents, values)
-    return build_tables(contents.records, numbers, values, _columns(contents, values), contents.home.specs)
-
-
-def _columns(contents: Contents, values: str) -> list[str] | None:
-    """The datasets of tables: beside the paper's all it has, else those with records; None for a spec's own."""
-    measured = sorted({record.data.name for record in contents.records})
-    if values == "measured":
-        return measured or None
-    published = [name for spec in load_specs(contents.home.specs).values() for name in spec.datasets]
-    known = dict.fromkeys([*published, *measured])
-    return None if contents.datasets is None else [name for name in known if name in contents.datasets]
-
-
 def _write_page(out: Path, summary: dict[str, Any], name: str, facts: dict[str, Any]) -> None:
-    """A page, the rows that it does not hold itself, and every table of it as CSV, Markdown and LaTeX."""
-    facts = {"rows": {}, **facts}
+    """A page, the rows and pictures that it does not hold itself, and every table of it as CSV, Markdown and LaTeX."""
+    facts = {"rows": {}, "pictures": {}, **facts}
+    for file, png in facts["pictures"].items():
+        with atomic_path(out / "examples" / file) as temporary:
+            temporary.write_bytes(png)
     for rows in facts["rows"].values():
-        if rows.file:
-            write_text_atomically(out / "rows" / rows.file, rows.script)
+        _write_rows(out, rows)
     write_text_atomically(out / f"{name}.html", _template(name).render(**_shared(name), summary=summary, **facts))
     for rows in facts["rows"].values():
-        for path in (out / "rows").glob(rows.files):
-            if path.name != rows.file:  # an earlier report's, which no page leads to any more
-                path.unlink(missing_ok=True)
+        _remove_others(out / "rows", rows.files, [rows.file])
+    if name == "examples":
+        _remove_others(out / "examples", f"{'?' * 12}.png", facts["pictures"])
     renderers = {"csv": plain_to_csv, "md": plain_to_markdown, "tex": plain_to_latex}
     for title, tables in facts.get("downloads", {}).items():
         for suffix, render in renderers.items():
             shown = tables if suffix == "csv" else [_printed(table) for table in tables]
             write_text_atomically(out / "tables" / f"{title}.{suffix}", render(shown))
-    if "tables" in facts:
-        values = "compare" if name == "paper" else "measured"
-        write_tables(facts["tables"], values, ("csv", "markdown", "latex"), out / "tables")
+
+
+def _write_rows(out: Path, rows: Rows) -> None:
+    if rows.file:
+        write_text_atomically(out / "rows" / rows.file, rows.script)
+
+
+def _remove_others(folder: Path, pattern: str, kept: Collection[str]) -> None:
+    """Remove an earlier report's files, which no page leads to any more."""
+    for path in folder.glob(pattern):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
 
 
 def _printed(table: PlainTable) -> PlainTable:
@@ -276,7 +296,8 @@ def _template(name: str) -> Template:
 
 def _shared(name: str) -> dict[str, Any]:
     """What every page's template is given."""
-    return {"page": name, "pages": PAGES, "formats": FORMATS, "version": __version__}
+    plotly = plotly_file() is not None
+    return {"page": name, "pages": PAGES, "formats": FORMATS, "version": __version__, "plotly": plotly}
 
 
 def _distinct(rows: Iterable[Any], what: str | int) -> list[Any]:

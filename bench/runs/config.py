@@ -43,7 +43,7 @@ class DataRef(Frozen):
     later: ClassVar[frozenset[str]] = frozenset({"extra"})
 
     name: str
-    spec: str = Field(description="what loads it: digits, parquet:/path")
+    spec: str = Field(description="what loads it: digits, parquet:/path; or that it was given from Python")
     fingerprint: str = Field(description="SHA-256 of the training images before anything is set aside")
     n: int = Field(ge=1, description="training images, before anything is set aside")
     classes: int = Field(ge=2)
@@ -88,6 +88,9 @@ class RunConfig(Frozen):
     selection: Selection
     augmentation: Augmentation = Field(default=Augmentation())
     teachers: list[TeacherRef] = Field(default=[])
+    own: dict[str, str] = Field(
+        default_factory=dict, description="what was given from Python, by part: SHA-256 of what decides the result"
+    )
 
     @property
     def id(self) -> str:
@@ -95,6 +98,8 @@ class RunConfig(Frozen):
         content = self.model_dump(mode="json", exclude={"data": {"spec": True, "extra": {"spec"}}})
         for teacher in content["teachers"]:
             del teacher["source"], teacher["given"]
+        if not self.own:  # as in versions that knew names alone
+            del content["own"]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
         role = f"{self.role}-teacher" if self.role else self.method
         parts = [self.data.name, self.student, role, self.recipe, f"s{self.seed}", digest]

@@ -18,6 +18,7 @@ from bench.stats.differences import (
     welch,
 )
 from bench.stats.intervals import weighted_interval, weighted_scores, wilson_interval, worst_class_interval
+from bench.stats.power import detectable
 from bench.stats.score_test import score_interval
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Difference",
     "Test",
     "compare",
+    "detectable",
     "holm",
     "least_significant",
     "mcnemar",

@@ -18,7 +18,7 @@ _MOST_WORKERS = 4
 
 
 def run_demo(session: Session) -> list[Path]:
-    """Do the sweep `demo`, render Tables 0 and 3 to 7; what is done already is left as it is. Returns the tables."""
+    """Do the sweep `demo`, render the tables; what is done already is left as it is. Returns the tables."""
     plan = expand(load_sweep("demo"), str)
     ledger = account(session, plan)
     workers = 1 if session.device.type == "cuda" else min(_MOST_WORKERS, os.cpu_count() or 1)

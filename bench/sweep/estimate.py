@@ -7,11 +7,14 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 from bench.cost.profile import Profile, load_profiles
 from bench.cost.workload import IMAGES
 from bench.errors import unknown_name
 from bench.jobs import train
+from bench.jobs.train import Request
 from bench.recipes import hyperparameters, recipe
 from bench.records.index import home_records
 from bench.records.record import Record
@@ -53,25 +56,33 @@ class Estimator:
     """
 
     def __init__(self, home: Home, hardware: str) -> None:
-        self.hardware = hardware
-        every, known = load_profiles(home), list(home_records(home))
-        finished = [run for folder in all_runs(home) if (run := _finished(folder)) is not None]
-        devices = {profile.device for profile in every} | {_device(record) for record in known}
-        self.others = sorted((devices | {device for device, _ in finished}) - {hardware, ""})
-        self._profiles = [profile for profile in every if profile.device == hardware and not profile.off]
-        self._runs = [run for device, run in finished if device == hardware]
-        self._rates: dict[tuple[object, ...], list[float]] = defaultdict(list)
-        self._totals: dict[str, int] = {}
-        for record in known:
-            self._totals[record.data.name] = record.data.total
-            if _device(record) == hardware:
+        self.hardware, self._home = hardware, home
+        self._every = load_profiles(home)
+        self._finished = [run for folder in all_runs(home) if (run := _finished(folder)) is not None]
+        self._profiles = [profile for profile in self._every if profile.device == hardware and not profile.off]
+        self._runs = [run for device, run in self._finished if device == hardware]
+
+    @cached_property
+    def _records(self) -> list[Record]:
+        """Read where evaluations are asked for: reading them keeps an index."""
+        return list(home_records(self._home))
+
+    @cached_property
+    def _rates(self) -> dict[tuple[object, ...], list[float]]:
+        """Seconds an image of the evaluations on this device."""
+        rates: dict[tuple[object, ...], list[float]] = defaultdict(list)
+        for record in self._records:
+            if _device(record) == self.hardware:
                 what = (record.suite, record.protocol, record.subject.model, record.data.name)
-                self._rates[what].append(record.seconds / record.data.n)
+                rates[what].append(record.seconds / record.data.n)
+        return rates
 
     def check_hardware(self) -> None:
         """Raise `BenchError` where nothing was ever measured on such a device, but on others."""
-        if self.others and not (self._profiles or self._runs or self._rates):
-            raise unknown_name("device (nothing was measured on it)", self.hardware, self.others)
+        devices = {profile.device for profile in self._every} | {device for device, _ in self._finished}
+        others = sorted((devices | {_device(record) for record in self._records}) - {self.hardware, ""})
+        if others and not (self._profiles or self._runs or self._rates):
+            raise unknown_name("device (nothing was measured on it)", self.hardware, others)
 
     def estimate(self, task: Task) -> Estimate:
         """What a task takes."""
@@ -82,15 +93,13 @@ class Estimator:
     def _from_profiles(self, task: Task) -> Estimate | None:
         """The steps of all phases; what a setting of `--set` changes of a step's own cost is not in a profile."""
         request = task.request
-        training = train.scheduled(request, task.dataset).training
-        epochs = request.epochs or training.epochs
+        epochs = request.epochs or train.scheduled(request, task.dataset).training.epochs
         fitting = {profile.phase: profile for profile in sorted(self._fitting(task), key=lambda each: each.created)}
         shares = self._phase_shares(task, epochs)
         if not fitting or not shares.keys() <= fitting.keys():
             return None
         used = [fitting[phase] for phase in shares]
-        n = min(request.limit_train or used[0].train_images, used[0].train_images)
-        steps = math.ceil((n - held_out_of(n, training.selection)) / used[0].batch_size)
+        steps = length(request, task.dataset, used[0].train_images).steps
         seconds = sum(epochs * shares[each.phase] * steps * each.seconds_per_step for each in used)
         return Estimate(seconds, max(each.peak_memory for each in used), f"profile of {used[0].created[:10]}")
 
@@ -140,9 +149,30 @@ class Estimator:
             return Estimate(
                 None, None, f"no record of {evaluation.suite} with {request.student} on {task.dataset} on this device"
             )
-        total = self._totals[task.dataset]
+        total = next(record.data.total for record in reversed(self._records) if record.data.name == task.dataset)
         n = min(evaluation.limit or total, total)
         return Estimate(n * statistics.median(rates), None, f"{len(rates)} records, {n} images")
+
+
+class Length(NamedTuple):
+    """How long a run is.
+
+    Attributes:
+        steps: in an epoch. batch_size: images a step. images: that it is trained on, without those set aside.
+    """
+
+    epochs: int
+    steps: int
+    batch_size: int
+    images: int
+
+
+def length(request: Request, dataset: str, train_images: int) -> Length:
+    """How long a run is on a dataset of so many training images."""
+    training = train.scheduled(request, dataset).training
+    n = min(request.limit_train or train_images, train_images)
+    images, batch_size = n - held_out_of(n, training.selection), request.batch_size or training.batch_size
+    return Length(request.epochs or training.epochs, math.ceil(images / batch_size), batch_size, images)
 
 
 def _how_to_find_out(task: Task) -> str:

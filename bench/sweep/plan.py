@@ -96,6 +96,13 @@ def dataset_name(load: Callable[[str], str], root: Path) -> Callable[[str], str]
     return name_of
 
 
+def of_run(request: Request, name_of: Callable[[str], str]) -> Plan:
+    """The task of one student's run, after those of the teachers that it does not name itself."""
+    builder = _Builder(name_of)
+    builder.add_student(request, [])
+    return tuple(builder.tasks)
+
+
 def _requests(grid: Grid) -> Iterator[Request]:
     axes = (grid.datasets, grid.recipes, grid.students, grid.methods, grid.ablations, grid.seeds)
     for dataset, recipe, student, method, ablation, seed in itertools.product(*axes):

@@ -126,8 +126,12 @@ _requests: list[StopRequest] = []
 def stop_on_signals() -> Iterator[StopRequest]:
     """Within the block the signals of `SIGNALS` are noted instead of ending the process; a second Ctrl-C ends it.
 
-    Further SIGTERMs and SIGUSR1s change nothing: batch systems send them to a job several times.
+    Further SIGTERMs and SIGUSR1s change nothing: batch systems send them to a job several times. Only the main thread
+    may answer signals; in another one they go where they went before.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield StopRequest()
+        return
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in SIGNALS}
     _requests.append(request)

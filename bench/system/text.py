@@ -82,3 +82,9 @@ def duration(seconds: float) -> str:
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def kind_of(value: object) -> str:
+    """What a value is, for messages about one of the wrong kind: "a list", "an ndarray"."""
+    kind = type(value).__name__
+    return f"{'an' if kind[:1].lower() in tuple('aeiou') or kind.startswith('nd') else 'a'} {kind}"

@@ -43,7 +43,7 @@ _LABELS: dict[Quantity, str] = {
     "robust": "Robust",
     "weighted": "W-R",
     "worst_class": "Worst class",
-    "cost": "Cost (h)",
+    "cost": "Cost",
 }
 _SOURCES: dict[Values, tuple[Source, ...]] = {
     "measured": ("measured",),
@@ -113,7 +113,7 @@ def laid_out(
         column_groups=layout.column_groups(),
         sections=layout.sections(),
         notes=(),
-    )
+    ).with_units()
     left_out = {line.record.id for line in measured} - {line.record.id for line in current}
     return LaidOut(table, spec, current, published, left_out)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 
 from bench.records.networks import WORST, with_worst
 from bench.records.record import Record
@@ -43,6 +44,12 @@ def build_overview(
     table = annotated([students, replace(teachers, table=replace(teachers.table, sections=named))])
     table = replace(table, number=OVERVIEW, stub=("Dataset", "Defense"))
     return table.part(sorted(numbered(table.sections)), table.sections)
+
+
+@cache
+def attack_labels() -> dict[str, str]:
+    """Names of attacks for readers, by that of their result."""
+    return {attack.result: attack.label for attack in read_spec(table_files("specs") / "overview.yaml").attacks}
 
 
 def overview_spec(records: Iterable[Record]) -> TableSpec:

@@ -33,7 +33,8 @@ def pieces(table: Table) -> Iterator[Piece]:
     """
     if table.grouped:
         for section in table.sections:
-            yield from _piece(table.part(sorted(numbered([section])), [section]))
+            columns = range(len(table.columns)) if table.whole else sorted(numbered([section]))
+            yield from _piece(table.part(columns, [section]))
         return
     blocks = zip(table.column_groups, table.places, strict=True)
     beside = table.values == "compare"
@@ -47,8 +48,10 @@ def _piece(part: Table) -> Iterator[Piece]:
     words = _words(part.column_groups)
     single = len(part.sections) == 1
     shared = [f"{word}: {block.header}" if word else block.header for word, block in words if block.header]
+    if single:
+        shared[-1:] = ["; ".join([*shared[-1:], part.sections[0].label])]
     yield Piece(
-        shared=tuple(([part.sections[0].label] if single else []) + shared),
+        shared=tuple(shared),
         labels=part.stub[single:],
         columns=tuple(f"{word} {column.label}".strip() for word, block in words for column in block.columns),
         rows=tuple(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, groupby, islice, pairwise
 from math import floor
 from typing import Literal, NamedTuple
 
@@ -18,6 +18,7 @@ Values = Literal["measured", "paper", "compare"]
 Mark = Literal["", "best", "second"]
 
 DASH = "–"
+_PER_HOUR = {"s": 3600, "min": 60, "h": 1}
 TEST_SELECTED, FLAGGED, UNPROVEN, PARTIAL = "†", "‡", "≈", "*"
 
 
@@ -108,7 +109,7 @@ class Cell:
         flags: failed sanity checks of the records.
         records: ids of the records the number comes from.
         signed: whether it is a difference, in percentage points.
-        unit: of the numbers.
+        unit: of the numbers. shown_in: of a cost, the unit that it is shown in.
         mark: place among the rivals in its column.
         lead: of a best number, how sure its lead is.
         evidence: what it is tested by.
@@ -126,6 +127,7 @@ class Cell:
     records: tuple[str, ...] = ()
     signed: bool = False
     unit: Literal["%", "h"] = "%"
+    shown_in: Literal["s", "min", "h"] = "h"
     mark: Mark = ""
     lead: Lead | None = None
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
@@ -136,12 +138,12 @@ class Cell:
     def shown(self) -> float | None:
         """The number as a reader sees it; marks and differences come from it.
 
-        Per cent with two decimals, hours with three significant digits.
+        Per cent with two decimals, a cost with three significant digits.
         """
         if self.value is None:
             return None
         if self.unit == "h":
-            return float(_hours(self.value))
+            return float(_digits(self.value * _PER_HOUR[self.shown_in]))
         # Halves go up, as in the paper: of 10,000 samples, every other W-R ends in half a hundredth.
         return floor(self.value * 100 + 0.5 + 1e-6) / 100
 
@@ -170,9 +172,11 @@ class Cell:
         """The cell as plain text: `54.54`, `54.54 ± 0.31 (3)†`, or a dash."""
         if self.shown is None:
             return DASH
-        number = _hours(self.shown) if self.unit == "h" else f"{self.shown:{'+' if self.signed else ''}.2f}"
+        cost = self.unit == "h"
+        number = _digits(self.shown) if cost else f"{self.shown:{'+' if self.signed else ''}.2f}"
         if self.std is not None:
-            number += f" ± {_hours(self.std) if self.unit == 'h' else f'{self.std:.2f}'} ({self.seeds})"
+            spread = _digits(self.std * _PER_HOUR[self.shown_in]) if cost else f"{self.std:.2f}"
+            number += f" ± {spread} ({self.seeds})"
         return number + self.signs
 
 
@@ -225,18 +229,11 @@ class Section:
     attack: str | None
     rows: tuple[Row, ...] = ()
 
-    def choose(self, columns: Sequence[int]) -> Section:
-        """The section with only some of the columns, and the rows that have a number in them."""
+    def choose(self, columns: Sequence[int], named: bool) -> Section:
+        """The section with only some of the columns, and the rows that have a number there or, if so asked, a name."""
         rows = (replace(row, cells=tuple(row.cells[i] for i in columns)) for row in self.rows)
-        return replace(self, rows=tuple(row for row in rows if any(cell.value is not None for cell in row.cells)))
-
-    def between(self, start: int, end: int) -> Section:
-        """The section with only some of the columns, and without further rows that have no number in them."""
-        rows = (replace(row, cells=row.cells[start:end]) for row in self.rows)
-        return replace(
-            self,
-            rows=tuple(row for row in rows if not row.further or any(cell.value is not None for cell in row.cells)),
-        )
+        kept = (row for row in rows if (named and not row.further) or any(cell.value is not None for cell in row.cells))
+        return replace(self, rows=tuple(kept))
 
 
 @dataclass(frozen=True)
@@ -246,6 +243,7 @@ class Table:
     Attributes:
         notes: what each reader needs. provenance: all else that is known of the numbers.
         remark: that it shows others than it is meant for.
+        whole: whether its parts, too, have the rows of the spec that have no number.
     """
 
     number: int | Literal["overview"]
@@ -257,6 +255,7 @@ class Table:
     notes: tuple[str, ...]
     provenance: tuple[str, ...] = ()
     remark: str = ""
+    whole: bool = False
 
     @property
     def students(self) -> set[str]:
@@ -288,13 +287,37 @@ class Table:
         found = numbered(self.sections)
         return self.part([i for own in self.places if found.intersection(own) for i in own], self.sections)
 
+    def with_units(self) -> Table:
+        """The table with each cost in the unit that fits the largest of its column, which the column's label names."""
+        units: dict[int, Literal["s", "min", "h"]] = {}
+        for i, column in enumerate(self.columns):
+            if column.quantity == "cost":
+                most = max((row.cells[i].value or 0 for section in self.sections for row in section.rows), default=0)
+                units[i] = "s" if 0 < most < 0.025 else "min" if 0 < most < 1.5 else "h"
+        if not units:
+            return self
+        labelled = (
+            replace(column, label=f"{column.label} ({units[i]})") if i in units else column
+            for i, column in enumerate(self.columns)
+        )
+        blocks = tuple(
+            replace(block, columns=tuple(islice(labelled, len(block.columns)))) for block in self.column_groups
+        )
+
+        def converted(row: Row) -> Row:
+            cells = (replace(cell, shown_in=units[i]) if i in units else cell for i, cell in enumerate(row.cells))
+            return replace(row, cells=tuple(cells))
+
+        sections = (replace(section, rows=tuple(map(converted, section.rows))) for section in self.sections)
+        return replace(self, column_groups=blocks, sections=tuple(sections))
+
     def part(self, columns: Sequence[int], sections: Iterable[Section]) -> Table:
-        """Some of the columns, by their places, and of sections the rows that have a number in them."""
+        """Some of the columns, by their places, and of sections the rows with a number there; all of a whole table."""
         blocks = (
             replace(block, columns=tuple(self.columns[i] for i in columns if i in own))
             for block, own in zip(self.column_groups, self.places, strict=True)
         )
-        kept = (section.choose(columns) for section in sections)
+        kept = (section.choose(columns, self.whole) for section in sections)
         return replace(
             self,
             column_groups=tuple(block for block in blocks if block.columns),
@@ -327,7 +350,7 @@ class Table:
             replace(
                 self,
                 column_groups=tuple(part),
-                sections=tuple(section.between(start, end) for section in self.sections),
+                sections=tuple(section.choose(range(start, end), named=True) for section in self.sections),
                 notes=(),
             )
             for part, start, end in zip(parts, [0, *ends], ends, strict=False)
@@ -364,7 +387,7 @@ def numbered(sections: Iterable[Section]) -> set[int]:
     return {i for row in rows for i, cell in enumerate(row.cells) if cell.value is not None}
 
 
-def _hours(value: float) -> str:
+def _digits(value: float) -> str:
     """Three significant digits, without an exponent."""
     return f"{Decimal(f'{value:.2e}'):f}"
 

@@ -72,7 +72,7 @@ def build_tables(
         tables = list(_without_repetition(specs, tables))
     if OVERVIEW in (numbers or [OVERVIEW]) and values == "measured":
         tables.insert(0, build_overview(known, datasets or None, student))
-    return tables if all_rows else [table.filled() for table in tables]
+    return [replace(table, whole=True) if all_rows else table.filled() for table in tables]
 
 
 def _with_fallback(
@@ -125,10 +125,12 @@ def render_tables(
     out: Path = Path("results/tables"),
     extra_specs: Path | None = None,
     student: str | None = None,
+    all_rows: bool = False,
 ) -> list[Path]:
     """Build tables and write them, with arguments and errors as of `build_tables` and `write_tables`."""
     check_formats(formats)
-    return write_tables(build_tables(records, numbers, values, datasets, extra_specs, student), values, formats, out)
+    tables = build_tables(records, numbers, values, datasets, extra_specs, student, all_rows)
+    return write_tables(tables, values, formats, out)
 
 
 def check_formats(formats: Iterable[str]) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bench.analysis.answer import answer
 from bench.analysis.compare import Comparison, Contrast, compare_networks, find_networks
 from bench.errors import BenchError
 from bench.records.record import Record, write_record
-from bench.stats import holm, mcnemar, paired_scores, weighted_scores, welch, wilson_interval
+from bench.stats import detectable, mcnemar, paired_scores, weighted_scores, welch, wilson_interval
 from bench.system.home import Home
 
 from ..helpers.records import RecordMaker
@@ -67,9 +69,37 @@ def test_two_networks_are_compared_sample_by_sample(make_record: RecordMaker, tm
     assert robust.accuracies[0].interval == wilson_interval(int(a["fgsm"].sum()), N)
     scores = [weighted_scores(each["clean"], each["fgsm"]) for each in (a, b)]
     assert (weighted.difference, weighted.test) == (paired_scores(*scores), "score")
-    assert [each.p_holm for each in found.contrasts] == pytest.approx(holm([e.difference.p for e in found.contrasts]))
+    assert [each.p_holm for each in found.contrasts] == [each.difference.p for each in found.contrasts]
+    assert _of(found, "clean", "clean").detectable == pytest.approx(detectable([a["clean"]], [b["clean"]]))
+    assert robust.detectable is None
     assert robust.verdict == "SAT is better"
     assert _of(found, "clean", "clean").verdict == "not significant (p > 0.05)"
+
+
+def _answer(found: Comparison) -> str:
+    return answer(found.contrasts)
+
+
+def test_the_answer_is_one_sentence(make_record: RecordMaker, tmp_path: Path) -> None:
+    """Ten samples ahead of clean ones; two ahead under PGD, of which no test could tell anything."""
+    a = {"clean": 90, "pgd-sat": 52, "transfer:cw-inf": 60}
+    b = {"clean": 80, "pgd-sat": 50, "transfer:cw-inf": 60}
+    text = _answer(_compare(tmp_path, [make_record(a), make_record(b, method="ciard", label="CIARD")]))
+    assert re.fullmatch(
+        r"SAT is better in clean accuracy by 10\.0 points \(\d+\.\d to \d+\.\d\); under PGD-SAT, under transferred CW∞ "
+        r"and under all attacks at once no difference was found; with these 100 images 7\.\d points could have been\.",
+        text,
+    ), text
+
+
+def test_the_answer_over_seeds_names_the_one_that_is_better_and_what_could_have_been_found(
+    make_record: RecordMaker, tmp_path: Path
+) -> None:
+    found = _compare(tmp_path, _seeds(make_record, "sat", [0.3] * 3) + _seeds(make_record, "ard", [0.7] * 3))
+    text = _answer(found)
+    least = 100 * (_of(found, "clean", "clean").detectable or 0)
+    assert text.startswith("ARD is better under FGSM by ")
+    assert f"in clean accuracy no difference was found; with 3 seeds {least:.1f} points could have been." in text
 
 
 def test_the_better_one_is_named_whichever_comes_first(make_record: RecordMaker, tmp_path: Path) -> None:
@@ -77,18 +107,35 @@ def test_the_better_one_is_named_whichever_comes_first(make_record: RecordMaker,
     assert _of(_compare(tmp_path, records), "fgsm", "robust").verdict == "ARD is better"
 
 
-def test_holms_correction_is_over_all_pairs_and_attacks(make_record: RecordMaker, tmp_path: Path) -> None:
-    """Seven samples ahead has p = 2 / 2^7 = 0.0156: significant alone, and not among five comparisons and more."""
-    records = [make_record({"fgsm": right}, method=name) for name, right in (("sat", 57), ("ard", 50))]
-    assert _of(_compare(tmp_path, records), "fgsm", "robust").verdict == "SAT is better"
+def test_holms_correction_is_over_the_pairs_of_one_number_as_in_a_column_of_a_table(
+    make_record: RecordMaker, tmp_path: Path
+) -> None:
+    """Seven samples ahead has p = 2 / 2^7 = 0.0156: significant of two sides, whatever else they were measured with."""
     more = dict.fromkeys(("pgd-sat", "pgd-trades", "cw-inf", "square"), 50)
     records = [make_record({"fgsm": right, **more}, method=name) for name, right in (("sat", 57), ("ard", 50))]
-    (tmp_path / "more").mkdir()
+    found = _compare(tmp_path, records)
+    assert (_of(found, "fgsm", "robust").verdict, _of(found, "fgsm", "robust").family) == ("SAT is better", 1)
+    records += [make_record({"fgsm": right, **more}, method=name) for name, right in (("trades", 50), ("mtard", 50))]
     found = _compare(tmp_path / "more", records)
-    robust = _of(found, "fgsm", "robust")
-    assert (robust.p_holm, robust.family) == (pytest.approx(5 * 2 / 2**7), 5)
-    assert robust.verdict == "SAT is better taken alone, not significant as one of 5"
-    assert robust.difference.low > 0  # which "not significant" alone would seem to deny
+    first = [
+        each for each in found.contrasts if (each.sides[0], each.attack, each.quantity) == ("SAT", "fgsm", "robust")
+    ]
+    for robust in first:
+        assert (robust.p_holm, robust.family) == (pytest.approx(6 * 2 / 2**7), 6)
+        assert robust.verdict == "SAT is better taken alone, not significant as one of 6"
+        assert robust.difference.low > 0  # which "not significant" alone would seem to deny
+
+
+def test_all_attacks_at_once_are_compared_where_they_are_the_same_ones(
+    make_record: RecordMaker, tmp_path: Path
+) -> None:
+    both = [make_record({"clean": 90, "fgsm": right, "bim": 40}, method=name) for name, right in (("a", 60), ("b", 30))]
+    worst = _of(_compare(tmp_path, both), "worst", "robust")
+    assert [each.value for each in worst.accuracies] == [0.4, 0.3]
+    other = make_record({"clean": 90, "fgsm": 10, "square": 40}, method="c")
+    found = _compare(tmp_path / "more", [both[0], other])
+    assert {each.attack for each in found.contrasts} == {"clean", "fgsm"}
+    assert "worst: not all were under the same attacks" in found.left_out[0]
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_side(make_record: RecordMaker, tmp_path: Path) -> None:
@@ -174,6 +221,8 @@ def test_what_only_one_was_measured_with_is_left_out_and_said(make_record: Recor
     assert found.left_out == (
         "autoattack: SAT on the first 50 of cifar10 (00000000), official protocol, eps = 0.03137, but "
         "ARD on the first 100 of cifar10 (ffffffff), official protocol, eps = 0.03137",
+        "worst: not all were under the same attacks on the first 100 of cifar10 (ffffffff), official protocol, "
+        "eps = 0.03137",
     )
 
 

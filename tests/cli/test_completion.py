@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -117,6 +118,16 @@ def test_settings_are_those_of_the_class(name: str) -> None:
     for field, values in found.items():
         named = ("true", "false") if hints[field] is bool else get_args(hints[field])
         assert values == tuple(value for value in named if isinstance(value, str)), field
+
+
+def test_a_source_that_is_strange_offers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "strange.py").write_text("from strange import Method\n", encoding="utf-8")  # for ever
+    (tmp_path / "broken.py").write_text("class Method(:\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("strange", "broken", "nowhere"):
+        entry = EntryPoint("sat", f"{module}:Method", "bench.methods")
+        monkeypatch.setattr("bench.registry.find", lambda *_, entry=entry: entry)
+        assert offered("run", "--method", "sat", "--set", "") == []
 
 
 def test_what_has_records_is_offered(

@@ -233,7 +233,7 @@ class TestLooking:
     def test_list(self, bench: Bench, kind: str, expected: set[object]) -> None:
         rows = json.loads(bench("list", kind, "--json").out)
         assert expected <= {row.get("name", row.get("number")) for row in rows}
-        assert not any("broken" in row for row in rows)
+        assert not any(row.get("broken") for row in rows)
         text = bench("list", kind)
         assert text.code == 0
         assert all(str(name) in text.out for name in expected)
@@ -241,7 +241,12 @@ class TestLooking:
     def test_teachers_are_listed_with_their_accuracies(self, bench: Bench, trained: Path) -> None:
         rows = json.loads(bench("teacher", "list", "--json", home=trained).out)
         assert {row["role"] for row in rows} == {"clean", "robust"}
-        assert all({"clean", "pgd-sat", "model", "dataset"} <= row.keys() for row in rows)
+        assert all({"clean", "pgd-sat", "worst"} <= row["results"].keys() for row in rows)
+        text = bench("teacher", "list", home=trained).out
+        for row in rows:
+            assert row["state"] == "evaluated"
+            assert text.count(f"\n{row['short']} ") == 2  # where it stands, and what it was measured at
+            assert f"{100 * row['results']['cw-inf']['accuracy']:.1f} ±" in text
 
     def test_a_teacher_that_is_there_is_not_trained_again(self, bench: Bench, home: Path, contents: Contents) -> None:
         before = contents(home)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from ..helpers.commands import Bench
 from ..helpers.places import DEMO, DOCS
@@ -26,13 +30,46 @@ def test_keys_that_scripts_rely_on(bench: Bench, trained: Path) -> None:
         (row,) = (line for line in page.splitlines() if line.startswith(f"| `{command}"))
         return {code for code in re.findall(r"`([^`]+)`", row.split("|")[2]) if re.fullmatch(r"\w+", code)}
 
-    (run, *_) = json.loads(bench("status", "--json", home=trained).out)
-    assert run.keys() == promised("bench status")
+    for command, kind in (("status", "status"), ("teacher list", "status"), ("results list", "results list")):
+        rows = json.loads(bench(*command.split(), "--json", home=trained).out)
+        assert {frozenset(row) for row in rows} == {frozenset(promised(f"bench {kind}"))}
     assert json.loads(bench("explain", "sat", "--json").out).keys() == promised("bench explain")
-    (teacher, *_) = json.loads(bench("teacher", "list", "--json", home=trained).out)
-    assert promised("bench teacher list") <= teacher.keys()
     for kind in ("methods", "attacks", "models", "datasets", "loggers", "suites", "recipes", "sweeps", "speedups"):
         rows = json.loads(bench("list", kind, "--json", home=trained).out)
         assert rows
         assert all("name" in row for row in rows), kind
     assert all("number" in row for row in json.loads(bench("list", "tables", "--json", home=trained).out))
+
+
+LISTS = {"teachers", "variants", "attacks", "flags", "suites", "over", "interval", "differences", "sides", "runs"}
+ACCURACIES = {"accuracy", "worst_accuracy", "correct"}
+
+
+def members(content: Any) -> Iterator[tuple[str, Any]]:
+    """Every key and value of JSON, at any depth."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        yield key, value
+        yield from members(value)
+    for value in content if isinstance(content, list) else ():
+        yield from members(value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("status", "teacher list", "results list", "eval --suite whitebox --limit 16", "results validate"),
+        *("list methods", "list suites", "list attacks", "compare sat ciard"),
+    ],
+)
+def test_one_shape_for_all(bench: Bench, trained: Path, command: str) -> None:
+    result = bench(*command.split(), "--json", home=trained)
+    assert result.code == 0, result
+    content = json.loads(result.out, parse_constant=pytest.fail)  # no NaN and no Infinity, which are no JSON
+    if isinstance(content, list):
+        assert len({tuple(row) for row in content}) == (1 if content else 0)
+    for key, value in members(content):
+        if key in LISTS:
+            assert value is None or isinstance(value, (list, dict)), (key, value)
+        if key in ACCURACIES:
+            assert value is None or isinstance(value, int) or 0 <= value <= 1, (key, value)
+        assert not isinstance(value, str) or not value.endswith("%"), (key, value)

@@ -297,8 +297,8 @@ def test_they_are_listed(beside: Beside, strangers: Path, kind: str, name: str, 
     result = beside("list", kind, "--json", path=strangers)
     assert result.code == 0, result
     rows = {row["name"]: row for row in json.loads(result.out)}
-    assert "broken" not in rows[name]
-    assert [row for row, content in rows.items() if "broken" in content] == ([broken] if broken else [])
+    assert rows[name]["broken"] is None
+    assert [row for row, content in rows.items() if content["broken"]] == ([broken] if broken else [])
 
 
 def test_two_packages_with_one_name_spoil_that_name_alone(beside: Beside, strangers: Path, tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ import sys
 from pathlib import Path
 from bench.cli.main import main
 home, first, second = sys.argv[1:]
-for command in (["status"], ["tables"], ["compare", first, second], ["report", "--examples", "0"], ["list", "recipes"]):
+looks = (["status"], ["results", "list"], ["teacher", "list"], ["list", "recipes"], ["compare", first, second])
+for command in (*looks, ["tables"], ["report", "--examples", "0"]):
     sys.argv = ["bench", *command, "--home", home]
     main()
     assert "torch" not in sys.modules, command

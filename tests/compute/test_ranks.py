@@ -166,6 +166,7 @@ def test_torchrun_gives_the_metrics_of_one_process_without_batch_normalisation(
         result = bench_run(home, 1, *options) if processes == 1 else torchrun(plain, home, *options)
         assert result.well, result
         folder = Path(result.out.strip())  # one line: the first process speaks for all
+        assert result.err.count("epoch 1/1: loss ") == 1
         assert json.loads((folder / "environment.json").read_text())["processes"] == processes
         assert sorted(path.name for path in (home / "results" / "runs").iterdir()) == [folder.name]
         logs.append(metrics(home, "ciard"))

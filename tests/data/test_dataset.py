@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
+import bench
 from bench import registry
 from bench.data import load_dataset
-from bench.data.dataset import Dataset, Split, to_float
+from bench.data.dataset import Dataset, Split, no_dataset, to_float
 from bench.errors import BenchError
 from bench.vocabulary import usual_eps
 
@@ -32,7 +35,15 @@ def dataset(**changed: Any) -> Dataset:
     [
         (lambda x, y: (x / 255, y), r"images are float32, not uint8\.\nGive values 0 to 255"),
         (lambda x, y: (x.to(torch.int64), y), "images are int64, not uint8"),
-        (lambda x, y: (x.numpy(), y), "images are a ndarray, not a tensor"),
+        (
+            lambda x, y: (x.numpy(), y),
+            r"images are an ndarray.*\n.*torch\.as_tensor\(images, dtype=torch\.uint8\)",
+        ),
+        (lambda x, y: (x, y.tolist()), r"labels are a list.*\n.*torch\.as_tensor\(labels, dtype=torch\.int64\)"),
+        (
+            lambda x, y: (x.view(-1, 1, 16, 1).expand(-1, 32, -1, 3), y),
+            r"images have shape .*: channels last\.\n.*permute\(0, 3, 1, 2\)",
+        ),
         (lambda x, y: (x[:, 0], y), r"images have shape \(16, 4, 4\), not \(N, C, H, W\)"),
         (lambda x, y: (x, y.int()), "labels are int32, not int64"),
         (lambda x, y: (x, y.double()), "labels are float64, not int64"),
@@ -60,14 +71,33 @@ def test_images_and_labels_are_what_they_should_be(
         ({"test": Split(IMAGES.expand(-1, 3, -1, -1), LABELS)}, r"training images are \(1, 4, 4\), test images \(3, 4"),
         ({"test": Split(IMAGES[..., 1:], LABELS)}, r"training images are \(1, 4, 4\), test images \(1, 4, 3\)"),
         *(({"eps": eps}, "eps is ") for eps in (0, -0.1, 1.1, 8, float("nan"), float("inf"), "8/255")),
+        ({"eps": 8}, r"eps is 8\.\n.* 8 levels of 255 are 8 / 255\."),
         *(({"padding": padding}, "padding is ") for padding in (-1, 0.5)),
+        ({"flip": "no"}, "flip is 'no'"),
+        ({"name": None}, r"its name is None\.\n"),
+        ({"classes": 2}, r"its classes are 2, not names\.\nGive a tuple of names"),
+        ({"classes": "ab"}, "its classes are 'ab', not names"),
+        ({"train": (IMAGES, LABELS)}, r"its training split is a tuple\.\nGive a bench\.Dataset\(.*bench\.Split"),
+        ({"train": TensorDataset(IMAGES, LABELS)}, r"its training split is a dataset of PyTorch's\.\nCollect it: "),
+        ({"test": DataLoader(TensorDataset(IMAGES, LABELS))}, r"its test split is a DataLoader\.\nCollect it: "),
+        ({"test": None}, r"its test split is None\.\n"),
     ],
 )
 def test_the_rest_of_a_dataset_is_what_it_should_be(changed: dict[str, Any], problem: str) -> None:
-    with pytest.raises(BenchError, match=f"^The dataset mine: {problem}"):
+    with pytest.raises(BenchError, match=f"^The dataset {changed.get('name', 'mine')}: {problem}"):
         dataset(**changed)
     with pytest.raises(BenchError, match=problem):
         replace(dataset(), **changed)
+
+
+def test_what_a_refusal_has_one_write_makes_a_split() -> None:
+    source = TensorDataset(IMAGES / 255, LABELS)
+    for value in (DataLoader(source, batch_size=5), source):
+        (code,) = re.findall(r"Collect it: (.*?, y\)), for x", no_dataset(value))
+        names: dict[str, Any] = {"torch": torch, "bench": bench, "loader": value, "data": value}
+        exec(code, names)
+        assert torch.equal(names["split"].images, IMAGES)
+        assert torch.equal(names["split"].labels, LABELS)
 
 
 def test_what_is_right_is_taken_as_it_is() -> None:

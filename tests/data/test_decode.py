@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from bench.data import decode
-from bench.data.decode import Encoded, decode_files, decode_images
+from bench.data.decode import Encoded, decode_files, decode_images, keeping_nothing
 from bench.data.places import folder_argument, where_to_put
 from bench.errors import BenchError
 
@@ -104,6 +104,15 @@ def test_the_second_time_the_cache_is_read(
         assert before.fingerprint == after.fingerprint
     assert [part.labels.tolist() for part in again] == [[0], [1]]
     assert [file.suffix for file in (tmp_path / "root" / "decoded").iterdir()] == [".npy"]
+
+
+def test_who_only_looks_keeps_nothing(tmp_path: Path, two_files: list[tuple[Path, int]]) -> None:
+    with keeping_nothing():
+        train, _ = decode_files(two_files, two_files[:1], tmp_path / "root")
+    assert not (tmp_path / "root").exists()
+    again, _ = decode_files(two_files, two_files[:1], tmp_path / "root")
+    assert len(list((tmp_path / "root" / "decoded").iterdir())) == 1
+    assert again.images.equal(train.images)
 
 
 def test_a_changed_file_is_decoded_again(tmp_path: Path, two_files: list[tuple[Path, int]], picture: Picture) -> None:

@@ -212,9 +212,8 @@ def test_an_attack_on_the_whole_set_gets_it_at_once_but_the_network_does_not(
 
     monkeypatch.setitem(attack_run.FASTEST, "cpu", 16)
     real = registry.attack_class
-    monkeypatch.setattr(
-        evaluation.evaluator, "attack_class", lambda name: Negative if name == "negative" else real(name)
-    )
+    for module in (evaluation.evaluator, registry):
+        monkeypatch.setattr(module, "attack_class", lambda name: Negative if name == "negative" else real(name))
     model, batches = network(), []
     model.register_forward_hook(lambda network, args, output: batches.append(len(args[0])))
     record = evaluate(model, dataset, Suite("own", "", (Entry("negative"),)), speedups=frozenset())

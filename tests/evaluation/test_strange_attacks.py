@@ -68,7 +68,7 @@ def strange(monkeypatch: pytest.MonkeyPatch) -> Register:
         class Registered(kind):  # type: ignore[misc, valid-type]
             protocols: ClassVar[Any] = {"official": parameters}
 
-        for module in (evaluation.evaluator, sanity):
+        for module in (evaluation.evaluator, sanity, registry):
             monkeypatch.setattr(module, "attack_class", lambda name: Registered if name == "strange" else real(name))
         return Suite("own", "", (Entry("strange", transfer),))
 

@@ -12,15 +12,18 @@ from matplotlib.container import ErrorbarContainer
 
 from bench.errors import BenchError
 from bench.figures import curves, tradeoff
+from bench.figures.page import Drawing
 from bench.recipes.schedule import Schedule
 from bench.recipes.training import Optimizer, Selection
 from bench.records.record import read_records
 from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
+from bench.stats import wilson_interval
 from bench.system.home import Home
 from bench.vocabulary import Role
 
 from ..helpers.places import DEMO_RECORDS
+from ..helpers.records import RecordMaker
 
 
 def config(method: str, **changes: Any) -> RunConfig:
@@ -157,6 +160,25 @@ def test_the_trade_off_draws_the_records(tmp_path: Path) -> None:
     assert drawn.keys() == by_row.keys() - {"Natural"}
     assert drawn["SAT"] == pytest.approx((float(by_row["SAT"]["clean"]), float(by_row["SAT"]["robust"])), abs=1e-3)
     assert "Outside the frame: Natural (100.00 clean, 4.44 robust)" in drawings[0].caption
+
+
+def test_the_bars_of_one_figure_mean_one_thing(make_record: RecordMaker) -> None:
+    seeds = [make_record({"clean": 80, "fgsm": right}, seed=seed) for seed, right in enumerate((50, 60, 70))]
+    single = [make_record({"clean": 80, "fgsm": 55}, method=method) for method in ("trades", "ard")]
+    (mixed,), (alike,) = (tradeoff.draw(records, "fgsm") for records in ([*seeds, *single], single))
+    assert bars_of(mixed) == {"SAT": pytest.approx([50, 70])}
+    assert "Bars: one standard deviation over training seeds (one seed, so none: ARD, TRADES)." in mixed.caption
+    interval = [100 * bound for bound in wilson_interval(55, 100)]
+    assert bars_of(alike) == {"ARD": pytest.approx(interval), "TRADES": pytest.approx(interval)}
+    assert "Bars: Wilson's 95 % interval." in alike.caption
+
+
+def bars_of(drawing: Drawing) -> dict[str, list[float]]:
+    """The ends of each upright error bar, by defense."""
+    (axes,) = drawing.figure.axes
+    drawn = [each for each in axes.containers if isinstance(each, ErrorbarContainer)]
+    ends = {str(each.get_label()): each.lines[2][-1].get_segments()[0] for each in drawn if each.has_yerr}
+    return {name: [float(low), float(high)] for name, ((_, low), (_, high)) in ends.items()}
 
 
 def test_the_trade_off_prefers_autoattack_and_never_mixes_groups() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -151,3 +152,13 @@ def test_a_file_that_holds_no_numbers_is_refused_by_its_path(
     save_weights(file, teacher.network, {"model_spec": "digits-cnn", "num_classes": "10", "in_channels": "1"})
     with pytest.raises(BenchError, match=r"t\.safetensors has NaN or infinite weights"):
         teachers.from_file(session, str(file), "robust", digits)
+
+
+def test_one_that_is_trained_first_says_how_long_it_takes(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.training.live._WORTH_SAYING", 0)
+    asked = teachers.teacher_request(replace(REQUEST, limit_train=40), "robust", "digits")
+    teachers.train_teacher(session, asked)
+    first, told, trained = session.reporter.lines  # type: ignore[attr-defined]
+    assert first.startswith("The robust teacher is trained first: digits-teacher by trades, demo recipe, 12 epochs; ")
+    assert re.fullmatch(r"The robust teacher, TRADES on digits: 12 epochs of 1 steps, about \d+ (s|min) to go\.", told)
+    assert trained.startswith("Trained digits_digits-teacher_robust-teacher_demo_")

@@ -169,7 +169,7 @@ def typed(found: Explanation) -> Iterator[str]:
         for value in each.values.values():
             yield f"{round(value * 255)}/255" if each.length and value * 255 % 1 == 0 else str(value).replace(" ", "")
     for schedule in found.schedules:
-        yield from (schedule.recipe, schedule.variant, *(text.split(" by ")[0] for text in schedule.teachers.values()))
+        yield from (schedule.recipe, schedule.variant, *(each.model for each in schedule.teachers.values()))
         yield from (f"{name}={value}".replace(" ", "") for name, value in schedule.settings.items())
 
 
@@ -204,6 +204,8 @@ def test_the_command_s_json_holds_the_same(bench: Bench) -> None:
     assert found["name"] == "trades"
     assert found["hyperparameters"][0]["values"] == {"paper": 8 / 255, "official": 0.031}
     assert found["differences"] == ["eps", "step_size", "repeat_clean_forward"]
+    (demo,) = (each for each in json.loads(command("ard", "--json").out)["schedules"] if each["recipe"] == "demo")
+    assert demo["teachers"] == {"robust": {"model": "digits-teacher", "method": "trades"}}
 
 
 def test_a_name_that_is_none_has_the_closest_one(bench: Bench) -> None:

@@ -14,13 +14,13 @@ from bench.jobs.train import Request
 from bench.system.home import Home
 
 from ..helpers.places import DEMO_RECORDS
-from .homes import make_run, session_of
+from .homes import EXAMPLES, make_run, session_of
 from .watching import Watch, Watched
 
 
 @pytest.fixture(scope="session")
 def demo_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a report on the demo's records, the pair of Figure 3, and one run with its weights."""
+    """The folder of a report on the demo's records, the pair of Figure 3, and two runs with their weights."""
     from bench.evaluation.suites import suite_named
     from bench.jobs.evaluate import Evaluation
     from bench.jobs.train import train
@@ -31,12 +31,13 @@ def demo_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method in ("mtard", "ciard"):
         make_run(home, method)
     session = session_of(home)
-    asked = Request(
-        method="natural", student="digits-cnn", dataset="digits", recipe="demo", epochs=2, limit_train=400, seed=7
-    )
-    folder = train(session, asked)
-    Evaluation(session, suite_named("pgd-sat"), "official", limit=20).run(folder)
-    return write_report(home, home.root / "report", examples=3, session=session).parent
+    for method in ("natural", "sat"):
+        asked = Request(
+            method=method, student="digits-cnn", dataset="digits", recipe="demo", epochs=2, limit_train=400, seed=7
+        )
+        folder = train(session, asked)
+        Evaluation(session, suite_named("pgd-sat"), "official", limit=20).run(folder)
+    return write_report(home, home.root / "report", examples=EXAMPLES, session=session).parent
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,9 @@ from bench.system.console import Reporter
 from bench.system.home import Home
 from bench.system.signals import StopRequest
 
+EXAMPLES = 12
+"""Test images that the demo's report shows."""
+
 
 def session_of(home: Home) -> Session:
     return Session(home, torch.device("cpu"), Reporter.silent(), StopRequest())
@@ -42,6 +45,7 @@ def make_run(home: Home, method: str, seed: int = 0, **changes: Any) -> RunFolde
         accuracy = {"student": {"clean": 0.1 * epoch, "robust": 0.05 * epoch}}
         accuracy |= {f"{role} teacher": {"clean": 0.9, "robust": 0.6} for role in ("robust", "clean")}
         terms = {"loss": 1 / epoch, "<img src=x onerror=hacked()>": 0.5, "endless": float("inf")}
+        terms |= {f"robust teacher's distillation, {i}": i / epoch for i in range(5)}
         folder.append_metrics({"kind": "epoch", "epoch": epoch, "step": 10, "terms": terms, "accuracy": accuracy})
     folder.finish(
         Summary(

@@ -23,7 +23,7 @@ from .watching import Watch
 
 IN_PAGE = 50
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
-ALL = "#content form[data-table=leaderboard] select[name={}]"
+ALL = "form[data-table=leaderboard] select[name={}]"
 SHOWN = "#leaderboard tbody tr"
 NAV = "nav[aria-label$=Leaderboard]"
 PREVIOUS, NEXT = (f"{NAV} button:has-text('{name}')" for name in ("Previous", "Next"))
@@ -47,7 +47,7 @@ def page_alone(report: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first page with what its tables need but for the rows, in a folder of its own; it opens in no time."""
     folder = tmp_path_factory.mktemp("alone")
     (folder / "assets").mkdir()
-    for name in ("assets/tables.js", "assets/theme.js", "assets/report.css", "index.html"):
+    for name in ("assets/address.js", "assets/tables.js", "assets/theme.js", "assets/report.css", "index.html"):
         shutil.copyfile(report / name, folder / name)
     return folder
 
@@ -147,14 +147,14 @@ def test_pages_sorting_and_filters_are_over_all_rows(report: Path, watch: Watch)
         page.click(NEXT, force=True)  # there is no further page
         assert place(page).endswith(f"to {len(every)} of {len(every)}")
         page.click(PREVIOUS)
-        page.click("th[data-key=clean] button")
+        page.click("#leaderboard th[data-key=clean] button")
         assert place(page).startswith("rows 1 to")
         best = sorted((float(line["Clean %"]) for line in every), reverse=True)[:IN_PAGE]
         shown = page.locator(f"{SHOWN} td:nth-child(6)").evaluate_all(
             "cells => cells.map((c) => c.firstChild.textContent)"
         )
         assert [float(text.rstrip("≈†‡")) for text in shown] == best
-        page.fill("#content input[name=search]", every[-1]["Defense"])
+        page.fill("form[data-table=leaderboard] input[name=search]", every[-1]["Defense"])
         wanted = [line for line in every if every[-1]["Defense"].lower() in line["Defense"].lower()]
         assert page.inner_text("#leaderboard-count").startswith(f"{len(wanted)} of {len(every)} rows")
         assert watched.errors == []
@@ -184,7 +184,7 @@ def test_hostile_names_from_the_file_do_nothing(page_with_rows: Path, watch: Wat
         page.select_option(ALL.format("student"), "digits-mobile")
         assert HOSTILE in page.locator(f"{SHOWN} th").all_text_contents()
         show_all(page)
-        page.fill("#content input[name=search]", "onerror")
+        page.fill("form[data-table=leaderboard] input[name=search]", "onerror")
         assert set(page.locator(f"{SHOWN} th").all_text_contents()) == {HOSTILE}
         assert page.evaluate("window.hacked") is None
 

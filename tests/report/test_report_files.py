@@ -13,20 +13,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from bench.cost.profile import Profile, write_profile
 from bench.errors import BenchError
 from bench.evaluation import sanity
 from bench.records.record import read_records
-from bench.report import checks, classes, leaderboard, site, training
+from bench.records.wording import seeds_text
+from bench.report import checks, classes, leaderboard, overview, site, training
 from bench.report.examples import MOST_RUNS, gallery
 from bench.runs.folder import RunFolder
 from bench.stats import wilson_interval
 from bench.system.home import Home
+from bench.tables import build_overview
 
 from ..helpers.places import DEMO_RECORDS
 from ..helpers.records import RecordMaker
-from .homes import keep, make_run, session_of
+from .homes import EXAMPLES, keep, make_run, session_of
 
 PROFILE = Profile(
     method="sat",
@@ -78,21 +81,51 @@ def test_every_demo_result_is_in_the_leaderboard() -> None:
     assert {entry.label for entry in teachers} == {"Clean teacher (digits-teacher)", "Robust teacher (digits-teacher)"}
 
 
+def test_the_overview_has_the_strongest_first_and_a_worst_over_fewer_attacks_last(make_record: RecordMaker) -> None:
+    counts = {"clean": 90, "fgsm": 60, "pgd-sat": 50}
+    records = [
+        *(make_record({**counts, "pgd-sat": right}, seed=seed) for seed, right in enumerate((40, 50, 60))),
+        make_record(counts | {"pgd-sat": 55}, method="trades"),
+        make_record({"clean": 90, "fgsm": 80}, method="ard"),
+        make_record(counts, model="vgg16"),
+        make_record(counts, kind="teacher", role="robust"),
+    ]
+    shown = overview.facts(build_overview(records))
+    assert shown["attacks"] == ["Worst", "Clean", "FGSM", "PGD-SAT"]
+    assert shown["filters"]["Student"] == ["resnet18", "vgg16", "teachers"]
+    rows = [([str(Markup(cell).striptags()) for cell in row.cells], row.group) for row in shown["rows"].in_page]
+    assert [(row[0], row[6], row[-1], group) for row, group in rows] == [
+        ("TRADES", "55.0045.2–64.4", "1 (0)", 0),
+        ("SAT", "50.00± 10.00", "3 (0-2)", 0),
+        ("ARD", "80.00*71.1–86.7", "1 (0)", 0),
+        ("SAT", "50.0040.4–59.6", "1 (0)", 1),
+        ("Robust teacher (resnet18)", "50.0040.4–59.6", "1 (0)", 2),
+    ]
+    assert shown["rows"].in_page[2].cells[6].startswith('<span class="partial">')
+
+
 def test_seeds_are_shown_as_their_mean_and_each_by_itself(make_record: RecordMaker) -> None:
     three = [make_record({"clean": 80, "fgsm": right}, seed=seed) for seed, right in enumerate((50, 60, 70))]
     alone = make_record({"clean": 80, "fgsm": 55}, method="trades")
     found = leaderboard.entries([*three, alone])
     assert [(entry.label, entry.view, entry.seed_text, entry.robust.text) for entry in found] == [
-        ("SAT", "network", "2", "70.00"),
-        ("SAT", "mean", "0–2", "60.00 ± 10.00 (3)"),
-        ("SAT", "network", "1", "60.00"),
-        ("TRADES", "both", "0", "55.00"),
-        ("SAT", "network", "0", "50.00"),
+        ("SAT", "network", "1 (2)", "70.00"),
+        ("SAT", "mean", "3 (0-2)", "60.00 ± 10.00 (3)"),
+        ("SAT", "network", "1 (1)", "60.00"),
+        ("TRADES", "both", "1 (0)", "55.00"),
+        ("SAT", "network", "1 (0)", "50.00"),
     ]
     assert found[0].robust.interval == pytest.approx([100 * bound for bound in wilson_interval(70, 100)])
     assert found[1].robust.interval is None
     assert found[1].robust.mark == "best"
     assert found[0].robust.mark == ""
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"), [([], ""), ([0], "1 (0)"), ([1, 0], "2 (0, 1)"), ([7, 2, 1, 0], "4 (0-2, 7)"), ([0, 0], "1 (0)")]
+)
+def test_seeds_are_how_many_then_which(seeds: list[int], text: str) -> None:
+    assert seeds_text(seeds) == text
 
 
 def test_the_newest_record_of_a_network_counts(make_record: RecordMaker) -> None:
@@ -187,15 +220,36 @@ def test_examples_are_what_the_record_says(demo_report: Path) -> None:
     home = Home(demo_report.parent)
     runs = training.runs_of(home, None)
     found = gallery(session_of(home), runs, list(read_records(home.records)), 20)
-    (shown,) = found.shown
-    assert (shown.label, len(shown.examples)) == ("Natural", 20)
-    assert all(example.as_recorded for example in shown.examples)
-    (record,) = [r for r in read_records(home.records) if r.suite == "pgd-sat"]
-    assert sum(example.after.right for example in shown.examples) == record.results["pgd-sat"].correct
-    assert sum(example.before.right for example in shown.examples) == record.results["clean"].correct
+    assert [example.place for example in found.examples] == list(range(1, 21))
+    records = {r.subject.label: r for r in read_records(home.records) if r.suite == "pgd-sat"}
+    assert [network.label for network in found.networks] == sorted(records) == ["Natural", "SAT"]
+    for i, label in enumerate(sorted(records)):
+        answers = [example.answers[i] for example in found.examples]
+        assert {answer.network.label for answer in answers} == {label}
+        assert all(answer.as_recorded for answer in answers)
+        assert sum(answer.after.right for answer in answers) == records[label].results["pgd-sat"].correct
+        assert sum(answer.before.right for answer in answers) == records[label].results["clean"].correct
+    assert {"digits-cnn", "PGD-SAT", "official protocol", "eps = 0.125"} <= set(found.shared)
     assert found.classes == {"digits": tuple("0123456789")}
     again = gallery(session_of(home), runs, list(read_records(home.records)), 20)
     assert again == found
+
+
+def test_pictures_are_files_and_those_of_an_earlier_report_are_removed(
+    demo_report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    html = (demo_report / "examples.html").read_text(encoding="utf-8")
+    pictures = re.findall(r'src="examples/([^"]+)"', html)
+    assert len(pictures) == EXAMPLES * (
+        1 + 2 * 2
+    )  # the original, and of two networks the attacked image and difference
+    assert {path.name for path in (demo_report / "examples").iterdir()} == set(pictures)
+    assert html.index("Natural</h3>") < html.index("SAT</h3>") < html.index("test image 2 of digits")
+    (tmp_path / "examples").mkdir()
+    for name in ("0123456789ab.png", "my.png"):
+        (tmp_path / "examples" / name).touch()
+    site.write_report(Home(tmp_path / "home"), tmp_path)
+    assert [path.name for path in (tmp_path / "examples").iterdir()] == ["my.png"]
 
 
 def test_examples_say_what_is_not_at_hand(demo_report: Path, tmp_path: Path) -> None:
@@ -204,9 +258,9 @@ def test_examples_say_what_is_not_at_hand(demo_report: Path, tmp_path: Path) -> 
     missing = dict(gallery(session_of(home), runs, records, 2).missing)
     assert len(missing) > MOST_RUNS
     assert set(missing.values()) == {"its run folder is not here, so there are no weights"}
-    (trained,) = [(folder, config) for folder, config in runs if folder.best.exists()]
+    trained = next((folder, config) for folder, config in runs if folder.best.exists())
     moved = RunFolder(tmp_path / trained[0].id)
-    assert gallery(session_of(home), [(moved, trained[1])], records, 2).shown == []
+    assert gallery(session_of(home), [(moved, trained[1])], records, 2).examples == []
     other = trained[1].model_copy(update={"data": trained[1].data.model_copy(update={"spec": "cifar10"})})
     reasons = dict(gallery(session_of(home), [(trained[0], other)], records, 2).missing)
     assert "the images of cifar10 are not here" in reasons.values()
@@ -313,11 +367,20 @@ def test_costs_are_those_of_records_and_profiles(tmp_path: Path, make_record: Re
     assert "SAT (official)" in (out / "tables" / "costs.csv").read_text(encoding="utf-8")
 
 
-def test_without_plotly_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_plotly_there_is_all_but_the_charts(
+    tmp_path: Path, make_record: RecordMaker, monkeypatch: pytest.MonkeyPatch, bench: Any
+) -> None:
+    home = Home(tmp_path)
+    keep(home, make_record())
+    whole = files_of(site.write_report(home, tmp_path / "whole").parent)
     monkeypatch.setitem(sys.modules, "plotly", None)
-    with pytest.raises(BenchError, match=r"need Plotly, which is not installed\.\nInstall it: pip install"):
-        site.write_report(Home(tmp_path), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    written = bench("report", "--examples", "0", "--out", tmp_path / "out", home=home.root)
+    assert "Plotly is not installed: no charts." in written.err
+    assert "pip install 'ard-bench[report]'" in written.err
+    without = files_of(tmp_path / "out")
+    assert set(whole) - set(without) == {Path("assets/plotly.min.js")}
+    assert {path for path in without if without[path] != whole[path]} == {Path("index.html")}
+    assert b"plotly.min.js" not in without[Path("index.html")]
 
 
 def test_an_empty_home_has_a_report_that_says_what_to_do(tmp_path: Path) -> None:

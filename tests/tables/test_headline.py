@@ -50,7 +50,8 @@ def test_the_worst_class_has_the_interval_of_the_lowest_of_all_classes(make_reco
     assert cell.text == "23.00"
     exact = stats.beta.ppf(0.025, 23, 78), stats.beta.ppf(0.975 ** (1 / 10), 24, 77)  # none of ten bounds too low
     assert cell.interval == pytest.approx([100 * bound for bound in exact])
-    assert any("biased downward" in note for note in table.notes)
+    assert "Worst class: the lowest robust accuracy of a class, biased downward." in table.notes[0]
+    assert any("its interval allows for that" in line for line in table.provenance)
 
 
 def test_worst_classes_are_tested_as_independent_samples(make_record: RecordMaker) -> None:
@@ -87,8 +88,7 @@ def test_the_lowest_cost_is_best_and_the_device_is_named(make_record: RecordMake
     assert {label: cell.text for label, cell in cells.items()} == {"SAT": "12.3", "TRADES": "0.0123", "ARD": "1230"}
     assert {label: cell.mark for label, cell in cells.items()} == {"SAT": "second", "TRADES": "best", "ARD": ""}
     assert not any(cell.signs for cell in cells.values())
-    (note,) = [each for each in table.notes if each.startswith("Cost: hours of training")]
-    assert note.endswith("on GPU A; the lowest is best.")
+    assert table.notes[0].endswith("Cost: training, without the teachers', on GPU A; the lowest is best.")
 
 
 def test_costs_of_different_devices_are_not_ranked(make_record: RecordMaker) -> None:
@@ -99,7 +99,7 @@ def test_costs_of_different_devices_are_not_ranked(make_record: RecordMaker) -> 
     table = build_table(SPECS[0], records)
     assert {_row(table, label)[COST].mark for label in ("SAT", "ARD")} == {""}
     assert _row(table, "SAT")[0].mark == "best"
-    assert any("Costs on different devices do not compare" in note for note in table.notes)
+    assert "on GPU A; GPU B; ranked only in columns with one device." in table.notes[0]
 
 
 def test_seeds_are_averaged_in_every_column(make_record: RecordMaker) -> None:
@@ -114,7 +114,31 @@ def test_seeds_are_averaged_in_every_column(make_record: RecordMaker) -> None:
 
 def test_a_checkpoint_chosen_on_the_test_set_does_not_flatter_its_cost(make_record: RecordMaker) -> None:
     cells = _row(build_table(SPECS[0], [_headline(make_record, "sat", [60] * 10, selection="test")]), "SAT")
-    assert [cell.text for cell in cells[WORST : COST + 1]] == ["60.00†", "1.00"]
+    assert [cell.text for cell in cells[WORST : COST + 1]] == ["60.00†", "60.0"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "label", "texts"),
+    [
+        ([0.00238, 0.000441], "Cost (s)", ["8.57", "1.59"]),
+        ([0.0514, 0.75], "Cost (min)", ["3.08", "45.0"]),
+        ([0.75, 31.26], "Cost (h)", ["0.750", "31.3"]),
+    ],
+)
+def test_costs_are_shown_in_a_unit_that_fits_and_stay_hours_in_the_csv(
+    make_record: RecordMaker, tmp_path: Path, hours: list[float], label: str, texts: list[str]
+) -> None:
+    records = [
+        _headline(make_record, method, [60] * 10, hours=each)
+        for method, each in zip(("sat", "ard"), hours, strict=True)
+    ]
+    table = build_table(SPECS[0], records)
+    assert table.columns[COST].label == label
+    assert [_row(table, row)[COST].text for row in ("SAT", "ARD")] == texts
+    (path,) = render_tables(records, [0], formats=["csv"], out=tmp_path)
+    with path.open(encoding="utf-8", newline="") as stream:
+        lines = [line for line in csv.DictReader(stream) if line["quantity"] == "cost"]
+    assert [(line["value"], line["unit"]) for line in lines] == [(f"{each:.4f}", "h") for each in hours]
 
 
 def test_it_renders_in_every_format(make_record: RecordMaker, tmp_path: Path) -> None:
@@ -123,7 +147,7 @@ def test_it_renders_in_every_format(make_record: RecordMaker, tmp_path: Path) ->
         for method, lowest, hours in (("sat", 20, 1.5), ("ard", 30, 2.5), ("ciard", 25, 7.0))
         for seed in range(3)
     ]
-    markdown, latex, table, document = render_tables(
+    markdown, latex, table, _, document = render_tables(
         records, [0], formats=["markdown", "latex", "csv"], datasets=["cifar10"], out=tmp_path
     )
     assert markdown.read_text(encoding="utf-8").startswith("## Table 0. Headline")

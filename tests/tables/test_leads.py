@@ -117,8 +117,8 @@ def test_three_seeds_on_both_sides_are_tested_over_seeds(make_record: RecordMake
     overlapping = [*_seeds(make_record, "sat", [60, 50, 70]), *_seeds(make_record, "trades", [40, 65, 55])]
     table = build_table(SPECS[3], overlapping)
     assert _cell(table, "SAT", ROBUST).text == "60.00 ± 10.00 (3)≈"
-    assert any("Welch's t-test over seeds" in note for note in table.notes)
-    assert not any("fewer than 3 seeds" in note for note in table.notes)
+    assert any("Welch's t-test over seeds" in line for line in table.provenance)
+    assert not any("fewer than 3 seeds" in note for note in (*table.notes, *table.provenance))
 
 
 def test_fewer_seeds_are_tested_over_samples_and_the_note_says_so(make_record: RecordMaker) -> None:
@@ -126,7 +126,8 @@ def test_fewer_seeds_are_tested_over_samples_and_the_note_says_so(make_record: R
     best = _cell(table, "SAT", ROBUST)
     assert best.lead is not None
     assert best.lead.test == "score"
-    assert any("fewer than 3 seeds the test is over samples" in note for note in table.notes)
+    assert any("fewer than 3 seeds the test is over samples" in line for line in table.provenance)
+    assert table.notes[-1].endswith("With fewer than 3 seeds a lead is one of these networks, not of the defenses.")
 
 
 @pytest.mark.parametrize("change", [{"surrogate": "cd" * 32}, {"parameters": {"steps": 40}}])
@@ -142,7 +143,7 @@ def test_other_attacks_are_not_tested_against_each_other(make_record: RecordMake
     assert robust.lead is not None
     assert robust.lead.test is None
     assert _cell(table, "SAT", CLEAN).text == "80.00"  # clean accuracy knows no attack
-    assert any("not tested where attacks or surrogates differ" in note for note in table.notes)
+    assert any("not tested where attacks or surrogates differ" in line for line in table.provenance)
 
 
 def test_published_leads_are_tested_as_independent_samples() -> None:
@@ -159,11 +160,11 @@ def test_published_leads_are_tested_as_independent_samples() -> None:
     lead = _cell(table, "CIARD", WEIGHTED).lead
     assert lead is not None
     assert lead.p == pytest.approx(holm(weighted)[8])
-    assert any("as the paper gives no outcomes of single images" in note for note in table.notes)
+    assert any("as the paper gives no outcomes of single images" in line for line in table.provenance)
 
 
 def test_the_sign_is_in_every_format_with_its_legend(three: list[Record], tmp_path: Path) -> None:
-    markdown, latex, table, _ = render_tables(
+    markdown, latex, table, *_ = render_tables(
         three, [3], formats=["markdown", "latex", "csv"], datasets=["cifar10"], out=tmp_path
     )
     robust = f"{100 * _outcomes(0.62, 10).mean():.2f}"

@@ -48,7 +48,7 @@ def test_without_records_every_cell_of_the_papers_shape_is_a_dash() -> None:
     assert _rows(table)[0] == "SAT"
     assert _rows(table)[-1] == "CIARD"
     assert {cell.text for _, _, _, cell in table.cells()} == {"–"}
-    assert "No evaluation record fits this table yet." in table.notes
+    assert table.notes == ("No evaluation record fits this table yet.",)
 
 
 def test_a_record_fills_its_cells_and_no_other(make_record: RecordMaker) -> None:
@@ -169,7 +169,7 @@ def test_other_datasets_follow_with_their_own_student(make_record: RecordMaker) 
         "CIFAR-10",
         "CIFAR-100",
         "digits — demo, 12 epochs, n = 100, student digits-cnn",
-        "parquet:mine — official, 300 epochs, n = 100",
+        "parquet:mine — official, 300 epochs, n = 100, student resnet18",
     ]
     assert _texts(table, "SAT", "FGSM")[6:9] == ["80.00", "60.00", "70.00"]
 
@@ -177,8 +177,8 @@ def test_other_datasets_follow_with_their_own_student(make_record: RecordMaker) 
 def test_students_of_another_architecture_are_shown_where_asked_for_and_named(make_record: RecordMaker) -> None:
     records = [make_record(), make_record({"clean": 70, "fgsm": 40}, model="resnet20"), make_record(**DIGITS)]
     (table,) = build_tables(records, [3], student="resnet20")
-    assert "of ResNet-18 (here: resnet20)" in table.title
-    assert _headers(table) == ["CIFAR-10 — official, 300 epochs, n = 100, student resnet20", "CIFAR-100"]
+    assert table.title == "White-box adversarial robustness: resnet20 (%, measured)"
+    assert _headers(table) == ["CIFAR-10 — official, 300 epochs, n = 100"]
     assert _texts(table, "SAT", "FGSM")[:3] == ["70.00", "40.00", "55.00"]
     assert build_tables(records, [3], student="resnet18") == build_tables(records, [3])
     (teachers,) = build_tables(records, [2], student="resnet20")
@@ -200,7 +200,7 @@ def test_seeds_are_averaged_with_their_spread(make_record: RecordMaker) -> None:
     cell = table.sections[0].rows[0].cells[1]
     assert cell.interval is None
     assert len(cell.records) == 3
-    assert "Training seeds: 0, 1, 2." in table.notes
+    assert "a ± b (k): mean and standard deviation over k of the training seeds 0–2." in table.notes
 
 
 def test_a_single_seed_has_wilsons_interval(make_record: RecordMaker) -> None:
@@ -213,14 +213,14 @@ def test_the_newest_record_counts_and_a_note_says_so(make_record: RecordMaker) -
     old = make_record({"clean": 80, "fgsm": 60}, minute=20)
     table = build_table(SPECS[3], [new, old])
     assert _texts(table, "SAT", "FGSM")[1] == "70.00"
-    assert f"Newer records of the same row and seed count in place of: {old.id}." in table.notes
+    assert f"Newer records of the same row and seed count in place of: {old.id}." in table.provenance
 
 
 def test_the_same_record_twice_counts_once(make_record: RecordMaker) -> None:
     record = make_record()
     table = build_table(SPECS[3], [record, record])
     assert _texts(table, "SAT", "FGSM")[1] == "60.00"
-    assert not any("Newer" in note for note in table.notes)
+    assert not any("Newer" in line for line in table.provenance)
 
 
 def test_further_methods_follow_the_papers_rows(make_record: RecordMaker) -> None:
@@ -286,16 +286,18 @@ def test_teachers_are_shown_by_dataset_and_not_compared(make_record: RecordMaker
         *("80.00", "60.00", "50.00", "50.00", "40.00")
     ]
     assert all(not cell.mark for _, _, _, cell in table.cells())
-    assert any("natural, 20 epochs" in note and "TRADES, 30 epochs" in note for note in table.notes)
+    assert any("natural, 20 epochs" in line and "TRADES, 30 epochs" in line for line in table.provenance)
 
 
 def test_only_the_datasets_asked_for_are_shown(make_record: RecordMaker) -> None:
     records = [make_record(), make_record(**DIGITS)]
-    assert _headers(build_tables(records, [3], datasets=["digits"])[0]) == [
-        "digits — demo, 12 epochs, n = 100, student digits-cnn"
-    ]
-    assert _headers(build_tables(records, [4], datasets=["digits", "cifar100"])[0]) == ["CIFAR-100", "digits"]
-    assert _headers(build_tables([], [7], datasets=["cifar100"])[0]) == ["cifar100"]
+    (table,) = build_tables(records, [3], datasets=["digits"])
+    assert (table.title, _headers(table)) == (
+        "White-box adversarial robustness: digits-cnn (%, measured)",
+        ["digits — demo, 12 epochs, n = 100"],
+    )
+    shape = build_tables([], [4, 7], datasets=["cifar10", "cifar100"], all_rows=True)
+    assert [_headers(table) for table in shape] == [["CIFAR-10", "CIFAR-100"], ["CIFAR-10", "cifar100"]]
 
 
 def test_a_dataset_nobody_knows_is_an_error(make_record: RecordMaker) -> None:
@@ -312,9 +314,11 @@ def test_signs_and_notes_tell_what_a_reader_must_know(make_record: RecordMaker) 
     table = build_table(SPECS[3], records)
     assert _texts(table, "SAT", "FGSM")[0] == "80.00≈†"
     assert _texts(table, "TRADES", "FGSM")[0] == "80.00≈‡"
-    notes = "\n".join(table.notes)
+    assert len(table.notes) == 4
+    notes = "\n".join((*table.notes, *table.provenance))
     assert "† The checkpoint was chosen on the test set" in notes
-    assert "‡ Failed sanity checks of the evaluation: TRADES on CIFAR-10: FGSM breaks more" in notes
+    assert "‡ Failed sanity checks of the evaluation." in table.notes[2]
+    assert "Failed sanity checks of the evaluation: TRADES on CIFAR-10: FGSM breaks more" in notes
     assert "official protocol; eps = 8/255; the first 100 of 10,000 test samples" in notes
     assert "bench: 0.1.0; device: cpu, cuda; torch: 2.6.0" in notes
     low, high = wilson_interval(50, 100)
@@ -325,9 +329,12 @@ def test_different_surrogates_or_parameters_are_noted(make_record: RecordMaker) 
     counts = {"clean": 80, "transfer:pgd-trades": 70}
     first, second = make_record(counts), make_record(counts, method="trades", surrogate="cd" * 32)
     third = make_record(counts, method="ard", parameters={"steps": 40})
-    assert any("crafted on model abababababab." in note for note in build_table(SPECS[5], [first]).notes)
-    assert any("those rows do not compare" in note for note in build_table(SPECS[5], [first, second]).notes)
-    assert any("different parameters" in note for note in build_table(SPECS[5], [first, third]).notes)
+    alone, surrogates, parameters = (build_table(SPECS[5], [first, *each]) for each in ([], [second], [third]))
+    assert any("crafted on model abababababab." in line for line in alone.provenance)
+    assert any("those rows do not compare" in line for line in surrogates.provenance)
+    assert any("different parameters" in line for line in parameters.provenance)
+    assert "Not all rows of a column compare: their surrogates differ." in surrogates.notes[-1]
+    assert "Not all rows of a column compare: their parameters differ." in parameters.notes[-1]
 
 
 def test_an_own_table_needs_no_code(make_record: RecordMaker, tmp_path: Path) -> None:
@@ -338,7 +345,7 @@ def test_an_own_table_needs_no_code(make_record: RecordMaker, tmp_path: Path) ->
     )
     records = [make_record({"clean": 80, "autoattack": 44})]
     tables = build_tables(records, extra_specs=tmp_path)
-    assert [table.number for table in tables] == [0, 3, 4, 5, 6, 7, 8]
+    assert [table.number for table in tables] == ["overview", 0, 8]
     assert _texts(tables[-1], "SAT", "AutoAttack") == ["80.00", "44.00"]
     with pytest.raises(BenchError, match="Table 8 has no published numbers"):
         build_tables(records, [8], "paper", extra_specs=tmp_path)

@@ -89,7 +89,8 @@ def test_the_paper_is_named_wherever_its_numbers_are() -> None:
 
 def test_the_papers_five_contradictions_are_noted() -> None:
     tables = build_tables([], None, "paper")
-    noted = [note for table in tables for note in table.notes if note.startswith("W-R that is printed")]
+    noted = [line for table in tables for line in table.provenance if line.startswith("W-R that is printed")]
+    assert sum(any("of the paper's W-R are not the mean" in note for note in table.notes) for table in tables) == 4
     assert len(noted) == 4
     assert sum(note.count("the mean is") for note in noted) == 5
     assert any("Square TRADES on CIFAR-10 (62.69; the mean is 72.69)" in note for note in noted)
@@ -110,9 +111,9 @@ def test_compare_keeps_the_columns_apart(make_record: RecordMaker) -> None:
     digits = make_record(dataset="digits", model="digits-cnn")
     table = build_table(SPECS[3], [make_record({"clean": 80, "fgsm": 60}), digits], "compare")
     assert [block.header for block in table.column_groups] == [
-        "Measured: CIFAR-10 — official, 300 epochs, n = 100",
+        "Measured: CIFAR-10 — official, 300 epochs, n = 100, student resnet18",
         "Paper: CIFAR-10 — as published in Lu et al. 2025, n = 10,000",
-        "Measured minus paper: CIFAR-10 — official, 300 epochs, n = 100",
+        "Measured minus paper: CIFAR-10 — official, 300 epochs, n = 100, student resnet18",
         "Measured: CIFAR-100",
         "Paper: CIFAR-100 — as published in Lu et al. 2025, n = 10,000",
         "Measured minus paper: CIFAR-100",

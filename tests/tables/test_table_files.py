@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,20 +33,22 @@ HOSTILE = (
 )
 
 
-def _cells(markdown: str) -> list[list[str]]:
-    """The text of each cell of a Markdown table, row by row, as a reader sees it."""
-    rows: list[list[str]] = []
+def _tables(markdown: str) -> list[list[list[str]]]:
+    """The text of each cell of each Markdown table, row by row, as a reader sees it."""
+    tables: list[list[list[str]]] = []
     for token in MarkdownIt("commonmark", {"html": True}).enable("table").parse(markdown):
-        if token.type == "tr_open":
-            rows.append([])
+        if token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
         elif token.type == "inline" and token.level == 4:
             assert token.children is not None
             markup = {child.type for child in token.children} - {"text", "text_special", "html_inline"}
             assert markup <= {"strong_open", "strong_close"}, markup
             html = {child.content for child in token.children if child.type == "html_inline"}
             assert html <= {"<br>", "<u>", "</u>"}
-            rows[-1].append("".join(child.content for child in token.children if child.type != "html_inline"))
-    return rows
+            tables[-1][-1].append("".join(child.content for child in token.children if child.type != "html_inline"))
+    return tables
 
 
 @pytest.fixture
@@ -74,22 +77,31 @@ def test_files_are_named_by_what_they_show(records: list[Record], tmp_path: Path
         for values in ("measured", "paper", "compare")
     }
     assert names == {
-        "measured": ["table3.md", "table3.tex", "table7.md", "table7.tex", "tables.tex"],
+        "measured": ["table3.md", "table3.tex", "table7.md", "table7.tex", "provenance.md", "tables.tex"],
         "paper": [
             *("table3-paper.md", "table3-paper.tex", "table7-paper.md", "table7-paper.tex"),
-            "tables-paper.tex",
+            *("provenance-paper.md", "tables-paper.tex"),
         ],
         "compare": [
             *("table3-compare.md", "table3-compare.tex", "table7-compare.md", "table7-compare.tex"),
-            "tables-compare.tex",
+            *("provenance-compare.md", "tables-compare.tex"),
         ],
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(chain(*names.values()))
 
 
-def test_by_default_the_headline_and_tables_3_to_7_are_written(tmp_path: Path) -> None:
-    written = render_tables([], formats=["csv"], out=tmp_path / "new" / "folder")
-    assert [path.name for path in written] == [f"table{number}.csv" for number in (0, 3, 4, 5, 6, 7)]
+def test_by_default_the_overview_and_those_of_tables_0_and_3_to_7_are_written_that_have_a_number(
+    records: list[Record], tmp_path: Path
+) -> None:
+    def names(*arguments: Any, **more: Any) -> list[str]:
+        more |= {"formats": ["csv"], "out": tmp_path / "new" / "folder"}
+        return [path.stem for path in render_tables(*arguments, **more)]
+
+    assert names([]) == ["overview"]
+    assert names(records) == ["overview", "table3", "table7"]
+    assert names([], all_rows=True) == ["overview", *(f"table{number}" for number in (0, 3, 4, 5, 6, 7))]
+    assert names([], [4]) == ["table4"]
+    assert names([], values="paper") == [f"table{number}-paper" for number in (3, 4, 5, 6, 7)]
 
 
 def test_the_same_records_give_the_same_files(records: list[Record], tmp_path: Path) -> None:
@@ -120,31 +132,37 @@ def test_markdown_shows_best_and_second_best(make_record: RecordMaker, tmp_path:
         make_record({"clean": clean, "fgsm": right}, method=name)
         for name, clean, right in (("sat", 80, 50), ("trades", 80, 60), ("ard", 79, 40))
     ]
-    (path,) = render_tables(records, [3], formats=["markdown"], datasets=["cifar10"], out=tmp_path)
+    path, _ = render_tables(records, [3], formats=["markdown"], datasets=["cifar10"], out=tmp_path)
     lines = path.read_text(encoding="utf-8").splitlines()
-    head = "CIFAR-10<br>official, 300 epochs, n = 100<br>"
-    assert lines[0] == "## Table 3. White-box adversarial robustness of ResNet-18 (%, measured)"
-    assert lines[2:4] == [
-        f"| Attack | Defense | {head}Clean | {head}Robust | {head}W-R |",
-        "|---|---|---:|---:|---:|",
+    assert lines[0] == "## Table 3. White-box adversarial robustness: ResNet-18 (%, measured)"
+    assert lines[2:6] == [
+        "CIFAR-10 — official, 300 epochs, n = 100; FGSM",
+        "",
+        "| Defense | Clean | Robust | W-R |",
+        "|---|---:|---:|---:|",
     ]
-    assert "| FGSM | SAT | **80.00≈** | <u>50.00</u> | <u>65.00</u> |" in lines
-    assert "| FGSM | TRADES | **80.00≈** | **60.00** | **70.00** |" in lines
-    assert "| FGSM | ARD | <u>79.00</u> | 40.00 | 59.50 |" in lines
-    assert "| FGSM | RSLAD | – | – | – |" in lines
+    assert "| SAT | **80.00≈** | <u>50.00</u> | <u>65.00</u> |" in lines
+    assert "| TRADES | **80.00≈** | **60.00** | **70.00** |" in lines
+    assert "| ARD | <u>79.00</u> | 40.00 | 59.50 |" in lines
+    assert not any("RSLAD" in line for line in lines)
+    path, _ = render_tables(records, [3], formats=["markdown"], datasets=["cifar10"], out=tmp_path, all_rows=True)
+    assert "| FGSM | RSLAD | – | – | – |" in path.read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("values", ["measured", "paper", "compare"])
 def test_markdown_parses_into_rows_of_equal_length(records: list[Record], tmp_path: Path, values: str) -> None:
-    for path in render_tables(records, _numbers(values), values, formats=["markdown"], out=tmp_path):
-        rows = _cells(path.read_text(encoding="utf-8"))
-        assert len(rows) > 2
-        assert {len(row) for row in rows} == {len(rows[0])}
+    *paths, _ = render_tables(records, _numbers(values), values, formats=["markdown"], out=tmp_path)
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        assert _tables(text) or "No evaluation record fits this table yet." in text
+        for rows in _tables(text):
+            assert len(rows) > 1
+            assert {len(row) for row in rows} == {len(rows[0])}
 
 
 def test_hostile_names_appear_in_markdown_as_they_are(records: list[Record], tmp_path: Path) -> None:
-    (path,) = render_tables(records, [3], formats=["markdown"], out=tmp_path)
-    names = {row[1] for row in _cells(path.read_text(encoding="utf-8"))}
+    path, _ = render_tables(records, [3], formats=["markdown"], out=tmp_path)
+    names = {row[1] for rows in _tables(path.read_text(encoding="utf-8")) for row in rows}
     for name in HOSTILE[:4]:
         assert name in names
     assert "two lines # heading" in names
@@ -154,7 +172,7 @@ def test_hostile_names_appear_in_markdown_as_they_are(records: list[Record], tmp
 @given(st.text(max_size=30))
 def test_escaped_markdown_is_one_plain_cell(text: str) -> None:
     escaped = escape.markdown(text)
-    rows = _cells(f"| a | b |\n|---|---|\n| x{escaped}x | y |\n")
+    (rows,) = _tables(f"| a | b |\n|---|---|\n| x{escaped}x | y |\n")
     assert rows[1][1] == "y"
     assert "".join(rows[1][0].split()) == "".join(
         mark for mark in f"x{text}x" if escape.markdown(mark) and not mark.isspace()
@@ -205,8 +223,8 @@ def test_csv_has_every_cell_with_its_origin(records: list[Record], tmp_path: Pat
 
 
 def test_wide_tables_come_in_parts_that_keep_a_dataset_together(records: list[Record], tmp_path: Path) -> None:
-    path, _ = render_tables(
-        records[-7:], [3], "compare", formats=["latex"], datasets=["cifar10", "cifar100"], out=tmp_path
+    path, *_ = render_tables(
+        records[-7:], [3], "compare", ["latex"], datasets=["cifar10", "cifar100"], out=tmp_path, all_rows=True
     )
     first, second = path.read_text().split(r"\end{table}")[:2]
     assert [part.count("Measured: CIFAR-100") for part in (first, second)] == [0, 1]

@@ -2,6 +2,19 @@
 (() => {
   "use strict";
 
+  if (!window.Plotly) { // not installed where the report was written, or not copied along
+    for (const section of document.querySelectorAll("section:has(.chart)")) {
+      for (const part of section.querySelectorAll(".filters, .beside, .chart")) part.hidden = true;
+      const notice = document.createElement("p");
+      notice.className = "notice";
+      notice.append("Not drawn: the charts need Plotly, whose script is not in this folder (assets/plotly.min.js). "
+        + "The tables need nothing. To get the charts, install it and write the report again: ",
+      Object.assign(document.createElement("code"), { textContent: "pip install 'ard-bench[report]'; bench report" }));
+      section.append(notice);
+    }
+    return;
+  }
+
   const SYMBOLS = ["circle", "square", "diamond", "triangle-down", "triangle-up", "star", "cross", "x", "pentagon",
     "hexagon", "triangle-right", "triangle-left", "hourglass"];
   const MODELS = {
@@ -12,13 +25,14 @@
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
   const MOST_ROWS = 60;
   // Buttons by name: Plotly's own choice has one that sends the chart to a server.
-  const CONFIG = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
+  const CONFIG = { displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
   const byId = (id) => document.getElementById(id);
   // Plotly reads tags and entities in texts: names come from files and are to be shown as they are.
   const plain = (text) => String(text).replace(/[\p{Cc}\p{Cf}]/gu, " ")
     .replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const short = (name) => (name.length > 40 ? `${name.slice(0, 39)}…` : name); // in a legend
   const data = (id) => JSON.parse(byId(id).textContent);
 
   function theme() {
@@ -35,7 +49,7 @@
     ticks: "outside", tickcolor: look.muted, ...more,
   });
   const layout = (look, more) => ({
-    paper_bgcolor: look.surface, plot_bgcolor: look.surface, font: { family: look.font, color: look.ink, size: 13 },
+    autosize: true, paper_bgcolor: look.surface, plot_bgcolor: look.surface, font: { family: look.font, color: look.ink, size: 13 },
     margin: { l: 60, r: 20, t: 36, b: 50 }, hoverlabel: { align: "left" }, ...more,
   });
 
@@ -43,7 +57,7 @@
 
   function points(table) {
     const columns = Object.fromEntries([...table.tHead.rows[0].cells].map((header, i) => [header.dataset.key, i]));
-    // As the page has it: `53.06†`, and beneath it `47.9–58.2` or `± 0.31, 3 seeds`.
+    // As the page has it: `53.06†`, and beneath it `47.9–58.2` or `± 0.31`.
     const number = (cell) => {
       const beneath = cell.querySelector("small"), said = beneath ? beneath.textContent : "";
       const interval = /^([\d.]+)–([\d.]+)$/.exec(said), spread = /^± ([\d.]+)/.exec(said);
@@ -61,18 +75,29 @@
     })).filter((point) => !Number.isNaN(point.clean.value + point.robust.value));
   }
 
-  function bars({ value, interval, spread }) {
-    const [low, high] = interval || [value - (spread || 0), value + (spread || 0)];
-    return { type: "data", symmetric: false, array: [high - value], arrayminus: [value - low], thickness: 1, width: 3 };
+  // One meaning for all bars of the chart: the spread over seeds where a row is a mean of several, else the interval.
+  const ends = ({ value, interval, spread }, ofSeeds) => {
+    if (ofSeeds) return [value - (spread || 0), value + (spread || 0)];
+    return interval || [value, value];
+  };
+
+  function bars(number, ofSeeds) {
+    const [low, high] = ends(number, ofSeeds);
+    return { type: "data", symmetric: false, array: [high - number.value], arrayminus: [number.value - low], thickness: 1, width: 3,
+      visible: high > low };
   }
+
+  const meaning = (ofSeeds) => (ofSeeds
+    ? "Bars: one standard deviation over training seeds; a defense of one seed has none. "
+    : "Bars: 95 % interval of each network's accuracy. ");
 
   const said = ({ value, interval, spread }) => `${value.toFixed(2)} %${interval
     ? ` [${interval.map((bound) => bound.toFixed(1)).join(", ")}]` : spread === null ? "" : ` ± ${spread.toFixed(2)}`}`;
 
-  function trace(point, place, look) {
+  function trace(point, place, look, ofSeeds) {
     return {
-      type: "scatter", mode: "markers", name: plain(point.name), x: [point.clean.value], y: [point.robust.value],
-      error_x: bars(point.clean), error_y: bars(point.robust),
+      type: "scatter", mode: "markers", name: plain(short(point.name)), x: [point.clean.value], y: [point.robust.value],
+      error_x: bars(point.clean, ofSeeds), error_y: bars(point.robust, ofSeeds),
       marker: { size: 10, color: look.colours[place % look.colours.length], symbol: SYMBOLS[place % SYMBOLS.length] },
       hovertemplate: "%{text}<extra></extra>",
       text: [`<b>${plain(point.name)}</b><br>${plain(point.about)}<br>clean ${said(point.clean)}<br>robust ${said(point.robust)}`],
@@ -87,9 +112,8 @@
     return near.length > 1 ? near : shown;
   }
 
-  function range(numbers) {
-    const ends = numbers.map(({ value, interval, spread }) => interval || [value - (spread || 0), value + (spread || 0)]);
-    const low = Math.min(...ends.map((end) => end[0])), high = Math.max(...ends.map((end) => end[1]));
+  function range(numbers, ofSeeds) {
+    const all = numbers.flatMap((number) => ends(number, ofSeeds)), low = Math.min(...all), high = Math.max(...all);
     const room = 0.05 * (high - low) + 0.5;
     return [low - room, high + room];
   }
@@ -124,18 +148,20 @@
     }
     const names = [...new Set(shown.map((point) => point.name))];
     const near = inside(shown);
-    const x = range(near.map((point) => point.clean)), y = range(near.map((point) => point.robust));
-    const narrow = div.clientWidth < 560;
-    Plotly.react(div, shown.map((point) => trace(point, names.indexOf(point.name), look)), layout(look, {
-      height: narrow ? 430 + 20 * Math.ceil(shown.length / 2) : 560,
+    const ofSeeds = shown.some(({ robust }) => robust.spread !== null);
+    const [x, y] = ["clean", "robust"].map((axis) => range(near.map((point) => point[axis]), ofSeeds));
+    // On a phone the legend is below, with as many columns as its names leave room for.
+    const narrow = div.clientWidth < 560, columns = names.some((name) => name.length > 16) ? 1 : 2;
+    Plotly.react(div, shown.map((point) => trace(point, names.indexOf(point.name), look, ofSeeds)), layout(look, {
+      height: narrow ? 430 + 20 * Math.ceil(shown.length / columns) : 560,
       xaxis: axis(look, "Clean accuracy (%)", { range: x }), yaxis: axis(look, "Robust accuracy (%)", { range: y }),
-      legend: narrow ? { orientation: "h", y: -0.2, maxheight: 1, entrywidth: 0.5, entrywidthmode: "fraction", font: { size: 11 } } : {},
+      legend: narrow ? { orientation: "h", y: -0.2, maxheight: 1, entrywidth: 1 / columns, entrywidthmode: "fraction", font: { size: 11 } } : {},
       showlegend: true, ...equalWeighted(x, y, look),
     }), CONFIG);
     const outside = shown.filter((point) => !near.includes(point));
-    note.textContent = outside.length
+    note.textContent = meaning(ofSeeds) + (outside.length
       ? `Outside the frame (zoom out to see): ${outside.map((point) => `${point.name} (clean ${said(point.clean)}, robust ${said(point.robust)})`).join("; ")}.`
-      : "";
+      : "");
   }
 
   // ---- curves over the epochs --------------------------------------------------------------------------------------
@@ -156,7 +182,7 @@
     }
     const named = Object.entries(terms.values).sort(([a], [b]) => (b === "loss") - (a === "loss") || a.localeCompare(b));
     named.forEach(([name, values], i) => traces.push({
-      type: "scatter", mode: "lines", name: plain(name), x: terms.epoch, y: values, xaxis: "x", yaxis: "y3", legend: "legend2",
+      type: "scatter", mode: "lines", name: plain(short(name)), x: terms.epoch, y: values, xaxis: "x", yaxis: "y3", legend: "legend2",
       line: { color: look.colours[i % look.colours.length], dash: DASHES[i % DASHES.length], width: 1.5 },
       hovertemplate: `epoch %{x}: %{y:.4g}<extra>${plain(name)}</extra>`,
     }));
@@ -174,16 +200,19 @@
     const div = byId(`curves-${side}`), note = byId(`curves-${side}-note`), look = theme();
     div.parentElement.hidden = !run;
     if (!run) { Plotly.purge(div); return; }
+    const narrow = div.clientWidth < 480, terms = Object.keys(run.terms.values).length;
+    byId(`curves-${side}-name`).textContent = run.name;
     const selected = run.selected === null ? [] : [{ type: "line", xref: "x", yref: "paper", x0: run.selected,
       x1: run.selected, y0: 0, y1: 1, line: { color: look.muted, width: 1, dash: "dot" } }];
     Plotly.react(div, curves(run, look), layout(look, {
-      height: 730, title: { text: plain(run.name), x: 0.02, xanchor: "left", font: { size: 15 } }, shapes: selected,
-      margin: { l: 62, r: 16, t: 80, b: 90 },
+      height: 650 + (narrow ? 20 * terms : 40), shapes: selected,
+      margin: { l: 62, r: 16, t: narrow ? 64 : 44, b: narrow ? 60 + 20 * terms : 60 },
       xaxis: axis(look, "Epoch", { anchor: "y3", rangemode: "tozero" }),
       yaxis: axis(look, "Robust (%)", { domain: [0.7, 1], range: shared(beside, "robust") }),
       yaxis2: axis(look, "Clean (%)", { domain: [0.36, 0.64], anchor: "x", range: shared(beside, "clean") }),
       yaxis3: axis(look, "Loss terms", { domain: [0, 0.29], anchor: "x" }),
-      legend: { orientation: "h", y: 1.01, yanchor: "bottom" }, legend2: { orientation: "h", y: -0.1, yanchor: "top", font: { size: 11 } },
+      legend: { orientation: "h", y: 1.01, yanchor: "bottom" }, 
+      legend2: { orientation: "h", y: -0.1, yanchor: "top", font: { size: 11 }, ...(narrow ? { entrywidth: 1, entrywidthmode: "fraction" } : {}) },
     }), CONFIG);
     const step = Math.max(run.accuracies.step, run.terms.step);
     note.textContent = `${run.about}. Looked at ${run.looked}.`
@@ -193,81 +222,26 @@
   }
 
   function setUpCurves() {
-    const runs = data("runs-data");
+    const runs = data("runs-data"), form = byId("run-choice");
+    const selects = ["left", "right"].map((side) => form.elements[side]);
+    const first = selects.map((select) => select.value);
     const draw = () => {
-      const chosen = ["left", "right"].map((side) => runs.find(({ id }) => id === byId("run-choice").elements[side].value));
+      const said = benchAddress.of("curves");
+      selects.forEach((select, i) => {
+        select.value = said[select.name] ?? first[i];
+        if (select.selectedIndex < 0) select.value = first[i]; // a run that is not here
+      });
+      const chosen = selects.map((select) => runs.find(({ id }) => id === select.value));
       const beside = chosen.filter((run) => run);
       drawRun("left", chosen[0], beside);
       drawRun("right", chosen[1], beside);
     };
-    byId("run-choice").addEventListener("input", draw);
-    return draw;
-  }
-
-  // ---- classes -----------------------------------------------------------------------------------------------------
-
-  const KEYS = ["Dataset", "Student", "Attack", "Protocol", "Schedule", "Images"];
-
-  function classSelects(form, choices) {
-    return KEYS.map((name, i) => {
-      const label = document.createElement("label"), select = document.createElement("select");
-      select.name = name;
-      select.append(...[...new Set(choices.map(({ key }) => key[i]))].sort().map((value) => new Option(value)));
-      label.append(`${name} `, select);
-      label.hidden = select.options.length < 2;
-      form.append(label);
-      return select;
-    });
-  }
-
-  // The choice that has what was changed last, and of the rest as much as there is.
-  function nearest(choices, wanted, changed) {
-    const likeness = ({ key }) => key.reduce((sum, value, i) => sum + (value === wanted[i] ? (i === changed ? 100 : 1) : 0), 0);
-    return choices.reduce((best, choice) => (likeness(choice) > likeness(best) ? choice : best));
-  }
-
-  function heatmap(choice, intervals, look, wide) {
-    const { classes, networks, counts } = choice;
-    // With the samples of each class known, the data hold how many are right; else percentages.
-    const percent = networks.map(({ values }) => values.map((value, i) => (value === null || !counts ? value
-      : (counts[i] ? (100 * value) / counts[i] : null))));
-    const hover = networks.map(({ name, values }, row) => percent[row].map((accuracy, i) => {
-      const count = counts ? counts[i] : 0, bounds = count ? intervals[`${values[i]}/${count}`] : null;
-      return `<b>${plain(name)}</b><br>${plain(classes[i])}: ${accuracy === null ? "no samples" : `${accuracy.toFixed(1)} %`}`
-        + (bounds ? ` [${bounds[0]}, ${bounds[1]}]` : "") + (count ? `, n = ${count}` : "");
-    }));
-    return {
-      type: "heatmap", x: classes.map(plain), y: networks.map(({ name }) => plain(name)), text: hover,
-      z: percent, zmin: 0, zmax: 100, colorscale: "Cividis", xgap: 2, ygap: 2,
-      hovertemplate: "%{text}<extra></extra>", texttemplate: wide && classes.length <= 20 ? "%{z:.0f}" : "",
-      showscale: wide, colorbar: { title: { text: "%" }, thickness: 12, outlinewidth: 0, tickcolor: look.muted },
-    };
-  }
-
-  function setUpClasses() {
-    const { choices, intervals } = data("classes-data");
-    const form = byId("class-choice"), selects = classSelects(form, choices);
-    let choice = choices[0];
-    const draw = () => {
-      const div = byId("classes"), look = theme(), wide = div.clientWidth > 560;
-            const worst = { type: "scatter", mode: "markers", x: choice.networks.map(({ worst: i }) => plain(choice.classes[i])),
-        y: choice.networks.map(({ name }) => plain(name)), hoverinfo: "skip", showlegend: false,
-        marker: { symbol: "square-open", size: wide ? 26 : 12, color: "#ffffff", line: { width: 2 } } };
-      Plotly.react(div, [heatmap(choice, intervals, look, wide), worst], layout(look, {
-        height: 146 + 34 * Math.max(choice.networks.length, 4), margin: { l: wide ? 110 : 60, r: 10, t: 36, b: 60 },
-        xaxis: axis(look, "", { type: "category", showgrid: false, side: "bottom" }),
-        yaxis: axis(look, "", { type: "category", showgrid: false, range: [choice.networks.length - 0.5, -0.5],
-          tickvals: choice.networks.map(({ name }) => plain(name)),
-          ticktext: choice.networks.map(({ name }) => plain(wide || name.length < 15 ? name : `${name.slice(0, 13)}…`)) }),
-      }), CONFIG);
-      selects.forEach((select, i) => { select.value = choice.key[i]; });
-      byId("classes-note").textContent = `${choice.key.join(" · ")}. Framed: the worst class of each network.`
-        + (choice.left_out ? ` The most robust ${choice.networks.length} networks; ${choice.left_out} more are in the table below.` : "");
-    };
-    form.addEventListener("input", (event) => {
-      choice = nearest(choices, selects.map((select) => select.value), selects.indexOf(event.target));
+    form.addEventListener("input", () => {
+      const differs = selects.map((select, i) => [select.name, select.value === first[i] ? undefined : select.value]);
+      benchAddress.say("curves", Object.fromEntries(differs));
       draw();
     });
+    document.addEventListener("addresschange", draw);
     return draw;
   }
 
@@ -283,8 +257,13 @@
     });
   }
   if (byId("run-choice")) draws.push(setUpCurves());
-  if (byId("classes")) draws.push(setUpClasses());
   const drawAll = () => draws.forEach((draw) => draw());
   document.addEventListener("themechange", drawAll);
+  // Plotly's own way forgets the heights, and a phone that is turned needs another legend.
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth !== width) requestAnimationFrame(drawAll);
+    width = innerWidth;
+  });
   drawAll();
 })();

@@ -1,6 +1,6 @@
-// Sorting by the buttons in the headers, filtering by the forms above the tables, and pages of long tables. What a column
-// holds is read from its cells, so a page without this script is the whole table or, of a long one, its beginning: a file
-// beside the page (`window.benchRows`) then holds all rows.
+// Sorting by the buttons in the headers, filtering by the forms above the tables, and pages of long tables; how a table is
+// sorted and filtered stands in the address. What a column holds is read from its cells, so a page without this script is
+// the whole table or, of a long one, its beginning: a file beside the page (`window.benchRows`) then holds all rows.
 (() => {
   "use strict";
 
@@ -19,6 +19,9 @@
       }
       return this;
     }
+
+    // The number by which it is ranked: none where it is not of what its rivals are of.
+    get ranked() { return this.html.includes('class="partial"') ? null : this.number; }
 
     get text() { return this.read().words; }
 
@@ -53,58 +56,103 @@
     constructor(element) {
       this.element = element;
       this.headers = [...element.tHead.rows[0].cells];
+      this.keys = this.headers.map((header) => header.dataset.key || header.textContent);
+      // Within rows that compare, the page has them from the best of this column down; -1: in no such order.
+      this.first = this.headers.findIndex((header) => "first" in header.dataset);
       const file = (window.benchRows || {})[element.id], inPage = [...element.tBodies[0].rows];
-      this.rows = file ? fromFile(file) : inPage.map(fromPage);
+      this.given = file ? fromFile(file) : inPage.map(fromPage);
       this.most = Math.max(1, inPage.length); // rows shown at once
-      this.fits = () => true;
-      this.shown = this.rows;
+      const form = document.querySelector(`form.filters[data-table="${element.id}"]`);
+      this.filter = form ? new Filter(form, this) : null;
       this.addPages();
       this.headers.forEach((header, column) => {
         header.querySelector("button").addEventListener("click", () => {
           const now = header.getAttribute("aria-sort");
           // Numbers are most often wanted from the highest down, names from the first on.
-          this.sort(column, now ? now === "ascending" : header.classList.contains("num"));
+          this.sort({ column, descending: now ? now === "ascending" : header.classList.contains("num") });
+          this.show();
+          this.say();
         });
       });
-      const missing = Number(element.dataset.total || 0) - this.rows.length;
+      const missing = Number(element.dataset.total || 0) - this.given.length;
       if (missing > 0) this.sayMissing(missing);
+      this.fromAddress();
+      element.classList.add("ready");
+      document.addEventListener("addresschange", () => this.fromAddress());
     }
 
-    // By a column's numbers, or by its texts; what is missing comes last, and equal rows stay as they were.
-    sort(column, descending) {
-      const numeric = this.headers[column].classList.contains("num");
+    fromAddress() {
+      const said = benchAddress.of(this.element.id), { sort = "" } = said;
+      const column = this.keys.indexOf(sort.replace(/^-/, ""));
+      this.sort(column < 0 ? null : { column, descending: sort.startsWith("-") });
+      if (this.filter) this.filter.set(said);
+      this.show();
+    }
+
+    say(typing = false) {
+      const { sorting } = this, sort = sorting ? (sorting.descending ? "-" : "") + this.keys[sorting.column] : undefined;
+      benchAddress.say(this.element.id, { ...(this.filter ? this.filter.values() : {}), sort }, { typing });
+    }
+
+    // By a column's numbers, or by its texts; what is missing comes last, and equal rows stay as the page has them. Null:
+    // all as the page has them.
+    sort(sorting) {
+      this.sorting = sorting;
+      this.ranking = sorting && "rank" in this.headers[sorting.column].dataset ? sorting.column : this.first;
+      this.rows = this.given;
+      if (!sorting) return;
+      const { column, descending } = sorting;
       let key = (row) => row.cells[column].number;
-      if (!numeric) {
+      if (!this.headers[column].classList.contains("num")) {
         const text = (row) => row.cells[column].text.toLowerCase();
         const { compare } = new Intl.Collator(undefined, { numeric: true });
-        const places = new Map([...new Set(this.rows.map(text))].sort(compare).map((name, place) => [name, place]));
+        const places = new Map([...new Set(this.given.map(text))].sort(compare).map((name, place) => [name, place]));
         key = (row) => places.get(text(row));
       }
-      const keyed = this.rows.map((row) => [key(row), row]);
+      const keyed = this.given.map((row) => [key(row), row]);
       keyed.sort(([a], [b]) => {
         if (a === null || b === null) return (a === null) - (b === null);
         return descending ? b - a : a - b;
       });
       this.rows = keyed.map(([, row]) => row);
-      this.headers.forEach((header, i) => {
-        if (i === column) header.setAttribute("aria-sort", descending ? "descending" : "ascending");
-        else header.removeAttribute("aria-sort");
-      });
-      this.show();
     }
 
-    // The rows that fit, from the first page on.
-    show(fits = this.fits) {
-      this.fits = fits;
-      this.shown = this.rows.filter(fits);
+    // The rows that the filter lets through, from the first page on.
+    show() {
+      const { filter } = this, inView = filter ? filter.inView() : () => true, fits = filter ? filter.fits() : () => true;
+      this.shown = this.rows.filter((row) => inView(row) && fits(row));
+      this.groups = new Set(this.shown.map(({ group }) => group));
+      if (this.ranking >= 0) this.rank(this.rows.filter((row) => this.groups.has(row.group) && inView(row)));
+      const sorted = this.sorting || (this.groups.size === 1 && this.first >= 0 ? { column: this.first, descending: true } : null);
+      this.headers.forEach((header, i) => {
+        if (sorted && i === sorted.column) header.setAttribute("aria-sort", sorted.descending ? "descending" : "ascending");
+        else header.removeAttribute("aria-sort");
+      });
       this.element.parentElement.classList.toggle("long", this.shown.length > LONG);
+      if (filter) filter.say(sorted);
       this.turn(0);
+    }
+
+    // Each row's place among those that it compares with; equal ones share it.
+    rank(rows) {
+      const number = (row) => row.cells[this.ranking].ranked, groups = new Map();
+      for (const row of rows) {
+        if (!groups.has(row.group)) groups.set(row.group, []);
+        if (number(row) !== null) groups.get(row.group).push(number(row));
+      }
+      const sign = this.headers[this.ranking].dataset.rank === "low" ? 1 : -1;
+      groups.forEach((numbers) => numbers.sort((a, b) => sign * (a - b)));
+      for (const row of rows) row.rank = number(row) === null ? "" : groups.get(row.group).indexOf(number(row)) + 1;
     }
 
     turn(page) {
       this.page = page;
       const start = page * this.most, rows = this.shown.slice(start, start + this.most);
-      this.element.tBodies[0].replaceChildren(...rows.map(elementOf));
+      this.element.tBodies[0].replaceChildren(...rows.map((row) => {
+        const element = elementOf(row);
+        if (this.ranking >= 0) element.cells[0].dataset.rank = row.rank;
+        return element;
+      }));
       this.element.dataset.shown = this.shown.length;
       this.element.parentElement.scrollTop = 0;
       const last = Math.ceil(this.shown.length / this.most) - 1;
@@ -151,69 +199,86 @@
     constructor(form, table) {
       this.form = form;
       this.table = table;
+      this.controls = [...form.querySelectorAll("select, input")];
       this.count = document.getElementById(`${table.element.id}-count`);
       this.mixed = document.getElementById(`${table.element.id}-mixed`);
-      this.keys = table.headers.map((header) => header.dataset.key || "");
       this.context = table.headers.flatMap((header, i) => ("context" in header.dataset ? [i] : []));
-      form.addEventListener("input", () => this.apply());
+      this.optional = table.headers.flatMap((header, i) => ("optional" in header.dataset ? [i] : []));
+      this.hiding = document.head.appendChild(document.createElement("style"));
+      const changed = (typing) => {
+        table.show();
+        table.say(typing);
+      };
+      form.addEventListener("input", (event) => changed(event.target.name === "search"));
       form.addEventListener("submit", (event) => event.preventDefault());
-      form.addEventListener("reset", (event) => { event.preventDefault(); this.reset(); });
-      this.reset();
-      table.element.classList.add("ready");
+      form.addEventListener("reset", (event) => {
+        event.preventDefault();
+        this.set({});
+        changed(false);
+      });
     }
 
-    reset() {
-      for (const select of this.form.querySelectorAll("select")) {
-        const wanted = select.dataset.default;
-        select.selectedIndex = 0;
-        if (wanted !== undefined) select.value = wanted;
+    atFirst(control) {
+      return control.dataset.default ?? (control.options ? control.options[0].value : "");
+    }
+
+    set(said) {
+      for (const control of this.controls) {
+        const wanted = said[control.name], known = !control.options || [...control.options].some(({ value }) => value === wanted);
+        control.value = wanted !== undefined && known ? wanted : this.atFirst(control);
       }
-      const search = this.form.elements.search;
-      if (search) search.value = "";
-      this.apply();
     }
 
-    apply() {
+    // What is chosen otherwise than at first.
+    values() {
+      const chosen = this.controls.map((control) => [control.name, control.value === this.atFirst(control) ? undefined : control.value]);
+      return Object.fromEntries(chosen);
+    }
+
+    // Single networks, or means over seeds.
+    inView() {
       const view = this.form.elements.view ? this.form.elements.view.value : "mean";
-      const search = this.form.elements.search ? this.form.elements.search.value.trim().toLowerCase() : "";
-      const wanted = [...this.form.querySelectorAll("select")]
-        .filter((select) => select.name !== "view" && select.value)
-        .map((select) => [this.keys.indexOf(select.name), select.value]);
-      const searched = this.table.element.id === "leaderboard"
+      return (row) => !row.view || row.view === "both" || row.view === view;
+    }
+
+    fits() {
+      const { keys } = this.table, search = this.form.elements.search ? this.form.elements.search.value.trim().toLowerCase() : "";
+      const wanted = this.controls.filter(({ options, name, value }) => options && name !== "view" && value)
+        .map(({ name, value }) => [keys.indexOf(name), value]);
+      const searched = this.table.first >= 0 // a leaderboard: its defenses
         ? (row) => row.cells[0].text
         : (row) => row.cells.map((cell) => cell.text).join(" ");
-      this.table.show((row) => (!row.view || row.view === "both" || row.view === view)
-        && wanted.every(([column, value]) => row.cells[column].text === value)
-        && (!search || searched(row).toLowerCase().includes(search)));
-      this.say(this.table.shown);
+      return (row) => wanted.every(([column, value]) => row.cells[column].text === value)
+        && (!search || searched(row).toLowerCase().includes(search));
     }
 
-    // How many rows there are, and what all of them share: a column that says the same in each row is said once.
-    say(shown) {
-      const same = [];
+    // How many rows there are, what all of them share (a column that says the same in each row is said once), and their order.
+    say(sorted) {
+      const { element, headers, given, groups, ranking, shown } = this.table, same = [];
+      const hidden = this.optional.filter((column) => shown.every((row) => row.cells[column].number === null));
       for (const column of this.context) {
         const text = shown.length > 1 ? shown[0].cells[column].text : "";
-        const common = shown.length > 1 && shown.every((row) => row.cells[column].text === text);
-        this.table.element.classList.toggle(`hide-${column + 1}`, common);
-        if (common) same.push(text);
+        if (shown.length < 2 || shown.some((row) => row.cells[column].text !== text)) continue;
+        same.push(text);
+        hidden.push(column);
       }
+      this.hiding.textContent = hidden.map((column) => (
+        `#${element.id} :is(th, td):nth-child(${column + 1}) { display: none; }`)).join("\n");
       const number = document.createElement("b");
-      number.textContent = `${shown.length} of ${this.table.rows.length} rows`;
-      this.count.replaceChildren(number, same.length ? `, all of them: ${same.join(" · ")}` : "");
+      number.textContent = `${shown.length} of ${given.length} rows`;
+      const name = (column) => headers[column].textContent;
+      this.count.replaceChildren(number, same.length ? `, all of them: ${same.join(" · ")}` : "",
+        sorted ? `. Sorted by ${name(sorted.column)}, ${order(headers[sorted.column], sorted.descending)}` : "",
+        ranking >= 0 ? `. Ranks: by ${name(ranking)}, among rows that compare` : "", ".");
       if (!this.mixed) return;
-      const groups = new Set(shown.map((row) => row.group)).size;
-      this.mixed.hidden = groups < 2;
-      this.mixed.textContent = `These rows are of ${groups} groups that do not compare: they differ in dataset, student, `
+      this.mixed.hidden = groups.size < 2;
+      this.mixed.textContent = `These rows are of ${groups.size} groups that do not compare: they differ in dataset, student, `
         + "attack, protocol, schedule or images. Choose one of each to rank defenses.";
     }
   }
 
-  const tables = new Map([...document.querySelectorAll("table.sortable")].map((element) => [element, new Table(element)]));
-  const filters = [...document.querySelectorAll("form.filters[data-table]")].map((form) => {
-    const name = form.getAttribute("data-table"); // form.dataset is its select of that name
-    const table = tables.get(document.getElementById(name));
-    new Filter(form, table);
-    return table;
-  });
-  tables.forEach((table) => { if (!filters.includes(table)) table.show(); });
+  const order = (header, descending) => (header.classList.contains("num")
+    ? `${descending ? "highest" : "lowest"} first` : descending ? "Z to A" : "A to Z");
+
+  document.querySelectorAll("table.sortable").forEach((element) => new Table(element));
 })();

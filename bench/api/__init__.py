@@ -1,0 +1,1 @@
+"""What Python is offered beside the commands: `bench.evaluate`, `train`, `compare` and `load_records`."""
