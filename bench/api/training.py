@@ -102,7 +102,7 @@ def train(
         precision=arguments.one_of("precision", precision, ("32", "bf16")),  # type: ignore[arg-type]
         teachers=files,
         settings=_settings(set),
-        extra=None if extra is None else _name("extra", extra),
+        extra=arguments.text("extra", extra),
         extra_share=extra_share,
         own=Own(
             student=network,

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 
 import torch
@@ -132,8 +133,8 @@ def limited(session: Session, request: Request) -> Dataset:
 
 
 def _check_share(share: float) -> None:
-    if not 0 < share <= 1:  # NaN is neither
-        raise BenchError(f"--extra-share {share:g}: give a share above 0 and at most 1, such as 0.7.")
+    if not isinstance(share, Real) or not 0 < share <= 1:  # NaN is neither
+        raise BenchError(f"--extra-share {share}: give a share above 0 and at most 1, such as 0.7.")
 
 
 def extra_of(request: Request, dataset: str) -> Extra | None:
