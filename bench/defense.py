@@ -1,13 +1,13 @@
 """The contract of a defense: what the trainer relies on, and all that a defense may rely on.
 
 A defense is a dataclass whose fields are its hyper-parameters. Its `loss` reads like the paper's equations: it makes
-the adversarial batch, runs the models in the order the definition asks for, and returns the scalar to minimise. It
-knows nothing of files, devices, loops or logging.
+the adversarial batch (`inner`), runs the models in the order the definition asks for, and returns the scalar to
+minimise (`outer`). It knows nothing of files, devices, loops or logging.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, get_args
@@ -63,6 +63,14 @@ class Batch:
         optimizer.zero_grad()
         ranks().backward(loss, network.parameters())
         optimizer.step()
+
+    def gradients(self, loss: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients of the whole batch's loss to some weights, 0 where it does not depend on them; `grad` stays as is.
+
+        Args:
+            loss: the mean over the samples here.
+        """
+        return ranks().gradients(loss, weights)
 
     def agree_on_statistics(self, network: nn.Module) -> None:
         """After passes in train mode: make batch-norm's running statistics those of the whole batch."""
@@ -124,7 +132,7 @@ class Carried:
 
 @dataclass(kw_only=True)
 class Defense(Carried):
-    """Base of all defenses; a subclass adds its hyper-parameters as fields and defines `loss`.
+    """Base of all defenses; a subclass adds its hyper-parameters as fields and defines `inner` and `outer`, or `loss`.
 
     Class attributes:
         label: the defense's name as papers write it.
@@ -167,7 +175,24 @@ class Defense(Carried):
 
     def loss(self, batch: Batch, models: Models) -> Loss:
         """Make the adversarial batch, run the models, and return the scalar to minimise with its terms."""
+        return self.outer(batch, models, self.inner(batch, models))
+
+    def inner(self, batch: Batch, models: Models) -> Any:
+        """The inner maximisation: the adversarial images, with what teachers say of them; no graph of the student."""
+        return batch.x
+
+    def outer(self, batch: Batch, models: Models, inner: Any) -> Loss:
+        """The outer minimisation: the loss of the student as it is now on what `inner` made.
+
+        It may be asked for twice in a step; what it moves besides the student's statistics is named by `carried`.
+        """
         raise NotImplementedError
+
+    @classmethod
+    def is_split(cls) -> bool:
+        """Whether `loss` is `outer` of `inner`, so that the student's weights can be moved between the two."""
+        owner = next(each.__dict__ for each in cls.__mro__ if {"loss", "outer"} & each.__dict__.keys())
+        return "outer" in owner and cls.outer is not Defense.outer
 
     def after_step(self, batch: Batch, models: Models) -> None:
         """Called after the student's optimizer has stepped: a teacher that learns, a temperature that moves."""

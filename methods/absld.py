@@ -62,10 +62,13 @@ class ABSLD(AdversarialDefense):
             t_adv = t_nat = t_adv * t_nat
         return softened(logits, t_adv), softened(logits, t_nat)
 
-    def loss(self, batch: Batch, models: Models) -> Loss:
+    def inner(self, batch: Batch, models: Models) -> tuple[Tensor, Tensor, Tensor]:
         with torch.no_grad():
             target_adv, target_nat = self.targets(models.robust(batch.x), batch.y)
-        x_adv = self.craft(models.student, batch, kl_from(target_adv))
+        return self.craft(models.student, batch, kl_from(target_adv)), target_adv, target_nat
+
+    def outer(self, batch: Batch, models: Models, inner: tuple[Tensor, Tensor, Tensor]) -> Loss:
+        x_adv, target_adv, target_nat = inner
         adv_logits = models.student(x_adv)
         clean_logits = models.student(batch.x)
         for sums, logits in ((self.ce_adv, adv_logits), (self.ce_nat, clean_logits)):

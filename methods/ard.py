@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from bench.attack import Start
 from bench.defense import Batch, Loss, Models, Variants
@@ -32,10 +33,13 @@ class ARD(AdversarialDefense):
     roles = ("robust",)
     variants: ClassVar[Variants] = {"paper": {}, "official": {"attack_in_train_mode": True}}
 
-    def loss(self, batch: Batch, models: Models) -> Loss:
+    def inner(self, batch: Batch, models: Models) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             target = softened(models.robust(batch.x), self.temperature)
-        x_adv = self.craft(models.student, batch)
+        return self.craft(models.student, batch), target
+
+    def outer(self, batch: Batch, models: Models, inner: tuple[Tensor, Tensor]) -> Loss:
+        x_adv, target = inner
         adv_logits = models.student(x_adv)
         # With alpha = 1 the clean forward adds no gradient, but batch-norm's running statistics see x through it.
         with torch.set_grad_enabled(self.alpha < 1):

@@ -37,8 +37,8 @@ class BMTARD(MTARD):
         self._entropies = mean_entropy(target_adv, self.log_offset), mean_entropy(target_nat, self.log_offset)
         return target_adv, target_nat
 
-    def loss(self, batch: Batch, models: Models) -> Loss:
-        loss = super().loss(batch, models)
+    def outer(self, batch: Batch, models: Models, inner: tuple[Tensor, Tensor, Tensor]) -> Loss:
+        loss = super().outer(batch, models, inner)
         entropy_adv, entropy_nat = self._entropies
         loss.terms.update(t_adv=self.temperatures.adv, t_nat=self.temperatures.nat)
         rate = self.rate(self.temperature_rate, batch.epoch)

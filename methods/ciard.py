@@ -85,14 +85,25 @@ class CIARD(AdversarialDefense):
         )
 
     def loss(self, batch: Batch, models: Models) -> Loss:
-        """Eq. 7: alpha * N + beta * A - lambda * P."""
-        student, clean = models.student, models.clean
-        clean_logits = student(batch.x)
-        x_adv = self.craft(student, batch, self.objective(clean))
-        adv_logits = student(x_adv)
+        clean_logits = models.student(batch.x)  # before the attack, which so sees the statistics that x has moved
+        return self.outer(batch, models, self.inner(batch, models), clean_logits)
+
+    def inner(self, batch: Batch, models: Models) -> tuple[Tensor, ...]:
+        """x*, t(x), t(x*) and r(x*)."""
+        clean = models.clean
+        x_adv = self.craft(models.student, batch, self.objective(clean))
         with torch.no_grad():
             teacher_clean_logits, teacher_adv_logits = clean(batch.x), clean(x_adv)
-        robust_logits = self.robust_logits(x_adv, batch)
+        return x_adv, teacher_clean_logits, teacher_adv_logits, self.robust_logits(x_adv, batch)
+
+    def outer(
+        self, batch: Batch, models: Models, inner: tuple[Tensor, ...], clean_logits: Tensor | None = None
+    ) -> Loss:
+        """Eq. 7: alpha * N + beta * A - lambda * P; clean_logits: s(x), where they are known."""
+        x_adv, teacher_clean_logits, teacher_adv_logits, robust_logits = inner
+        if clean_logits is None:
+            clean_logits = models.student(batch.x)
+        adv_logits = models.student(x_adv)
 
         t_nat, t_adv = self.temperatures_of(batch)
         target_nat, target_adv = softened(teacher_clean_logits, t_nat), softened(robust_logits, t_adv)

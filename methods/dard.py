@@ -66,18 +66,24 @@ class DARD(AdversarialDefense):
         kl = self.temperature**2 * batch_kl(target, logits, self.temperature)
         return (1 - self.alpha) * ce + self.alpha * kl, ce, kl
 
-    def loss(self, batch: Batch, models: Models) -> Loss:
+    def inner(self, batch: Batch, models: Models) -> tuple[Tensor, ...]:
+        """x* and the target, of the form `mixed`; of `branches` x* and the targets of both branches."""
         x_adv = self.craft(models.student, batch, self.objective(batch))
-        return (self._mixed if self.form == "mixed" else self._branches)(batch, x_adv, models)
-
-    def _mixed(self, batch: Batch, x_adv: Tensor, models: Models) -> Loss:
+        if self.form == "branches":
+            return (x_adv, *self._targets_of_branches(batch, models))
         with torch.no_grad():
             clean, adv = softened(models.robust(batch.x)), softened(models.robust(x_adv))
-            target = self.mix * clean + (1 - self.mix) * adv
+            return x_adv, self.mix * clean + (1 - self.mix) * adv
+
+    def outer(self, batch: Batch, models: Models, inner: tuple[Tensor, ...]) -> Loss:
+        x_adv, *targets = inner
+        if self.form == "branches":
+            return self._branches(batch, models, x_adv, *targets)
+        (target,) = targets
         total, ce, kl = self.distil(models.student(x_adv), target, batch.y)
         return Loss(total, {"ce_adv": ce, "kl_adv": kl})
 
-    def _branches(self, batch: Batch, x_adv: Tensor, models: Models) -> Loss:
+    def _targets_of_branches(self, batch: Batch, models: Models) -> tuple[Tensor, Tensor]:
         with mode(models.robust, training=False):
             attack = self.inner_attack()
             noise, objective = self.start_noise(attack, batch), self.objective(batch)
@@ -85,6 +91,9 @@ class DARD(AdversarialDefense):
         with torch.no_grad():
             target_clean = softened(softened(models.robust(batch.x)), self.temperature)
             target_adv = softened(softened(models.robust(x_adv_teacher)), self.temperature)
+        return target_clean, target_adv
+
+    def _branches(self, batch: Batch, models: Models, x_adv: Tensor, target_clean: Tensor, target_adv: Tensor) -> Loss:
         clean, ce_clean, kl_clean = self.distil(models.student(batch.x), target_clean, batch.y)
         adv, ce_adv, kl_adv = self.distil(models.student(x_adv), target_adv, batch.y)
         terms = {"ce_clean": ce_clean, "kl_clean": kl_clean, "ce_adv": ce_adv, "kl_adv": kl_adv}

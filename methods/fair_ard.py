@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ class FairARD(ARD):
         self.kappa = ClassSums()
         self.class_weights: Tensor | None = None
 
-    def loss(self, batch: Batch, models: Models) -> Loss:
+    def inner(self, batch: Batch, models: Models) -> Any:
         with torch.no_grad():
             target = softened(models.robust(batch.x), self.temperature)
         kappa = torch.zeros_like(batch.y)
@@ -50,7 +51,10 @@ class FairARD(ARD):
             kappa.add_(logits.argmax(1) == batch.y)
             return F.cross_entropy(logits, batch.y, reduction="sum")
 
-        x_adv = self.craft(models.student, batch, cross_entropy)
+        return self.craft(models.student, batch, cross_entropy), target, kappa
+
+    def outer(self, batch: Batch, models: Models, inner: Any) -> Loss:
+        x_adv, target, kappa = inner
         adv_logits = models.student(x_adv)
         classes = adv_logits.shape[1]
         # With alpha = 1 the clean forward adds no gradient, but batch-norm's running statistics see x through it.

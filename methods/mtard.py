@@ -48,12 +48,16 @@ class MTARD(AdversarialDefense):
         """What the student is to match: from r(x*) and t(x), each (B, classes), the two target distributions."""
         return softened(adv_logits), softened(clean_logits)
 
-    def loss(self, batch: Batch, models: Models) -> Loss:
+    def inner(self, batch: Batch, models: Models) -> tuple[Tensor, Tensor, Tensor]:
         x_adv = self.craft(models.student, batch)
+        with torch.no_grad():
+            return x_adv, models.robust(x_adv), models.clean(batch.x)
+
+    def outer(self, batch: Batch, models: Models, inner: tuple[Tensor, Tensor, Tensor]) -> Loss:
+        x_adv, *teachers = inner
+        target_adv, target_nat = self.targets(*teachers)
         adv_logits = models.student(x_adv)
         clean_logits = models.student(batch.x)
-        with torch.no_grad():
-            target_adv, target_nat = self.targets(models.robust(x_adv), models.clean(batch.x))
         scale = class_scale(adv_logits)
         adv = scale * mean_kl(target_adv, adv_logits, log_offset=self.log_offset)
         nat = scale * mean_kl(target_nat, clean_logits, log_offset=self.log_offset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch.nn.functional as F
+from torch import Tensor
 
 from bench.defense import Batch, Defense, Loss, Models
 
@@ -16,6 +17,6 @@ class Natural(Defense):
     label = "Natural"
     source = "standard training"
 
-    def loss(self, batch: Batch, models: Models) -> Loss:
-        ce = F.cross_entropy(models.student(batch.x), batch.y)
+    def outer(self, batch: Batch, models: Models, x: Tensor) -> Loss:
+        ce = F.cross_entropy(models.student(x), batch.y)
         return Loss(ce, {"ce_clean": ce})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from bench.defense import Batch, Loss, Models
 from methods.adversarial import AdversarialDefense, kl_from
@@ -29,10 +30,13 @@ class RSLAD(AdversarialDefense):
     source = "Zi et al. 2021, arXiv:2108.07969"
     roles = ("robust",)
 
-    def loss(self, batch: Batch, models: Models) -> Loss:
+    def inner(self, batch: Batch, models: Models) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             target = softened(models.robust(batch.x))
-        x_adv = self.craft(models.student, batch, kl_from(target))
+        return self.craft(models.student, batch, kl_from(target)), target
+
+    def outer(self, batch: Batch, models: Models, inner: tuple[Tensor, Tensor]) -> Loss:
+        x_adv, target = inner
         adv_logits = models.student(x_adv)
         clean_logits = models.student(batch.x)
         scale = class_scale(target)

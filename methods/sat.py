@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch.nn.functional as F
+from torch import Tensor
 
 from bench.attack import Start
 from bench.defense import Batch, Loss, Models
@@ -20,7 +21,9 @@ class SAT(AdversarialDefense):
     label = "SAT"
     source = "Madry et al. 2018, arXiv:1706.06083"
 
-    def loss(self, batch: Batch, models: Models) -> Loss:
-        x_adv = self.craft(models.student, batch)
+    def inner(self, batch: Batch, models: Models) -> Tensor:
+        return self.craft(models.student, batch)
+
+    def outer(self, batch: Batch, models: Models, x_adv: Tensor) -> Loss:
         ce = F.cross_entropy(models.student(x_adv), batch.y)
         return Loss(ce, {"ce_adv": ce})

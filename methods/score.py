@@ -32,7 +32,7 @@ class SCORE(AdversarialDefense):
     label = "SCORE"
     source = "Pang et al. 2022, arXiv:2202.10103"
 
-    def loss(self, batch: Batch, models: Models) -> Loss:
+    def inner(self, batch: Batch, models: Models) -> Tensor:
         student = models.student
         with mode(student, training=False), torch.no_grad():
             target = softened(student(batch.x))
@@ -40,7 +40,10 @@ class SCORE(AdversarialDefense):
         def distance(logits: Tensor, x_adv: Tensor, step: int) -> Tensor:
             return squared_distance(softened(logits), target).sum()
 
-        x_adv = self.craft(student, batch, distance)
+        return self.craft(student, batch, distance)
+
+    def outer(self, batch: Batch, models: Models, x_adv: Tensor) -> Loss:
+        student = models.student
         adv = softened(student(x_adv))
         clean = softened(student(batch.x))
         classes = clean.shape[1]

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from bench.defense import Batch, Loss, Models, Variants, mode
 from methods.adversarial import AdversarialDefense, kl_from
@@ -35,11 +36,14 @@ class TRADES(AdversarialDefense):
         "official": {"step_size": 0.007, "eps": 0.031, "repeat_clean_forward": True},
     }
 
-    def loss(self, batch: Batch, models: Models) -> Loss:
+    def inner(self, batch: Batch, models: Models) -> Tensor:
         student = models.student
         with mode(student, training=False), torch.no_grad():
             target = softened(student(batch.x))
-        x_adv = self.craft(student, batch, kl_from(target))
+        return self.craft(student, batch, kl_from(target))
+
+    def outer(self, batch: Batch, models: Models, x_adv: Tensor) -> Loss:
+        student = models.student
         clean_logits = student(batch.x)
         adv_logits = student(x_adv)
         second_clean_logits = student(batch.x) if self.repeat_clean_forward else clean_logits

@@ -88,6 +88,14 @@ class Ranks:
         (loss * self.share).backward()
         self._sum_in_place([parameter.grad for parameter in parameters if parameter.grad is not None])
 
+    def gradients(self, loss: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+        """As `backward`, but the gradients to some weights are returned, not added to `grad`; 0 for an unused one."""
+        found = torch.autograd.grad(loss if self.size == 1 else loss * self.share, weights, allow_unused=True)
+        whole = [torch.zeros_like(w) if each is None else each for each, w in zip(found, weights, strict=True)]
+        if self.size > 1:
+            self._sum_in_place(whole)
+        return whole
+
     @torch.no_grad()
     def agree_on_statistics(self, network: nn.Module) -> None:
         """Make batch-norm's running statistics the mean of all ranks' own.

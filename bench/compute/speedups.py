@@ -80,6 +80,11 @@ class Fast(nn.Module):
         return view
 
 
+def bare(network: nn.Module) -> nn.Module:
+    """The network itself, out of its wrapper if it has one."""
+    return network.network if isinstance(network, Fast) else network
+
+
 def compute(network: nn.Module, x: Tensor, precision: Precision, cached: bool = True) -> Tensor:
     """Logits of a network at a precision; `cached`: whether autocast may remember the weights it has cast."""
     if precision == "32":

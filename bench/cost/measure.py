@@ -94,7 +94,7 @@ def runners(workload: Workload, device: torch.device) -> Iterator[tuple[str, flo
     if "channels-last" in speedups:
         images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(workload.batch_size, device=device) % workload.images.classes
-    for name, (epoch, share) in step.defense.phase_shares(step.epochs).items():
+    for name, (epoch, share) in step.phase_shares().items():
         yield name, share, Runner(step, images, labels, epoch, device)
 
 

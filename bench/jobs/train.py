@@ -6,8 +6,6 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from numbers import Real
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,19 +14,20 @@ from bench import loggers, registry
 from bench.compute.ranks import ranks
 from bench.compute.seeding import derive
 from bench.data.dataset import Dataset, Split
-from bench.data.npz import additional_file
 from bench.errors import BenchError
+from bench.jobs import additional as extra_images
 from bench.jobs.session import Session, absolute_spec
 from bench.models import build_model, split_spec, try_out
 from bench.models.checkpoints import read_state_dict, weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Recipe, Resolved
-from bench.recipes.training import Extra, value_at
-from bench.runs.config import DataRef, ExtraRef, RunConfig, TeacherRef
+from bench.recipes.training import Extra, Training, value_at
+from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary, all_runs
 from bench.system import locks, provenance
 from bench.system.files import DIGEST
 from bench.system.text import now, one_line
+from bench.training.awp import check_split
 from bench.training.optimizer import completed
 from bench.training.trainer import Trainer
 from bench.vocabulary import Precision, Role
@@ -112,17 +111,27 @@ def check(request: Request) -> None:
     ):
         if name in fields and value is not None:
             raise BenchError(f"{flag} and --set {name}=... set the same.\nGive one of them.")
-    completed(scheduled(request, request.dataset).training.optimizer)
-    if request.extra is not None:
-        additional_file(request.extra)
-    if request.extra_share is not None:
-        _check_share(request.extra_share)
+    training = scheduled(request, request.dataset).training
+    completed(training.optimizer)
+    _check_options(request, training)
+    extra_images.check(request.extra, request.extra_share)
     for role in (*request.teachers, *request.own.teachers):
         if role not in method.roles:
             needed = " and ".join(method.roles) or "none"
             raise BenchError(
                 f"--teacher {role}=...: {request.method} has no {role} teacher.\nTeachers it needs: {needed}."
             )
+
+
+def _check_options(request: Request, training: Training) -> None:
+    """A `BenchError` where the recipe's training combines what cannot be combined."""
+    if training.awp is not None:
+        check_split(hyperparameters.method_class(request.method))
+    epochs = request.epochs or training.epochs
+    if training.average is not None and epochs < 2:
+        raise BenchError(
+            "An average over training (training.average) of one epoch is none.\nTrain for more epochs, or without it."
+        )
 
 
 def limited(session: Session, request: Request) -> Dataset:
@@ -132,50 +141,15 @@ def limited(session: Session, request: Request) -> Dataset:
     return dataset.limit_train(request.limit_train)
 
 
-def _check_share(share: float) -> None:
-    if not isinstance(share, Real) or not 0 < share <= 1:  # NaN is neither
-        raise BenchError(f"--extra-share {share}: give a share above 0 and at most 1, such as 0.7.")
-
-
 def extra_of(request: Request, dataset: str) -> Extra | None:
-    """The additional images that a request asks for, on a dataset of this name.
-
-    Raises:
-        BenchError: a share without images or images without a share; a share that is none.
-    """
-    of_recipe = scheduled(request, dataset).training.extra
-    if request.extra is None and request.extra_share is None and of_recipe is None:
-        return None
-    source = absolute_spec(request.extra or (of_recipe.source if of_recipe else ""))
-    share = request.extra_share if request.extra_share is not None or of_recipe is None else of_recipe.share
-    if not source or share is None:
-        raise BenchError(
-            "--extra and --extra-share go together.\nWrite --extra npz:FILE --extra-share 0.7, say: FILE's images are "
-            "then 70 % of every batch."
-        )
-    _check_share(share)
-    return Extra(source=source, share=share)
+    """The additional images that a request asks for, on a dataset of this name."""
+    return extra_images.asked_for(request.extra, request.extra_share, scheduled(request, dataset).training.extra)
 
 
 def additional(session: Session, request: Request, dataset: Dataset) -> Split | None:
-    """The additional images of a request, if it asks for any.
-
-    Raises:
-        BenchError: they do not go with the dataset: images of another shape, or labels that it does not have.
-    """
+    """The additional images of a request, if it asks for any."""
     asked = extra_of(request, dataset.name)
-    if asked is None:
-        return None
-    split = session.additional(asked.source)
-    given, wanted = (tuple(images.shape[1:]) for images in (split.images, dataset.train.images))
-    if given != wanted:
-        raise BenchError(
-            f"The images of {asked.source} are {given}, those of {dataset.name} {wanted} (channels, height, width).\n"
-            "Give additional images of the dataset's own shape."
-        )
-    for mistake in split.mistakes(dataset.num_classes):
-        raise BenchError(f"The additional images {asked.source}: {mistake}")
-    return split
+    return None if asked is None else extra_images.loaded(session, asked, dataset)
 
 
 def data_ref(request: Request, dataset: Dataset, extra: Split | None = None) -> DataRef:
@@ -190,13 +164,8 @@ def data_ref(request: Request, dataset: Dataset, extra: Split | None = None) -> 
         classes=dataset.num_classes,
         in_channels=dataset.in_channels,
         eps=dataset.eps,
-        extra=None if asked is None or extra is None else _extra_ref(asked, extra),
+        extra=None if asked is None or extra is None else extra_images.ref(asked, extra),
     )
-
-
-def _extra_ref(asked: Extra, extra: Split) -> ExtraRef:
-    name = f"npz:{Path(asked.source).stem}"
-    return ExtraRef(name=name, spec=asked.source, fingerprint=extra.fingerprint, n=len(extra), share=asked.share)
 
 
 def resolve(request: Request, dataset: Dataset, teachers: Sequence[Teacher], extra: Split | None = None) -> RunConfig:
@@ -210,6 +179,7 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
     variant, training, recipe_settings = scheduled(request, data.name)
     settings = hyperparameters.parse_settings(request.method, request.settings)
     fields, _ = hyperparameters.parse_training(request.settings)
+    _check_options(request, training)
     method = hyperparameters.method_class(request.method)
     return RunConfig(
         method=request.method,
@@ -233,6 +203,8 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
         schedule=training.scaling_schedule,
         selection=training.selection,
         augmentation=training.augmentation,
+        average=training.average,
+        awp=training.awp,
         teachers=list(teachers),
         own=dict(request.own.digests),
     )

@@ -115,8 +115,54 @@ class Extra(Frozen):
     share: float = Field(gt=0, le=1, description="of every batch")
 
 
+class Average(Frozen):
+    """An average of the student's weights over its training, which is selected, kept and evaluated in its place.
+
+    Attributes:
+        kind: `ema`: after every step w_avg <- decay * w_avg + (1 - decay) * w, statistics of normalisation too; `swa`:
+            the mean of the weights at the ends of the epochs from `from_epoch` on, with statistics estimated anew.
+        decay: of `ema`; 0.995 by default.
+        from_epoch: of `swa`, stated for the schedule's horizon.
+    """
+
+    kind: Literal["ema", "swa"]
+    decay: float | None = Field(default=None, gt=0, lt=1)
+    from_epoch: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_default(cls, content: Any) -> Any:
+        is_ema = isinstance(content, Mapping) and content.get("kind") == "ema"
+        return {"decay": 0.995, **content} if is_ema else content
+
+    @model_validator(mode="after")
+    def _fits(self) -> Average:
+        if self.kind == "ema" and (self.decay is None or self.from_epoch is not None):
+            raise ValueError("an average of kind ema has a decay, and no from_epoch")
+        if self.kind == "swa" and (self.from_epoch is None or self.decay is not None):
+            raise ValueError("an average of kind swa has a from_epoch, and no decay")
+        return self
+
+    def __str__(self) -> str:
+        return f"ema, decay {self.decay:g}" if self.kind == "ema" else f"swa, from epoch {self.from_epoch}"
+
+
+class WeightPerturbation(Frozen):
+    """Adversarial weight perturbation (Wu et al. 2020): each step is taken where the loss is worst near the weights.
+
+    Attributes:
+        gamma: how far, of each tensor's norm.
+        from_epoch: before it steps are as without, stated for the schedule's horizon.
+    """
+
+    gamma: float = Field(default=0.01, gt=0)
+    from_epoch: int = Field(default=1, ge=1)
+
+
 class Training(Frozen):
-    """How long, how fast, on what batches."""
+    """How long, how fast, on what batches, and what is combined with the defense."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"average", "awp"})
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
@@ -125,10 +171,17 @@ class Training(Frozen):
     selection: Selection
     augmentation: Augmentation = Field(default=Augmentation())
     extra: Extra | None = None
+    average: Average | None = None
+    awp: WeightPerturbation | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Training:
         length = self.schedule.horizon or self.epochs
+        if self.average is not None and (self.average.from_epoch or 1) >= length:
+            when = f" from epoch {self.average.from_epoch} on" if self.average.from_epoch else ""
+            raise ValueError(f"training.average: of a schedule of {length} epochs{when} there is nothing to average")
+        if self.awp is not None and self.awp.from_epoch > length:
+            raise ValueError(f"training.awp.from_epoch: {self.awp.from_epoch}, and the schedule has {length} epochs")
         if self.schedule.warmup > length:
             raise ValueError(
                 f"training.schedule.warmup: {self.schedule.warmup:g} epochs, and the schedule has {length}"

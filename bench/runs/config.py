@@ -11,7 +11,7 @@ from pydantic import Field
 
 from bench.recipes.frozen import Frozen
 from bench.recipes.schedule import Schedule
-from bench.recipes.training import Augmentation, Optimizer, Selection
+from bench.recipes.training import Augmentation, Average, Optimizer, Selection, WeightPerturbation
 from bench.vocabulary import Precision, Protocol, Role
 
 SCHEMA_VERSION: Final = 1
@@ -59,7 +59,7 @@ class RunConfig(Frozen):
     recipe's name it makes the `setting`, within which results may be compared.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"recipe_digest", "augmentation"})
+    later: ClassVar[frozenset[str]] = frozenset({"recipe_digest", "augmentation", "average", "awp"})
 
     schema_version: Literal[1] = SCHEMA_VERSION
     method: str
@@ -87,6 +87,8 @@ class RunConfig(Frozen):
     schedule: Schedule
     selection: Selection
     augmentation: Augmentation = Field(default=Augmentation())
+    average: Average | None = None
+    awp: WeightPerturbation | None = None
     teachers: list[TeacherRef] = Field(default=[])
     own: dict[str, str] = Field(
         default_factory=dict, description="what was given from Python, by part: SHA-256 of what decides the result"

@@ -9,6 +9,7 @@ progress.json      where the run stands, refreshed while it runs
 resume.pt          all state needed to go on, removed when the run is finished; resume-before.pt the one before it
 lock               held by the process that trains; names it
 best.safetensors   the student's selected weights; last.safetensors its final ones
+*-plain.safetensors   where these are of an average of the student: the student's own at that time
 *-teacher.safetensors   a teacher that went on learning, as it was at the end
 summary.json       written when the run is finished: what was selected, and how
 
@@ -30,13 +31,12 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from pydantic import ValidationError
-
 from bench.errors import BenchError
 from bench.recipes import recipe
 from bench.records.record import read_record
 from bench.runs import resume
-from bench.runs.config import SCHEMA_VERSION, RunConfig
+from bench.runs.config import RunConfig
+from bench.runs.reading import read_checked
 from bench.runs.summary import Progress as Progress
 from bench.runs.summary import Summary as Summary
 from bench.system import locks
@@ -44,12 +44,14 @@ from bench.system.files import cannot_write, flush_to_disk, sealed, unsealed, un
 from bench.system.home import Home
 from bench.system.left_out import name_left_out
 from bench.system.naming import chosen
-from bench.system.text import first_mistake, newer_version, one_line
+from bench.system.text import one_line
 
 if TYPE_CHECKING:
     from torch import nn
 
 _RECIPE = "recipe.yaml"
+PLAIN = {"best": "best-plain", "last": "last-plain"}
+"""The names under which the student itself is kept beside its average."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 State = Literal["not run", "running", "interrupted", "trained"]
@@ -156,7 +158,7 @@ class RunFolder:
 
     def config(self) -> RunConfig:
         """The run's configuration; a `BenchError` where the file is missing or not valid."""
-        config = _read(self.path / "config.json", RunConfig)
+        config = read_checked(self.path / "config.json", RunConfig)
         if config.id != self.id:
             raise BenchError(
                 f"{self.path / 'config.json'} was changed: it describes the run {config.id}.\n"
@@ -181,7 +183,7 @@ class RunFolder:
     def summary(self) -> Summary | None:
         """What the run selected; None while it is not finished."""
         path = self.path / "summary.json"
-        return _read(path, Summary, self.id) if path.exists() else None
+        return read_checked(path, Summary, self.id) if path.exists() else None
 
     def environment(self) -> dict[str, Any] | None:
         """Where the run was trained; None where nothing tells.
@@ -218,7 +220,7 @@ class RunFolder:
         No more than a message to whoever looks: it may vanish under the reader, and nothing depends on it.
         """
         try:
-            progress: Progress = _read(self.path / "progress.json", Progress)
+            progress: Progress = read_checked(self.path / "progress.json", Progress)
         except BenchError:
             return None
         return progress
@@ -403,24 +405,3 @@ def _folders(home: Home) -> list[RunFolder]:
     """Every folder of a home that holds a run's configuration, by name."""
     paths = sorted(home.runs.iterdir()) if home.runs.is_dir() else []
     return [RunFolder(path) for path in paths if (path / "config.json").exists()]
-
-
-def _read(path: Path, model: type[Any], owner: str = "") -> Any:
-    """A file's content; owner: id of the run that its digest, if it has one, is to name."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        newer = newer_version(text, SCHEMA_VERSION)
-        if newer is not None:
-            raise BenchError(f"{path} was {newer}.\nOr start the run again with --restart.")
-        if owner:
-            text = json.dumps(unsealed(json.loads(text), owner))
-        return model.model_validate_json(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(
-            f"{path} cannot be read: {error}.\nRestore it, or start the run again with --restart."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        reason = first_mistake(error) if isinstance(error, ValidationError) else one_line(str(error))
-        raise BenchError(
-            f"{path} is not valid: {reason}.\nRestore it, or start the run again with --restart."
-        ) from error

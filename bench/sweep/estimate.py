@@ -21,7 +21,9 @@ from bench.records.record import Record
 from bench.runs.folder import RunFolder, all_runs
 from bench.sweep.plan import Task
 from bench.system.home import Home
+from bench.training.awp import first_epoch
 from bench.training.monitor import held_out_of
+from bench.training.step import phase_shares
 from bench.vocabulary import LINF_EPS
 
 
@@ -120,11 +122,13 @@ class Estimator:
 
     def _phase_shares(self, task: Task, epochs: int) -> dict[str, float]:
         request = task.request
-        variant, _, own = train.scheduled(request, task.dataset)
+        variant, training, own = train.scheduled(request, task.dataset)
         settings = hyperparameters.parse_settings(request.method, request.settings)
         values = hyperparameters.resolve(request.method, variant, own, settings, LINF_EPS)
         defense = hyperparameters.make(request.method, values)
-        return {name: share for name, (_, share) in defense.phase_shares(epochs).items()}
+        awp, horizon = training.awp, training.scaling_schedule.horizon
+        begins = None if awp is None else first_epoch(awp.from_epoch, epochs, horizon)
+        return {name: share for name, (_, share) in phase_shares(defense, epochs, begins).items()}
 
     def _from_runs(self, task: Task) -> Estimate | None:
         """A finished run of the same length, of any seed and setting of `--set`."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.defense import Defense
 from bench.models.checkpoints import weights_hash
+from bench.training.averaging import Averaged
 from bench.training.loss_means import LossMeans
 from bench.training.monitor import CollapseWatch
 
@@ -27,8 +28,10 @@ class RunState:
     Attributes:
         epoch, step: how many steps of this epoch (from 1) are done.
         ended: whether the defense was told that this epoch is over.
+        average: of the student, which is selected in its place; None where there is none.
         best: of the selected weights: "score", the mean of clean and robust accuracy, "epoch", "accuracy" (both of
             them), "checkpoint", their SHA-256. best_weights: themselves, on the CPU; None before any is selected.
+        plain_weights: with an average, the student's own when it was selected.
     """
 
     student: nn.Module
@@ -36,11 +39,13 @@ class RunState:
     defense: Defense
     watch: CollapseWatch
     means: LossMeans
+    average: Averaged | None = None
     epoch: int = 1
     step: int = 0
     ended: bool = False
     best: dict[str, Any] = field(default_factory=lambda: {"score": -1.0, "epoch": 0, "accuracy": None})
     best_weights: dict[str, Tensor] | None = None
+    plain_weights: dict[str, Tensor] | None = None
     _seconds_before: float = 0.0
     _since: float = field(default_factory=time.monotonic)
 
@@ -61,7 +66,10 @@ class RunState:
     def to_dict(self) -> dict[str, Any]:
         """What a continued run needs: tensors and plain values, nested. Every process has to ask, for all sum up."""
         parts = {name: getattr(self, name).state_dict() for name in _PARTS}
-        return {name: getattr(self, name) for name in _VALUES} | parts | self.means.state_dict()
+        of_average: dict[str, Any] = {}
+        if self.average is not None:
+            of_average = {"average": self.average.state_dict(), "plain_weights": self.plain_weights}
+        return {name: getattr(self, name) for name in _VALUES} | parts | of_average | self.means.state_dict()
 
     def load(self, saved: Mapping[str, Any], device: torch.device) -> None:
         """Be what was saved; raises whatever the parts do about a state that is not of this version."""
@@ -69,23 +77,42 @@ class RunState:
             getattr(self, name).load_state_dict(saved[name])
         for name in _VALUES:
             setattr(self, name, saved[name])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
+            self.plain_weights = saved["plain_weights"]
         self.means.load_state_dict(saved, device)
 
     def select(self, accuracy: Mapping[str, float], always: bool) -> bool:
         """Select the student as it is now where it is better than what was, or `always`; whether it is selected.
 
+        Where an average is to be selected, nothing is before it has begun.
+
         Args:
             accuracy: clean and robust, 0 to 1.
         """
+        if self.average is not None and not self.average.begun:
+            return False
         score = (accuracy["clean"] + accuracy["robust"]) / 2
         if not always and score <= self.best["score"]:
             return False
-        checkpoint = weights_hash(self.student)
+        chosen = self.selectable
+        checkpoint = weights_hash(chosen)
         self.best = {"score": score, "epoch": self.epoch, "accuracy": accuracy, "checkpoint": checkpoint}
-        self.best_weights = {name: value.detach().cpu().clone() for name, value in self.student.state_dict().items()}
+        self.best_weights = _kept(chosen)
+        self.plain_weights = None if self.average is None else _kept(self.student)
         return True
+
+    @property
+    def selectable(self) -> nn.Module:
+        """The network that is selected and kept: the average, where there is to be one."""
+        return self.student if self.average is None else self.average.bare
 
     def next_epoch(self) -> None:
         """All of this epoch is done."""
         self.epoch, self.step, self.ended = self.epoch + 1, 0, False
         self.means.forget()
+
+
+def _kept(network: nn.Module) -> dict[str, Tensor]:
+    """A network's weights on the CPU, as they are now."""
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}

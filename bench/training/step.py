@@ -14,8 +14,10 @@ from bench.errors import BenchError
 from bench.models import check_finite
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.schedule import Schedule
-from bench.recipes.training import Optimizer
+from bench.recipes.training import Average, Optimizer, WeightPerturbation
 from bench.training import optimizer as optimizers
+from bench.training.averaging import Averaged
+from bench.training.awp import Perturbation, first_epoch
 from bench.vocabulary import LINF_EPS
 
 _ROUNDING = 1e-6
@@ -32,6 +34,7 @@ class TrainingStep:
         defense: with its state (`state_dict`).
         models: the student and the teachers, which are put into eval mode and frozen first.
         optimizer: of torch.optim, on the student.
+        average: of the student so far; None where there is to be none.
     """
 
     def __init__(
@@ -42,10 +45,13 @@ class TrainingStep:
         schedule: Schedule,
         epochs: int,
         fused: bool = False,
+        awp: WeightPerturbation | None = None,
+        average: Average | None = None,
     ) -> None:
         """Begin a run of `epochs` epochs; its learning rate follows the schedule.
 
         Args:
+            awp: whether, and how, steps are made on perturbed weights.
             fused: whether the optimizer's step is one kernel; the same up to rounding.
         """
         self.defense, self.models, self.schedule, self.epochs = defense, models, schedule, epochs
@@ -56,6 +62,12 @@ class TrainingStep:
             teacher.eval().requires_grad_(False)
         self.optimizer = optimizers.made(models.student, optimizer, fused)
         defense.begin(models, epochs)
+        self.average: Averaged | None = None
+        if average is not None:
+            # The last epoch at the latest but one: the mean of one network is no average.
+            first = min(first_epoch(average.from_epoch or 1, epochs, schedule.horizon), max(1, epochs - 1))
+            self.average = Averaged(models.student, average, first)
+        self.perturbation = None if awp is None else Perturbation(awp, defense, models, epochs, schedule.horizon)
 
     @classmethod
     def from_recipe(
@@ -107,6 +119,8 @@ class TrainingStep:
             training.scaling_schedule,
             epochs or training.epochs,
             fused,
+            training.awp,
+            training.average,
         )
 
     def __call__(
@@ -144,12 +158,25 @@ class TrainingStep:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.models.student.train()
-        loss = _checked(self.defense, self.defense.loss(batch, self.models))
-        batch.minimise(loss.total, self.models.student, self.optimizer)
+        loss = self._minimised(batch)
         batch.agree_on_statistics(self.models.student)
         with part("teachers" if self.models.teachers else "update"):
             self.defense.after_step(batch, self.models)
+        if self.average is not None:
+            self.average.after_step()
         return Loss(loss.total.detach(), {name: value.detach() for name, value in loss.terms.items()})
+
+    def _minimised(self, batch: Batch) -> Loss:
+        """The loss on a batch, after the optimizer's step on it."""
+        if self.perturbation is None or batch.epoch < self.perturbation.begins:
+            loss = _checked(self.defense, self.defense.loss(batch, self.models))
+            batch.minimise(loss.total, self.models.student, self.optimizer)
+            return loss
+        inner = self.defense.inner(batch, self.models)
+        with self.perturbation.applied(self.defense, batch, self.models, inner):
+            loss = _checked(self.defense, self.defense.outer(batch, self.models, inner))
+            batch.minimise(loss.total, self.models.student, self.optimizer)
+        return loss
 
     def _check(self, x: Tensor, y: Tensor) -> None:
         """Notice what are no floating-point images in [0, 1]; their range once, as a GPU has to be waited for."""
@@ -170,14 +197,37 @@ class TrainingStep:
         self._seen_range = True
 
     def end_epoch(self, epoch: int) -> None:
-        """Say that an epoch (from 1) is over: class weights and temperatures move."""
+        """Say that an epoch (from 1) is over: class weights and temperatures move, and an average by epochs."""
         self.defense.after_epoch(epoch)
+        if self.average is not None:
+            self.average.after_epoch(epoch)
+
+    def phase_shares(self) -> dict[str, tuple[int, float]]:
+        """The parts of the run in which a step costs differently: of each its first epoch and its share of the run.
+
+        They are the defense's own, and from the first step on perturbed weights on the same with `awp` in their names.
+        """
+        return phase_shares(self.defense, self.epochs, None if self.perturbation is None else self.perturbation.begins)
 
     @property
     def lr(self) -> float:
         """The learning rate of the last step."""
         rate: float = self.optimizer.param_groups[0]["lr"]
         return rate
+
+
+def phase_shares(defense: Defense, epochs: int, awp_begins: int | None) -> dict[str, tuple[int, float]]:
+    """As `TrainingStep.phase_shares`, of a run that need not exist."""
+    shares = defense.phase_shares(epochs)
+    if awp_begins is None:
+        return shares
+    begins = {first: name for name, (first, _) in shares.items()}
+    firsts = sorted({*begins, awp_begins})
+    found = {}
+    for first, end in zip(firsts, [*firsts[1:], epochs + 1], strict=True):
+        name = begins[max(each for each in begins if each <= first)]
+        found[f"{name} awp".strip() if first >= awp_begins else name] = (first, (end - first) / epochs)
+    return found
 
 
 def _checked(defense: Defense, loss: Any) -> Loss:

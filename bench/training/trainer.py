@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from bench.compute.ranks import ranks
-from bench.compute.seeding import generator
+from bench.compute.seeding import generator, seeded
 from bench.compute.speedups import Fast
 from bench.compute.sync_bn import synchronised
 from bench.data.augment import Extra, Policy, batches, plan_epoch
@@ -20,7 +20,6 @@ from bench.data.dataset import Dataset, Split, to_float
 from bench.defense import Models
 from bench.errors import BenchError
 from bench.loggers import Logger
-from bench.models.checkpoints import SPEC_KEY, read_state_dict, weights_hash
 from bench.recipes import hyperparameters
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, Summary
@@ -28,6 +27,7 @@ from bench.system.console import Reporter
 from bench.system.signals import Interrupted, StopRequest
 from bench.system.text import duration, now
 from bench.training.journal import Journal
+from bench.training.kept_weights import KeptWeights
 from bench.training.live import LiveView
 from bench.training.loss_means import LossMeans
 from bench.training.monitor import CollapseWatch, Monitor, split_for
@@ -103,11 +103,14 @@ class Trainer:
             config.schedule,
             config.epochs,
             fused="fused" in self.speedups,
+            awp=config.awp,
+            average=config.average,
         )
         self.monitor = Monitor(looked_at.to(self.device), config.selection, config.data.eps, config.seed)
         watch, means = CollapseWatch(1 / config.data.classes, len(looked_at)), LossMeans(self.ranks)
         step = self.training_step
-        self.state = RunState(self.student, step.optimizer, step.defense, watch, means)
+        self.state = RunState(self.student, step.optimizer, step.defense, watch, means, step.average)
+        self.weights = KeptWeights(folder, config, self.state)
         self.checked = (1, 0)  # epoch and step by which all was finite
         self.kept: tuple[int, int] | None = None  # epoch and step of the state that is saved
 
@@ -164,7 +167,7 @@ class Trainer:
         if saved is not None:
             try:
                 state.load(saved, self.device)
-                self._restore_best()
+                self.weights.restore_selected()
             except (LookupError, TypeError, AttributeError, RuntimeError, ValueError) as error:
                 reason = str(error).split("\n")[0].rstrip(":")
                 raise BenchError(
@@ -185,14 +188,12 @@ class Trainer:
     def _train_epoch(self) -> None:
         """The steps of this epoch that are not done yet."""
         state, config = self.state, self.config
-        plan = plan_epoch(len(self.train), config.seed, state.epoch, self.policy)
-        todo = batches(self.train, plan, config.batch_size, state.step, self.ranks.part, self.extra)
         shown = 0.0
         self.view.begin_epoch()
-        for images, labels, _ in todo:
+        for images, labels, _ in self._batches(state.epoch, state.step):
             began = time.monotonic()
             with self.stop.within(_STEP_SECONDS, self._step_is_lost()):
-                self._step(to_float(images), labels)
+                self._step(self._laid_out(images), labels)
             self.view.step(self._images(state.step))
             state.step += 1
             self._speak_amid_an_epoch()
@@ -207,11 +208,19 @@ class Trainer:
                 if self.ranks.agree(bool(self.stop)):
                     raise self._interrupted()
 
+    def _batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The augmented batches of an epoch from a step on: of each the part of this process, in uint8."""
+        plan = plan_epoch(len(self.train), self.config.seed, epoch, self.policy)
+        return batches(self.train, plan, self.config.batch_size, start, self.ranks.part, self.extra)
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        """uint8 images as the networks take them."""
+        x = to_float(images)
+        return x.contiguous(memory_format=torch.channels_last) if "channels-last" in self.speedups else x
+
     def _step(self, x: Tensor, y: Tensor) -> None:
         epoch, step = self.state.place
         noise = generator(self.config.seed, "attack", epoch, step, device=self.device)
-        if "channels-last" in self.speedups:
-            x = x.contiguous(memory_format=torch.channels_last)
         whole = self._images(step)
         first = self.ranks.part(whole).start
         options: dict[str, Any] = {"generator": noise, "whole": whole, "first": first}
@@ -232,7 +241,7 @@ class Trainer:
         self._log(line | {"lr": self.training_step.lr, "seconds": round(state.seconds, 3)})
         self._speak(self.view.epoch_line(line))
         if accuracy is not None and state.select(accuracy["student"], always=config.selection.keep == "last"):
-            self._save_weights("best", self.student, config.student)
+            self.weights.save_selected()
         state.next_epoch()
         if state.epoch <= config.epochs:
             self._save()
@@ -241,7 +250,7 @@ class Trainer:
         """How the models stand; when a signal asks to stop meanwhile, the run goes on with this look."""
         epoch, epochs = self.state.epoch, self.config.epochs
         try:
-            accuracy = self.monitor.look(self.training_step.models, self._check_stop)
+            accuracy = self.monitor.look(self._looked_at(), self._check_stop)
         except Interrupted as error:
             self._save()
             raise self._interrupted() from error
@@ -250,6 +259,22 @@ class Trainer:
         if warning is not None:
             self.reporter.say(f"Warning: {self.folder.id}, epoch {epoch} of {epochs}: {warning}")
         return accuracy
+
+    def _looked_at(self) -> Models:
+        """The models, the student's average in its place where there is one."""
+        models, average, epoch = self.training_step.models, self.state.average, self.state.epoch
+        if average is None or not average.begun:
+            return models
+        if average.needs_statistics:
+            with seeded(self.device, self.config.seed, "statistics", epoch):
+                average.estimate(self._unless_stopped(epoch))
+        return Models(average.network, models.teachers)
+
+    def _unless_stopped(self, epoch: int) -> Iterator[Tensor]:
+        """The augmented training images of an epoch, batch by batch, until a signal asks to stop."""
+        for images, *_ in self._batches(epoch):
+            self._check_stop()
+            yield self._laid_out(images)
 
     def _looks(self, epoch: int) -> bool:
         selection, epochs = self.config.selection, self.config.epochs
@@ -330,38 +355,8 @@ class Trainer:
         self.folder.save_resume(self.state.to_dict())
         self.saved, self.kept = time.monotonic(), self.state.place
 
-    def _save_weights(self, name: str, network: nn.Module, spec: str) -> None:
-        data = self.config.data
-        metadata = {
-            SPEC_KEY: spec,
-            "num_classes": str(data.classes),
-            "in_channels": str(data.in_channels),
-            "run": self.folder.id,
-        }
-        if name == "best":
-            metadata["epoch"] = str(self.state.best["epoch"])
-        self.folder.save_weights(name, network, metadata)
-
-    def _restore_best(self) -> None:
-        """Put the selected weights back where their file is damaged, or of an epoch that this run has yet to repeat."""
-        state = self.state
-        if state.best_weights is None:
-            return
-        try:
-            whole = weights_hash(read_state_dict(self.folder.best)[0]) == state.best["checkpoint"]
-        except BenchError:
-            whole = False
-        if not whole:
-            network = copy.deepcopy(self.student)
-            network.load_state_dict(state.best_weights)
-            self._save_weights("best", network, self.config.student)
-
     def _finish(self) -> Summary:
-        self._save_weights("last", self.student, self.config.student)
-        for ref in self.config.teachers:  # one that went on learning is kept as a checkpoint of its own
-            network = self.teachers[ref.role]
-            if weights_hash(network) != ref.checkpoint:
-                self._save_weights(f"{ref.role}-teacher", network, ref.model)
+        self.weights.save_last(self.teachers)
         best, seconds = self.state.best, self.state.seconds
         summary = Summary(
             checkpoint=best["checkpoint"],

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 from bench.compute.ranks import joined, ranks
 from bench.compute.sync_bn import synchronised
+from bench.defense import Models
 from bench.recipes.hyperparameters import method_class
+from bench.recipes.schedule import Schedule
+from bench.recipes.training import Average, Optimizer, WeightPerturbation
 from bench.training.step import TrainingStep
 
 STEPS, BATCH = 3, 13
@@ -35,14 +38,26 @@ def network(seed: int) -> nn.Module:
     return synchronised(built)
 
 
-def train(method: str, variant: str) -> dict[str, Any]:
-    """The student's weights, the loss of each step and the method's state after some steps, half of them learning."""
+OPTIONS: list[tuple[str, str, dict[str, Any]]] = [
+    ("trades", "official", {"awp": WeightPerturbation(), "average": Average(kind="ema", decay=0.9)}),
+    ("ciard", "official", {"awp": WeightPerturbation(from_epoch=2), "average": Average(kind="swa", from_epoch=1)}),
+]
+
+
+def train(method: str, variant: str, **options: Any) -> dict[str, Any]:
+    """The student's weights, the loss of each step and the method's state after some steps, half of them learning.
+
+    With options, those of a training, also the average; the optimizer is then AdamW with clipped gradients.
+    """
     teachers: dict[str, nn.Module] = {
         role: network(seed) for seed, role in enumerate(method_class(method).roles, start=1)
     }
     student = network(0)
     settings = {} if method == "natural" else {"steps": 3}
     step = TrainingStep.from_recipe(method, student, teachers, variant=variant, settings=settings)
+    if options:
+        adamw, schedule = Optimizer(kind="adamw", lr=0.01, clip=0.1, decay_norms=False), Schedule(kind="constant")
+        step = TrainingStep(step.defense, Models(student, teachers), adamw, schedule, 100, **options)
     losses = []
     for i in range(2 * STEPS):
         source = torch.Generator().manual_seed(i)
@@ -54,6 +69,11 @@ def train(method: str, variant: str) -> dict[str, Any]:
         if i == STEPS - 1:
             step.end_epoch(epoch)
     tensors = {f"student.{name}": value for name, value in student.state_dict().items()}
+    if step.average is not None:
+        step.end_epoch(2)
+        images = (torch.rand(BATCH, 1, 8, 8, generator=source, dtype=torch.float64) for _ in range(2))
+        step.average.estimate(x[ranks().part(BATCH)] for x in images)
+        tensors |= flat(step.average.state_dict(), "average.")
     return {"loss": torch.stack(losses), **tensors, **flat(step.defense.state_dict(), "state.")}
 
 
@@ -69,4 +89,6 @@ if __name__ == "__main__":
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     with joined(torch.device("cpu")) as processes:
         found = {f"{method} {variant}": train(method, variant) for method, variant in METHODS}
+        for method, variant, options in OPTIONS:
+            found[f"{method} {variant} with options"] = train(method, variant, **options)
         torch.save(found, Path(sys.argv[1]) / f"rank{processes.rank}.pt")
