@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from .helpers.commands import DIGITS, Bench, Mount, Process, Result, Start, run_here, users_environment
 from .helpers.homes import Contents, Find, once_for_all
+from .helpers.hub import Hub, running
 from .helpers.networks import DigitsModel, fit
 from .helpers.records import RecordMaker
 from .warm import Warm, serving
@@ -98,6 +99,16 @@ def mounted(tmp_path: Path) -> Mount:
             subprocess.run(["umount", "-l", place], check=True)
 
     return at
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on the loopback that `hf:` names are of, with downloads in a folder of their own."""
+    constants = pytest.importorskip("huggingface_hub.constants", reason="the extra `hf` is not installed")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "downloads"))
+    with running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -38,8 +37,10 @@ from bench.system.naming import short_names_in
     help="Only this run, by its id, the beginning of it or of its hash (may be repeated).",
     shell_complete=completing.runs,
 )
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="A checkpoint of your own instead of a run.")
-@named("--student", "models", "The checkpoint's architecture; NAME or NAME@NORMALISATION.")
+@click.option(
+    "--checkpoint", metavar="[MODEL:]FILE", help="A checkpoint instead of a run; robustbench:NAME, hf:ORG/REPO/FILE."
+)
+@named("--student", "models", "The checkpoint's architecture, NAME or NAME@NORMALISATION (default: by its layers).")
 @named(
     "--dataset",
     "datasets",
@@ -66,7 +67,7 @@ def command(
     home: Home,
     suite: str,
     run_ids: tuple[str, ...],
-    checkpoint: Path | None,
+    checkpoint: str | None,
     student: str | None,
     dataset: str | None,
     teacher: str | None,
@@ -90,8 +91,8 @@ def command(
         if "robust" not in parsed:
             raise BenchError(f"--teacher {teacher!r}: a surrogate is the robust teacher.\nWrite --teacher robust=FILE.")
         surrogate = parsed["robust"]
-    if (checkpoint is None) != (student is None):
-        raise BenchError("--checkpoint and --student go together.\nWrite --checkpoint FILE --student NAME.")
+    if checkpoint is None and student is not None:
+        raise BenchError("--student goes with --checkpoint.\nWrite --checkpoint FILE --student NAME.")
     if checkpoint is not None and run_ids:
         raise BenchError("--checkpoint and --run exclude each other.\nEvaluate them in two commands.")
     wanted = suite_named(suite)
@@ -99,7 +100,7 @@ def command(
         dataset = absolute_spec(dataset)
     with session(home, tf32=conduct["precision"] == "tf32") as active:
         evaluation = Evaluation(active, wanted, surrogate_file=surrogate, **conduct)
-        if checkpoint is not None and student is not None:
+        if checkpoint is not None:
             written = [evaluation.file(checkpoint, student, dataset or "cifar10")]
         else:
             folders = finished_runs(active, run_ids, dataset)

@@ -16,16 +16,19 @@ from bench.system.home import Home
 @click.argument("run", shell_complete=completing.runs)
 @click.option("--format", "formats", default="safetensors,onnx", help="Names with commas between them.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write (default: results/exports/RUN).")
+@click.option("--to", metavar="hf:ORG/REPO[/FOLDER]", help="Upload it to Hugging Face's hub too.")
 @home_option
 @click.pass_obj
-def command(home: Home, run: str, formats: str, out: Path | None) -> None:
+def command(home: Home, run: str, formats: str, out: Path | None, to: str | None) -> None:
     """Write a run's network as safetensors and ONNX, with a model card; checked against the original.
 
     RUN is a run's id, the beginning of it or of its hash, its folder, or a record's file; a teacher's run can be
     exported too.
     """
     from bench.export import export, parse_formats
+    from bench.system.hub import HubFolder
 
     names = parse_formats(formats)
+    place = None if to is None else HubFolder.parse(to)
     with session(home, device="cpu") as active, active.stop.at_once():
-        click.echo(export(active, run, names, out))
+        click.echo(export(active, run, names, out, place))

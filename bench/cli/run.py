@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         "bench run --method ciard --student resnet18 --plan",
         "bench run --method ciard --student resnet18 --set push=false --seed 1",
         "bench run --method ard --student resnet20 --teacher robust=wrn-34-10:robust.pt",
+        "bench run --method rslad --student resnet18 --teacher robust=robustbench:Chen2021LTD_WRN34_10",
     ],
 )
 @named("--method", "methods", "The defense: `bench list methods`.", required=True)
@@ -42,7 +43,13 @@ if TYPE_CHECKING:
 @options.limit_train_option
 @click.option("--extra", metavar="npz:FILE", help="Additional training images: arrays image and label, or x and y.")
 @click.option("--extra-share", type=float, metavar="SHARE", help="Their share of every batch, 0 to 1.")
-@click.option("--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as a teacher.")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    metavar="ROLE=[MODEL:]FILE",
+    help="A checkpoint as a teacher; also ROLE=robustbench:NAME, ROLE=hf:ORG/REPO/FILE.",
+)
 @click.option(
     "--set",
     "settings",

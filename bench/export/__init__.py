@@ -14,6 +14,7 @@ from bench.export.robustbench import model_info
 from bench.export.source import Source, load_source
 from bench.jobs.session import Session
 from bench.system.files import cannot_write, write_text_atomically
+from bench.system.hub import HubFolder
 
 __all__ = ["export", "parse_formats"]
 
@@ -32,21 +33,26 @@ def parse_formats(text: str) -> list[str]:
     return names
 
 
-def export(session: Session, run: str, formats: Sequence[str], out: Path | None = None) -> Path:
+def export(
+    session: Session, run: str, formats: Sequence[str], out: Path | None = None, to: HubFolder | None = None
+) -> Path:
     """Write a run's selected network, its model card and its RobustBench entry.
 
     Args:
         run: a run's id or folder, or a record's file.
         formats: names of `FORMATS`.
         out: the folder to write; None: one of the run's name in the home.
+        to: where to upload the same files in one commit; a repository that does not exist is made, a private one.
 
     Raises:
         BenchError: the run is not finished, the folder holds something else, or an exported file does not compute what
-            the original does. Nothing is left behind then, and an earlier export is as it was.
+            the original does. Nothing is left behind then, and an earlier export is as it was. Or the hub refuses.
     """
     source = load_source(session, run)
     target = out or session.home.exports / source.folder.id
     _refuse_other_content(target)
+    if to is not None:
+        to.check()
     try:
         with tempfile.TemporaryDirectory(prefix=".export-", dir=_existing(target)) as stage:
             names = _write(source, formats, Path(stage))
@@ -57,6 +63,9 @@ def export(session: Session, run: str, formats: Sequence[str], out: Path | None 
             (target / name).unlink(missing_ok=True)  # of an earlier export; the card speaks of it no longer
     except OSError as error:
         raise cannot_write(target, error) from error
+    if to is not None:
+        session.reporter.say(f"Uploading {', '.join(names)} to {to}; they are in {target} too.")
+        session.reporter.say(f"Uploaded: {to.upload(target, names, f'{source.config.label}: {source.folder.id}')}")
     return target
 
 

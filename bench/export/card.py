@@ -12,7 +12,7 @@ from bench.evaluation.suites import ENSEMBLE
 from bench.export.source import Source
 from bench.recipes.hyperparameters import method_class
 from bench.records.wording import eps_text, protocol_text
-from bench.system import escape
+from bench.system import escape, hub
 from bench.system.text import settings_text
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _rows(source: Source) -> Iterator[list[str]]:
 def _teachers(source: Source) -> Iterator[str]:
     for teacher in source.config.teachers:
         # A path says more of the author's machine than of the teacher.
-        origin = Path(teacher.source).name
+        origin = teacher.source if teacher.source.startswith(hub.PREFIX) else Path(teacher.source).name
         yield f"{teacher.role}: {teacher.model} ({origin}, SHA-256 {teacher.checkpoint})"
 
 

@@ -15,10 +15,12 @@ from bench.errors import BenchError, unknown_name
 from bench.evaluation.suites import Suite
 from bench.evaluation.transfers import Surrogate
 from bench.jobs import teachers
+from bench.jobs.foreign import find as find_foreign
 from bench.jobs.foreign import load_foreign
 from bench.jobs.make_record import Asked, evaluator_for, measure
 from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher
+from bench.models import references
 from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, differing
 from bench.records.subjects import foreign_subject
@@ -38,8 +40,8 @@ class Evaluation:
     """One `bench eval`: the suite and how it is run, with what is kept between one model and the next.
 
     Attributes:
-        surrogate_file: what transfer attacks are crafted on, as `FILE` or `MODEL:FILE`; None: the recipe's robust
-            teacher, the same for all students of a recipe.
+        surrogate_file: the checkpoint that transfer attacks are crafted on (`bench.models.references`); None: the
+            recipe's robust teacher, the same for all students of a recipe.
         worst_case, precision, checks: see `Evaluator`.
         records: of all that was asked for so far, made now or before.
     """
@@ -100,11 +102,15 @@ class Evaluation:
         name_left_out("run", unusable)
         return [path for path in written if path is not None]
 
-    def file(self, checkpoint: Path, model: str, dataset_spec: str) -> Path:
-        """Evaluate a checkpoint from elsewhere."""
+    def file(self, checkpoint: str, model: str | None, dataset_spec: str) -> Path:
+        """Evaluate a checkpoint from elsewhere, named as in `bench.models.references`; `model`: its architecture."""
         dataset = self.session.dataset(dataset_spec)
-        network, spec = load_foreign(self.session, checkpoint, model, dataset)
-        subject = foreign_subject("checkpoint", checkpoint.stem, spec, weights_hash(network))
+        source = find_foreign(self.session, checkpoint, dataset)
+        said = references.Reference.parse(checkpoint).model
+        if None not in (said, model) and said != model:
+            raise BenchError(f"--checkpoint {checkpoint} is called a {said}, and --student says {model}.\nSay it once.")
+        network, spec = load_foreign(self.session, source._replace(model=model or source.model), dataset)
+        subject = foreign_subject("checkpoint", source.name, spec, weights_hash(network))
         asked = self._asked(subject, dataset)
         found = asked.find(self.session.home.records)
         if found is not None:

@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from torch import nn
 
+from bench.compute.ranks import ranks
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.jobs.session import Session
 from bench.models.checkpoints import load_and_normalise
+from bench.models.references import Found, locate
 
 
-def split_model_file(text: str) -> tuple[str | None, Path]:
-    """`FILE` or `MODEL:FILE` as (model or None, path); a file whose own name has a colon is found first."""
-    whole = os.path.expanduser(text)
-    model, colon, file = text.rpartition(":")
-    if not colon or os.path.exists(whole):
-        return None, Path(whole)
-    if not model or not file:
-        raise BenchError(f"{text!r} is no checkpoint.\nWrite FILE, or MODEL:FILE to say the architecture.")
-    return model, Path(os.path.expanduser(file))
+def find(session: Session, text: str, dataset: Dataset) -> Found:
+    """The checkpoint a user names (`bench.models.references`); of several processes the first one fetches it."""
+    found: Found | BenchError | None = None
+    if ranks().first:
+        try:
+            found = locate(text, session.home.models, dataset.name)
+        except BenchError as error:
+            found = error
+    found = ranks().from_first(found)
+    if isinstance(found, BenchError):
+        raise found
+    assert found is not None
+    return found
 
 
-def load_foreign(session: Session, path: Path, model: str | None, dataset: Dataset) -> tuple[nn.Module, str]:
-    """A network with the file's weights, and its spec; a message says what was chosen for the user.
+def load_foreign(session: Session, found: Found, dataset: Dataset) -> tuple[nn.Module, str]:
+    """A network with a checkpoint's weights, and its spec; a message says what was chosen for the user.
 
-    Args:
-        model: architecture, with or without `@NORM`; None: read from the file, or inferred from its keys and shapes.
-            Without `@NORM` the normalisation that fits the training images best is taken.
+    Where the architecture is not said, it is read from the file, or inferred from its keys and shapes. Without `@NORM`
+    the normalisation that fits the training images best is taken.
     """
+    path, model = found.path, found.model
     loaded = load_and_normalise(path, model, dataset.num_classes, dataset.in_channels, dataset.train, session.device)
     if loaded.layout:
         session.reporter.say(f"{path.name} names its layers otherwise ({loaded.layout}); read as {loaded.spec}.")

@@ -7,22 +7,23 @@ trained with seed 0 whatever the student's seed, so that all students of a table
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from bench.compute.ranks import ranks
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.evaluation.suites import LOOK, TEACHERS
-from bench.jobs.foreign import load_foreign, split_model_file
+from bench.jobs.foreign import find as find_foreign
+from bench.jobs.foreign import load_foreign
 from bench.jobs.make_record import Asked, evaluator_for, measure
 from bench.jobs.session import Session
-from bench.jobs.train import Own, Request, Teacher, additional, limited, resolve, train, train_or_wait
+from bench.jobs.train import Own, Request, Teacher, additional, limited, new_network, resolve, train, train_or_wait
+from bench.models import references
 from bench.models.checkpoints import weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import Record, Subject
 from bench.records.subjects import foreign_subject
 from bench.registry import attack_class
-from bench.runs.config import TeacherRef
+from bench.runs.config import RunConfig, TeacherRef
 from bench.runs.folder import RunFolder
 from bench.runs.subject import run_subject
 from bench.system import locks
@@ -30,11 +31,19 @@ from bench.vocabulary import Role
 
 
 def gather(session: Session, request: Request) -> list[Teacher]:
-    """All teachers a run needs, in the order in which its method names them, each evaluated once."""
-    additional(session, request, limited(session, request))  # a mistake is found before a teacher is trained
+    """All teachers a run needs, in the order in which its method names them, each evaluated once.
+
+    What the user names is loaded before anything is trained, and the student is tried: a mistake is found at once.
+    """
+    roles, dataset = hyperparameters.method_class(request.method).roles, limited(session, request)
+    for text in request.teachers.values():
+        references.check(text, session.home.models)
+    files = {role: text for role, text in request.teachers.items() if role in roles}
+    given = {role: from_file(session, text, role, dataset) for role, text in files.items()} | dict(request.own.teachers)
+    additional(session, request, dataset)
     teachers = []
-    for role in hyperparameters.method_class(request.method).roles:
-        teacher = find(session, request, role)
+    for role in roles:
+        teacher = given[role] if role in given else trained(session, request, role)
         if ranks().first:
             record = evaluate_once(session, request, teacher)
             warn_if_not_robust(session, teacher, record)
@@ -43,13 +52,12 @@ def gather(session: Session, request: Request) -> list[Teacher]:
     return teachers
 
 
-def find(session: Session, request: Request, role: Role) -> Teacher:
-    """The teacher of a role for a student's run."""
-    if role in request.own.teachers:
-        return request.own.teachers[role]
-    if role in request.teachers:
-        return from_file(session, request.teachers[role], role, limited(session, request))
-    asked = teacher_request(request, role, limited(session, request).name)
+def trained(session: Session, request: Request, role: Role) -> Teacher:
+    """The teacher of a role that the harness itself trains for a student's run."""
+    dataset = limited(session, request)
+    asked = teacher_request(request, role, dataset.name)
+    if ranks().from_first(RunFolder.of(session.home, _resolved(session, asked).id).state()) != "trained":
+        new_network(_resolved(session, request), dataset)
     return from_run(train_teacher(session, asked), role)
 
 
@@ -95,8 +103,7 @@ def prepare(session: Session, asked: Request, restart: bool = False) -> RunFolde
 
 def train_teacher(session: Session, asked: Request, restart: bool = False) -> RunFolder:
     """Train a teacher, or find it trained."""
-    dataset = limited(session, asked)
-    config = resolve(asked, dataset, (), additional(session, asked, dataset))
+    config = _resolved(session, asked)
     folder = RunFolder.of(session.home, config.id)
     if ranks().from_first(folder.state()) != "trained" or restart:
         session.reporter.say(
@@ -107,11 +114,24 @@ def train_teacher(session: Session, asked: Request, restart: bool = False) -> Ru
     return folder
 
 
+def _resolved(session: Session, request: Request) -> RunConfig:
+    """What a request comes to, as far as no teachers are needed for it."""
+    dataset = limited(session, request)
+    return resolve(request, dataset, (), additional(session, request, dataset))
+
+
 def run_ref(folder: RunFolder, role: Role) -> TeacherRef:
     """A finished run as the teacher that students' runs name."""
     config, summary = folder.config(), folder.summary()
     assert summary is not None
-    return TeacherRef(role=role, model=config.student, source=folder.id, checkpoint=summary.checkpoint, given=False)
+    return TeacherRef(
+        role=role,
+        model=config.student,
+        source=folder.id,
+        checkpoint=summary.checkpoint,
+        given=False,
+        name=f"{config.label} {config.student}",
+    )
 
 
 def from_run(folder: RunFolder, role: Role) -> Teacher:
@@ -120,10 +140,12 @@ def from_run(folder: RunFolder, role: Role) -> Teacher:
 
 
 def from_file(session: Session, text: str, role: Role, dataset: Dataset) -> Teacher:
-    """A teacher the user names: `FILE`, or `MODEL:FILE` where the architecture has to be said."""
-    model, path = split_model_file(text)
-    network, spec = load_foreign(session, path, model, dataset)
-    ref = TeacherRef(role=role, model=spec, source=str(path.resolve()), checkpoint=weights_hash(network), given=True)
+    """A teacher the user names, as `bench.models.references` has it."""
+    found = find_foreign(session, text, dataset)
+    network, spec = load_foreign(session, found, dataset)
+    ref = TeacherRef(
+        role=role, model=spec, source=found.source, checkpoint=weights_hash(network), given=True, name=found.name
+    )
     return Teacher(ref, network)
 
 
@@ -153,7 +175,7 @@ def teacher_subject(session: Session, teacher: Teacher, dataset: Dataset) -> Sub
     """How records name a teacher."""
     ref = teacher.ref
     if ref.given:
-        return foreign_subject("teacher", Path(ref.source).stem, ref.model, ref.checkpoint, ref.role)
+        return foreign_subject("teacher", ref.known_as, ref.model, ref.checkpoint, ref.role)
     return run_subject(RunFolder.of(session.home, ref.source))
 
 

@@ -67,7 +67,7 @@ class Request:
     """One training run as the user (or a recipe, for a teacher) asks for it.
 
     Attributes:
-        teachers: files named by the user, by role; `MODEL:FILE` where the architecture has to be said.
+        teachers: checkpoints named by the user, by role (`bench.models.references`).
         recipe: a built-in one's name, or the path of a file (`bench.recipes.recipe.find`).
         settings: `key=value` texts (`--set`): hyper-parameters, and fields of the recipe's training.
         extra, extra_share: additional training images, and their share of every batch; instead of the recipe's.

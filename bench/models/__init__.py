@@ -15,6 +15,10 @@ from bench.models import normalise
 __all__ = ["build_model", "check_finite", "split_spec", "try_out"]
 
 
+LONGEST_SPEC = 120
+"""Signs of a model's spec: it is part of the names of files, and of what strangers' files say of themselves."""
+
+
 def build_model(spec: str, num_classes: int, in_channels: int = 3) -> nn.Module:
     """Build a model with fresh weights, drawn from torch's global random generator.
 
@@ -31,6 +35,11 @@ def build_model(spec: str, num_classes: int, in_channels: int = 3) -> nn.Module:
     Raises:
         BenchError: the architecture or the normalisation is unknown, or a plug-in does not build a network.
     """
+    if len(spec) > LONGEST_SPEC:
+        raise BenchError(
+            f"The model's name {spec[:40]}... has {len(spec)} signs, and may have at most {LONGEST_SPEC}.\n"
+            "Leave arguments away, or give the architecture a short name as a plug-in."
+        )
     name, norm = split_spec(spec)
     network = _build_network(name, num_classes, in_channels)
     if norm != normalise.NONE and normalises_itself(network):
@@ -73,10 +82,10 @@ def try_out(network: nn.Module, spec: str, samples: Split, num_classes: int) -> 
         shape = tuple(output.shape)
     except Exception as error:  # whatever a stranger's network raises for a size it cannot take
         size, reason = "x".join(map(str, image.shape[1:])), str(error).split("\n")[0].rstrip(".")
-        raise BenchError(
-            f"{spec} cannot take images of {size}: {reason}.\n"
-            "Choose a network for such images (`bench list models`), or another dataset."
-        ) from error
+        advice = "Choose a network for such images (`bench list models`), or another dataset."
+        if spec.startswith("timm:") and "img_size" not in spec:
+            advice = f"Many of timm's can be told: timm:NAME?img_size={image.shape[-1]}. Or c{advice[1:]}"
+        raise BenchError(f"{spec} cannot take images of {size}: {reason}.\n{advice}") from error
     if shape != (1, num_classes):
         raise BenchError(
             f"{spec} gives an output of shape {shape} for one image, not (1, {num_classes}) logits.\n"

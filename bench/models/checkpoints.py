@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bench.data.dataset import Split, to_float
 from bench.errors import BenchError
-from bench.models import build_model, normalises_itself, not_finite, split_spec, try_out
+from bench.models import LONGEST_SPEC, build_model, normalises_itself, not_finite, split_spec, try_out
 from bench.models.match import Misfit, Reading, bare, constants, fitting, identify, misfit
 from bench.models.normalise import NONE, applicable, name_of, normalise, statistics
 from bench.system.files import DIGEST, atomic_path, tensors_file
@@ -30,10 +30,8 @@ SPEC_KEY = "model_spec"
 
 REQUIRED_METADATA = (SPEC_KEY, "num_classes", "in_channels")
 
-_NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "student")
+_NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "student", "last")
 _MOST_NESTS = 10
-_LONGEST_SPEC = 100
-_WRAPPERS = ("module.", "_orig_mod.")  # DataParallel's prefix and torch.compile's
 _OTHER_FILE = "Choose another file or another dataset."
 _SAMPLE = 512
 _BATCH = 128
@@ -97,8 +95,8 @@ def weights_hash(weights: nn.Module | Mapping[str, Tensor]) -> str:
 def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read weights, on the CPU, and the file's metadata (empty for PyTorch files).
 
-    Safetensors is known by its content. Of foreign files, nests such as `{"state_dict": ...}`, the `module.`
-    prefix and the unused `sub_block1` of TRADES' WideResNets are taken off.
+    Safetensors is known by its content. Of foreign files, nests such as `{"state_dict": ...}` (of `best` and `last` the
+    last), the `module.` prefix and the unused `sub_block1` of TRADES' WideResNets are taken off.
 
     Raises:
         BenchError: there is no such file, or it is truncated, damaged, no checkpoint, or holds Python objects.
@@ -124,7 +122,7 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path} is damaged: its weights are not those that were written into it.\n"
             "Restore it, or train or export it again."
         )
-    return (state if SPEC_KEY in metadata else bare(state, _WRAPPERS)), metadata
+    return (state if SPEC_KEY in metadata else bare(state)), metadata
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -243,21 +241,28 @@ def _read_torch(path: Path) -> Any:
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
-    """The state dict in a loaded file, nested or not."""
+    """The state dict in a loaded file: the file itself, under one of `_NESTS`, or the only one that there is."""
     for _ in range(_MOST_NESTS):
         entries = content if isinstance(content, Mapping) else {}
-        if entries and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in entries.items()):
+        if _is_state(entries):
             return {key: value.detach() for key, value in entries.items()}
-        inner = next((name for name in _NESTS if isinstance(entries.get(name), Mapping)), None)
-        if inner is None:
+        known = [name for name in _NESTS if isinstance(entries.get(name), Mapping)]
+        inner = known[:1] or [name for name, value in entries.items() if _is_state(value)]
+        if len(inner) != 1:
             break
-        content = entries[inner]
+        content = entries[inner[0]]
     keys = one_line(", ".join(str(key)[:40] for key in list(entries)[:6]))
     what = f"the entries {keys}" if keys else f"a {type(content).__name__}"
     raise BenchError(
         f"{path} holds no state dict, but {what}.\n"
         "Save the weights alone: torch.save(model.state_dict(), FILE), or under the key 'state_dict'."
     )
+
+
+def _is_state(content: Any) -> bool:
+    """Whether something is a mapping of names to tensors, and not empty."""
+    named = isinstance(content, Mapping) and content
+    return bool(named) and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
 
 
 def _check_plain(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -277,9 +282,9 @@ def _load(path: Path, spec: str | None, num_classes: int, in_channels: int) -> t
     """The model on the CPU, and whether the harness itself wrote the file."""
     state, metadata = read_state_dict(path)
     stored = metadata.get(SPEC_KEY)
-    if stored is not None and stored != one_line(stored)[:_LONGEST_SPEC]:
+    if stored is not None and stored != one_line(stored)[:LONGEST_SPEC]:
         raise BenchError(
-            f"{path} calls its model {one_line(stored)[:_LONGEST_SPEC]!r}, which none is called.\n{_OTHER_FILE}"
+            f"{path} calls its model {one_line(stored)[:LONGEST_SPEC]!r}, which none is called.\n{_OTHER_FILE}"
         )
     if spec is not None and stored is not None:
         _check_agreement(path, spec, stored)

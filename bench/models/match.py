@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import EntryPoint
 from typing import NamedTuple
 
 import torch
@@ -18,8 +20,8 @@ from bench.models.wide_resnet import name_from_weights
 
 State = Mapping[str, Tensor]
 
-WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "basic_net.", "0.", "1.")
-"""What modules around a network put before its names: DataParallel, compilers, `Sequential(normalise, network)`, ..."""
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before a network's names: no message speaks of it."""
 
 UNUSED = "sub_block1."
 """What TRADES' WideResNets hold and never run."""
@@ -98,6 +100,16 @@ def bare(state: State, wrappers: Sequence[str] = WRAPPERS) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not key.startswith(UNUSED)}
 
 
+def _within(state: State) -> Iterator[dict[str, Tensor]]:
+    """A state dict as it is, then as each of the modules around the network would have it that hold nothing else."""
+    while True:
+        yield bare(state)
+        outermost = next(iter(state), "").partition(".")[0] + "."
+        if not all(key.startswith(outermost) for key in state) or outermost in ("", "."):
+            return
+        state = {key.removeprefix(outermost): value for key, value in state.items()}
+
+
 def readings(state: State) -> Iterator[Reading]:
     """Every way to read a foreign state dict, the plainest first."""
     yield Reading(state)
@@ -108,13 +120,13 @@ def readings(state: State) -> Iterator[Reading]:
             normaliser[kind] = weights.pop(key)
     if len(normaliser) != 2 or len(state) - len(weights) != 2:
         weights, normaliser = dict(state), {}
-    weights = bare(weights)
-    if weights.keys() != state.keys():
-        yield Reading(weights, "names behind a prefix", normaliser)
-    for layout, pairs in LAYOUTS.items():
-        renamed = {_renamed(key, pairs): value for key, value in weights.items()}
-        if renamed.keys() != weights.keys() and len(renamed) == len(weights):
-            yield Reading(renamed, layout, normaliser)
+    for depth, inner in enumerate(_within(weights)):
+        if inner.keys() != state.keys():
+            yield Reading(inner, "names behind a prefix" if depth else "", normaliser)
+        for layout, pairs in LAYOUTS.items():
+            renamed = {_renamed(key, pairs): value for key, value in inner.items()}
+            if renamed.keys() != inner.keys() and len(renamed) == len(inner):
+                yield Reading(renamed, layout, normaliser)
 
 
 def _renamed(key: str, pairs: tuple[tuple[str, str], ...]) -> str:
@@ -162,21 +174,27 @@ def misfit(network: nn.Module, state: State, num_classes: int, in_channels: int)
 def identify(state: State, num_classes: int, in_channels: int) -> dict[str, Misfit | None]:
     """The architectures that have a state dict's layers, each with its misfit (None where all fits).
 
-    Looks at every registered one with a fixed name and at `wrn-D-W`, without memory for their weights.
+    Looks at every registered one with a fixed name, at `wrn-D-W` and `wrn-D-W-swish`, without memory for their weights.
     """
     names = [name for name in registry.names("models") if "*" not in name]
     wide = dict.fromkeys(name_from_weights(reading.state) for reading in readings(state))
     found: dict[str, Misfit | None] = {}
-    for name in [*names, *(name for name in wide if name is not None and name not in names)]:
+    for name in [*names, *(name for name in wide if name is not None and name.removesuffix("-swish") not in names)]:
         try:
-            with torch.device("meta"):
-                network = build_model(name, num_classes, in_channels)
+            network = _skeleton(registry.find("models", name), name, num_classes, in_channels)
         except Exception:  # a plug-in that cannot be built so must not stop the others
             continue
         problem = fitting(network, state, num_classes, in_channels)[1]
         if problem is None or problem.right_layers:
             found[name] = problem
     return found
+
+
+@lru_cache(maxsize=64)
+def _skeleton(entry: EntryPoint, name: str, num_classes: int, in_channels: int) -> nn.Module:
+    """A network without memory for its weights; `entry`: what the name stands for, lest another be remembered."""
+    with torch.device("meta"):
+        return build_model(name, num_classes, in_channels)
 
 
 def _explain_shapes(differing: dict[str, tuple[torch.Size, torch.Size]], num_classes: int, in_channels: int) -> Misfit:

@@ -1,4 +1,7 @@
-"""The WideResNet-70-16 with Swish of Gowal et al. (2020), with the layer names of DeepMind's checkpoints."""
+"""WideResNets with Swish (Gowal et al. 2020), with the layer names of DeepMind's checkpoints.
+
+They are the robust networks trained on generated images: RobustBench's `DMWideResNet` with SiLU.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.models.normalise import statistics
-from bench.models.wide_resnet import group
+from bench.models.wide_resnet import blocks_and_width, group
 
-_DEPTH, _WIDEN = 70, 16
+_PUBLISHED = "wrn-70-16"
+"""The one that had a name here before the others, and normalises its images itself."""
 
 
 def pad_same(x: Tensor, stride: int) -> Tensor:
@@ -43,22 +47,10 @@ class SwishBlock(nn.Module):
 
 
 class SwishWideResNet(nn.Module):
-    """WRN-D-W with Swish, D = 6 * blocks + 4.
-
-    Maps images in [0, 1], (B, in_channels, H, W), to logits (B, num_classes). Its normalisation is a part of
-    it: CIFAR-10's statistics for ten classes, CIFAR-100's for any other number, as its authors trained them.
-    """
-
-    mean: Tensor
-    std: Tensor
-    normalises_itself = True
+    """WRN-D-W with Swish, D = 6 * blocks + 4: images (B, in_channels, H, W) to logits (B, num_classes)."""
 
     def __init__(self, blocks: int, widen: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
-        mean, std = statistics("cifar10" if num_classes == 10 else "cifar100", in_channels)
-        # Not persistent: the published files do not hold them.
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
         self.init_conv = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.layer = nn.Sequential(
             group("block", SwishBlock, 16, 16 * widen, 1, blocks),
@@ -69,11 +61,36 @@ class SwishWideResNet(nn.Module):
         self.logits = nn.Linear(64 * widen, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.init_conv((x - self.mean) / self.std)
-        out = F.silu(self.batchnorm(self.layer(out)))
+        out = F.silu(self.batchnorm(self.layer(self.init_conv(x))))
         return self.logits(F.adaptive_avg_pool2d(out, 1).flatten(1))
 
 
+class NormalisingSwishWideResNet(SwishWideResNet):
+    """The same for images in [0, 1], which it normalises as its authors trained it.
+
+    By CIFAR-10's statistics for ten classes, by CIFAR-100's for any other number.
+    """
+
+    mean: Tensor
+    std: Tensor
+    normalises_itself = True
+
+    def __init__(self, blocks: int, widen: int, num_classes: int, in_channels: int) -> None:
+        super().__init__(blocks, widen, num_classes, in_channels)
+        mean, std = statistics("cifar10" if num_classes == 10 else "cifar100", in_channels)
+        # Not persistent: not all of the published files hold them.
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x - self.mean) / self.std)
+
+
 def build_swish_wide_resnet(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    """The WideResNet-70-16 with Swish (267 million parameters, about 1 GB)."""
-    return SwishWideResNet((_DEPTH - 4) // 6, _WIDEN, num_classes, in_channels)
+    """Build `wrn-D-W-swish`, without a normalisation; or `wrn-70-16`, which has one (267 million parameters, 1 GB).
+
+    Raises:
+        BenchError: the name has not this form, or there is no WideResNet of that depth.
+    """
+    kind = NormalisingSwishWideResNet if name == _PUBLISHED else SwishWideResNet
+    return kind(*blocks_and_width(name), num_classes, in_channels)

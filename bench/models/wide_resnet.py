@@ -70,10 +70,21 @@ def build_wide_resnet(name: str, num_classes: int, in_channels: int) -> nn.Modul
     Raises:
         BenchError: the name has not this form, or there is no WideResNet of that depth.
     """
-    match = re.fullmatch(r"wrn-(\d+)-(\d+)", name)
+    return WideResNet(*blocks_and_width(name), num_classes, in_channels)
+
+
+def blocks_and_width(name: str) -> tuple[int, int]:
+    """The blocks of a group and the width of `wrn-D-W`, with or without `-swish` behind it.
+
+    Raises:
+        BenchError: the name has not this form, or there is no WideResNet of that depth.
+    """
+    match = re.fullmatch(r"wrn-(\d+)-(\d+)(-swish)?", name)
     if match is None:
-        raise BenchError(f"{name!r} is no WideResNet.\nWrite wrn-DEPTH-WIDTH, for example wrn-34-10.")
-    depth, widen = int(match[1]), int(match[2])
+        raise BenchError(
+            f"{name!r} is no WideResNet.\nWrite wrn-DEPTH-WIDTH, for example wrn-34-10; with Swish wrn-28-10-swish."
+        )
+    depth, widen, swish = int(match[1]), int(match[2]), match[3] or ""
     if depth > _DEEPEST or widen > _WIDEST:  # the name may come from a file that means harm
         raise BenchError(
             f"{name!r} is larger than any WideResNet.\nDepth and width are at most {_DEEPEST} and {_WIDEST}."
@@ -82,16 +93,18 @@ def build_wide_resnet(name: str, num_classes: int, in_channels: int) -> nn.Modul
         nearest = max(10, 6 * round((depth - 4) / 6) + 4)
         raise BenchError(
             f"There is no WideResNet {name!r}: the depth must be 6n + 4 with n >= 1, the width at least 1.\n"
-            f"The nearest is wrn-{nearest}-{max(1, widen)}."
+            f"The nearest is wrn-{nearest}-{max(1, widen)}{swish}."
         )
-    return WideResNet((depth - 4) // 6, widen, num_classes, in_channels)
+    return (depth - 4) // 6, widen
 
 
 def name_from_weights(state: Mapping[str, Tensor]) -> str | None:
-    """The `wrn-D-W` whose layer names a state dict has; None where it is no WideResNet's."""
-    blocks = {match[1] for key in state if (match := re.fullmatch(r"block1\.layer\.(\d+)\.conv1\.weight", key))}
-    if not blocks or "block1.layer.0.conv1.weight" not in state:
-        return None
-    shape = state["block1.layer.0.conv1.weight"].shape
-    width = shape[0] if len(shape) == 4 else 0
-    return f"wrn-{6 * len(blocks) + 4}-{width // 16}" if width >= 16 else None
+    """The `wrn-D-W` or `wrn-D-W-swish` whose layer names a state dict has; None where it is no WideResNet's."""
+    for first, conv, ending in (("block1.layer", "conv1", ""), ("layer.0.block", "conv_0", "-swish")):
+        pattern = rf"{re.escape(first)}\.(\d+)\.{conv}\.weight"
+        blocks = {match[1] for key in state if (match := re.fullmatch(pattern, key))}
+        if "0" in blocks:
+            shape = state[f"{first}.0.{conv}.weight"].shape
+            width = shape[0] if len(shape) == 4 else 0
+            return f"wrn-{6 * len(blocks) + 4}-{width // 16}{ending}" if width >= 16 else None
+    return None

@@ -113,6 +113,9 @@ class Subject(_Frozen):
     teachers: dict[str, str] = Field(
         default_factory=dict, description="by role: SHA-256 of the weights of the teacher it learned from"
     )
+    teacher_names: dict[str, str] = Field(
+        default_factory=dict, description="by role: what tables call that teacher; empty in records of earlier versions"
+    )
     selection: str = Field(description="what chose the checkpoint: heldout, test, last, or unknown")
     checkpoint: str = Field(description="SHA-256 of the weights")
     training: TrainingCost | None = Field(

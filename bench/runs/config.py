@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
@@ -22,9 +23,17 @@ class TeacherRef(Frozen):
 
     role: Role
     model: str = Field(description="architecture, with its normalisation: resnet56-option-a@imagenet")
-    source: str = Field(description="id of the run that trained it, or the path of the file it came from")
+    source: str = Field(
+        description="id of the run that trained it, or the file it came from: a path, or hf:...@COMMIT/..."
+    )
     checkpoint: str = Field(description="SHA-256 of its weights")
     given: bool = Field(description="whether the user named it (--teacher) rather than the recipe")
+    name: str | None = Field(default=None, description="what tables call it; None in runs of earlier versions")
+
+    @property
+    def known_as(self) -> str:
+        """What records and tables call it."""
+        return self.name or (Path(self.source).stem if self.given else self.source)
 
 
 class ExtraRef(Frozen):
@@ -99,7 +108,7 @@ class RunConfig(Frozen):
         """Readable name of the run, ending in a hash of all that decides its result."""
         content = self.model_dump(mode="json", exclude={"data": {"spec": True, "extra": {"spec"}}})
         for teacher in content["teachers"]:
-            del teacher["source"], teacher["given"]
+            del teacher["source"], teacher["given"], teacher["name"]
         if not self.own:  # as in versions that knew names alone
             del content["own"]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

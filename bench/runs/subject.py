@@ -25,6 +25,7 @@ def run_subject(folder: RunFolder) -> Subject:
         recipe=config.recipe,
         setting=config.setting,
         teachers={ref.role: ref.checkpoint for ref in config.teachers},
+        teacher_names={ref.role: ref.known_as for ref in config.teachers},
         selection=summary.selected_on,
         checkpoint=summary.checkpoint,
         training=None if device is None else TrainingCost(seconds=summary.seconds, device=device),

@@ -11,9 +11,9 @@ from typing import Protocol
 from bench.errors import BenchError
 from bench.evaluation.suites import TEACHERS, suite_named
 from bench.jobs import teachers, train
-from bench.jobs.foreign import split_model_file
 from bench.jobs.session import Session
 from bench.jobs.train import Request
+from bench.models import references
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import read_record
 from bench.records.subjects import record_id
@@ -71,7 +71,7 @@ class Known:
         return data.model_copy(update={"extra": extra and asked and extra.model_copy(update={"share": asked.share})})
 
     def given(self, request: Request, role: Role, file: str) -> TeacherRef | None:
-        return self._given.get((str(split_model_file(file)[1].resolve()), role))
+        return self._given.get((references.locate(file, self.home.models, request.dataset, ask=False).source, role))
 
     def name(self, spec: str) -> str | None:
         """The name of a dataset that something was trained on."""
@@ -180,12 +180,21 @@ def account(session: Session, plan: Plan) -> Ledger:
     """The account of a plan to be executed.
 
     Raises:
-        BenchError: something is to be done, and nothing can be written to the home.
+        BenchError: a checkpoint that the plan names cannot be had; or something is to be done, and nothing can be
+            written to the home.
     """
+    for named in {text for task in plan for text in _checkpoints(task)}:
+        references.check(named, session.home.models)
     ledger = Ledger(plan, Standing(session.home, plan, Actual(session)).done(), session.reporter)
     if ledger.ready():
         check_writable(session.home.records)
     return ledger
+
+
+def _checkpoints(task: Task) -> list[str]:
+    """The checkpoints that a task's file names."""
+    surrogate = task.evaluation.surrogate if task.evaluation is not None else None
+    return [*task.request.teachers.values(), *([] if surrogate is None else [surrogate])]
 
 
 def _evaluation(task: Task) -> EvaluationSpec | None:

@@ -11,10 +11,10 @@ from bench.cost.measure import runners
 from bench.cost.workload import IMAGES, Images, Workload
 from bench.data.decode import keeping_nothing
 from bench.jobs import train
-from bench.jobs.foreign import split_model_file
 from bench.jobs.session import Session, absolute_spec
 from bench.jobs.train import Request
 from bench.models.checkpoints import load_model
+from bench.models.references import locate
 from bench.runs.config import DataRef
 from bench.runs.folder import State
 from bench.sweep.done import Known, Standing
@@ -100,7 +100,7 @@ def plan_run(session: Session, request: Request, usual: bool = True) -> RunPlan:
         name_of = dataset_name(lambda spec: source.name(spec) or session.dataset(spec).name, session.home.data)
         plan = of_run(request, name_of)
         images = _images(session, plan[-1])
-        given = {role: _given(file, role, images) for role, file in request.teachers.items()}
+        given = {role: _given(session, text, role, images) for role, text in request.teachers.items()}
         standing = Standing(session.home, plan, source)
         device = provenance.hardware(session.device)
         estimator = Estimator(session.home, device) if usual and not (request.settings or given) else None
@@ -120,11 +120,11 @@ def _images(session: Session, task: Task) -> Images:
     return Images(dataset.name, (shape[1], shape[2], shape[3]), dataset.num_classes, len(dataset.train))
 
 
-def _given(file: str, role: str, images: Images) -> Part:
-    """A teacher from a file, which is read."""
-    model, path = split_model_file(file)
-    _, spec = load_model(path, model, images.classes, images.shape[0])
-    return Part(role, spec, None, "given", str(path.resolve()))
+def _given(session: Session, text: str, role: str, images: Images) -> Part:
+    """A teacher that the user names, whose file is read."""
+    found = locate(text, session.home.models, images.name)
+    _, spec = load_model(found.path, found.model, images.classes, images.shape[0])
+    return Part(role, spec, None, "given", found.source)
 
 
 def _part(

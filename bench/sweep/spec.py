@@ -32,7 +32,8 @@ class EvaluationSpec(_Strict):
     limit: Count | None = Field(default=None, description="first test images; None: all")
     protocol: Protocol = "official"
     surrogate: str | None = Field(
-        default=None, description="[MODEL:]FILE that attacks are transferred from; None: the recipe's robust teacher"
+        default=None,
+        description="checkpoint that attacks are transferred from, as for --teacher; None: the recipe's robust teacher",
     )
 
 
@@ -53,7 +54,9 @@ class Grid(_Strict):
     precision: Precision = "32"
     extra: Name | None = Field(default=None, description="additional training images, npz:FILE")
     extra_share: float | None = Field(default=None, gt=0, le=1, description="their share of every batch")
-    teachers: dict[Role, Name] = Field(default={}, description="[MODEL:]FILE by role; else the recipe's are trained")
+    teachers: dict[Role, Name] = Field(
+        default={}, description="checkpoints by role, as for --teacher; else the recipe's are trained"
+    )
     evaluations: list[EvaluationSpec] = []
 
 

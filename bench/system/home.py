@@ -36,6 +36,11 @@ class Home:
         return self.root / "data"
 
     @property
+    def models(self) -> Path:
+        """Published checkpoints, as RobustBench's package lays them out or right in it. Not for git."""
+        return self.root / "models"
+
+    @property
     def results(self) -> Path:
         """`results/` in the root; the root itself where it is a campaign: a folder that lies in a `results/`."""
         campaign = self.root.resolve().parent.name == "results" and not (self.root / "results").exists()

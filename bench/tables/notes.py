@@ -12,6 +12,7 @@ from typing import Any
 from bench.records.networks import WORST
 from bench.records.wording import eps_text, protocol_text
 from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES
+from bench.system.text import one_line
 from bench.tables.headers import dataset_label
 from bench.tables.lines import Measured, Published, by_group
 from bench.tables.mismatches import contradictions, listed, mismatches, surrogates
@@ -201,8 +202,22 @@ def _conditions(group: Group, spec: TableSpec, lines: Sequence[Measured]) -> Ite
         + (f"; transferred images crafted on model {crafted_on}" if crafted_on else "")
         + ("." if group.setting else f"; settings: {listed(schedules)}.")
     )
+    taught_by = _teachers(lines)
+    if taught_by:
+        yield f"{name}: teachers {listed(taught_by)}."
     for mismatch in mismatches(lines, spec):
         yield f"{name}: {mismatch.text}."
+
+
+def _teachers(lines: Iterable[Measured]) -> set[str]:
+    """The names of the teachers, with their role and the beginning of their hash; none of earlier versions' records."""
+    subjects = {id(line.record): line.record.subject for line in lines}.values()
+    return {
+        f"{one_line(name)} ({role}, {one_line(subject.teachers[role][:12])})"
+        for subject in subjects
+        for role, name in subject.teacher_names.items()
+        if role in subject.teachers
+    }
 
 
 def _certainty(table: Table) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,23 @@ class TestEval:
         assert record["subject"]["kind"] == "checkpoint"
         assert record["data"]["n"] == 8
         assert "Already evaluated" in bench(*arguments, "--limit", 8, home=home).err
+
+    def test_a_checkpoint_in_the_home_by_robustbench_s_name(self, bench: Bench, home: Path, runs: Find) -> None:
+        (home / "models").mkdir()
+        shutil.copy(runs(home, "_sat_")[0] / "best.safetensors", home / "models" / "Someone2026Better.pt")
+        arguments = ("--suite", "fgsm", "--checkpoint", "robustbench:Someone2026Better", "--dataset", "digits")
+        result = bench("eval", *arguments, "--limit", 8, home=home)
+        assert result.code == 0, result
+        subject = json.loads(Path(result.out.splitlines()[0]).read_text())["subject"]
+        assert (subject["label"], subject["model"]) == ("Someone2026Better", "digits-cnn")
+        other = ("--checkpoint", f"digits-cnn:{runs(home, '_sat_')[0]}/best.safetensors", "--student", "digits-mobile")
+        assert "Say it once" in bench("eval", "--suite", "fgsm", *other, "--dataset", "digits", home=home).mistake
+
+    def test_records_name_the_teachers(self, home: Path, records: Find) -> None:
+        (record,) = records(home, "_ciard_")
+        subject = json.loads(record.read_text())["subject"]
+        assert subject["teacher_names"] == {"clean": "Natural digits-teacher", "robust": "TRADES digits-teacher"}
+        assert subject["teachers"].keys() == {"clean", "robust"}
 
     def test_a_run_that_was_trained_anew_to_other_weights_is_not_taken_for_the_old_one(
         self, bench: Bench, home: Path, runs: Find

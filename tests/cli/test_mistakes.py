@@ -71,7 +71,7 @@ LONG = "x" * 300
         ("eval --suite whitbox", "Did you mean 'whitebox'?"),
         ("eval --suite whitebox", "Train one first"),
         ("eval --suite whitebox --run ../x", "Unknown run '../x'"),
-        ("eval --suite whitebox --student digits-cnn", "--checkpoint and --student go together"),
+        ("eval --suite whitebox --student digits-cnn", "--student goes with --checkpoint"),
         ("eval --suite whitebox --run x --student y --checkpoint z", "exclude each other"),
         ("eval --suite whitebox --limit 0", "'--limit'"),
         ("eval --suite whitebox --protocol mine", "'official', 'paper'"),

@@ -24,9 +24,11 @@ from bench.models.checkpoints import load_model
 from bench.records.wording import eps_text
 from bench.runs.folder import RunFolder
 from bench.system.home import Home
+from bench.system.hub import HubFile
 
 from ..helpers.commands import Bench
 from ..helpers.homes import Contents, Find
+from ..helpers.hub import Hub
 from ..helpers.records import RecordMaker
 
 needs_onnx = pytest.mark.skipif(
@@ -149,6 +151,35 @@ def test_what_was_measured_on_the_whole_test_set_is_there(make_record: RecordMak
     assert robustbench._accuracy((part, whole), "autoattack") == f"{100 * 33 / 90:.2f}"
     assert robustbench._accuracy((part,), "autoattack") is None
     assert eps_text(8 / 255) == "8/255"
+
+
+def test_it_is_uploaded_to_a_repository_that_is_made_private(
+    bench: Bench, trained: Path, ciard: str, hub: Hub, tmp_path: Path
+) -> None:
+    command = ("export", ciard, "--format", "safetensors", "--to", "hf:org/repo/ciard", "--out", tmp_path / "out")
+    result = bench(*command, home=trained)
+    assert result.code == 0, result
+    (_, _), (commit, files) = hub.commits["org/repo"]
+    assert files == {f"ciard/{path.name}": path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert len(files) == 3
+    assert hub.private == {"org/repo"}
+    assert ciard in hub.messages[0]
+    assert f"{hub.url}/org/repo/commit/{commit}" in result.err
+    teacher, _ = HubFile.parse("hf:org/repo/ciard/model.safetensors").fetch()
+    assert load_model(teacher, None, 10, 1)[1] == "digits-cnn"
+
+
+@pytest.mark.parametrize(
+    ("to", "words"), [("hf:org/repo", "you are not logged in (hf auth login)"), ("hf:org", "Write hf:ORG/REPO")]
+)
+def test_a_hub_that_refuses_is_asked_before_anything_is_written(
+    to: str, words: str, bench: Bench, trained: Path, ciard: str, hub: Hub, tmp_path: Path
+) -> None:
+    hub.refuses = True
+    out = tmp_path / "out"
+    result = bench("export", ciard, "--format", "safetensors", "--to", to, "--out", out, home=trained)
+    assert words in result.mistake
+    assert not out.exists()
 
 
 def test_a_teacher_is_exported_by_its_folder(bench: Bench, trained: Path, runs: Find, tmp_path: Path) -> None:

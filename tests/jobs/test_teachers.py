@@ -19,7 +19,8 @@ from bench.errors import BenchError
 from bench.evaluation import attack_run
 from bench.jobs import teachers
 from bench.jobs.session import Session
-from bench.jobs.train import Request, Teacher
+from bench.jobs.train import Request, Teacher, resolve
+from bench.models import references
 from bench.models.checkpoints import save_weights, weights_hash
 from bench.records.record import Record, read_record
 from bench.runs.config import TeacherRef
@@ -28,6 +29,7 @@ from bench.system.console import Lines
 from bench.system.home import Home
 from bench.system.signals import Interrupted, StopRequest
 
+from ..helpers.hub import Hub
 from ..helpers.networks import DigitsModel
 
 REQUEST = Request(method="rslad", student="digits-cnn", dataset="digits", recipe="demo")
@@ -162,3 +164,46 @@ def test_one_that_is_trained_first_says_how_long_it_takes(session: Session, monk
     assert first.startswith("The robust teacher is trained first: digits-teacher by trades, demo recipe, 12 epochs; ")
     assert re.fullmatch(r"The robust teacher, TRADES on digits: 12 epochs of 1 steps, about \d+ (s|min) to go\.", told)
     assert trained.startswith("Trained digits_digits-teacher_robust-teacher_demo_")
+
+
+class TestGathering:
+    @pytest.fixture(autouse=True)
+    def nothing_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def long(*_: object) -> None:
+            raise AssertionError("something long was begun")
+
+        monkeypatch.setattr(teachers, "train_teacher", long)
+        monkeypatch.setattr(teachers, "evaluate_once", long)
+
+    @pytest.mark.parametrize(
+        ("student", "named", "words"),
+        [
+            ("digits-cnn", {"robust": "/nowhere.pt"}, "There is no checkpoint /nowhere.pt"),
+            ("digits-cnn", {"robust": "robustbench:nobody"}, "pip install robustbench"),
+            ("digits-cnn", {"robust": "damaged.pt"}, "truncated or no PyTorch checkpoint"),
+            ("timm:vit_tiny_patch16_224?img_size=9", {}, "cannot take images of 1x8x8"),
+            ("timm:vit_tiny_patch16_224?img_siz=8", {}, "no argument 'img_siz'"),
+        ],
+    )
+    def test_a_mistake_is_found_before_the_clean_teacher_is_trained(
+        self, student: str, named: dict[str, str], words: str, session: Session, tmp_path: Path, monkeypatch: Any
+    ) -> None:
+        (tmp_path / "damaged.pt").write_bytes(b"no checkpoint")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(references, "_installed", lambda: False)
+        with pytest.raises(BenchError, match=re.escape(words)):
+            teachers.gather(session, replace(REQUEST, method="ciard", student=student, teachers=named))
+
+
+def test_a_teacher_of_the_hub_is_recorded_with_its_commit(
+    session: Session, teacher: Teacher, digits: Dataset, hub: Hub, tmp_path: Path
+) -> None:
+    torch.save(teacher.network.state_dict(), tmp_path / "t.pt")
+    commit = hub.commit("org/repo", {"robust.pt": (tmp_path / "t.pt").read_bytes()})
+    ref = teachers.from_file(session, "digits-cnn@none:hf:org/repo/robust.pt", "robust", digits).ref
+    assert (ref.source, ref.known_as) == (f"hf:org/repo@{commit}/robust.pt", "org/repo/robust")
+    assert ref.checkpoint == weights_hash(teacher.network)
+    config = resolve(replace(REQUEST, teachers={"robust": "x"}), digits, [Teacher(ref, teacher.network)])
+    nameless = config.model_copy(update={"teachers": [ref.model_copy(update={"name": None, "source": "/other.pt"})]})
+    assert config.id == nameless.id  # a run of an earlier version is the same run
+    assert nameless.teachers[0].known_as == "other"

@@ -206,7 +206,7 @@ class TestBadFiles:
             "trap": write(tmp_path / "trap.pt", {"state_dict": state, "extra": Trap()}),
             "model": write(tmp_path / "model.pt", model),
             "arguments": write(tmp_path / "args.pt", {"net": state, "args": argparse.Namespace(lr=1)}),
-            "epoch only": write(tmp_path / "epoch.pt", {"epoch": 3, "weights": state}),
+            "which of two": write(tmp_path / "epoch.pt", {"epoch": 3, "first": state, "second": state}),
             "a number": write(tmp_path / "number.pt", 3),
             "no weights": write(tmp_path / "none.pt", {}),
         }
@@ -234,7 +234,7 @@ class TestBadFiles:
             ("trap", "print"),
             ("model", "model.state_dict()"),
             ("arguments", "argparse.Namespace"),
-            ("epoch only", "entries epoch, weights"),
+            ("which of two", "entries epoch, first, second"),
             ("a number", "a int"),
             ("no weights", "no state dict"),
             ("empty", "no PyTorch checkpoint"),

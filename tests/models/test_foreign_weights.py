@@ -20,7 +20,7 @@ from bench.models.checkpoints import (
     read_state_dict,
 )
 from bench.models.normalise import statistics
-from bench.models.swish_wide_resnet import SwishWideResNet
+from bench.models.swish_wide_resnet import NormalisingSwishWideResNet
 
 from .weights import same, write
 
@@ -38,6 +38,13 @@ class TestForeignFiles:
         read, metadata = read_state_dict(write(tmp_path / "a.pt", nested))
         assert same(read, state)
         assert metadata == {}
+
+    @pytest.mark.parametrize("names", [("weights", "epoch"), ("last", "best")])
+    def test_a_nest_of_another_name(self, model: nn.Module, names: tuple[str, str], tmp_path: Path) -> None:
+        """The only state dict that there is; and the last one, as RobustBench takes it, of best and last."""
+        other = {"epoch": 3, "best": {key: value + 1 for key, value in model.state_dict().items()}}[names[1]]
+        content = {names[1]: other, names[0]: model.state_dict(), "optimizer": {"state": {}, "lr": 1}}
+        assert same(read_state_dict(write(tmp_path / "a.pt", content))[0], model.state_dict())
 
     def test_the_old_format_of_pytorch(self, model: nn.Module, tmp_path: Path) -> None:
         torch.save(model.state_dict(), tmp_path / "a.th", _use_new_zipfile_serialization=False)
@@ -72,7 +79,7 @@ class TestForeignFiles:
 
     def test_saved_constants_must_be_the_network_s_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def build(name: str, num_classes: int, in_channels: int) -> nn.Module:
-            return SwishWideResNet(1, 1, num_classes, in_channels)
+            return NormalisingSwishWideResNet(1, 1, num_classes, in_channels)
 
         monkeypatch.setattr("bench.models.swish_wide_resnet.build_swish_wide_resnet", build)
         network = build("", 100, 3)
@@ -134,6 +141,7 @@ class TestLayoutsOfPublicCode:
             ("resnet20", with_a_stem),
             ("mobilenet_v2", lambda key: key.replace("linear.", "classifier.")),
             ("wrn-16-2", as_wide),
+            ("preact-resnet18", as_torchvision),
         ],
     )
     @pytest.mark.parametrize(("prefix", "named"), [("", False), ("module.basic_net.", True)])
@@ -150,7 +158,7 @@ class TestLayoutsOfPublicCode:
         images = torch.rand(2, 3, 16, 16)
         assert torch.equal(loaded(images), network(images))
 
-    @pytest.mark.parametrize("prefix", ["model.", "net.", "module.model.", "basic_net.", "1.", "module.1."])
+    @pytest.mark.parametrize("prefix", ["model.", "module.model.", "1.", "ema_model.module.wrn."])
     def test_a_network_within_another(self, model: nn.Module, prefix: str, tmp_path: Path) -> None:
         path = write(tmp_path / "a.pt", behind(prefix, model.state_dict()))
         loaded, spec = load_model(path, None, 10, 1)
@@ -183,6 +191,29 @@ class TestLayoutsOfPublicCode:
             assert torch.equal(loaded(images), network(images))
         with pytest.raises(BenchError, match="holds the normalisation cifar100, not half"):
             load_model(path, "digits-cnn@half", 10, 3)
+
+    def test_a_robust_network_of_generated_images_with_its_statistics(self, tmp_path: Path) -> None:
+        """RobustBench's network has them among its buffers; MTARD's for CIFAR-100 are CIFAR-10's, and in no file."""
+        network = build_model("wrn-16-1-swish@cifar10", 100).eval()
+        mean, std = statistics("cifar10", 3)
+        path = write(
+            tmp_path / "a.pt",
+            {"model_state_dict": behind("module.", network.state_dict(), **{"module.mean": mean, "module.std": std})},
+        )
+        loaded, spec = load_model(path, None, 100, 3)
+        images = torch.rand(2, 3, 16, 16)
+        assert spec == "wrn-16-1-swish@cifar10"
+        assert torch.equal(loaded(images), network(images))
+        assert load_model(write(tmp_path / "b.pt", network.state_dict()), None, 100, 3)[1] == "wrn-16-1-swish"
+
+    def test_two_forms_with_the_same_layers_have_to_be_told_apart(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.pt", build_model("preact-resnet18-wong", 10).state_dict())
+        with pytest.raises(BenchError, match="Name one of them: preact-resnet18-kuangliu or preact-resnet18-wong"):
+            load_model(path, None, 10, 3)
+
+    def test_a_transformer_of_timm_s(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.pt", {"model": build_model("digits-vit", 10, 1).state_dict()})
+        assert load_model(path, None, 10, 1)[1] == "digits-vit"
 
     def test_a_normalisation_that_none_here_is_is_refused(self, tmp_path: Path) -> None:
         state = build_model("digits-cnn", 10).state_dict()

@@ -15,7 +15,7 @@ from torch import nn
 from bench import registry
 from bench.errors import BenchError
 from bench.models import build_model, split_spec
-from bench.models.swish_wide_resnet import SwishWideResNet, pad_same
+from bench.models.swish_wide_resnet import NormalisingSwishWideResNet, pad_same
 from bench.models.wide_resnet import name_from_weights
 
 SMALL = [
@@ -26,10 +26,14 @@ SMALL = [
     "resnet56-option-a",
     "mobilenet_v2",
     "wrn-10-1",
+    "wrn-10-1-swish",
+    "preact-resnet18",
     "timm:resnet10t",
+    "vit-tiny",
     "digits-cnn",
     "digits-mobile",
     "digits-teacher",
+    "digits-vit",
 ]
 IMAGENET = (
     torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
@@ -52,7 +56,16 @@ def count(model: nn.Module) -> int:
         ("resnet20", 10, 272_474),
         ("resnet20-option-a", 10, 269_722),
         ("wrn-22-6", 100, 9_693_108),
+        ("wrn-22-6-swish", 100, 9_693_108),
+        ("wrn-28-10-swish", 10, 36_479_194),
+        ("wrn-94-16-swish", 10, 365_915_610),
         ("wrn-70-16", 100, 266_888_756),
+        ("preact-resnet18-kuangliu", 10, 11_171_146),
+        ("preact-resnet18-wong", 10, 11_171_146),
+        ("preact-resnet18", 10, 11_172_170),
+        # 5.7 and 22.1 million at 224x224: without the patches, positions and classes of those
+        ("vit-tiny", 10, 5_362_762),
+        ("vit-small", 10, 21_342_346),
     ],
 )
 def test_the_published_parameter_counts(name: str, classes: int, parameters: int) -> None:
@@ -64,6 +77,7 @@ def test_the_digit_networks_are_small() -> None:
     assert 10_000 < count(build_model("digits-cnn", 10, 1)) < 30_000
     assert 5_000 < count(build_model("digits-mobile", 10, 1)) < 15_000
     assert 60_000 < count(build_model("digits-teacher", 10, 1)) < 150_000
+    assert 60_000 < count(build_model("digits-vit", 10, 1)) < 150_000
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -99,7 +113,7 @@ def test_a_seed_decides_the_weights(name: str) -> None:
 def test_every_registered_model_can_be_built() -> None:
     with torch.device("meta"):
         for name in registry.names("models"):
-            concrete = name.replace("wrn-*-*", "wrn-16-2").replace("timm:*", "timm:resnet18")
+            concrete = name.replace("*-*", "16-2").replace("timm:*", "timm:resnet18")
             assert isinstance(build_model(concrete, 10), nn.Module)
 
 
@@ -147,8 +161,18 @@ class TestLayerNames:
         assert state["layer.2.block.10.conv_1.weight"].shape == (1024, 1024, 3, 3)
         assert state["layer.1.block.0.batchnorm_0.running_mean"].shape == (256,)
 
+    def test_preact_resnet18(self) -> None:
+        with torch.device("meta"):
+            state, bare = (build_model(name, 10).state_dict() for name in ("preact-resnet18", "preact-resnet18-wong"))
+        assert {key.split(".")[0] for key in state} == {"conv1", *(f"layer{n}" for n in range(1, 5)), "bn", "linear"}
+        assert {key for key in state if key not in bare} == {key for key in state if key.startswith("bn.")}
+        assert state["layer2.0.bn1.running_mean"].shape == (64,)
+        assert state["layer2.0.shortcut.0.weight"].shape == (128, 64, 1, 1)
+        assert "layer2.0.shortcut.1.weight" not in state
+
     def test_the_name_of_a_wide_resnet_follows_from_its_weights(self) -> None:
         assert name_from_weights(build_model("wrn-22-3", 10).state_dict()) == "wrn-22-3"
+        assert name_from_weights(build_model("wrn-16-2-swish", 10).state_dict()) == "wrn-16-2-swish"
         assert name_from_weights(build_model("resnet20", 10).state_dict()) is None
 
 
@@ -194,12 +218,25 @@ class TestNormalisation:
 
 class TestSwish:
     def test_it_normalises_by_the_statistics_of_its_dataset(self) -> None:
-        assert SwishWideResNet(1, 1, 10, 3).mean.flatten().tolist() == pytest.approx([0.4914, 0.4822, 0.4465])
-        assert SwishWideResNet(1, 1, 100, 3).std.flatten().tolist() == pytest.approx([0.2673, 0.2564, 0.2762])
+        assert NormalisingSwishWideResNet(1, 1, 10, 3).mean.flatten().tolist() == pytest.approx(
+            [0.4914, 0.4822, 0.4465]
+        )
+        assert NormalisingSwishWideResNet(1, 1, 100, 3).std.flatten().tolist() == pytest.approx(
+            [0.2673, 0.2564, 0.2762]
+        )
+
+    def test_under_its_name_any_normalisation_may_stand_in_front(self) -> None:
+        """MTARD's networks for CIFAR-100 have CIFAR-10's."""
+        torch.manual_seed(0)
+        inside = NormalisingSwishWideResNet(2, 1, 10, 3).double().eval()
+        named = build_model("wrn-16-1-swish@cifar10", 10).double().eval()
+        named.load_state_dict(inside.state_dict())
+        x = torch.rand(2, 3, 16, 16, dtype=torch.float64)
+        torch.testing.assert_close(named(x), inside(x))
 
     @pytest.mark.parametrize(("channels", "size"), [(3, 32), (1, 30), (1, 8)])
     def test_it_runs_in_float64_on_any_size(self, channels: int, size: int) -> None:
-        model = SwishWideResNet(2, 1, 5, channels).double().eval()
+        model = NormalisingSwishWideResNet(2, 1, 5, channels).double().eval()
         assert model(torch.rand(2, channels, size, size, dtype=torch.float64)).shape == (2, 5)
 
     def test_padding_as_tensorflow_does_it(self) -> None:
@@ -219,6 +256,7 @@ class TestErrors:
             ("wrn-33-10", 3, "wrn-34-10"),
             ("wrn-28", 3, "Unknown model"),
             ("wrn-a-b", 3, "wrn-DEPTH-WIDTH"),
+            ("wrn-33-10-swish", 3, "wrn-34-10-swish"),
             ("wrn-28-0", 3, "wrn-28-1"),
             ("timm:resnet1", 3, "Did you mean 'timm:resnet1"),
             ("wrn-70-16@half", 3, "normalises its images itself"),

@@ -337,6 +337,19 @@ def test_different_surrogates_or_parameters_are_noted(make_record: RecordMaker) 
     assert "Not all rows of a column compare: their parameters differ." in parameters.notes[-1]
 
 
+def test_the_provenance_names_the_teachers(make_record: RecordMaker) -> None:
+    teachers = {"robust": "aa" * 32, "clean": "bb" * 32}
+    names = {"robust": "Chen2021LTD_WRN34_10", "clean": "org/repo/clean"}
+    records = [
+        make_record({"clean": 80, "fgsm": 61}, method="ciard", teachers=teachers, teacher_names=names),
+        make_record({"clean": 80, "fgsm": 61}, method="rslad", teachers={"robust": "cc" * 32}),  # of an earlier version
+    ]
+    provenance = "\n".join(build_table(SPECS[3], records).provenance)
+    assert "teachers Chen2021LTD_WRN34_10 (robust, aaaaaaaaaaaa); org/repo/clean (clean, bbbbbbbbbbbb)." in provenance
+    assert "cccccccccccc taught RSLAD" in provenance
+    assert "teachers" not in "\n".join(build_table(SPECS[3], [make_record({"clean": 80, "fgsm": 61})]).provenance)
+
+
 def test_an_own_table_needs_no_code(make_record: RecordMaker, tmp_path: Path) -> None:
     (tmp_path / "headline.yaml").write_text(
         "number: 8\ntitle: Headline\naccess: white-box\nmodels: {default: resnet18}\n"
