@@ -13,9 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import bench as bench_package
 from bench.data import load_dataset
+from bench.errors import BenchError
 from bench.jobs import train
 from bench.jobs.session import Session
+from bench.jobs.teachers import teacher_request
 from bench.jobs.train import Request
 from bench.runs.folder import RunFolder
 from bench.sweep.done import Actual, Known, Standing
@@ -179,3 +182,29 @@ def test_a_sweep_says_it_and_knows_what_is_done(extra: Path, tmp_path: Path, ben
     assert json.loads((Path(done.out.strip()) / "config.json").read_text())["data"]["extra"]["share"] == 0.5
     sources = Known(Home(tmp_path)), Actual(session(tmp_path))
     assert [Standing(Home(tmp_path), plan, source).done() for source in sources] == [{first.number}] * 2
+
+
+def test_arrays_and_additional_images_from_python(extra: Path, tmp_path: Path) -> None:
+    digits = load_dataset("digits", tmp_path)
+    x, y = digits.train.images[:60].numpy(), digits.train.labels[:60].numpy()
+    data = bench_package.Dataset.from_arrays(x / 255, y, x[:20], y[:20], name="mine", padding=1, flip=False)
+    options: dict[str, Any] = {"recipe": "demo", "epochs": 1, "home": tmp_path, "extra": f"npz:{extra}"}
+    done = bench_package.train("natural", "digits-cnn", data, extra_share=0.5, **options)
+    assert done.config.data.extra is not None
+    assert done.config.data.extra.share == 0.5
+    assert done.config.data.name == "mine"
+    with pytest.raises(BenchError, match="give a share above 0 and at most 1"):
+        bench_package.train("natural", "digits-cnn", data, extra_share="half", **options)  # type: ignore[arg-type]
+
+
+def test_teachers_learn_from_a_recipe_s_additional_images_and_not_from_the_student_s(
+    extra: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(f"extends: demo\ntraining: {{extra: {{source: 'npz:{extra}', share: 0.7}}}}\n")
+    by_recipe, by_option = (
+        config(tmp_path, teacher_request(request, "robust", "digits")).data.extra
+        for request in (asked(method="rslad", recipe=str(recipe)), asked(extra, 0.7, method="rslad"))
+    )
+    assert by_recipe.share == 0.7
+    assert by_option is None
