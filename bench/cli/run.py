@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         "bench run --method ciard --student resnet18 --plan",
         "bench run --method ciard --student resnet18 --set push=false --seed 1",
         "bench run --method ard --student resnet20 --teacher robust=wrn-34-10:robust.pt",
-        "bench run --method rslad --student resnet18 --teacher robust=robustbench:Chen2021LTD_WRN34_10",
+        "bench run --method rslad --student resnet18 --teacher robust=robustbench:NAME",
     ],
 )
 @named("--method", "methods", "The defense: `bench list methods`.", required=True)

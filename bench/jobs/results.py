@@ -91,7 +91,7 @@ class Row:
             "worst_accuracy": result.worst_accuracy,
             "surrogate": result.surrogate,
             "record": None if own is None else own.record.id,
-            "over": None if own is not None else result.parameters["over"],
+            "over": None if own is not None else sorted(result.parameters["over"]),
         }
 
 

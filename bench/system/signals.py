@@ -48,6 +48,7 @@ class StopRequest:
     signal_number: int | None = None
     tell: Callable[[str], None] | None = None
     _came = math.inf
+    _followed = False
     _patience: float | None = None
     _message = KEPT
 
@@ -56,6 +57,7 @@ class StopRequest:
 
     def interrupt(self, message: str) -> Interrupted:
         """The error to raise once the state is saved."""
+        self._followed = True
         return Interrupted(message, self.signal_number or signal.SIGINT)
 
     def check(self) -> None:
@@ -100,6 +102,11 @@ class StopRequest:
     def age(self) -> float:
         """Seconds since the signal; below 0 where there was none."""
         return time.monotonic() - self._came
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a signal came that work goes on after, for a step or so."""
+        return bool(self) and not (self.overdue or self._followed)
 
     @property
     def overdue(self) -> bool:
@@ -200,7 +207,7 @@ def _watch(request: StopRequest, pipe: socket.socket) -> None:
 
 def _answer(request: StopRequest, number: int) -> None:
     """Say at once that a signal was heard: a step may take long, and who gets no answer kills what would be saved."""
-    if request.tell is None or request.overdue:
+    if request.tell is None or not request.is_awaited:
         return
     said = "Stopping after this step; Ctrl-C again: at once."
     request.tell(said if number == signal.SIGINT else f"{signal.Signals(number).name}: stopping after this step.")

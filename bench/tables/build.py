@@ -22,7 +22,7 @@ from bench.tables.lines import (
     tidy,
     whole_worst,
 )
-from bench.tables.notes import notes, provenance
+from bench.tables.notes import find_amiss, notes, provenance
 from bench.tables.paper import paper_lines
 from bench.tables.rivals import mark_rivals
 from bench.tables.spec import TableSpec
@@ -124,11 +124,8 @@ def annotated(parts: Sequence[LaidOut]) -> Table:
     table = replace(first.table, sections=tuple(section for part in parts for section in part.table.sections))
     current = [line for part in parts for line in part.measured]
     left_out = {record for part in parts for record in part.left_out}
-    return replace(
-        table,
-        notes=tuple(notes(table, first.spec, current, first.published)),
-        provenance=tuple(provenance(table, first.spec, current, first.published, left_out)),
-    )
+    told = (table, first.spec, current, first.published, find_amiss(first.spec, current))
+    return replace(table, notes=tuple(notes(*told)), provenance=tuple(provenance(*told, left_out)))
 
 
 def _title(spec: TableSpec, values: Values, measured: Iterable[Measured]) -> str:

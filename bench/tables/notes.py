@@ -6,7 +6,7 @@ Few notes, of what occurs in the table; the rest is its provenance. All of it co
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.records.networks import WORST
@@ -15,11 +15,13 @@ from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES
 from bench.system.text import one_line
 from bench.tables.headers import dataset_label
 from bench.tables.lines import Measured, Published, by_group
-from bench.tables.mismatches import contradictions, listed, mismatches, surrogates
+from bench.tables.mismatches import Mismatch, contradictions, listed, mismatches, surrogates
 from bench.tables.rivals import devices
 from bench.tables.spec import TableSpec
 from bench.tables.table import FLAGGED, PARTIAL, TEST_SELECTED, UNPROVEN, Cell, Column, Group, Table
 
+Amiss = Mapping[Group, Sequence[Mismatch]]
+"""What keeps rows of each group from being compared."""
 NOTHING = "No evaluation record fits this table yet."
 _ACCESS = {"white-box": "White-box attacks", "black-box": "Black-box attacks", "any": "Attacks"}
 _PROTOCOLS = {
@@ -33,7 +35,14 @@ _PROTOCOLS = {
 }
 
 
-def notes(table: Table, spec: TableSpec, lines: Sequence[Measured], published: Sequence[Published]) -> Iterator[str]:
+def find_amiss(spec: TableSpec, lines: Sequence[Measured]) -> Amiss:
+    """What notes and provenance both are told."""
+    return {group: list(mismatches(own, spec)) for group, own in by_group(lines)}
+
+
+def notes(
+    table: Table, spec: TableSpec, lines: Sequence[Measured], published: Sequence[Published], amiss: Amiss
+) -> Iterator[str]:
     """The notes under a table, four at most: its quantities, its attacks, its signs, its seeds and what is amiss.
 
     Args:
@@ -41,13 +50,14 @@ def notes(table: Table, spec: TableSpec, lines: Sequence[Measured], published: S
         spec: what it was built from.
         lines: the measured ones that count, of the datasets shown.
         published: those of its paper that are shown.
+        amiss: of these lines, by `find_amiss`.
     """
     cells = [(column, cell) for _, _, column, cell in table.cells() if cell.value is not None]
     if not cells:
         yield NOTHING
         return
     groups = (_quantities(table, spec, cells), _attacks(spec, lines, published), _signs(cells))
-    for sentences in (*groups, (*_seeds(lines, cells), *_amiss(spec, lines, published))):
+    for sentences in (*groups, (*_seeds(lines, cells), *_amiss(spec, amiss, published))):
         text = " ".join(sentences)
         if text:
             yield text
@@ -118,9 +128,9 @@ def _range(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _amiss(spec: TableSpec, lines: Sequence[Measured], published: Sequence[Published]) -> Iterator[str]:
+def _amiss(spec: TableSpec, amiss: Amiss, published: Sequence[Published]) -> Iterator[str]:
     """In short what keeps rows from being compared; the provenance has it in full."""
-    kinds = dict.fromkeys(mismatch.kind for _, own in by_group(lines) for mismatch in mismatches(own, spec))
+    kinds = dict.fromkeys(each.kind for found in amiss.values() for each in found)
     if kinds:
         yield f"Not all rows of a column compare: their {', '.join(kinds)} differ."
     odd = len(list(contradictions(published, spec)))
@@ -133,6 +143,7 @@ def provenance(
     spec: TableSpec,
     lines: Sequence[Measured],
     published: Sequence[Published],
+    amiss: Amiss,
     left_out: Collection[str],
 ) -> Iterator[str]:
     """All else that is known of a table: conditions, tests, certainty, checks and versions; arguments as of `notes`.
@@ -141,7 +152,7 @@ def provenance(
         left_out: records that do not count because a newer one measured the same.
     """
     for group, own in by_group(lines):
-        yield from _conditions(group, spec, own)
+        yield from _conditions(group, spec, own, amiss[group])
     words = {word for line in lines for word in line.place.group.protocol.split(", ")}
     yield from (text for word, text in _PROTOCOLS.items() if word in words)
     yield from _leads(table)
@@ -190,7 +201,7 @@ def _leads(table: Table) -> Iterator[str]:
         )
 
 
-def _conditions(group: Group, spec: TableSpec, lines: Sequence[Measured]) -> Iterator[str]:
+def _conditions(group: Group, spec: TableSpec, lines: Sequence[Measured], amiss: Sequence[Mismatch]) -> Iterator[str]:
     """What one group was measured on, and what should not differ between its rows and does."""
     name = ", ".join(part for part in (dataset_label(group.dataset, spec), group.setting) if part)
     models = ", ".join(sorted({line.record.subject.model for line in lines}))
@@ -205,7 +216,7 @@ def _conditions(group: Group, spec: TableSpec, lines: Sequence[Measured]) -> Ite
     taught_by = _teachers(lines)
     if taught_by:
         yield f"{name}: teachers {listed(taught_by)}."
-    for mismatch in mismatches(lines, spec):
+    for mismatch in amiss:
         yield f"{name}: {mismatch.text}."
 
 

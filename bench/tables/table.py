@@ -53,7 +53,7 @@ class Evidence:
     measured: tuple[Measurement, ...] = ()
     published: tuple[float | None, float | None] | None = None
 
-    @property
+    @cached_property
     def attacks(self) -> set[tuple[str, str | None]]:
         """Parameters and surrogate of the attack; more than one where seeds differ in them."""
         return {(each.parameters, each.result.surrogate) for each in self.measured}

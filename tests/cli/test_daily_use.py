@@ -167,8 +167,8 @@ class TestTables:
     def test_the_records_numbers_are_in_markdown_and_latex(self, bench: Bench, home: Path, records: Find) -> None:
         assert bench("tables", home=home).code == 0
         folder = home / "results" / "tables"
-        expected = {f"table{number}.{suffix}" for number in (0, 3, 4, 5, 6, 7) for suffix in ("md", "tex")}
-        expected |= {"tables.tex"}
+        expected = {f"{name}.{suffix}" for name in ("overview", "table3", "table7") for suffix in ("md", "tex")}
+        expected |= {"provenance.md", "tables.tex"}
         assert {path.name for path in folder.iterdir()} == expected
         markdown = (folder / "table3.md").read_text(encoding="utf-8").splitlines()
         latex = (folder / "table3.tex").read_text(encoding="utf-8")
@@ -190,14 +190,20 @@ class TestTables:
         options = "--table 3 --table 7 --values compare --format csv --format markdown --datasets cifar10,digits"
         assert bench("tables", *options.split(), "--out", tmp_path / "out", home=home).code == 0
         expected = {f"table{number}-compare.{suffix}" for number in (3, 7) for suffix in ("md", "csv")}
+        expected |= {"provenance-compare.md"}
         assert {path.name for path in (tmp_path / "out").iterdir()} == expected
         assert "CIFAR-100" not in (tmp_path / "out" / "table3-compare.md").read_text()
 
     def test_without_records_every_cell_is_a_dash(self, bench: Bench, tmp_path: Path) -> None:
-        assert bench("tables", home=tmp_path).code == 0
+        said = bench("tables", home=tmp_path)
+        assert said.code == 0
+        assert "No evaluation record fits this table yet." in said.out
+        assert bench("tables", "--all-rows", home=tmp_path).code == 0
         for number in range(3, 8):
             text = (tmp_path / "results" / "tables" / f"table{number}.md").read_text(encoding="utf-8")
-            rows = [line.split("|")[3:-1] for line in text.splitlines() if line.startswith("| ")][1:]
+            lines = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
+            heads = [line[:2] for line in lines if line[-1].strip() == "W-R"]
+            rows = [line[1 if " Attack " not in heads[0] else 2 :] for line in lines if line[:2] not in heads]
             assert rows
             assert {cell.strip() for row in rows for cell in row} == {"–"}
 

@@ -19,7 +19,7 @@ def test_compare_prints_json_by_either_name(bench: Bench) -> None:
     short = bench("compare", *runs, "--json", home=DEMO)
     assert short.code == 0, short
     assert short.out == bench("compare", *runs, "--format", "json", home=DEMO).out
-    assert json.loads(short.out).keys() == {"level", "sides", "contrasts", "left_out"}
+    assert json.loads(short.out).keys() == {"level", "sides", "answers", "contrasts", "left_out"}
 
 
 def test_keys_that_scripts_rely_on(bench: Bench, trained: Path) -> None:
@@ -34,6 +34,9 @@ def test_keys_that_scripts_rely_on(bench: Bench, trained: Path) -> None:
         rows = json.loads(bench(*command.split(), "--json", home=trained).out)
         assert {frozenset(row) for row in rows} == {frozenset(promised(f"bench {kind}"))}
     assert json.loads(bench("explain", "sat", "--json").out).keys() == promised("bench explain")
+    table, *_ = json.loads(bench("tables", "--json", "--datasets", "digits", home=DEMO).out)
+    assert table["table"] == "overview"
+    assert table.keys() | table["cells"][0].keys() >= promised("bench tables")
     for kind in ("methods", "attacks", "models", "datasets", "loggers", "suites", "recipes", "sweeps", "speedups"):
         rows = json.loads(bench("list", kind, "--json", home=trained).out)
         assert rows

@@ -131,7 +131,7 @@ def test_a_case_of_another_defense_has_its_section() -> None:
 def test_recipes_are_resolved_for_the_method() -> None:
     rows = {each.recipe: each for each in explain("dard").schedules}
     assert (rows["official"].variant, rows["official"].epochs) == ("released", 50)
-    assert rows["official"].teachers == {"robust": "resnet56 by sat"}
+    assert {role: str(teacher) for role, teacher in rows["official"].teachers.items()} == {"robust": "resnet56 by sat"}
 
 
 def test_a_bar_within_a_cell_is_no_border() -> None:
@@ -204,7 +204,8 @@ def test_the_command_s_json_holds_the_same(bench: Bench) -> None:
     assert found["name"] == "trades"
     assert found["hyperparameters"][0]["values"] == {"paper": 8 / 255, "official": 0.031}
     assert found["differences"] == ["eps", "step_size", "repeat_clean_forward"]
-    (demo,) = (each for each in json.loads(command("ard", "--json").out)["schedules"] if each["recipe"] == "demo")
+    found = json.loads(bench("explain", "ard", "--json").out)
+    (demo,) = (each for each in found["schedules"] if each["recipe"] == "demo")
     assert demo["teachers"] == {"robust": {"model": "digits-teacher", "method": "trades"}}
 
 

@@ -253,3 +253,36 @@ def test_what_nobody_answered_within_is_heard_around_it() -> None:
             assert inner
             assert not outer
         assert outer.signal_number == signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGINT, "Stopping after this step; Ctrl-C again: at once."),
+        (signal.SIGTERM, "SIGTERM: stopping after this step."),
+    ],
+)
+def test_a_signal_is_answered_once_where_work_goes_on(number: signal.Signals, said: str) -> None:
+    heard: list[str] = []
+    with stop_on_signals() as stop:
+        stop.tell = heard.append
+        for each in (number, signal.SIGUSR1):
+            os.kill(os.getpid(), each)
+        until = time.monotonic() + 20
+        while not heard and time.monotonic() < until:
+            time.sleep(0.01)
+    assert heard == [said]
+
+
+def test_what_ends_at_once_gives_no_other_answer() -> None:
+    heard: list[str] = []
+
+    def work(stop: StopRequest) -> None:
+        stop.tell = heard.append
+        with stop.at_once():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    with pytest.raises(Interrupted), stop_on_signals() as stop:
+        work(stop)
+    assert heard == []
