@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Final, Literal
 
 Role = Literal["clean", "robust"]
 """Of a teacher: which images it is good at."""
@@ -23,3 +24,9 @@ _USUAL_EPS = {"digits": 2 / 16}
 def usual_eps(name: str) -> float:
     """The L-infinity bound that goes without saying for a dataset of this name."""
     return _USUAL_EPS.get(name, LINF_EPS)
+
+
+Checkpoint = Literal["best", "last", "best-plain", "last-plain"]
+"""The networks that a run keeps, as its files are called: the selected one and the final one, and where these are an
+average of the student, the student itself at those times."""
+PLAIN: Final[Mapping[Checkpoint, Checkpoint]] = {"best": "best-plain", "last": "last-plain"}

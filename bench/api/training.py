@@ -27,8 +27,10 @@ from bench.jobs import train as jobs_train
 from bench.jobs.session import Session, opened
 from bench.jobs.train import Own, Request, Teacher
 from bench.models.checkpoints import weights_hash
+from bench.recipes.recipe import find
 from bench.runs.config import TeacherRef
 from bench.runs.folder import RunFolder
+from bench.runs.networks import network_of
 from bench.system.text import kind_of
 from bench.vocabulary import Precision
 
@@ -44,7 +46,7 @@ def train(
     dataset: str | Dataset = "cifar10",
     *,
     teachers: Mapping[str, str | Path | nn.Module | Trained] | None = None,
-    recipe: str = "official",
+    recipe: str | Path = "official",
     epochs: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -67,10 +69,10 @@ def train(
         dataset: as for `bench run --dataset`, or one that is loaded.
         teachers: by role, "clean" and "robust": networks, results of `train`, files, or "MODEL:FILE". Those that are
             left out are trained first, as the recipe says, or found.
-        recipe: `bench list recipes`.
+        recipe: `bench list recipes`, or a file of one's own.
         epochs, batch_size: instead of the recipe's.
         seed: of the weights (but of a network that is given), the order of the images, augmentation and attacks.
-        set: hyper-parameters of the method, by name.
+        set: hyper-parameters of the method, by name, and fields of the recipe (`training.optimizer.lr`).
         precision: `32` or `bf16`. limit_train: train on the first so many images.
         extra, extra_share: additional training images, "npz:FILE", and their share of every batch, 0 to 1.
         device: `auto`, `cpu` or `cuda`. loggers: `bench list loggers`.
@@ -98,7 +100,7 @@ def train(
         method=_name("method", method),
         student=_name("student", student) if network is None else _class_of(network),
         dataset=dataset if isinstance(dataset, str) else data.name,
-        recipe=_name("recipe", recipe),
+        recipe=find(_name("recipe", str(recipe) if isinstance(recipe, Path) else recipe), place.recipes),
         precision=arguments.one_of("precision", precision, ("32", "bf16")),  # type: ignore[arg-type]
         teachers=files,
         settings=_settings(set),
@@ -121,7 +123,7 @@ def train(
 
 def _trained(session: Session, folder: RunFolder, request: Request) -> Trained:
     own = request.own.student
-    network = folder.selected_network(None if own is None else copy.deepcopy(own)).to(session.device)
+    network = network_of(folder, network=None if own is None else copy.deepcopy(own)).to(session.device)
     summary = folder.summary()
     assert summary is not None
     return Trained(

@@ -121,8 +121,12 @@ def recorded_students(home: Home) -> Iterable[str]:
 
 
 def settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """`NAME=` of each hyper-parameter of the method that the line names, then its values where they are named ones."""
+    """`NAME=` of each hyper-parameter of the method that the line names, then its values where they are named ones.
+
+    With a `t` begun, of each field of the recipe's training too.
+    """
     from bench.cli.sources import hyperparameters
+    from bench.recipes.training import PREFIX, training_fields
 
     name, equals, value = incomplete.partition("=")
     try:
@@ -131,4 +135,5 @@ def settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
         return []
     if equals:
         return [CompletionItem(f"{name}={each}") for each in known.get(name, ()) if each.startswith(value)]
-    return [CompletionItem(f"{each}=") for each in known if each.startswith(name)]
+    fields = training_fields() if name.startswith(PREFIX[0]) else ()
+    return [CompletionItem(f"{each}=") for each in (*known, *fields) if each.startswith(name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import click
@@ -55,6 +56,7 @@ from bench.system.naming import short_names_in
     default="32",
     help="GPU only: tf32 is faster; outcomes that differ from a float32 record's are counted.",
 )
+@click.option("--last", is_flag=True, help="Also the last weights of each run, where these are not the selected ones.")
 @click.option("--no-checks", "checks", flag_value=False, default=True, help="Leave out what notices weak attacks.")
 @click.option("--teacher", metavar="robust=[MODEL:]FILE", help="Surrogate of transfer attacks (default: the recipe's).")
 @options.json_option("What was measured as JSON, without the names of the records' files.")
@@ -105,8 +107,9 @@ def command(
         else:
             folders = finished_runs(active, run_ids, dataset)
             # A run that is named itself is an error where it cannot be used; of all, it is left out.
-            written = [*filter(None, map(evaluation.run, folders))] if run_ids else evaluation.run_all(folders)
-            active.reporter.say(f"{len(written)} evaluated, {len(folders) - len(written)} had the suite already.")
+            written = [*chain(*map(evaluation.run, folders))] if run_ids else evaluation.run_all(folders)
+            before = len(evaluation.records) - len(written)
+            active.reporter.say(f"{len(written)} evaluated, {before} had the suite already.")
     rows, short = rows_of(networks_of(evaluation.records)), short_names_in(home)
     if as_json:
         show_json([row.content(short) for row in rows])

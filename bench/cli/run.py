@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A hyper-parameter of the method: `bench explain METHOD`.",
+    help="A hyper-parameter of the method (`bench explain METHOD`), or of the recipe: training.optimizer.lr=0.05.",
     shell_complete=completing.settings,
 )
 @click.option(

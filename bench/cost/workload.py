@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.models import build_model
 from bench.recipes import recipe
-from bench.recipes.hyperparameters import method_class, parse_settings
+from bench.recipes.hyperparameters import method_class, parse_settings, parse_training
 from bench.training.step import TrainingStep
 from bench.vocabulary import Precision
 
@@ -47,7 +47,7 @@ class Workload:
     Attributes:
         variant, batch_size, epochs: instead of the recipe's.
         off: speed-ups to do without.
-        settings: hyper-parameters, as `--set` takes them.
+        settings: hyper-parameters and fields of the recipe, as `--set` takes them.
         given: architectures of teachers that are not the recipe's, by role.
     """
 
@@ -97,6 +97,6 @@ class Workload:
             dataset=self.images.name,
             model=self.student,
             epochs=self.epochs,
-            settings=parse_settings(self.method, self.settings),
+            settings=parse_settings(self.method, self.settings) | parse_training(self.settings)[0],
             fused="fused" not in self.off,
         )

@@ -15,6 +15,7 @@ from bench.export.source import Source, load_source
 from bench.jobs.session import Session
 from bench.system.files import cannot_write, write_text_atomically
 from bench.system.hub import HubFolder
+from bench.vocabulary import Checkpoint
 
 __all__ = ["export", "parse_formats"]
 
@@ -34,22 +35,28 @@ def parse_formats(text: str) -> list[str]:
 
 
 def export(
-    session: Session, run: str, formats: Sequence[str], out: Path | None = None, to: HubFolder | None = None
+    session: Session,
+    run: str,
+    formats: Sequence[str],
+    out: Path | None = None,
+    to: HubFolder | None = None,
+    which: Checkpoint = "best",
 ) -> Path:
-    """Write a run's selected network, its model card and its RobustBench entry.
+    """Write a run's network, its model card and its RobustBench entry.
 
     Args:
         run: a run's id or folder, or a record's file.
         formats: names of `FORMATS`.
         out: the folder to write; None: one of the run's name in the home.
         to: where to upload the same files in one commit; a repository that does not exist is made, a private one.
+        which: of the networks that the run keeps.
 
     Raises:
         BenchError: the run is not finished, the folder holds something else, or an exported file does not compute what
             the original does. Nothing is left behind then, and an earlier export is as it was. Or the hub refuses.
     """
-    source = load_source(session, run)
-    target = out or session.home.exports / source.folder.id
+    source = load_source(session, run, which)
+    target = out or session.home.exports / (source.folder.id + ("" if which == "best" else f"-{which}"))
     _refuse_other_content(target)
     if to is not None:
         to.check()

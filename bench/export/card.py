@@ -11,6 +11,7 @@ import yaml
 from bench.evaluation.suites import ENSEMBLE
 from bench.export.source import Source
 from bench.recipes.hyperparameters import method_class
+from bench.recipes.training import Optimizer
 from bench.records.wording import eps_text, protocol_text
 from bench.system import escape, hub
 from bench.system.text import settings_text
@@ -53,7 +54,8 @@ def _facts(source: Source) -> dict[str, Any]:
         "licence": source.dataset.licence,
         "overrides": settings_text(config.overrides) or "none",
         "hyperparameters": settings_text(config.hyperparameters) or "none",
-        "optimizer": settings_text(config.optimizer.model_dump()),
+        "optimizer": _optimizer(config.optimizer),
+        "average": source.average,
         "teachers": "; ".join(_teachers(source)) or "none",
         "eps": eps_text(config.data.eps),
         "rows": list(_rows(source)),
@@ -133,6 +135,11 @@ def _limits(source: Source) -> Iterator[str]:
     yield f"One training seed ({config.seed}); other seeds give other accuracies."
     height, width = source.image_shape[1:]
     yield f"Images are of {height} x {width} pixels; other sizes were not tried."
+
+
+def _optimizer(optimizer: Optimizer) -> str:
+    name = "SGD" if optimizer.kind == "sgd" else optimizer.kind
+    return f"{name}, {settings_text(optimizer.model_dump(exclude={'kind'}))}"
 
 
 def _numbers(values: list[float]) -> str:

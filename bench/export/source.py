@@ -15,6 +15,8 @@ from bench.records.index import home_records
 from bench.records.record import Record
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, Summary, find_run
+from bench.runs.networks import network_of, summary_of
+from bench.vocabulary import PLAIN, Checkpoint
 
 CHECKED_IMAGES = 256
 """Test images on which an exported file is compared with the original; fewer where there are not so many."""
@@ -27,6 +29,7 @@ class Source:
     Attributes:
         network: on the CPU in eval mode, images in [0, 1] to logits.
         records: of every evaluation of these very weights.
+        which: of the networks that the run keeps; `summary` is as if it had selected this one.
     """
 
     folder: RunFolder
@@ -35,6 +38,13 @@ class Source:
     network: nn.Module
     dataset: Dataset
     records: tuple[Record, ...]
+    which: Checkpoint = "best"
+
+    @property
+    def average(self) -> str:
+        """Of what its weights are an average, in words; empty where they are none."""
+        average = self.config.average
+        return "" if average is None or self.which in PLAIN.values() else str(average)
 
     @property
     def images(self) -> Tensor:
@@ -64,10 +74,10 @@ class Source:
         return torch.cat([self.network(batch) for batch in images.split(64)])
 
 
-def load_source(session: Session, run: str) -> Source:
-    """Load a finished run for export; `run` as for `find_run`."""
+def load_source(session: Session, run: str, which: Checkpoint = "best") -> Source:
+    """Load a network of a finished run for export; `run` as for `find_run`."""
     folder = find_run(session.home, run)
-    network, config, summary = folder.selected_network(), folder.config(), folder.summary()
-    assert summary is not None
-    records = [record for record in home_records(session.home) if record.subject.checkpoint == summary.checkpoint]
-    return Source(folder, config, summary, network, session.dataset(config.data.spec), tuple(records))
+    network, config, summary = network_of(folder, which), folder.config(), summary_of(folder, which)
+    known = home_records(session.home, which)
+    records = [record for record in known if record.subject.checkpoint == summary.checkpoint]
+    return Source(folder, config, summary, network, session.dataset(config.data.spec), tuple(records), which)

@@ -25,10 +25,12 @@ from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, differing
 from bench.records.subjects import foreign_subject
 from bench.runs.folder import RunFolder, all_runs, find_run
+from bench.runs.networks import kept, network_of, summary_of
 from bench.runs.subject import run_subject
 from bench.system import locks
 from bench.system.left_out import name_left_out
 from bench.system.text import duration
+from bench.vocabulary import PLAIN, Checkpoint
 
 
 class Unusable(BenchError):
@@ -43,6 +45,7 @@ class Evaluation:
         surrogate_file: the checkpoint that transfer attacks are crafted on (`bench.models.references`); None: the
             recipe's robust teacher, the same for all students of a recipe.
         worst_case, precision, checks: see `Evaluator`.
+        last: whether the last weights are evaluated as well as the selected ones, where they are others.
         records: of all that was asked for so far, made now or before.
     """
 
@@ -54,16 +57,29 @@ class Evaluation:
     worst_case: bool = False
     precision: Literal["32", "tf32"] = "32"
     checks: bool = True
+    last: bool = False
     records: list[Record] = field(default_factory=list)
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision, self.checks)
 
-    def run(self, folder: RunFolder) -> Path | None:
-        """Evaluate a finished run; None where its record exists already, or another process is making it."""
+    def run(self, folder: RunFolder) -> list[Path]:
+        """Evaluate a finished run: the selected network and, where it is an average, the student itself beside it.
+
+        Returns:
+            The new records; none of what has a record already, or of what another process is evaluating.
+        """
+        wanted: list[Checkpoint] = ["best"]
+        if self.last and summary_of(folder, "last").checkpoint != summary_of(folder, "best").checkpoint:
+            wanted.append("last")
+        wanted += [PLAIN[which] for which in wanted if PLAIN[which] in kept(folder)]
+        return [path for which in wanted if (path := self._run(folder, which)) is not None]
+
+    def _run(self, folder: RunFolder, which: Checkpoint) -> Path | None:
+        """The new record of one network of a run."""
         config = folder.config()
-        subject = run_subject(folder)
+        subject = run_subject(folder, which)
         if config.own.keys() & {"student", "dataset"}:
             raise Unusable(
                 f"The run {folder.id} was trained from Python on what no name stands for.\n"
@@ -81,7 +97,7 @@ class Evaluation:
             self.records.append(found)
             return None
         try:
-            network = folder.selected_network()
+            network = network_of(folder, which)
         except BenchError as error:
             raise Unusable(str(error)) from error
         surrogate = self._surrogate(dataset, folder) if self.suite.needs_surrogate else None
@@ -93,14 +109,15 @@ class Evaluation:
 
     def run_all(self, folders: Sequence[RunFolder]) -> list[Path]:
         """Evaluate finished runs; those whose weights cannot be used are named and left out."""
-        written, unusable = [], []
+        written: list[Path] = []
+        unusable = []
         for folder in folders:
             try:
-                written.append(self.run(folder))
+                written += self.run(folder)
             except Unusable as error:
                 unusable.append(error)
         name_left_out("run", unusable)
-        return [path for path in written if path is not None]
+        return written
 
     def file(self, checkpoint: str, model: str | None, dataset_spec: str) -> Path:
         """Evaluate a checkpoint from elsewhere, named as in `bench.models.references`; `model`: its architecture."""

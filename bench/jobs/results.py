@@ -17,7 +17,19 @@ from bench.records.record import AttackResult, Record
 from bench.system import escape
 from bench.system.text import defense_label
 
-_OF_SUBJECT = ("kind", "role", "method", "label", "overrides", "model", "seed", "recipe", "setting", "selection")
+_OF_SUBJECT = (
+    "kind",
+    "role",
+    "method",
+    "label",
+    "overrides",
+    "model",
+    "seed",
+    "recipe",
+    "setting",
+    "selection",
+    "checkpoint_of",
+)
 _OF_RECORD = ("protocol", "worst_case", "precision")
 
 
@@ -57,7 +69,8 @@ class Row:
         """Its name for readers: `CIARD (push=false)`, `TRADES, robust teacher`."""
         subject = self.network.subject
         teacher = f", {subject.role} teacher" if subject.role else ""
-        return defense_label(subject.label, subject.overrides) + teacher
+        which = f", {subject.checkpoint_of}" if subject.checkpoint_of != "best" else ""
+        return defense_label(subject.label, subject.overrides) + teacher + which
 
     def content(self, short: Mapping[str, str]) -> dict[str, Any]:
         """In plain types; accuracies in [0, 1].

@@ -25,6 +25,7 @@ from bench.records.subjects import foreign_subject
 from bench.registry import attack_class
 from bench.runs.config import RunConfig, TeacherRef
 from bench.runs.folder import RunFolder
+from bench.runs.networks import network_of
 from bench.runs.subject import run_subject
 from bench.system import locks
 from bench.vocabulary import Role
@@ -136,7 +137,7 @@ def run_ref(folder: RunFolder, role: Role) -> TeacherRef:
 
 def from_run(folder: RunFolder, role: Role) -> Teacher:
     """A teacher that the harness trained."""
-    return Teacher(run_ref(folder, role), folder.selected_network())
+    return Teacher(run_ref(folder, role), network_of(folder))
 
 
 def from_file(session: Session, text: str, role: Role, dataset: Dataset) -> Teacher:

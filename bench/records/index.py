@@ -26,6 +26,7 @@ from bench.system.home import Home
 from bench.system.left_out import name_left_out
 from bench.system.naming import network_id
 from bench.system.second_process import Helper, share
+from bench.vocabulary import Checkpoint
 
 INCOMING = ".incoming"
 """Where records that are being taken in wait beside the others."""
@@ -91,19 +92,24 @@ class Known(NamedTuple):
     facts: Facts
 
 
-def home_records(home: Home) -> list[Record]:
-    """All records of a home that are right, in the order of their names; the others are named and left out."""
+def home_records(home: Home, of: Checkpoint = "best") -> list[Record]:
+    """All records of a home that are right, in the order of their names; the others are named and left out.
+
+    Args:
+        of: which network of its run a record is to be of; one of a file from elsewhere is a `best`.
+    """
     with _Reader(home.records) as reader:
-        return list(reader.records())
+        return [record for record in reader.records() if record.subject.checkpoint_of == of]
 
 
-def records_of(home: Home, wanted: Callable[[str], bool]) -> tuple[list[Record], set[str]]:
+def records_of(home: Home, wanted: Callable[[str], bool], of: Checkpoint = "best") -> tuple[list[Record], set[str]]:
     """The records of some networks, by their ids (`bench.system.naming`), and the ids of all that have a record.
 
     What is known of the records of other networks is enough: they are not read.
     """
     with _Reader(home.records) as reader:
-        return list(reader.records(wanted)), {known.facts.network for known in reader.current.values()}
+        found = [record for record in reader.records(wanted) if record.subject.checkpoint_of == of]
+        return found, {known.facts.network for known in reader.current.values()}
 
 
 def folder_facts(folder: Path) -> dict[str, Facts]:

@@ -97,13 +97,14 @@ class Network:
 def networks_of(records: Iterable[Record]) -> list[Network]:
     """The networks of some records, in the order of their first ones.
 
-    A run is one network; a file from elsewhere is one by its weights, its name and its architecture.
+    A run is one network for each of those it keeps that was evaluated; a file from elsewhere is one by its weights,
+    its name and its architecture.
     """
     found: defaultdict[tuple[str | None, ...], list[Record]] = defaultdict(list)
     for record in records:
         subject = record.subject
         own = (subject.checkpoint, subject.method, subject.model, subject.role)
-        found[(subject.run,) if subject.run is not None else own].append(record)
+        found[(subject.run, subject.checkpoint_of) if subject.run is not None else own].append(record)
     texts: dict[int, str] = {}
     return [Network.of(own, texts) for own in found.values()]
 

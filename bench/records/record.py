@@ -33,6 +33,7 @@ from bench.errors import BenchError
 from bench.stats import wilson_interval
 from bench.system.files import write_text_atomically
 from bench.system.text import first_mistake, newer_schema, one_line
+from bench.vocabulary import Checkpoint
 
 SCHEMA_VERSION: Final = 1
 
@@ -118,6 +119,11 @@ class Subject(_Frozen):
     )
     selection: str = Field(description="what chose the checkpoint: heldout, test, last, or unknown")
     checkpoint: str = Field(description="SHA-256 of the weights")
+    checkpoint_of: Checkpoint = Field(
+        default="best",
+        description="which network of its run: the selected or the last one, or the student itself beside its average",
+    )
+    average: str | None = Field(default=None, description="of what the weights are an average; None: of nothing")
     training: TrainingCost | None = Field(
         default=None, description="None for a file from elsewhere, and in records of earlier versions"
     )

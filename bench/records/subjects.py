@@ -44,6 +44,8 @@ def record_id(subject: Subject, dataset: str, suite: str, how: str, n: int, eps:
     if eps is not None and eps != usual_eps(dataset):
         levels = round(255 * eps)
         how += f"-eps{levels}of255" if eps == levels / 255 else f"-eps{eps!r}"
+    if subject.checkpoint_of != "best":
+        how += f"-{subject.checkpoint_of}"
     what = subject.method if subject.role is None else f"{subject.method}_{subject.role}-teacher"
     name = subject.run or f"{dataset}_{subject.model}_{what}_{subject.checkpoint[:8]}"
     return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}__{suite}-{how.replace(', ', '-')}-n{n}")

@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 _RECIPE = "recipe.yaml"
-PLAIN = {"best": "best-plain", "last": "last-plain"}
-"""The names under which the student itself is kept beside its average."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 State = Literal["not run", "running", "interrupted", "trained"]
@@ -280,43 +278,6 @@ class RunFolder:
         from bench.models.checkpoints import save_weights  # PyTorch is of no use to whoever only looks at runs
 
         save_weights(self.path / f"{name}.safetensors", network, metadata)
-
-    def selected_network(self, network: nn.Module | None = None) -> nn.Module:
-        """The network that the finished run selected, on the CPU in eval mode.
-
-        Args:
-            network: takes the weights; needed where no name builds it.
-
-        Raises:
-            BenchError: the run is not finished, or its weights are not those that it selected.
-        """
-        from bench.models.checkpoints import load_model, read_metadata, read_state_dict, weights_hash
-
-        config, summary = self.config(), self.summary()
-        if summary is None:
-            raise BenchError(f"The run {self.id} is not finished.\nContinue it with the `bench run` that began it.")
-        if network is not None:
-            network.cpu().load_state_dict(read_state_dict(self.best)[0])
-            network.eval()
-        elif "student" in config.own:
-            raise BenchError(
-                f"The run {self.id} trained a network that was given from Python ({config.student}), and no name "
-                "builds it.\nCall the bench.train() that made it: its result is that network."
-            )
-        else:
-            network, _ = load_model(self.best, config.student, config.data.classes, config.data.in_channels)
-        owner = read_metadata(self.best).get("run", self.id)
-        if owner != self.id:
-            raise BenchError(
-                f"{self.best} holds the weights of the run {one_line(owner)}, not of {self.id}.\n"
-                "Restore it, or train the run again with --restart."
-            )
-        if weights_hash(network) != summary.checkpoint:
-            raise BenchError(
-                f"{self.best} is not what the run {self.id} selected (its weights were changed).\n"
-                "Train it again with --restart."
-            )
-        return network
 
     @_written()
     def append_metrics(self, line: Mapping[str, Any]) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from bench.errors import BenchError
 from bench.records.record import Subject, TrainingCost
 from bench.runs.folder import RunFolder
+from bench.runs.networks import summary_of
+from bench.vocabulary import PLAIN, Checkpoint
 
 
-def run_subject(folder: RunFolder) -> Subject:
-    """The subject of a finished run's record: its selected student, or the teacher it trained."""
-    config, summary = folder.config(), folder.summary()
-    if summary is None:
-        raise BenchError(f"The run {folder.id} is not finished.\nContinue it with the `bench run` that began it.")
+def run_subject(folder: RunFolder, which: Checkpoint = "best") -> Subject:
+    """The subject of a finished run's record: a network that it keeps, by default its selected student or teacher."""
+    config, summary = folder.config(), summary_of(folder, which)
     device = folder.device()
     return Subject(
         kind="teacher" if config.role else "student",
@@ -28,5 +27,7 @@ def run_subject(folder: RunFolder) -> Subject:
         teacher_names={ref.role: ref.known_as for ref in config.teachers},
         selection=summary.selected_on,
         checkpoint=summary.checkpoint,
+        checkpoint_of=which,
+        average=None if config.average is None or which in PLAIN.values() else str(config.average),
         training=None if device is None else TrainingCost(seconds=summary.seconds, device=device),
     )

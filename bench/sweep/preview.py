@@ -15,6 +15,7 @@ from bench.jobs.session import Session, absolute_spec
 from bench.jobs.train import Request
 from bench.models.checkpoints import load_model
 from bench.models.references import locate
+from bench.recipes import recipe
 from bench.runs.config import DataRef
 from bench.runs.folder import State
 from bench.sweep.done import Known, Standing
@@ -108,7 +109,7 @@ def plan_run(session: Session, request: Request, usual: bool = True) -> RunPlan:
         trained = [_part(session, task, standing, images, models, estimator) for task in plan]
     parts = (*given.values(), *trained)
     left = sum(part.seconds for part in parts)
-    return RunPlan(plan[-1].dataset, request.recipe, device, request.precision, parts, left)
+    return RunPlan(plan[-1].dataset, recipe.load(request.recipe).name, device, request.precision, parts, left)
 
 
 def _images(session: Session, task: Task) -> Images:

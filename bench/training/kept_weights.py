@@ -11,8 +11,9 @@ from torch import nn
 from bench.errors import BenchError
 from bench.models.checkpoints import SPEC_KEY, read_state_dict, weights_hash
 from bench.runs.config import RunConfig
-from bench.runs.folder import PLAIN, RunFolder
+from bench.runs.folder import RunFolder
 from bench.training.run_state import RunState
+from bench.vocabulary import PLAIN
 
 
 @dataclass(frozen=True)

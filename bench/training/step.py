@@ -51,8 +51,11 @@ class TrainingStep:
         """Begin a run of `epochs` epochs; its learning rate follows the schedule.
 
         Args:
-            awp: whether, and how, steps are made on perturbed weights.
             fused: whether the optimizer's step is one kernel; the same up to rounding.
+            awp: how weights are perturbed in each step; None: not at all.
+            average: of the student, to be kept; None: of nothing.
+            awp: how weights are perturbed in each step; None: not at all.
+            average: of the student, to be kept; None: of nothing.
         """
         self.defense, self.models, self.schedule, self.epochs = defense, models, schedule, epochs
         self.base_lr = optimizer.lr
@@ -96,7 +99,7 @@ class TrainingStep:
             dataset: name by which the recipe's rules choose. model: likewise, the student's architecture.
             eps: the dataset's L-infinity bound; the method's lengths are stated for 8/255 and scale with it.
             epochs: length of the run, instead of the recipe's.
-            settings: hyper-parameters that come last, as `--set` does.
+            settings: hyper-parameters that come last, as `--set` does; fields of the recipe's training by dotted names.
             fused: as for `TrainingStep`.
 
         Raises:
@@ -109,8 +112,10 @@ class TrainingStep:
                 f"{method} needs the teachers {', '.join(needed) or 'none'}, not {', '.join(given) or 'none'}.\n"
                 "Give each by its role: teachers={'robust': network}."
             )
-        chosen, training, own = recipe.load(recipe_name).resolve(method, dataset, model)
-        resolved = hyperparameters.resolve(method, variant or chosen, own, settings or {}, eps)
+        fields = {name: value for name, value in (settings or {}).items() if "." in name}
+        others = {name: value for name, value in (settings or {}).items() if name not in fields}
+        chosen, training, own = recipe.load(recipe_name).resolve(method, dataset, model, settings=fields)
+        resolved = hyperparameters.resolve(method, variant or chosen, own, others, eps)
         defense = hyperparameters.make(method, resolved)
         return cls(
             defense,

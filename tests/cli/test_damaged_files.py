@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from bench.errors import BenchError
 from bench.runs import resume
 from bench.runs.folder import RunFolder
+from bench.runs.networks import network_of
 
 from ..helpers.commands import Bench, Result
 from ..helpers.homes import Contents, Find, json_lines
@@ -145,7 +146,7 @@ class TestRunFolder:
         del summary["digest"]
         (sat / "summary.json").write_text(json.dumps(summary))
         with pytest.raises(BenchError, match=f"holds the weights of the run {ciard.name}"):
-            RunFolder(sat).selected_network()
+            network_of(RunFolder(sat))
 
     def test_an_edited_configuration_is_not_continued(
         self, bench: Bench, digits: tuple[str, ...], home: Path, interrupted: Path

@@ -23,6 +23,7 @@ from bench.export import formats, robustbench
 from bench.models.checkpoints import load_model
 from bench.records.wording import eps_text
 from bench.runs.folder import RunFolder
+from bench.runs.networks import network_of
 from bench.system.home import Home
 from bench.system.hub import HubFile
 
@@ -60,7 +61,7 @@ def exported(bench: Bench, trained: Path, ciard: str, tmp_path_factory: pytest.T
 
 def _original(home: Path, run: str, images: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return RunFolder.of(Home(home), run).selected_network()(images)
+        return network_of(RunFolder.of(Home(home), run))(images)
 
 
 def _front(card: Path) -> dict[str, Any]:
@@ -204,7 +205,7 @@ def test_another_network_is_an_error_and_leaves_nothing(
     form = formats.FORMATS["safetensors"]
 
     def write_another(source: Any, path: Path) -> None:
-        other = replace(source, network=RunFolder.of(Home(trained), ciard).selected_network())
+        other = replace(source, network=network_of(RunFolder.of(Home(trained), ciard)))
         with torch.no_grad():
             next(other.network.parameters())[0] += 0.1
         form.write(other, path)

@@ -17,9 +17,15 @@ from bench.errors import BenchError
 from bench.jobs import train
 from bench.jobs.train import Request
 from bench.recipes.training import Average
+from bench.records.index import home_records
+from bench.records.record import read_record
 from bench.runs import resume
+from bench.runs.folder import all_runs
+from bench.runs.networks import kept, summary_of
+from bench.system.home import Home
 from bench.training import trainer
 from bench.training.averaging import Averaged
+from bench.vocabulary import Checkpoint
 
 from ..cli.test_exact_resume import assert_same, final_state
 from ..helpers.commands import Bench
@@ -99,23 +105,21 @@ CASES = {
 }  # fmt: skip
 
 
+def command_of(method: str, *settings: str) -> tuple[object, ...]:
+    """Three epochs of four steps on the digits, each looked at by one step of PGD."""
+    options = ("--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo")
+    size = ("--epochs", "3", "--limit-train", "60", "--batch-size", "12")
+    looked = ("training.selection.every=1", "training.selection.steps=1")
+    sets = (part for each in (*looked, *settings) for part in ("--set", each))
+    return ("run", "--method", method, *options, *size, *sets)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_keeps_average_and_plain_network_and_ends_the_same_when_killed(
     case: str, bench: Bench, tmp_path: Path, runs: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method, settings = CASES[case]
-    options: tuple[object, ...] = ("--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo", "--epochs", 3)
-    options += (
-        "--limit-train",
-        60,
-        "--batch-size",
-        12,
-        "--set",
-        "training.selection.every=1",
-        "--set",
-        "training.selection.steps=1",
-    )
-    command = ("run", "--method", method, *options, *(part for each in settings for part in ("--set", each)))
+    command = command_of(method, *settings)
     real_step, real_finish = trainer.Trainer._step, trainer.Trainer._finish
 
     def finish(self: trainer.Trainer) -> Any:
@@ -149,18 +153,55 @@ def test_a_run_keeps_average_and_plain_network_and_ends_the_same_when_killed(
     (one,), (other,) = runs(whole), runs(killed)
     assert_same(final_state(one), final_state(other))
     assert logged(one) == logged(other)
-    kept = {path.stem: path for path in one.glob("*.safetensors")}
-    assert kept.keys() == {"best", "last", "best-plain", "last-plain"}
-    for name, path in kept.items():
+    files = {path.stem: path for path in one.glob("*.safetensors")}
+    assert files.keys() == {"best", "last", "best-plain", "last-plain"}
+    for name, path in files.items():
         assert path.read_bytes() == (other / path.name).read_bytes()
         with safe_open(path, framework="pt") as file:
             assert ("average" in file.metadata()) == ("plain" not in name)
     final = final_state(one)
-    torch.testing.assert_close(load_file(kept["last-plain"]), dict(final["student"]), rtol=0, atol=0)
+    torch.testing.assert_close(load_file(files["last-plain"]), dict(final["student"]), rtol=0, atol=0)
     average = {name.removeprefix("network."): value for name, value in final["average"]["network"].items()}
-    torch.testing.assert_close(load_file(kept["last"]), average, rtol=0, atol=0)
-    plain = load_file(kept["last-plain"])
-    assert any(not torch.equal(value, plain[name]) for name, value in load_file(kept["last"]).items())
+    torch.testing.assert_close(load_file(files["last"]), average, rtol=0, atol=0)
+    plain = load_file(files["last-plain"])
+    assert any(not torch.equal(value, plain[name]) for name, value in load_file(files["last"]).items())
+
+
+def test_average_plain_and_last_network_are_evaluated_in_one_go_and_records_tell_which(
+    bench: Bench, tmp_path: Path, records: Find
+) -> None:
+    assert bench(*command_of("natural", *EMA, "training.selection.keep=best"), home=tmp_path).code == 0
+    (folder,) = all_runs(Home(tmp_path))
+    hashes = {which: summary_of(folder, which).checkpoint for which in kept(folder)}
+    assert hashes["best"] != hashes["best-plain"]
+    evaluated = bench("eval", "--suite", "fgsm", "--limit", 4, "--last", home=tmp_path)
+    assert evaluated.code == 0, evaluated
+    found = [read_record(path).subject for path in records(tmp_path)]
+    wanted: set[str] = {"best", "best-plain"}
+    wanted |= {"last", "last-plain"} if hashes["last"] != hashes["best"] else set()
+    assert {each.checkpoint_of: each.checkpoint for each in found} == {
+        each: digest for each, digest in hashes.items() if each in wanted
+    }
+    averages = {subject.checkpoint_of for subject in found if subject.average == "ema, decay 0.9"}
+    assert averages == wanted & {"best", "last"}
+    assert all(subject.selection == "last" for subject in found if "last" in subject.checkpoint_of)
+    both: list[Checkpoint] = ["best", "best-plain"]
+    for which in both:
+        assert [each.subject.checkpoint_of for each in home_records(Home(tmp_path), which)] == [which]
+    again = bench("eval", "--suite", "fgsm", "--limit", 4, home=tmp_path)
+    assert "0 evaluated, 2 had the suite already." in again.err
+    shown: list[tuple[Checkpoint, str]] = [("best", "| ema, decay 0.9 |"), ("best-plain", hashes["best-plain"])]
+    for which, words in shown:
+        out = bench("export", folder.id, "--format", "safetensors", "--checkpoint-of", which, home=tmp_path).out.strip()
+        assert words in (Path(out) / "README.md").read_text()
+        assert_same(load_file(Path(out) / "model.safetensors"), load_file(folder.path / f"{which}.safetensors"))
+
+
+def test_a_run_without_an_average_has_no_plain_network_beside_it(trained: Path, bench: Bench) -> None:
+    run = next(folder for folder in all_runs(Home(trained)) if folder.config().method == "sat")
+    assert kept(run) == ["best", "last"]
+    refused = bench("export", run.id, "--checkpoint-of", "best-plain", home=trained)
+    assert (refused.code, "has no best-plain network: it averages none" in refused.err) == (2, True)
 
 
 @pytest.mark.parametrize(

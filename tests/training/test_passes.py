@@ -104,7 +104,21 @@ def _is_mask(index: Any) -> bool:
     return isinstance(index, torch.Tensor) and index.dtype == torch.bool
 
 
-def _step(method: str, variant: str, epoch: int) -> tuple[TrainingStep, dict[str, nn.Module]]:
+WITH_AWP = {
+    # Of the outer loss one pass forward and back more, on the student alone.
+    ("natural", "paper", 1): (Passes(graph=2, weights=2), NEVER, NEVER),
+    ("sat", "paper", 1): (Passes(graph=K + 2, images=K, weights=2), NEVER, NEVER),
+    ("rslad", "official", 1): (STUDENT._replace(graph=K + 4, weights=4), Passes(no_graph=1), NEVER),
+    ("mtard", "official", 1): (STUDENT._replace(graph=K + 4, weights=4), Passes(no_graph=1), Passes(no_graph=1)),
+    ("ciard", "official", 100): (
+        STUDENT._replace(graph=K + 4, weights=4),
+        Passes(graph=1, weights=1),
+        Passes(no_graph=2),
+    ),
+}
+
+
+def _step(method: str, variant: str, epoch: int, **more: Any) -> tuple[TrainingStep, dict[str, nn.Module]]:
     torch.manual_seed(0)
     networks = {name: build_model("digits-cnn", 10, 1) for name in ("student", "robust", "clean")}
     needed = {name: networks[name] for name in ("robust", "clean") if EXPECTED[method, variant, epoch][1:] != NEVER}
@@ -114,7 +128,7 @@ def _step(method: str, variant: str, epoch: int) -> tuple[TrainingStep, dict[str
         networks["student"],
         {role: needed[role] for role in roles},
         variant=variant,
-        settings={} if method == "natural" else {"steps": K},
+        settings=({} if method == "natural" else {"steps": K}) | more,
     )
     return step, networks
 
@@ -137,6 +151,29 @@ def test_a_step_makes_the_passes_of_its_definition_and_waits_for_nothing(method:
     assert found == EXPECTED[method, variant, epoch]
     # A graph that no gradient goes through would have passed for none.
     assert counting.graphs == {name: each.graph for name, each in zip(networks, found, strict=True) if each.graph}
+
+
+@pytest.mark.parametrize(("method", "variant", "epoch"), WITH_AWP)
+def test_weight_perturbation_adds_passes_of_the_student_alone(method: str, variant: str, epoch: int) -> None:
+    step, networks = _step(method, variant, epoch, **{"training.awp.gamma": 0.01})
+    x, y = torch.rand(8, 1, 8, 8), torch.arange(8) % 10
+    with Counting(networks) as counting:
+        step(x, y, epoch=epoch)
+    assert tuple(counting.of(name) for name in networks) == WITH_AWP[method, variant, epoch]
+
+
+def test_phases_tell_from_when_on_weights_are_perturbed() -> None:
+    for begins, names in (
+        (1, {"frozen awp": 1, "learning awp": 51}),
+        (100, {"frozen": 1, "learning": 51, "learning awp": 100}),
+        (51, {"frozen": 1, "learning awp": 51}),
+    ):
+        step, _ = _step("ciard", "official", 1, **{"training.awp.from_epoch": begins})
+        shares = step.phase_shares()
+        assert {name: first for name, (first, _) in shares.items()} == names
+        assert sum(share for _, share in shares.values()) == pytest.approx(1)
+    assert _step("sat", "paper", 1, **{"training.awp.gamma": 0.1})[0].phase_shares() == {"awp": (1, 1.0)}
+    assert _step("sat", "paper", 1)[0].phase_shares() == {"": (1, 1.0)}
 
 
 def test_the_count_notices_a_pass_too_many() -> None:
