@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.compute.speedups import Fast, enabled
-from bench.data.augment import batches, plan_epoch
+from bench.data.augment import Policy, batches, plan_epoch
 from bench.data.dataset import Split, to_float
 from bench.models import build_model
 from bench.training.step import TrainingStep
@@ -32,7 +32,7 @@ def rows(options: Options) -> Iterator[Row]:
 
     def load() -> None:
         """A batch's share of an epoch, the epoch's plan included."""
-        for images, _, _ in batches(split, plan_epoch(IMAGES, 0, 1, 4, True), BATCH_SIZE, 4):
+        for images, _, _ in batches(split, plan_epoch(IMAGES, 0, 1, Policy(4, True)), BATCH_SIZE):
             to_float(images)
 
     steps, loads = by_turns(lambda: step(x, y), load, options.repeats)

@@ -18,7 +18,7 @@ import torch
 from bench.compute.seeding import generator
 from bench.compute.speedups import Fast, enabled
 from bench.data import load_dataset
-from bench.data.augment import batches, plan_epoch
+from bench.data.augment import Policy, batches, plan_epoch
 from bench.data.dataset import Dataset, to_float
 from bench.models import build_model
 from bench.models.checkpoints import load_and_normalise
@@ -78,8 +78,8 @@ def main(dataset: str, clean: Path, robust: str, student: str, steps: int, seeds
 
 def _batches(data: Dataset, seed: int, steps: int) -> Any:
     """(images, labels, attack noise) for each step, augmented."""
-    plan = plan_epoch(len(data.train), seed, 1, data.padding, data.flip)
-    for step, (images, labels, _) in enumerate(batches(data.train, plan, BATCH_SIZE, data.padding)):
+    plan = plan_epoch(len(data.train), seed, 1, Policy(data.padding, data.flip))
+    for step, (images, labels, _) in enumerate(batches(data.train, plan, BATCH_SIZE)):
         if step == steps:
             return
         yield to_float(images), labels, torch.randn(images.shape, generator=generator(seed, "attack", 1, step))

@@ -53,6 +53,8 @@ def train(
     set: Mapping[str, Any] | None = None,
     precision: Precision = "32",
     limit_train: int | None = None,
+    extra: str | None = None,
+    extra_share: float | None = None,
     device: str = "auto",
     loggers: str | Sequence[str] = (),
     restart: bool = False,
@@ -72,6 +74,7 @@ def train(
         seed: of the weights (but of a network that is given), the order of the images, augmentation and attacks.
         set: hyper-parameters of the method, by name, and fields of the recipe (`training.optimizer.lr`).
         precision: `32` or `bf16`. limit_train: train on the first so many images.
+        extra, extra_share: additional training images, "npz:FILE", and their share of every batch, 0 to 1.
         device: `auto`, `cpu` or `cuda`. loggers: `bench list loggers`.
         restart: delete the run and train it again.
         home: folder of `data/` and `results/`; None: what BENCH_HOME names, or the current folder.
@@ -101,6 +104,8 @@ def train(
         precision=arguments.one_of("precision", precision, ("32", "bf16")),  # type: ignore[arg-type]
         teachers=files,
         settings=_settings(set),
+        extra=arguments.text("extra", extra),
+        extra_share=extra_share,
         own=Own(
             student=network,
             dataset=None if isinstance(dataset, str) else data,

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from bench.errors import BenchError
-from bench.system.home import Home
+from bench.system.home import Home, own_datasets
 from bench.system.naming import recorded_ids, run_ids
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -37,13 +37,14 @@ def _completer(known: Callable[[Home], Iterable[str]]) -> Completer:
 
 
 def plugins(kind: str) -> Completer:
-    """Registered names of a kind; patterns (`wrn-*-*`) are no names."""
+    """Registered names of a kind, and the user's own datasets; patterns (`wrn-*-*`) are no names."""
 
     @_completer
     def known(home: Home) -> Iterable[str]:
         from bench import registry
 
-        return [name for name in registry.names(kind) if "*" not in name]
+        own = own_datasets(home.data) if kind == "datasets" else ()
+        return [*own, *(name for name in registry.names(kind) if "*" not in name)]
 
     return known
 

@@ -65,6 +65,15 @@ def _factories(kind: str, home: Home) -> list[Row]:
     return _plugins(kind, partial(registry.load, kind), describe)
 
 
+def _datasets(home: Home) -> list[Row]:
+    from bench.system.home import own_datasets
+
+    rows = _factories("datasets", home)
+    registered = {row["name"] for row in rows}
+    own = {name: spec for name, spec in own_datasets(home.data).items() if name not in registered}
+    return rows + [{"name": name, "description": spec, "from": str(home.data)} for name, spec in own.items()]
+
+
 def _suites(home: Home) -> list[Row]:
     from bench.evaluation.suites import SUITES
 
@@ -116,7 +125,7 @@ KINDS: dict[str, Callable[[Home], list[Row]]] = {
     "methods": _methods,
     "attacks": _attacks,
     "models": partial(_factories, "models"),
-    "datasets": partial(_factories, "datasets"),
+    "datasets": _datasets,
     "loggers": partial(_factories, "loggers"),
     "suites": _suites,
     "recipes": _recipes,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 @named("--method", "methods", "The defense: `bench list methods`.", required=True)
 @named("--student", "models", "The student's architecture: `bench list models`.", required=True)
-@options.dataset_option("`bench list datasets`; parquet:DIR.")
+@options.dataset_option("`bench list datasets`; npz:FILE, parquet:DIR.")
 @options.recipe_option("The schedule: `bench list recipes`.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Instead of the recipe's.")
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 @options.deterministic_option
 @options.precision_option
 @options.limit_train_option
+@click.option("--extra", metavar="npz:FILE", help="Additional training images: arrays image and label, or x and y.")
+@click.option("--extra-share", type=float, metavar="SHARE", help="Their share of every batch, 0 to 1.")
 @click.option(
     "--teacher",
     "teachers",
@@ -88,12 +90,14 @@ def command(
     torchrun (`torchrun --nproc-per-node N -m bench run ...`), all its processes train one run, on parts of each batch.
     """
     from bench.compute.ranks import joined
+    from bench.data import find
     from bench.jobs import train
     from bench.jobs.teachers import gather
     from bench.system.console import Reporter
 
     request = train.Request(teachers=train.parse_teachers(teachers), **options.with_recipe(home, asked))
     train.check(request)
+    find(request.dataset, home.data)
     if as_json and not only_plan:
         raise BenchError("--json belongs to --plan.\nAdd --plan, or leave it away.")
     if only_plan:

@@ -96,7 +96,11 @@ def _planned(active: Session, sweep: SweepSpec) -> Plan:
     from bench.sweep.plan import dataset_name, expand
 
     known = Known(active.home)
-    return expand(sweep, dataset_name(lambda spec: known.name(spec) or active.dataset(spec).name))
+
+    def name(spec: str) -> str:
+        return known.name(spec) or active.dataset(spec).name
+
+    return expand(sweep, dataset_name(name, active.home.data))
 
 
 def _execute(

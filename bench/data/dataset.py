@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from torch.utils.data import Dataset as TorchDataset
 from bench.errors import BenchError
 from bench.system.text import kind_of
 from bench.vocabulary import LINF_EPS
+
+if TYPE_CHECKING:
+    from bench.data.arrays import Layout
 
 WANTED = (
     "Give a bench.Dataset(name, train, test, classes), each split a bench.Split(images, labels) of uint8 images, "
@@ -28,6 +32,7 @@ _COLLECT = (
 _CHANNELS = 4
 """More are taken for a height where the last axis could be the channels."""
 _TO_UINT8 = "Give values 0 to 255; of images in [0, 1] those are (255 * images).round().to(torch.uint8)."
+_CHUNK = 16384
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ class Split:
         """SHA-256 of pixels, labels and shape: two splits with the same one hold the same samples in the same order."""
         digest = hashlib.sha256(str(tuple(self.images.shape)).encode())
         for values in (self.images, self.labels):
-            digest.update(values.contiguous().cpu().numpy().data)
+            for part in values.split(_CHUNK):  # of a file that is memory-mapped only so much is in memory at once
+                digest.update(part.contiguous().cpu().numpy().data)
         return digest.hexdigest()
 
     def mistakes(self, classes: int) -> Iterator[str]:
@@ -91,7 +97,7 @@ class Dataset:
     """A training and a test split, the classes, the threat model and the augmentation that suits the images.
 
     What is not as it says here is refused when the dataset is made. Images of another kind, in [0, 1] say, are not
-    converted: nobody can tell from the numbers what they mean.
+    converted here; `from_arrays` converts what is unambiguous.
 
     Attributes:
         name: canonical name, as tables and records show it: "cifar10", "parquet:cifar10-jpeg".
@@ -144,6 +150,44 @@ class Dataset:
             yield f"padding is {self.padding}.\nGive a number of pixels, 0 or more."
         if not isinstance(self.flip, bool):
             yield f"flip is {self.flip!r}.\nGive True or False: whether a mirror image keeps its class."
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x_train: Any,
+        y_train: Any,
+        x_test: Any,
+        y_test: Any,
+        *,
+        name: str = "arrays",
+        classes: Sequence[str] | None = None,
+        layout: Layout | None = None,
+        **more: Any,
+    ) -> Dataset:
+        """A dataset of arrays that one has, NumPy's or PyTorch's; they are copied, unless they are memory-mapped.
+
+        Args:
+            x_train, x_test: images, uint8 or floating point in [0, 1] (rounded to bytes), of shape (N, H, W, C),
+                (N, C, H, W) or (N, H, W).
+            y_train, y_test: whole numbers, shape (N,) or (N, 1), from 0 to classes - 1.
+            classes: their names in the order of the labels; None: "0", "1", to the highest label, each of which has
+                training images.
+            layout: "NHWC" or "NCHW", where the shape could be either.
+            more: the other attributes: eps, padding, flip, licence.
+
+        Raises:
+            BenchError: an array that is none of this, or does not go with the others; it is named.
+        """
+        from bench.data.arrays import numbered, splits_of
+
+        if layout not in (None, "NHWC", "NCHW"):
+            raise BenchError(f"layout={layout!r}.\nThere are 'NHWC' and 'NCHW'; None: told by the shape.")
+        names = ("x_train", "y_train", "x_test", "y_test")
+        given = zip(names, (x_train, y_train, x_test, y_test), strict=True)
+        train, test = splits_of([(f"{each} of {name}", values) for each, values in given], layout)
+        labels = (f"y_train of {name}", f"y_test of {name}")
+        known = numbered(train, test, labels) if classes is None else tuple(map(str, classes))
+        return cls(name, train, test, known, **more)
 
     @property
     def num_classes(self) -> int:

@@ -40,11 +40,11 @@ class Encoded:
 
     Attributes:
         where: what to call it in a message: its path, or "in row 7 of FILE".
-        content: the bytes of a PNG or JPEG file, or the path of one.
+        content: the bytes of a PNG or JPEG file, the path of one, or what one was decoded to.
     """
 
     where: str
-    content: bytes | Path
+    content: bytes | Path | Image.Image
 
 
 def decode_files(
@@ -78,7 +78,7 @@ def decode_splits(
         BenchError: as `decode_images`.
     """
     n = len(train_labels)
-    cache = root.expanduser() / "decoded" / f"{_cache_key(files)}.npy"
+    cache = root.expanduser() / "decoded" / f"{cache_key(files)}.npy"
 
     def splits(images: np.ndarray) -> tuple[Split, Split]:
         pixels = torch.from_numpy(images)
@@ -142,13 +142,21 @@ def decode_images(encoded: Sequence[Encoded]) -> np.ndarray:
     return np.ascontiguousarray(images[:, :1]) if all_grey else images
 
 
+def _opened(content: bytes | Path | Image.Image) -> Image.Image:
+    if isinstance(content, Image.Image):
+        return content
+    return Image.open(io.BytesIO(content) if isinstance(content, bytes) else content)
+
+
 def _decode(encoded: Encoded) -> tuple[np.ndarray, bool]:
     """Pixels as uint8 of shape (3, H, W), and whether the image is grey."""
     content = encoded.content
     try:
-        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+        with _opened(content) as image:
             mode = image.mode
-            if ";16" in str(image.tile) and ";16" not in mode:  # 16 bits a channel, which Pillow would halve
+            if (
+                ";16" in str(getattr(image, "tile", "")) and ";16" not in mode
+            ):  # 16 bits a channel, which Pillow would halve
                 mode = f"{mode};16"
             # Other modes have more than 8 bits a pixel: Pillow would clip them without a word.
             pixels = np.asarray(image.convert("RGB")) if mode in _GREY + _COLOUR else None
@@ -161,7 +169,8 @@ def _decode(encoded: Encoded) -> tuple[np.ndarray, bool]:
     return pixels.transpose(2, 0, 1), mode in _GREY
 
 
-def _cache_key(files: Sequence[Path]) -> str:
+def cache_key(files: Sequence[Path]) -> str:
+    """Names what was made of files: by their paths, sizes and times."""
     digest = hashlib.sha256(_CACHE_FORMAT.encode())
     for file in files:
         check_is_file(file)

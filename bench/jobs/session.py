@@ -12,7 +12,8 @@ import torch
 from bench.compute.device import choose_device, name_memory_errors, prepare
 from bench.compute.speedups import enabled
 from bench.data import load_dataset
-from bench.data.dataset import Dataset
+from bench.data.dataset import Dataset, Split
+from bench.data.npz import load_additional
 from bench.loggers import make
 from bench.system.console import Reporter
 from bench.system.home import Home
@@ -35,6 +36,7 @@ class Session:
     speedups: frozenset[str] = field(default_factory=enabled)
     loggers: tuple[str, ...] = ()
     _datasets: dict[str, Dataset] = field(default_factory=dict)
+    _additional: dict[str, Split] = field(default_factory=dict)
 
     def dataset(self, spec: str) -> Dataset:
         """A dataset by its spec, loaded once."""
@@ -42,6 +44,13 @@ class Session:
             with self.stop.at_once():
                 self._datasets[spec] = load_dataset(spec, self.home.data)
         return self._datasets[spec]
+
+    def additional(self, spec: str) -> Split:
+        """Additional training images by their spec, loaded once."""
+        if spec not in self._additional:
+            with self.stop.at_once():
+                self._additional[spec] = load_additional(spec, self.home.data)
+        return self._additional[spec]
 
 
 @contextmanager

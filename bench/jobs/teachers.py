@@ -16,14 +16,14 @@ from bench.jobs.foreign import find as find_foreign
 from bench.jobs.foreign import load_foreign
 from bench.jobs.make_record import Asked, evaluator_for, measure
 from bench.jobs.session import Session
-from bench.jobs.train import Own, Request, Teacher, limited, new_network, resolve, train, train_or_wait
+from bench.jobs.train import Own, Request, Teacher, additional, limited, new_network, resolve, train, train_or_wait
 from bench.models import references
 from bench.models.checkpoints import weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import Record, Subject
 from bench.records.subjects import foreign_subject
 from bench.registry import attack_class
-from bench.runs.config import TeacherRef
+from bench.runs.config import RunConfig, TeacherRef
 from bench.runs.folder import RunFolder
 from bench.runs.networks import network_of
 from bench.runs.subject import run_subject
@@ -41,6 +41,7 @@ def gather(session: Session, request: Request) -> list[Teacher]:
         references.check(text, session.home.models)
     files = {role: text for role, text in request.teachers.items() if role in roles}
     given = {role: from_file(session, text, role, dataset) for role, text in files.items()} | dict(request.own.teachers)
+    additional(session, request, dataset)
     teachers = []
     for role in roles:
         teacher = given[role] if role in given else trained(session, request, role)
@@ -56,8 +57,8 @@ def trained(session: Session, request: Request, role: Role) -> Teacher:
     """The teacher of a role that the harness itself trains for a student's run."""
     dataset = limited(session, request)
     asked = teacher_request(request, role, dataset.name)
-    if ranks().from_first(_folder(session, asked).state()) != "trained":
-        new_network(resolve(request, dataset, ()), dataset)
+    if ranks().from_first(RunFolder.of(session.home, _resolved(session, asked).id).state()) != "trained":
+        new_network(_resolved(session, request), dataset)
     return from_run(train_teacher(session, asked), role)
 
 
@@ -86,6 +87,8 @@ def teacher_request(request: Request, role: Role, dataset: str, method: str | No
         batch_size=None,
         teachers={},
         settings=(),
+        extra=None,
+        extra_share=None,
         own=Own(dataset=own.dataset, digests={name: own.digests[name] for name in own.digests if name == "dataset"}),
     )
 
@@ -101,7 +104,7 @@ def prepare(session: Session, asked: Request, restart: bool = False) -> RunFolde
 
 def train_teacher(session: Session, asked: Request, restart: bool = False) -> RunFolder:
     """Train a teacher, or find it trained."""
-    config = resolve(asked, limited(session, asked), ())
+    config = _resolved(session, asked)
     folder = RunFolder.of(session.home, config.id)
     if ranks().from_first(folder.state()) != "trained" or restart:
         session.reporter.say(
@@ -112,8 +115,10 @@ def train_teacher(session: Session, asked: Request, restart: bool = False) -> Ru
     return folder
 
 
-def _folder(session: Session, asked: Request) -> RunFolder:
-    return RunFolder.of(session.home, resolve(asked, limited(session, asked), ()).id)
+def _resolved(session: Session, request: Request) -> RunConfig:
+    """What a request comes to, as far as no teachers are needed for it."""
+    dataset = limited(session, request)
+    return resolve(request, dataset, (), additional(session, request, dataset))
 
 
 def run_ref(folder: RunFolder, role: Role) -> TeacherRef:

@@ -13,14 +13,15 @@ from torch import nn
 from bench import loggers, registry
 from bench.compute.ranks import ranks
 from bench.compute.seeding import derive
-from bench.data.dataset import Dataset
+from bench.data.dataset import Dataset, Split
 from bench.errors import BenchError
+from bench.jobs import additional as extra_images
 from bench.jobs.session import Session, absolute_spec
 from bench.models import build_model, split_spec, try_out
 from bench.models.checkpoints import read_state_dict, weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Recipe, Resolved
-from bench.recipes.training import Training, value_at
+from bench.recipes.training import Extra, Training, value_at
 from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary, all_runs
 from bench.system import locks, provenance
@@ -69,6 +70,7 @@ class Request:
         teachers: checkpoints named by the user, by role (`bench.models.references`).
         recipe: a built-in one's name, or the path of a file (`bench.recipes.recipe.find`).
         settings: `key=value` texts (`--set`): hyper-parameters, and fields of the recipe's training.
+        extra, extra_share: additional training images, and their share of every batch; instead of the recipe's.
         role: for a teacher's own training.
         own: what was given as it is, from Python.
     """
@@ -84,6 +86,8 @@ class Request:
     limit_train: int | None = None
     teachers: dict[str, str] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
+    extra: str | None = None
+    extra_share: float | None = None
     role: Role | None = None
     own: Own = Own()
 
@@ -99,8 +103,6 @@ def check(request: Request) -> None:
     method = hyperparameters.method_class(request.method)
     if request.own.student is None:
         registry.find("models", split_spec(request.student)[0])
-    if request.own.dataset is None:
-        registry.find("datasets", request.dataset)
     hyperparameters.parse_settings(request.method, request.settings)
     fields, _ = hyperparameters.parse_training(request.settings)
     for name, flag, value in (
@@ -112,6 +114,7 @@ def check(request: Request) -> None:
     training = scheduled(request, request.dataset).training
     completed(training.optimizer)
     _check_options(request, training)
+    extra_images.check(request.extra, request.extra_share)
     for role in (*request.teachers, *request.own.teachers):
         if role not in method.roles:
             needed = " and ".join(method.roles) or "none"
@@ -138,8 +141,21 @@ def limited(session: Session, request: Request) -> Dataset:
     return dataset.limit_train(request.limit_train)
 
 
-def data_ref(request: Request, dataset: Dataset) -> DataRef:
-    """The dataset of a request, already limited, as a run names it."""
+def extra_of(request: Request, dataset: str) -> Extra | None:
+    """The additional images that a request asks for, on a dataset of this name."""
+    return extra_images.asked_for(request.extra, request.extra_share, scheduled(request, dataset).training.extra)
+
+
+def additional(session: Session, request: Request, dataset: Dataset) -> Split | None:
+    """The additional images of a request, if it asks for any."""
+    asked = extra_of(request, dataset.name)
+    return None if asked is None else extra_images.loaded(session, asked, dataset)
+
+
+def data_ref(request: Request, dataset: Dataset, extra: Split | None = None) -> DataRef:
+    """The dataset of a request, already limited, as a run names it; extra: from `additional`."""
+    asked = extra_of(request, dataset.name)
+    assert (asked is None) == (extra is None), "additional images are asked for, and not given"
     return DataRef(
         name=dataset.name,
         spec=absolute_spec(request.dataset) if request.own.dataset is None else GIVEN,
@@ -148,12 +164,13 @@ def data_ref(request: Request, dataset: Dataset) -> DataRef:
         classes=dataset.num_classes,
         in_channels=dataset.in_channels,
         eps=dataset.eps,
+        extra=None if asked is None or extra is None else extra_images.ref(asked, extra),
     )
 
 
-def resolve(request: Request, dataset: Dataset, teachers: Sequence[Teacher]) -> RunConfig:
+def resolve(request: Request, dataset: Dataset, teachers: Sequence[Teacher], extra: Split | None = None) -> RunConfig:
     """The configuration a request comes to: recipe, then what the user changed."""
-    return configure(request, data_ref(request, dataset), [teacher.ref for teacher in teachers])
+    return configure(request, data_ref(request, dataset, extra), [teacher.ref for teacher in teachers])
 
 
 def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -> RunConfig:
@@ -185,6 +202,7 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
         optimizer=completed(training.optimizer),
         schedule=training.scaling_schedule,
         selection=training.selection,
+        augmentation=training.augmentation,
         average=training.average,
         awp=training.awp,
         teachers=list(teachers),
@@ -201,7 +219,8 @@ def scheduled(request: Request, dataset: str) -> Resolved:
 def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), restart: bool = False) -> RunFolder:
     """Train, continue, or find finished what a request asks for."""
     dataset = limited(session, request)
-    config = resolve(request, dataset, teachers)
+    extra = additional(session, request, dataset)
+    config = resolve(request, dataset, teachers, extra)
     folder = replace(RunFolder.of(session.home, config.id), writes=ranks().first)
     if ranks().from_first(folder.finished) and not restart:
         return _found_finished(session, folder)
@@ -211,7 +230,7 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
     student = new_network(config, dataset, request.own.student)
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
     listening = loggers.make(session.loggers if ranks().first else ())
-    trainer = Trainer(session, config, dataset, student, networks, folder, listening)
+    trainer = Trainer(session, config, dataset, student, networks, folder, listening, extra)
     with _alone(folder, session) as dead:
         if dead is not None:
             session.reporter.say(f"{folder.id} was being trained by {dead}, which is dead; this process takes it over.")

@@ -45,6 +45,7 @@ def build_vit(name: str, num_classes: int, in_channels: int) -> nn.Module:
         num_heads=size.heads,
         dynamic_img_size=True,
     )
+    assert network.pos_embed is not None
     nn.init.normal_(network.pos_embed, std=(3 * in_channels * size.patch**2) ** -0.5)
     for module in network.modules():
         if isinstance(module, nn.Linear):

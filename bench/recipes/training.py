@@ -88,6 +88,33 @@ class Selection(Frozen):
         return "last" if self.keep == "last" else self.split
 
 
+class Augmentation(Frozen):
+    """What is done to training images.
+
+    `crop-flip`: the dataset's random crop, and half of the images mirrored; `cutout`: then a black square in each;
+    `trivial-augment`: then one operation of TrivialAugmentWide on each; `none`.
+    """
+
+    kind: Literal["crop-flip", "none", "cutout", "trivial-augment"] = "crop-flip"
+    flip: bool | None = Field(default=None, description="whether half are mirrored; None: as the dataset says")
+    size: int | None = Field(default=None, ge=1, description="side of cutout's square; None: half the image's")
+
+    @model_validator(mode="after")
+    def _has_what_belongs_to_it(self) -> Augmentation:
+        if self.size is not None and self.kind != "cutout":
+            raise ValueError(f"training.augmentation.size: {self.kind} has none, only cutout")
+        if self.flip is not None and self.kind == "none":
+            raise ValueError("training.augmentation.flip: none does not mirror")
+        return self
+
+
+class Extra(Frozen):
+    """Additional training images, of which every batch has a share; an epoch has as many steps as without."""
+
+    source: str = Field(description="npz:FILE")
+    share: float = Field(gt=0, le=1, description="of every batch")
+
+
 class Average(Frozen):
     """An average of the student's weights over its training, which is selected, kept and evaluated in its place.
 
@@ -142,6 +169,8 @@ class Training(Frozen):
     optimizer: Optimizer
     schedule: Schedule
     selection: Selection
+    augmentation: Augmentation = Field(default=Augmentation())
+    extra: Extra | None = None
     average: Average | None = None
     awp: WeightPerturbation | None = None
 

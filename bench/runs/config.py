@@ -12,7 +12,7 @@ from pydantic import Field
 
 from bench.recipes.frozen import Frozen
 from bench.recipes.schedule import Schedule
-from bench.recipes.training import Average, Optimizer, Selection, WeightPerturbation
+from bench.recipes.training import Augmentation, Average, Optimizer, Selection, WeightPerturbation
 from bench.vocabulary import Precision, Protocol, Role
 
 SCHEMA_VERSION: Final = 1
@@ -36,8 +36,20 @@ class TeacherRef(Frozen):
         return self.name or (Path(self.source).stem if self.given else self.source)
 
 
+class ExtraRef(Frozen):
+    """Additional training images as a run used them."""
+
+    name: str
+    spec: str = Field(description="what loads them: npz:/path")
+    fingerprint: str = Field(description="SHA-256 of images and labels")
+    n: int = Field(ge=1)
+    share: float = Field(gt=0, le=1, description="of every batch")
+
+
 class DataRef(Frozen):
     """A dataset as a run used it."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"extra"})
 
     name: str
     spec: str = Field(description="what loads it: digits, parquet:/path; or that it was given from Python")
@@ -46,6 +58,7 @@ class DataRef(Frozen):
     classes: int = Field(ge=2)
     in_channels: int = Field(ge=1)
     eps: float = Field(gt=0)
+    extra: ExtraRef | None = Field(default=None)
 
 
 class RunConfig(Frozen):
@@ -55,7 +68,7 @@ class RunConfig(Frozen):
     recipe's name it makes the `setting`, within which results may be compared.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"recipe_digest", "average", "awp"})
+    later: ClassVar[frozenset[str]] = frozenset({"recipe_digest", "augmentation", "average", "awp"})
 
     schema_version: Literal[1] = SCHEMA_VERSION
     method: str
@@ -82,6 +95,7 @@ class RunConfig(Frozen):
     optimizer: Optimizer
     schedule: Schedule
     selection: Selection
+    augmentation: Augmentation = Field(default=Augmentation())
     average: Average | None = None
     awp: WeightPerturbation | None = None
     teachers: list[TeacherRef] = Field(default=[])
@@ -92,7 +106,7 @@ class RunConfig(Frozen):
     @property
     def id(self) -> str:
         """Readable name of the run, ending in a hash of all that decides its result."""
-        content = self.model_dump(mode="json", exclude={"data": {"spec"}})
+        content = self.model_dump(mode="json", exclude={"data": {"spec": True, "extra": {"spec"}}})
         for teacher in content["teachers"]:
             del teacher["source"], teacher["given"], teacher["name"]
         if not self.own:  # as in versions that knew names alone
@@ -114,6 +128,8 @@ class RunConfig(Frozen):
             words.append(f"batch {self.batch_size}")
         if "limit_train" in self.requested:
             words.append(f"first {self.data.n} training images")
+        if self.data.extra is not None:
+            words.append(f"{100 * self.data.extra.share:g} % additional images of {self.data.extra.name}")
         if self.precision != "32":
             words.append(self.precision)
         return ", ".join(words)

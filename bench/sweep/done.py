@@ -17,7 +17,7 @@ from bench.models import references
 from bench.recipes import hyperparameters, recipe
 from bench.records.record import read_record
 from bench.records.subjects import record_id
-from bench.runs.config import DataRef, RunConfig, TeacherRef
+from bench.runs.config import DataRef, ExtraRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, all_runs
 from bench.runs.subject import run_subject
 from bench.sweep.ledger import Ledger
@@ -54,12 +54,21 @@ class Known:
         return {(config.data.spec, config.requested.get("limit_train")): config.data for config in self.configs}
 
     @cached_property
+    def _extra(self) -> dict[str, ExtraRef]:
+        return {config.data.extra.spec: config.data.extra for config in self.configs if config.data.extra is not None}
+
+    @cached_property
     def _given(self) -> dict[tuple[str, Role], TeacherRef]:
         refs = (ref for config in self.configs for ref in config.teachers if ref.given)
         return {(ref.source, ref.role): ref for ref in refs}
 
     def data(self, request: Request) -> DataRef | None:
-        return self._data.get((request.dataset, request.limit_train))
+        data = self._data.get((request.dataset, request.limit_train))
+        asked = None if data is None else train.extra_of(request, data.name)
+        extra = None if asked is None else self._extra.get(asked.source)
+        if data is None or (asked is not None and extra is None):
+            return None
+        return data.model_copy(update={"extra": extra and asked and extra.model_copy(update={"share": asked.share})})
 
     def given(self, request: Request, role: Role, file: str) -> TeacherRef | None:
         return self._given.get((references.locate(file, self.home.models, request.dataset, ask=False).source, role))
@@ -77,7 +86,8 @@ class Actual:
     _given: dict[tuple[str, str, int | None, Role], TeacherRef] = field(default_factory=dict)
 
     def data(self, request: Request) -> DataRef:
-        return train.data_ref(request, train.limited(self.session, request))
+        dataset = train.limited(self.session, request)
+        return train.data_ref(request, dataset, train.additional(self.session, request, dataset))
 
     def given(self, request: Request, role: Role, file: str) -> TeacherRef:
         key = (file, request.dataset, request.limit_train, role)
@@ -137,6 +147,9 @@ class Standing:
         if data is None:
             return None
         asked = teachers.teacher_request(request, role, data.name)
+        data = self.source.data(asked)
+        if data is None:
+            return None
         folder = RunFolder.of(self.home, train.configure(asked, data, ()).id)
         return teachers.run_ref(folder, role) if folder.finished else None
 

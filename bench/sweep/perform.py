@@ -85,7 +85,8 @@ def _perform(session: Session, task: Task) -> None:
         train.train(session, task.request, teachers.gather(session, task.request))
         return
     gathered = teachers.gather(session, task.request)
-    config = train.resolve(task.request, train.limited(session, task.request), gathered)
+    dataset = train.limited(session, task.request)
+    config = train.resolve(task.request, dataset, gathered, train.additional(session, task.request, dataset))
     measured_by = Evaluation(
         session, suite_named(evaluation.suite), evaluation.protocol, evaluation.limit, evaluation.surrogate
     )

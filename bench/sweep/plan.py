@@ -7,9 +7,11 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from bench import registry
+from bench.data import find
 from bench.evaluation.suites import suite_named
 from bench.jobs.session import absolute_spec
 from bench.jobs.teachers import teacher_request
@@ -84,16 +86,21 @@ def expand(spec: SweepSpec, name_of: Callable[[str], str]) -> Plan:
     return tuple(builder.tasks)
 
 
+def dataset_name(load: Callable[[str], str], root: Path) -> Callable[[str], str]:
+    """A dataset's name by its spec: the registered one, one's own in the data folder, or what `load` finds."""
+
+    def name_of(spec: str) -> str:
+        is_name = find(spec, root) != spec or "*" not in registry.find("datasets", spec).name
+        return spec if is_name else load(spec)
+
+    return name_of
+
+
 def of_run(request: Request, name_of: Callable[[str], str]) -> Plan:
     """The task of one student's run, after those of the teachers that it does not name itself."""
     builder = _Builder(name_of)
     builder.add_student(request, [])
     return tuple(builder.tasks)
-
-
-def dataset_name(load: Callable[[str], str]) -> Callable[[str], str]:
-    """A dataset's name by its spec: the registered one, or what `load` finds in its folder."""
-    return lambda spec: load(spec) if "*" in registry.find("datasets", spec).name else spec
 
 
 def _requests(grid: Grid) -> Iterator[Request]:
@@ -111,6 +118,8 @@ def _requests(grid: Grid) -> Iterator[Request]:
             precision=grid.precision,
             limit_train=grid.limit_train,
             teachers={role: file for role, file in grid.teachers.items() if role in roles},
+            extra=grid.extra and absolute_spec(grid.extra),
+            extra_share=grid.extra_share,
             settings=tuple(f"{key}={_written(value)}" for key, value in ablation.items()),
         )
 
@@ -168,6 +177,7 @@ def run_command(request: Request) -> Command:
         *("bench", "run", "--method", request.method, "--student", request.student),
         *_surroundings(request),
         *_where(("--epochs", request.epochs), ("--batch-size", request.batch_size), ("--seed", request.seed or None)),
+        *_where(("--extra", request.extra), ("--extra-share", request.extra_share)),
         *itertools.chain(*given, *settings),
     )
 

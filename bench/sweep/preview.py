@@ -81,7 +81,8 @@ class _Here(Known):
         known = super().data(request)
         if known is not None or request.dataset in IMAGES:
             return known
-        return train.data_ref(request, train.limited(self.session, request))
+        dataset = train.limited(self.session, request)
+        return train.data_ref(request, dataset, train.additional(self.session, request, dataset))
 
 
 def plan_run(session: Session, request: Request, usual: bool = True) -> RunPlan:
@@ -97,7 +98,8 @@ def plan_run(session: Session, request: Request, usual: bool = True) -> RunPlan:
     with session.stop.at_once(), keeping_nothing():
         request = replace(request, dataset=absolute_spec(request.dataset))
         source = _Here(session.home, session)
-        plan = of_run(request, dataset_name(lambda spec: source.name(spec) or session.dataset(spec).name))
+        name_of = dataset_name(lambda spec: source.name(spec) or session.dataset(spec).name, session.home.data)
+        plan = of_run(request, name_of)
         images = _images(session, plan[-1])
         given = {role: _given(session, text, role, images) for role, text in request.teachers.items()}
         standing = Standing(session.home, plan, source)

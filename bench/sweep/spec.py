@@ -52,6 +52,8 @@ class Grid(_Strict):
     batch_size: Count | None = None
     limit_train: int | None = Field(default=None, ge=10, le=2**31)
     precision: Precision = "32"
+    extra: Name | None = Field(default=None, description="additional training images, npz:FILE")
+    extra_share: float | None = Field(default=None, gt=0, le=1, description="their share of every batch")
     teachers: dict[Role, Name] = Field(
         default={}, description="checkpoints by role, as for --teacher; else the recipe's are trained"
     )

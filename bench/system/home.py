@@ -8,6 +8,9 @@ from pathlib import Path
 
 from bench.errors import BenchError
 
+_PUBLISHED = ("tiny-imagenet-200",)
+"""Folders of a registered dataset in a layout of its own."""
+
 
 @dataclass(frozen=True)
 class Home:
@@ -92,3 +95,20 @@ class Home:
     def specs(self) -> Path:
         """A user's own table specs, beside the built-in ones."""
         return self.root / "tables"
+
+
+def own_datasets(data: Path) -> dict[str, str]:
+    """The user's own datasets in a data folder, by name what loads each.
+
+    NAME.npz, a folder NAME with train-*.parquet (or those in its folder `data`), or one with the folders train and
+    test or val; a symbolic link to one is as good.
+    """
+    found = {}
+    for path in sorted(data.expanduser().glob("*")):
+        if path.suffix == ".npz" and path.is_file():
+            found[path.stem] = f"npz:{path}"
+        elif any(path.glob("train-*.parquet")) or any(path.glob("data/train-*.parquet")):
+            found[path.name] = f"parquet:{path}"
+        elif (path / "train").is_dir() and ((path / "test").is_dir() or (path / "val").is_dir()):
+            found[path.name] = f"imagefolder:{path}"
+    return {name: spec for name, spec in found.items() if name not in _PUBLISHED}

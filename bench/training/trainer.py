@@ -15,8 +15,8 @@ from bench.compute.ranks import ranks
 from bench.compute.seeding import generator, seeded
 from bench.compute.speedups import Fast
 from bench.compute.sync_bn import synchronised
-from bench.data.augment import batches, plan_epoch
-from bench.data.dataset import Dataset, to_float
+from bench.data.augment import Extra, Policy, batches, plan_epoch
+from bench.data.dataset import Dataset, Split, to_float
 from bench.defense import Models
 from bench.errors import BenchError
 from bench.loggers import Logger
@@ -73,12 +73,17 @@ class Trainer:
         teachers: Mapping[str, nn.Module],
         folder: RunFolder,
         loggers: Mapping[str, Logger] | None = None,
+        extra: Split | None = None,
     ) -> None:
+        """Prepare a run; extra: the additional images that its configuration names."""
         self.device, self.reporter, self.stop = surroundings.device, surroundings.reporter, surroundings.stop
         self.config, self.dataset, self.folder = config, dataset, folder
         self.ranks = ranks()
         train, looked_at = split_for(dataset, config.selection)
         self.train = train.to(self.device)
+        self.policy = Policy.of(config.augmentation, dataset)
+        share = config.data.extra
+        self.extra = None if extra is None or share is None else Extra(extra, share.share)
         self.steps = math.ceil(len(train) / config.batch_size)
         plain = config.model_dump(mode="json")
         self.journal = Journal(folder, dict(loggers or {}), self.steps, self.reporter.say, plain)
@@ -205,9 +210,8 @@ class Trainer:
 
     def _batches(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The augmented batches of an epoch from a step on: of each the part of this process, in uint8."""
-        dataset, config = self.dataset, self.config
-        plan = plan_epoch(len(self.train), config.seed, epoch, dataset.padding, dataset.flip)
-        return batches(self.train, plan, config.batch_size, dataset.padding, start=start, part=self.ranks.part)
+        plan = plan_epoch(len(self.train), self.config.seed, epoch, self.policy)
+        return batches(self.train, plan, self.config.batch_size, start, self.ranks.part, self.extra)
 
     def _laid_out(self, images: Tensor) -> Tensor:
         """uint8 images as the networks take them."""

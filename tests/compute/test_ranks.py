@@ -13,11 +13,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from bench.compute.ranks import Ranks
+from bench.data import load_dataset
 from bench.errors import BenchError
 from bench.training.trainer import Trainer
 
@@ -148,9 +150,14 @@ def teachers(tmp_path: Path) -> list[str]:
 def test_torchrun_gives_the_metrics_of_one_process_without_batch_normalisation(
     bench_run: Run, plain: Path, teachers: list[str], tmp_path: Path
 ) -> None:
-    """Over an epoch, to 1e-4; CIARD's robust teacher learns from the first step on."""
+    """Over an epoch, to 1e-4; CIARD's robust teacher learns from the first step on; half of a batch is additional."""
+    digits = load_dataset("digits", tmp_path).test
+    more: dict[str, Any] = {"x": digits.images.numpy(), "y": digits.labels.numpy()}
+    np.savez(tmp_path / "more.npz", **more)
     options = ["--method", "ciard", "--student", "plain-cnn", "--epochs", "1", "--limit-train", "500", *teachers]
     options += ["--set", "freeze_epochs=0", "--set", "teacher_lr_decay=false"]
+    options += ["--extra", f"npz:{tmp_path}/more.npz", "--extra-share", "0.5"]
+    options += ["--set", "training.augmentation.kind=trivial-augment"]
     logs, weights = [], []
     homes = {processes: tmp_path / str(processes) for processes in (2, 1)}
     for processes, home in homes.items():

@@ -127,7 +127,7 @@ def test_a_plug_in_s_dataset_is_checked_when_it_is_loaded(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(registry, "load", lambda group, name: load)
     with pytest.raises(BenchError, match="The dataset mine: in its training split images are float32"):
-        load_dataset("mine", Path("data"))
+        load_dataset("digits", Path("data"))
 
 
 def test_the_digits_have_their_usual_radius() -> None:

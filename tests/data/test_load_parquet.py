@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,15 @@ def folder(tmp_path: Path, picture: Picture) -> Path:
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
     return lambda folder: load_dataset(f"parquet:{folder}", tmp_path / "root")
+
+
+def test_the_hub_s_name_for_such_a_folder_needs_no_package(
+    folder: Path, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    pets = load_dataset(f"hf:{folder}", tmp_path / "root")
+    assert pets.name == "hf:pets"
+    assert pets.train.fingerprint == load(folder).train.fingerprint
 
 
 def test_a_dataset_of_the_hub(folder: Path, load: Load) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import yaml
 
@@ -110,6 +111,7 @@ def reader(trained: Path, tmp_path: Path) -> Path:
         weights = next((folder / "results" / "runs").glob(f"*{kind}*/best.safetensors"))
         torch.save(load_file(weights), folder / name)
     (folder / "small.yaml").write_text(SWEEP, encoding="utf-8")
+    np.savez(folder / "more.npz", image=np.zeros((9, 8, 8, 1), np.uint8), label=np.arange(9))
     (folder / "recipes").mkdir()
     (folder / "recipes" / "mine.yaml").write_text("extends: demo\n", encoding="utf-8")
     return folder

@@ -118,7 +118,7 @@ def test_a_recipe_is_found_by_its_name_in_the_home_or_by_its_path(
         ("training: {optimizer: {lr: 0}}", "training.optimizer.lr: Input should be greater than 0"),
         (
             "training: {optimizr: {lr: 1}}",
-            "Unknown field of training 'optimizr'. Did you mean 'optimizer'? Known: average, awp, batch_size",
+            "Unknown field of training 'optimizr'. Did you mean 'optimizer'? Known: augmentation",
         ),
         ("training: {selection: {steps: 2.5}}", "selection.steps"),
         ("training: {schedule: {kind: cosinus}}", "schedule.kind"),
@@ -196,10 +196,14 @@ def test_a_setting_that_cannot_be_is_refused(settings: list[str], words: str) ->
 
 def test_every_field_that_is_offered_can_be_set() -> None:
     config = configured()
-    plain = config.model_dump(mode="json") | {"schedule": {"kind": "cosine"}}
+    plain = config.model_dump(mode="json") | {
+        "schedule": {"kind": "cosine"},
+        "augmentation": {"kind": "cutout"},
+        "extra": {},
+    }
     for name in training_fields():
         *parents, last = name.split(".")[1:]
-        value = (plain.get(parents[0], {}) if parents else plain).get(last)
+        value = ((plain.get(parents[0]) or {}) if parents else plain).get(last)
         assert configured(f"{name}={json.dumps(value)}") if value is not None else name
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.errors import BenchError
-from bench.sweep.plan import Plan, Task, expand
+from bench.sweep.plan import Plan, Task, dataset_name, expand
 from bench.sweep.spec import SweepSpec
 
 
@@ -117,7 +118,6 @@ def test_teachers_depend_on_the_dataset_s_name_and_not_on_where_it_lies() -> Non
     [
         ({"methods": ["cairds"]}, "Did you mean 'ciard'"),
         ({"students": ["digits-cn"]}, "Did you mean 'digits-cnn'"),
-        ({"datasets": ["digit"]}, "Did you mean 'digits'"),
         ({"recipes": ["dem"]}, "Did you mean 'demo'"),
         ({"ablations": [{"epss": 1.0}]}, "Did you mean 'eps'"),
         ({"ablations": [{"steps": "many"}]}, "takes int"),
@@ -127,3 +127,12 @@ def test_teachers_depend_on_the_dataset_s_name_and_not_on_where_it_lies() -> Non
 def test_mistakes_are_found_before_anything_begins(grid: dict[str, Any], says: str) -> None:
     with pytest.raises(BenchError, match=says):
         plan_of(grid)
+
+
+def test_a_dataset_is_named_by_its_files_or_as_it_is_registered(tmp_path: Path) -> None:
+    (tmp_path / "mine.npz").touch()
+    name_of = dataset_name(lambda spec: f"name of {spec}", tmp_path)
+    assert [name_of(spec) for spec in ("digits", "mine")] == ["digits", "mine"]
+    assert name_of("parquet:/x") == "name of parquet:/x"
+    with pytest.raises(BenchError, match="Did you mean 'digits'"):
+        plan_of({"datasets": ["digit"]}, name_of=name_of)
