@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import registry
@@ -58,7 +58,7 @@ def find_networks(
     known = _known(set(names) - files, home, all_seeds)
     networks: list[Network] = []
     for name in names:
-        found = [Network.of([read_record(Path(name))])] if name in files else _named(name, known, narrowed)
+        found = [_in_file(Path(name))] if name in files else _named(name, known, narrowed)
         if name not in files and name not in known:
             say(one_line(f"{name}: {', '.join(network.name for network in found)}"))
         networks += found
@@ -70,6 +70,13 @@ def find_networks(
         if sum(other.name == network.name for other in networks) > 1:
             raise BenchError(f"{network.name} is named twice.\nName each run once, with all its records or with one.")
     return networks
+
+
+def _in_file(path: Path) -> Network:
+    """What one record tells of its network; a file from elsewhere may be named by several of its records."""
+    record = read_record(path)
+    network = Network.of([record])
+    return network if record.subject.run is not None else replace(network, name=record.id)
 
 
 def _known(names: set[str], home: Home, everything: bool) -> dict[str, Network]:

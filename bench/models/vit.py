@@ -1,4 +1,4 @@
-"""Vision transformers (Dosovitskiy et al. 2021) for small images: timm's, in sizes and with first weights of their own."""
+"""Vision transformers (Dosovitskiy et al. 2021) for small images: timm's, with first weights of their own."""
 
 from __future__ import annotations
 

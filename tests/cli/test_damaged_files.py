@@ -286,7 +286,8 @@ class TestRecords:
         names = {"SAT": runs(home, "_sat_")[0].name, "CIARD": runs(home, "_ciard_")[0].name}
         spec = tmp_path / "sweep.yaml"
         spec.write_text(
-            "description: x\nruns: [{methods: [sat], students: [digits-cnn], datasets: [digits], recipes: [demo]}]"
+            "description: x\nruns:\n  - {methods: [sat], students: [digits-cnn], datasets: [digits], recipes: [demo], "
+            "evaluations: [{suite: square}]}"
         )
         arguments = [names.get(word, str(spec) if word == "digits-demo" else word) for word in command.split()]
         result = bench(*arguments, home=home)
