@@ -74,7 +74,7 @@ def test_a_run_id_stays_in_its_folder(tmp_path: Path, name: str) -> None:
         RunFolder.of(Home(tmp_path), name)
 
 
-@pytest.mark.parametrize("name", ["../../out", "/out", "a/b", "..", "x\ny", "\x1b[31m", ""])
+@pytest.mark.parametrize("name", ["../../out", "/out", "a/b", "..", "x\ny", "\x1b[31m"])
 def test_a_model_s_name_stays_in_the_folder_of_records(tmp_path: Path, name: str) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     bench.evaluate(network, dataset="digits", suite="fgsm", limit=4, name=name, home=tmp_path / "home", save=True)
@@ -106,15 +106,15 @@ def hostile(make_record: RecordMaker) -> list[Record]:
 
 
 def test_no_name_is_markup_in_markdown(hostile: list[Record], tmp_path: Path) -> None:
-    (path,) = render_tables(hostile, [3], formats=["markdown"], out=tmp_path)
-    text = path.read_text(encoding="utf-8")
-    assert "<script" not in text
-    assert "<img" not in text
-    assert "[x](javascript" not in text
-    assert "\n# heading" not in text
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    bars = {row.count("|") for row in rows}
-    assert len(bars) == 1  # no name has opened a cell
+    for path in render_tables(hostile, [3], formats=["markdown"], out=tmp_path):
+        text = path.read_text(encoding="utf-8")
+        assert "<script" not in text
+        assert "<img" not in text
+        assert "[x](javascript" not in text
+        assert "\n# heading" not in text
+        for piece in text.split("\n\n"):
+            bars = {line.count("|") for line in piece.splitlines() if line.startswith("|")}
+            assert len(bars) <= 1  # no name has opened a cell
 
 
 def test_no_name_is_a_command_in_latex(hostile: list[Record], tmp_path: Path) -> None:

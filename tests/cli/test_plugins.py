@@ -220,7 +220,7 @@ def test_a_stranger_s_defense_is_explained_from_its_class(beside: Beside, strang
     assert found["definition"] == "CE(s(x), y) + weight * CE(s(x + eps), y)."
     assert [(each["name"], each["default"]) for each in found["hyperparameters"]] == [("eps", 8 / 255), ("weight", 1.0)]
     assert (found["page"], found["differences"]) == ("", [])
-    assert "| `eps` | float | 8/255 |" in beside("explain", "corner-training", path=strangers).out
+    assert "- `eps` (float; default `8/255`)" in beside("explain", "corner-training", path=strangers).out
 
 
 def test_a_stranger_s_logger_hears_the_run(beside: Beside, tmp_path: Path, runs: Find) -> None:

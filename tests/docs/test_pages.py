@@ -79,16 +79,16 @@ def test_the_attack_of_its_page_is_a_package_that_attacks(reader: Path, follow: 
 def test_the_data_set_the_model_and_the_table_of_their_page_go_together(reader: Path, follow: Follow) -> None:
     shutil.rmtree(reader / "results")  # so that the page's own runs are the only ones
     done = {each.command: each.out for each in follow(DOCS / "extending.md", reader)}
-    assert "npz:*" in done["bench", "list", "datasets"]
+    assert "my-npz:*" in done["bench", "list", "datasets"]
     assert "narrow-*" in done["bench", "list", "models"]
     runs = sorted(path.name.split("_")[:3] for path in (reader / "results" / "runs").iterdir())
-    own = [["npz-blobs", "narrow-8", method] for method in ("sat", "trades")]
+    own = [["my-npz-blobs", "narrow-8", method] for method in ("sat", "trades")]
     assert runs == [["blobs", "net", "natural"], ["blobs", "net", "sat"], *own]
     records = list(read_records(reader / "results" / "records"))
     suites = {(record.data.name, record.subject.method): record.suite for record in records}
     assert suites == {
         **{("blobs", method): "fgsm,pgd-sat" for method in ("natural", "sat")},
-        **{("npz:blobs", method): "whitebox" for method in ("sat", "trades")},
+        **{("my-npz:blobs", method): "whitebox" for method in ("sat", "trades")},
     }
     # The file holds the images that the notebook had.
     assert len({record.data.fingerprint for record in records}) == 1
