@@ -198,7 +198,7 @@ class Record(_Frozen):
     results: dict[str, AttackResult] = Field(
         description="by attack; `clean` is no attack; `transfer:NAME` was crafted on the surrogate"
     )
-    flags: list[str] = Field(default_factory=list, description="failed sanity checks, in words")
+    flags: list[str] = Field(default_factory=list, description="sanity checks that failed, or were left out, in words")
     checks: Checks | None = Field(default=None, description="None in records of earlier versions")
     environment: Plain
     created: str = Field(description="UTC, ISO 8601")

@@ -181,7 +181,7 @@ READING = (
     "95 %: Wilson's interval of an accuracy, the score interval of W-R = (clean + robust) / 2, exact bounds of the "
     "lowest true accuracy of a class; a ± b (k): mean and sample standard deviation over k seeds, whose own intervals "
     "stand in the rows of the single networks.",
-    "† the checkpoint was selected on the test set; ‡ a sanity check of the evaluation failed; ≈ best among its "
+    "† the checkpoint was selected on the test set; ‡ sanity checks failed or were left out; ≈ best among its "
     "rivals, but not significantly better than the second best.",
     "n: test images attacked, counted from the first. "
     "Rows compare only within one dataset, student, attack, protocol, schedule and set of images.",

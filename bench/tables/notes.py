@@ -107,7 +107,7 @@ def _signs(cells: Sequence[tuple[Column, Cell]]) -> Iterator[str]:
     if TEST_SELECTED in signs:
         yield f"{TEST_SELECTED} The checkpoint was chosen on the test set, which flatters it."
     if FLAGGED in signs:
-        yield f"{FLAGGED} Failed sanity checks of the evaluation."
+        yield f"{FLAGGED} Sanity checks of the evaluation failed or were left out."
 
 
 def _seeds(lines: Sequence[Measured], cells: Sequence[tuple[Column, Cell]]) -> Iterator[str]:
@@ -168,7 +168,7 @@ def provenance(
         for flag in line.record.flags
     }
     if flags:
-        yield f"Failed sanity checks of the evaluation: {listed(flags)}."
+        yield f"Sanity checks of the evaluation: {listed(flags)}."
     if left_out:
         yield f"Newer records of the same row and seed count in place of: {listed(left_out)}."
     if lines:

@@ -109,13 +109,10 @@ def table_content(table: Table) -> dict[str, Any]:
     }
 
 
-def _json_cell(section: Section, row: Row, column: Column, cell: Cell) -> dict[str, Any]:
-    group, lead = cell.group or Group(""), cell.lead
-    scale = 1 if cell.unit == "h" else 100
-
-    def number(value: float | None) -> float | None:
-        return None if value is None else value / scale
-
+def _place(section: Section, row: Row, column: Column, cell: Cell) -> dict[str, Any]:
+    """Where a cell stands and what it was measured on; of an empty one only the dataset is known."""
+    place = column.group or section.group
+    group = cell.group or Group(place.dataset if place else "")
     return {
         "source": column.source,
         "attack": column.attack or section.attack or "clean",
@@ -124,9 +121,21 @@ def _json_cell(section: Section, row: Row, column: Column, cell: Cell) -> dict[s
         "student": group.model,
         "setting": group.setting,
         "protocol": group.protocol,
-        "n": group.n,
-        "eps": group.eps,
+        "n": group.n or None,
+        "eps": group.eps or None,
         "quantity": column.quantity,
+    }
+
+
+def _json_cell(section: Section, row: Row, column: Column, cell: Cell) -> dict[str, Any]:
+    lead = cell.lead
+    scale = 1 if cell.unit == "h" else 100
+
+    def number(value: float | None) -> float | None:
+        return None if value is None else value / scale
+
+    return {
+        **_place(section, row, column, cell),
         "value": number(cell.value),
         "std": number(cell.std),
         "interval": None if cell.interval is None else [number(bound) for bound in cell.interval],
@@ -144,22 +153,11 @@ def _json_cell(section: Section, row: Row, column: Column, cell: Cell) -> dict[s
 
 
 def _csv_line(table: Table, section: Section, row: Row, column: Column, cell: Cell) -> dict[str, Any]:
-    place = column.group or section.group
-    group = cell.group or Group(place.dataset if place else "")
     low, high = cell.interval or (None, None)
     numbers = {"value": cell.value, "std": cell.std, "low": low, "high": high}
     return {
         "table": table.number,
-        "source": column.source,
-        "attack": column.attack or section.attack or "clean",
-        "row": row.label,
-        "dataset": group.dataset,
-        "student": group.model,
-        "setting": group.setting,
-        "protocol": group.protocol,
-        "n": group.n or None,
-        "eps": group.eps or None,
-        "quantity": column.quantity,
+        **_place(section, row, column, cell),
         **{name: None if number is None else f"{number:.4f}" for name, number in numbers.items()},
         "seeds": cell.seeds or None,
         "unit": cell.unit if cell.value is not None else "",
