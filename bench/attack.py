@@ -57,12 +57,16 @@ class Outcome:
         components: for an ensemble, the share of the batch still right after each of its attacks.
         witnesses: what `always_right` is believed by: for each sample that is not right on all iterates, the iterate
             that showed it first, as it would be saved; of the others anything in the ball. Shaped as x_adv.
+        radii: of an attack that looks for the nearest image that fools the model: how far that is, (B,), in the
+            attack's norm; 0 where no attack is needed, infinite where it found none. Who is right then follows from
+            them and `eps`, and `x_adv` are the images that they are the distances of.
     """
 
     x_adv: Tensor
     always_right: Tensor | None = None
     components: Mapping[str, float] | None = None
     witnesses: Tensor | None = None
+    radii: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,9 @@ class Attack:
         under: parameters that differ from the defaults in a norm, lengths stated for that norm's `eps` there.
         lengths: fields that are lengths in pixel space and scale with a dataset's eps, as `eps` itself then does; with
             none of them, (), the attack keeps its own radius on every dataset.
+        in_ball: whether its images have to lie in the ball; an attack of another kind (a rotation, say) has no use for
+            eps and norm, which then are none of its parameters, and runs under every threat.
+        sees_model: whether its images depend on the model at all; else they are made once for all.
         couples_batch: whether a sample's result depends on the others in its batch.
         whole_set: whether the attack wants all samples at once and makes batches of its own.
         needs_module: whether the model has to be an nn.Module, as libraries want it; else any callable does.
@@ -94,6 +101,8 @@ class Attack:
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     under: ClassVar[Mapping[Norm, Mapping[str, Any]]] = {}
     lengths: ClassVar[tuple[str, ...]] = ("eps",)
+    in_ball: ClassVar[bool] = True
+    sees_model: ClassVar[bool] = True
     couples_batch: ClassVar[bool] = False
     whole_set: ClassVar[bool] = False
     needs_module: ClassVar[bool] = False
@@ -146,7 +155,10 @@ class Attack:
 
     def parameters(self) -> dict[str, Any]:
         """All parameters by name, as a record stores them; the norm where it is not L-infinity."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("norm", "linf")}
+        values = asdict(self)
+        if not self.in_ball:
+            del values["eps"], values["norm"]
+        return {name: value for name, value in values.items() if (name, value) != ("norm", "linf")}
 
     def scaled_to(self, eps: float) -> Attack:
         """The same attack at another radius: the radius and every length that it declares; with none, itself."""
@@ -164,6 +176,8 @@ class Attack:
             BenchError: the attack does not know the threat's norm, or its own radius is none.
         """
         threat = Threat.of(threat)
+        if not cls.in_ball:
+            return cls(**cls.protocols.get(protocol, {}))
         if threat.norm not in cls.norms:
             known = " and ".join(NORM_TEXT[norm] for norm in cls.norms)
             raise BenchError(
@@ -180,9 +194,9 @@ class Attack:
         return attack if threat.eps == attack.eps else attack.scaled_to(threat.eps)
 
     @property
-    def threat(self) -> Threat:
-        """The ball that its images lie in."""
-        return Threat(self.norm, self.eps)
+    def threat(self) -> Threat | None:
+        """The ball that its images lie in; None where they lie in none."""
+        return Threat(self.norm, self.eps) if self.in_ball else None
 
 
 def distance(x_adv: Tensor, x: Tensor, norm: Norm = "linf") -> Tensor:
@@ -191,14 +205,13 @@ def distance(x_adv: Tensor, x: Tensor, norm: Norm = "linf") -> Tensor:
     return torch.linalg.vector_norm(difference, ord=_ORDER[norm], dim=1)
 
 
-def check_images(name: str, threat: Threat | float, x_adv: Tensor, x: Tensor) -> None:
+def check_images(name: str, threat: Threat | float | None, x_adv: Tensor, x: Tensor) -> None:
     """A BenchError that names the attack where what it made of x are no images, or none within the threat's ball.
 
     Args:
-        threat: of a number the L-infinity ball of that radius.
+        threat: of a number the L-infinity ball of that radius; None: any image will do.
     """
-    threat = Threat.of(threat)
-    bound = "eps" if threat.norm == "linf" else f"{NORM_TEXT[threat.norm]} eps"
+    threat = None if threat is None else Threat.of(threat)
     if not isinstance(x_adv, Tensor) or (x_adv.shape, x_adv.dtype) != (x.shape, x.dtype):
         given = f"{x_adv.dtype} {tuple(x_adv.shape)}" if isinstance(x_adv, Tensor) else type(x_adv).__name__
         problem = f"of kind {given} for originals of kind {x.dtype} {tuple(x.shape)}"
@@ -206,7 +219,10 @@ def check_images(name: str, threat: Threat | float, x_adv: Tensor, x: Tensor) ->
         problem = "with NaN or infinite pixels"
     elif (low := float(x_adv.amin())) < -_ROUNDING or float(x_adv.amax()) > 1 + _ROUNDING:
         problem = f"outside [0, 1]: pixels from {low:.6g} to {float(x_adv.amax()):.6g}"
+    elif threat is None:
+        return
     elif (furthest := float(distance(x_adv, x, threat.norm).amax())) > threat.eps * (1 + _RELATIVE) + _ROUNDING:
+        bound = "eps" if threat.norm == "linf" else f"{NORM_TEXT[threat.norm]} eps"
         problem = f"{furthest:.6g} away from their originals, beyond its {bound} = {threat.eps:.6g}"
     else:
         return

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bench.attack import Attack, input_gradient
 from bench.evaluation.suites import GRADIENT_FREE
 from bench.registry import attack_class
+from bench.threat import Threat
 
 SHARE = 0.5
 """What checks may cost, as a share of the images that the attacks passed through the network."""
@@ -134,7 +135,7 @@ class Probes:
             return
         yield Probe("random noise", 1, self._random, True)
         if "queries" not in self.known:
-            free = attack_class(GRADIENT_FREE).for_protocol("official", self.attack.threat)
+            free = attack_class(GRADIENT_FREE).for_protocol("official", Threat(self.attack.norm, self.attack.eps))
             price = int(free.parameters()["queries"]) + 3  # it asks twice before its queries, and is judged once
             yield Probe(free.label, price, lambda x, y: {"queries": self._judged(free, x, y)}, True)
         longer = replace(self.attack, steps=2 * steps)  # type: ignore[call-arg]
