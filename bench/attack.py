@@ -85,6 +85,8 @@ class Attack:
             none of them, (), the attack keeps its own radius on every dataset.
         in_ball: whether its images have to lie in the ball; an attack of another kind (a rotation, say) has no use for
             eps and norm, which then are none of its parameters, and runs under every threat.
+        at_the_boundary: whether its images lie so near to where the prediction changes that a cheaper way to compute
+            the model, which rounds elsewhere, will not do.
         sees_model: whether its images depend on the model at all; else they are made once for all.
         couples_batch: whether a sample's result depends on the others in its batch.
         whole_set: whether the attack wants all samples at once and makes batches of its own.
@@ -102,6 +104,7 @@ class Attack:
     under: ClassVar[Mapping[Norm, Mapping[str, Any]]] = {}
     lengths: ClassVar[tuple[str, ...]] = ("eps",)
     in_ball: ClassVar[bool] = True
+    at_the_boundary: ClassVar[bool] = False
     sees_model: ClassVar[bool] = True
     couples_batch: ClassVar[bool] = False
     whole_set: ClassVar[bool] = False
