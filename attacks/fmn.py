@@ -24,18 +24,21 @@ _STEP_END = 0.01
 class FMN(Attack):
     """Steps along the margin's gradient inside a ball that shrinks while the model is fooled and grows while it is not.
 
-    Its radii give accuracy at every radius at once; `eps` decides alone what counts as right in the record. With the
-    defaults of its authors' published code, from the image itself, nothing drawn.
+    Its radii give accuracy at every radius at once; `eps` decides alone what counts as right in the record. It starts
+    at the image, and nothing is drawn.
 
     Attributes:
         steps: iterations.
         step_size: L2 length of the first step, for images in [0, 1]; falls to a hundredth along a cosine.
         gamma: by which share the ball changes at first; falls to 0.001 along a cosine.
+        overshoot: by which share the ball is larger than the linear estimate says, until the model is fooled once. The
+            published attack has 0, and can come to rest on the boundary without ever crossing it.
     """
 
     steps: int = 100
     step_size: float = 1.0
     gamma: float = 0.05
+    overshoot: float = 0.001
 
     label = "FMN"
     source = "Pintor et al. 2021, arXiv:2102.12827"
@@ -70,7 +73,7 @@ class FMN(Attack):
             best, nearest = torch.where(nearer, moved, best), torch.where(_as(nearer, x), delta, nearest)
             slope = torch.linalg.vector_norm(gradient.flatten(1), ord=_DUAL[self.norm], dim=1)
             boundary = moved + margin.detach().abs() / slope.clamp(min=torch.finfo(slope.dtype).tiny)
-            growing = torch.where(best.isfinite(), radius * (1 + gamma), boundary)
+            growing = torch.where(best.isfinite(), radius * (1 + gamma), boundary * (1 + self.overshoot))
             radius = torch.where(fooled, torch.minimum(radius * (1 - gamma), best), growing).minimum(most)
             delta = self._inside(delta + length * _unit(gradient), radius)
             delta = (x + delta).clamp(0, 1) - x

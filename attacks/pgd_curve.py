@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from attacks.loop import Objective
 from attacks.pgd import PGD, PGDSAT
 from bench.attack import Model, Outcome
 
@@ -41,6 +42,7 @@ class PGDCurve(PGDSAT):
         noise: Tensor | None = None,
         generator: torch.Generator | None = None,
         track: bool = False,
+        objective: Objective | None = None,
     ) -> Outcome:
         """Attack a batch; `radii` are the smallest radii at which an iterate fooled the model. See `Attack.run`."""
         noise = self.start_noise(x.shape, x, generator) if noise is None else noise
@@ -52,13 +54,17 @@ class PGDCurve(PGDSAT):
             if not len(standing):
                 break
             own = None if noise is None else noise[standing]
-            images, right = self._at(radius, model, x[standing], y[standing], own)
+            images, right = self._at(radius, model, x[standing], y[standing], own, objective)
             x_adv[standing[~right]], found[standing[~right]] = images[~right], radius
         return Outcome(x_adv, radii=found)
 
-    def _at(self, radius: float, model: Model, x: Tensor, y: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _at(
+        self, radius: float, model: Model, x: Tensor, y: Tensor, noise: Tensor | None, objective: Objective | None
+    ) -> tuple[Tensor, Tensor]:
         """What fooled the model at one radius, and which samples nothing did."""
-        outcome = PGD.run(self.scaled_to(radius), model, x, y, noise=noise, track=True)  # type: ignore[arg-type]
+        scaled = self.scaled_to(radius)
+        assert isinstance(scaled, PGD)
+        outcome = PGD.run(scaled, model, x, y, noise=noise, track=True, objective=objective)
         assert outcome.always_right is not None
         assert outcome.witnesses is not None
         with torch.no_grad():

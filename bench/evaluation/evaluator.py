@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +28,7 @@ from bench.evaluation.suites import GRADIENT_FREE, Entry, Suite
 from bench.evaluation.target import Job, check_device, ready, view_of
 from bench.evaluation.transfers import Surrogate, Transfers
 from bench.models import check_finite
-from bench.records.record import AttackResult, Checks, Data, Record, Subject, pack, unpack
+from bench.records.record import AttackResult, Checks, Data, Record, Subject, pack, pack_radii, unpack
 from bench.registry import attack_class
 from bench.stats import wilson_interval
 from bench.system import provenance
@@ -188,7 +190,7 @@ class Evaluator:
             subject=_named(job.subject),
             attack=attack,
             result=entry.result,
-            transferred=None if surrogate is None else lambda: self._transferred(job, entry.attack, attack, surrogate),
+            transferred=self._made_before(job, entry.attack, attack, surrogate),
             seed=self.seed,
             worst_case=self.worst_case,
             slot=slot,
@@ -205,6 +207,7 @@ class Evaluator:
             batch_size=getattr(attack, "batch_size", run.batch_size),
             seconds=round(progress.seconds, 3),
             components=progress.components,
+            radii=pack_radii(torch.cat(progress.radii).numpy()) if progress.radii else None,
         )
         return result, progress.passed
 
@@ -259,6 +262,28 @@ class Evaluator:
         """An attack as the protocol defines it, for a threat; `clean` is none."""
         return Clean() if name == "clean" else attack_class(name).for_protocol(self.protocol, threat)
 
+    def _made_before(
+        self, job: Job, name: str, attack: Attack, surrogate: Surrogate | None
+    ) -> Callable[[], Tensor] | None:
+        """What gives an attack's images where they are not crafted on the model itself."""
+        if surrogate is not None:
+            return cache(lambda: self._transferred(job, name, attack, surrogate))
+        if attack.sees_model or attack.whole_set:
+            return None
+        return cache(lambda: self._common(job, name, attack))
+
+    def _common(self, job: Job, name: str, attack: Attack) -> Tensor:
+        """The images of all samples that an attack makes without looking at a model, as bytes."""
+
+        def craft(first: int, end: int) -> Tensor:
+            self._check_stop()
+            x, y = job.batch(first, end)
+            images = attack(job.network, x, y, noise=start_noise(attack, x, first, self.seed, name))
+            check_images(name, attack.threat, images, x)  # before they are kept for others
+            return (images * 255).round().to(torch.uint8)
+
+        return self._kept_or_crafted(job, name, attack, None, craft)
+
     def _transferred(self, job: Job, name: str, attack: Attack, crafted_on: Surrogate) -> Tensor:
         """The surrogate's adversarial images of all samples."""
         surrogate = crafted_on.network
@@ -275,10 +300,17 @@ class Evaluator:
             check_images(f"transfer:{name}", attack.threat, x_adv, x)  # before they are kept for others
             return x_adv
 
+        return self._kept_or_crafted(job, name, attack, crafted_on, craft)
+
+    def _kept_or_crafted(
+        self, job: Job, name: str, attack: Attack, on: Surrogate | None, craft: Callable[[int, int], Tensor]
+    ) -> Tensor:
         size = batch_size(attack, job.data.n, self.device)
         batches = [(first, min(first + size, job.data.n)) for first in range(0, job.data.n, size)]
-        samples = {"images": job.data.fingerprint, "seed": self.seed, "device": self.device.type}
-        return self.transfers.images(name, attack, crafted_on, samples, batches, craft)
+        samples = {"images": job.data.fingerprint, "seed": self.seed}
+        # What no model is asked for is made on the CPU, and the same everywhere.
+        samples |= {} if on is None else {"device": self.device.type}
+        return self.transfers.images(name, attack, on, samples, batches, craft)
 
 
 def _named(subject: Subject) -> str:

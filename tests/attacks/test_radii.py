@@ -50,11 +50,12 @@ def test_fmn_is_foolbox_s(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
     x, y = samples(model)
     _, theirs, _ = kind(steps=40)(foolbox.PyTorchModel(model, bounds=(0, 1)), x, y, epsilons=None)
-    ours = FMN(norm=norm, steps=40).run(model, x, y)
+    ours = FMN(norm=norm, steps=40, overshoot=0.0).run(model, x, y)
     assert ours.radii is not None
-    assert ours.radii.isfinite().all()
-    assert ours.radii.tolist() == pytest.approx(distance(theirs, x, norm).tolist(), abs=1e-9)
-    assert torch.allclose(ours.x_adv, theirs, atol=1e-9)
+    found = ours.radii.isfinite()
+    assert found.sum() > 4
+    assert ours.radii[found].tolist() == pytest.approx(distance(theirs, x, norm)[found].tolist(), abs=1e-9)
+    assert torch.allclose(ours.x_adv, theirs, atol=1e-9)  # where none was found, both have the image itself
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -65,8 +66,10 @@ def test_fmn_s_images_fool_at_their_radii_and_are_nearest_found(norm: Norm) -> N
     assert outcome.radii is not None
     assert outcome.radii[0] == 0
     check_images("fmn", None, outcome.x_adv, x)
-    assert (model(outcome.x_adv).argmax(1) != y).all()
-    assert outcome.radii.tolist() == pytest.approx(distance(outcome.x_adv, x, norm).tolist(), abs=1e-12)
+    found = outcome.radii.isfinite()
+    assert found.sum() > 6
+    assert torch.equal(model(outcome.x_adv).argmax(1) != y, found)
+    assert outcome.radii[found].tolist() == pytest.approx(distance(outcome.x_adv, x, norm)[found].tolist(), abs=1e-12)
     # Of a linear margin the distance to the boundary is known: |margin| / the gradient's dual norm; this one is nearly.
     weight = torch.zeros(2, 48, dtype=torch.float64)
     weight[1] = torch.linspace(-1, 1, 48)
@@ -74,16 +77,16 @@ def test_fmn_s_images_fool_at_their_radii_and_are_nearest_found(norm: Norm) -> N
     linear.load_state_dict({"1.weight": weight, "1.bias": torch.tensor([0.0, -0.4], dtype=torch.float64)})
     middle = torch.full((1, 3, 4, 4), 0.5, dtype=torch.float64)
     dual = {"linf": 1.0, "l2": 2.0, "l1": float("inf")}[norm]
-    found = FMN(norm=norm, steps=300).run(linear, middle, torch.tensor([0])).radii
-    assert found is not None
+    radii = FMN(norm=norm, steps=300).run(linear, middle, torch.tensor([0])).radii
+    assert radii is not None
     exact = 0.4 / float(torch.linalg.vector_norm(weight[1], ord=dual))
-    assert exact <= float(found) < 1.15 * exact
+    assert exact <= float(radii) < 1.15 * exact
 
 
 def test_a_model_without_a_boundary_has_no_radius() -> None:
     constant = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).double()
-    constant[1].weight.data.zero_()  # type: ignore[operator, union-attr]
-    constant[1].bias.data.copy_(torch.tensor([1.0, 0, 0]))  # type: ignore[operator, arg-type, union-attr]
+    constant[1].weight.data.zero_()  # type: ignore[operator]
+    constant[1].bias.data.copy_(torch.tensor([1.0, 0, 0]))  # type: ignore[operator]
     x = torch.full((2, 3, 4, 4), 0.5, dtype=torch.float64)
     for attack in (FMN(steps=5), PGDCurve()):
         outcome = attack.run(constant, x, torch.tensor([0, 1]))
