@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,28 +16,9 @@ from torch import Tensor
 
 from bench.attack import Attack, Model, Outcome
 from bench.errors import BenchError, unknown_name
+from bench.vocabulary import CORRUPTIONS, FURTHER_CORRUPTIONS, SEVERITIES
 
-COMMON: Final = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
-"""The fifteen that accuracy under corruptions is the mean of."""
-EXTRA: Final = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""Four more, which the authors left for validation."""
-SEVERITIES: Final = (1, 2, 3, 4, 5)
+_KINDS = (*CORRUPTIONS, *FURTHER_CORRUPTIONS)
 _LEAST_PIXELS = 32
 _SEEDS = 2**31
 
@@ -63,9 +44,20 @@ class Corruption(Attack):
     sees_model: ClassVar[bool] = False
     white_box: ClassVar[bool] = False
 
+    @classmethod
+    def named(cls, name: str) -> type[Attack]:
+        """The attack that a name like `corruption-fog-3` stands for; `corruption-*` for any of them."""
+        if "*" in name:
+            return cls
+        kind, _, severity = name.removeprefix("published-").removeprefix("corruption-").rpartition("-")
+        if kind not in _KINDS or severity not in map(str, SEVERITIES):
+            known = [f"{name[: name.index('corruption-')]}corruption-{each}-3" for each in _KINDS]
+            raise unknown_name("corruption (with a severity, 1 to 5)", name, known)
+        return _of_kind(cls, kind, int(severity))  # type: ignore[arg-type]
+
     def __post_init__(self) -> None:
-        if self.kind not in (*COMMON, *EXTRA):
-            raise unknown_name("corruption", self.kind, (*COMMON, *EXTRA))
+        if self.kind not in _KINDS:
+            raise unknown_name("corruption", self.kind, _KINDS)
         if self.severity not in SEVERITIES:
             raise BenchError(f"A corruption has severity = {self.severity}.\nThere are {SEVERITIES}.")
 
@@ -112,6 +104,15 @@ class Corruption(Attack):
         finally:
             np.random.set_state(before)
         return np.asarray(made, dtype=np.uint8)
+
+
+@cache
+def _of_kind(base: type[Corruption], kind: str, severity: int) -> type[Corruption]:
+    """The class whose defaults are one kind at one severity."""
+    label = f"{base.label}: {kind.replace('_', ' ')}, severity {severity}"
+    content = {"__annotations__": {"kind": "str", "severity": "int"}, "kind": kind, "severity": severity}
+    made = type(base.__name__, (base,), content | {"label": label, "__module__": base.__module__})
+    return dataclass(frozen=True, kw_only=True)(made)
 
 
 def _corrupt() -> Callable[..., Any]:

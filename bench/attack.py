@@ -111,6 +111,11 @@ class Attack:
     needs_module: ClassVar[bool] = False
     white_box: ClassVar[bool] = True
 
+    @classmethod
+    def named(cls, name: str) -> type[Attack]:
+        """The class that a registered name stands for; one that serves many (`corruption-*`) has one for each."""
+        return cls
+
     def run(
         self,
         model: Model,

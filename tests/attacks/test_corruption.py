@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.corruption import COMMON, EXTRA, Corruption, PublishedCorruption
+from attacks.corruption import Corruption, PublishedCorruption
 from bench.attack import check_images
 from bench.errors import BenchError
+from bench.registry import attack_class
+from bench.vocabulary import CORRUPTIONS, FURTHER_CORRUPTIONS
 
 SEEDED = ("impulse_noise", "glass_blur")
 """Those that take their seed as an argument; glass_blur is compiled for seconds when it is first called."""
@@ -37,7 +39,7 @@ def labels(n: int = 3) -> Tensor:
     return torch.arange(n)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in (*COMMON, *EXTRA) if kind != "glass_blur"])
+@pytest.mark.parametrize("kind", [kind for kind in (*CORRUPTIONS, *FURTHER_CORRUPTIONS) if kind != "glass_blur"])
 def test_its_images_are_the_package_s(kind: str) -> None:
     package = pytest.importorskip("imagecorruptions")
     x, seeds = images(2), torch.tensor([7, 8])
@@ -74,6 +76,17 @@ def test_what_it_cannot_corrupt_it_says() -> None:
         Corruption(kind="gaussian_nois")
     with pytest.raises(BenchError, match="severity = 6"):
         Corruption(severity=6)
+
+
+def test_a_name_stands_for_a_kind_and_a_severity() -> None:
+    fog, snow = attack_class("corruption-fog-2"), attack_class("published-corruption-snow-5")
+    assert fog.for_protocol("official", 8 / 255).parameters() == {"kind": "fog", "severity": 2}
+    assert snow().parameters() == {"kind": "snow", "severity": 5}
+    assert fog.label == "Corruption: fog, severity 2"
+    assert attack_class("corruption-fog-2") is fog
+    for wrong in ("corruption-fogg-2", "corruption-fog-6", "corruption-fog"):
+        with pytest.raises(BenchError, match=rf"{wrong}.*corruption-fog-3"):
+            attack_class(wrong)
 
 
 def test_without_the_package_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
