@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_
@@ -16,9 +16,13 @@ from bench.records.wording import protocol_text
 from bench.stats import wilson_interval
 from bench.system.naming import network_id
 from bench.system.text import one_line
+from bench.threat import Entry
 
 WORST: Final = "worst"
-"""The name of what no attack is: all attacks of a network together."""
+"""The name of what no attack is: all attacks of a network together that are within its threat."""
+UNION: Final = "union"
+"""The same for the threats that it was not trained for."""
+TOGETHER: Final = (WORST, UNION)
 
 
 @dataclass(frozen=True, order=True)
@@ -81,16 +85,24 @@ class Network:
         return {attack: each for (where, attack), each in self.measured.items() if where == condition}
 
     def with_worst(self) -> Network:
-        """The network with one attack more under each condition, `WORST`: all of its attacks there as one.
+        """The network with one attack more under each condition, `WORST`: all of its attacks within the threat as one.
 
         It stands in the newest record of the condition.
         """
+        return self._with_all(WORST, within_threat)
+
+    def with_union(self, attacks: Collection[str]) -> Network:
+        """The network with `UNION` under each condition: these attacks as one."""
+        return self._with_all(UNION, lambda each: each.attack in attacks)
+
+    def _with_all(self, name: str, chosen: Callable[[Measurement], bool]) -> Network:
         worst: dict[Key, Measurement] = {}
         for condition in self.conditions:
-            measured = list(self.under(condition).values())
+            known = self.under(condition)
+            measured = [each for each in known.values() if each.attack == "clean" or chosen(each)]
             if any(each.attack != "clean" for each in measured):
                 newest = max((each.record for each in measured), key=lambda record: (record.created, record.id))
-                worst[condition, WORST] = with_result(newest, WORST, worst_over(measured))
+                worst[condition, name] = with_result(newest, name, worst_over(measured))
         return replace(self, measured={**self.measured, **worst})
 
 
@@ -111,13 +123,23 @@ def networks_of(records: Iterable[Record]) -> list[Network]:
 
 def with_worst(records: Sequence[Record]) -> list[Record]:
     """The records, those with a result more that are the newest of a network on its samples: `Network.with_worst`."""
-    found = {
-        each.record.id: each.record
-        for network in networks_of(records)
-        for (_, attack), each in network.with_worst().measured.items()
-        if attack == WORST
-    }
+    return _replaced(records, WORST, (network.with_worst() for network in networks_of(records)))
+
+
+def with_union(records: Sequence[Record], attacks: Collection[str]) -> list[Record]:
+    """The same with `Network.with_union`."""
+    return _replaced(records, UNION, (network.with_union(attacks) for network in networks_of(records)))
+
+
+def _replaced(records: Sequence[Record], name: str, networks: Iterable[Network]) -> list[Record]:
+    measured = (item for network in networks for item in network.measured.items())
+    found = {each.record.id: each.record for (_, attack), each in measured if attack == name}
     return [found.get(record.id, record) for record in records]
+
+
+def within_threat(measured: Measurement) -> bool:
+    """Whether an attack stayed within the threat of its record: a rotation, or another norm, is none of it."""
+    return Entry.of(measured.attack).threat is None and "eps" in measured.result.parameters
 
 
 def worst_over(measured: Sequence[Measurement]) -> AttackResult:

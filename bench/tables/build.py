@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from bench.errors import BenchError
 from bench.records.measurement import Quantity
-from bench.records.networks import WORST
+from bench.records.networks import UNION, WORST
 from bench.records.record import Record
 from bench.tables.cells import Cells, measure
 from bench.tables.headers import dataset_label, detail, students
@@ -245,7 +245,7 @@ class _Layout:
             return _difference(measured, paper)
         if column.source == "paper":
             return paper
-        if attacks != [WORST] or column.quantity == "clean" or measured.evidence is None:
+        if attacks not in ([WORST], [UNION]) or column.quantity == "clean" or measured.evidence is None:
             return measured
         over = measured.evidence.over
         partial = over != {self.attacks[group]}

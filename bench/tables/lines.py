@@ -10,7 +10,7 @@ from operator import attrgetter, itemgetter
 from typing import ClassVar, NamedTuple, TypeVar
 
 from bench.records.measurement import Measurement, Quantity, measurements
-from bench.records.networks import WORST
+from bench.records.networks import TOGETHER
 from bench.records.record import Record, Subject
 from bench.stats import wilson_interval
 from bench.system.text import defense_label
@@ -126,8 +126,13 @@ def of_one_network(lines: Sequence[Measured]) -> list[Measured]:
 
 
 def attacks_of(lines: Iterable[Measured]) -> dict[Group, frozenset[str]]:
-    """The attacks that each group has a line of."""
-    return {group: frozenset(line.place.attack for line in own) - {WORST} for group, own in by_group(lines)}
+    """The attacks of each group that its lines of several attacks as one (`TOGETHER`) are over, all of them."""
+
+    def over(own: Sequence[Measured]) -> frozenset[str]:
+        together = (line for line in own if line.place.attack in TOGETHER)
+        return frozenset(name for line in together for name in line.measurement.result.parameters["over"]) - {"clean"}
+
+    return {group: over(own) for group, own in by_group(lines)}
 
 
 def whole_worst(lines: Sequence[Measured]) -> list[Measured]:
@@ -137,7 +142,7 @@ def whole_worst(lines: Sequence[Measured]) -> list[Measured]:
     def whole(line: Measured) -> bool:
         return line.measurement.result.parameters["over"].keys() - {"clean"} == attacks[line.place.group]
 
-    known = {line.place for line in lines if line.place.attack == WORST and whole(line)}
+    known = {line.place for line in lines if line.place.attack in TOGETHER and whole(line)}
     return [line for line in lines if line.place not in known or whole(line)]
 
 

@@ -14,6 +14,8 @@ from bench.system.text import first_mistake, parse_yaml
 
 Name = Annotated[str, Field(min_length=1)]
 OVERVIEW: Final = "overview"
+NAMED: Final = (OVERVIEW, "unseen", "corruptions")
+"""Tables that have a name instead of a number."""
 ANY: Final = "*"
 """Stands for a student of any architecture."""
 

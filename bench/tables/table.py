@@ -115,6 +115,7 @@ class Cell:
         evidence: what it is tested by.
         over: of a worst over attacks, the attacks; partial: whether these are fewer than its section has, or not of all
             seeds, so that it is no rival in its column.
+        of_seeds: of a mean over attacks, each seed's.
     """
 
     value: float | None = None
@@ -133,6 +134,7 @@ class Cell:
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     over: frozenset[str] = frozenset()
     partial: bool = False
+    of_seeds: tuple[float, ...] = ()
 
     @cached_property
     def shown(self) -> float | None:
@@ -246,7 +248,7 @@ class Table:
         whole: whether its parts, too, have the rows of the spec that have no number.
     """
 
-    number: int | Literal["overview"]
+    number: int | str
     title: str
     values: Values
     stub: tuple[str, str]
@@ -270,7 +272,7 @@ class Table:
     @property
     def name(self) -> str:
         """The stem of its files."""
-        return self.number if self.number == "overview" else f"table{self.number}"
+        return self.number if isinstance(self.number, str) else f"table{self.number}"
 
     @property
     def heading(self) -> str:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from bench.errors import BenchError, unknown_name
 from bench.records.record import Record
@@ -24,8 +24,9 @@ from bench.tables.render import (
 )
 from bench.tables.spec import ANY, OVERVIEW, TableSpec, load_specs
 from bench.tables.table import Table, Values
+from bench.tables.threats import build_corruptions, build_unseen
 
-Number = int | Literal["overview"]
+Number = int | str
 
 FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "markdown": ("md", to_markdown),
@@ -44,6 +45,7 @@ def build_tables(
     extra_specs: Path | None = None,
     student: str | None = None,
     all_rows: bool = False,
+    baseline: Record | None = None,
 ) -> list[Table]:
     """Build tables from records.
 
@@ -51,28 +53,51 @@ def build_tables(
 
     Args:
         records: evaluation records.
-        numbers: which tables, "overview" among them; none for the overview and those whose spec says `default` (0, 3 to
-            7, and a user's own), of which one that would show nothing, or what another shows, is left out.
+        numbers: which tables, by number or name (`NAMED`); none for the named ones and those whose spec says `default`
+            (0, 3 to 7, and a user's own), of which one that would show nothing, or what another shows, is left out.
         values: "measured", "paper" or "compare"; measured and published numbers never share a column.
         datasets: show only these; none for those of the spec and all others with results.
         extra_specs: folder with a user's own specs; it need not exist.
         student: architecture of the students shown instead of the table's own; measured values only.
+        baseline: whose errors under corruptions those of the others are relative to (mCE).
         all_rows: with rows and data sets of the specs that have no number, and tables that have none.
 
     Raises:
         BenchError: an unknown number, dataset or kind of values, or a spec that is not right.
     """
     known = list(records)
-    wanted = [number for number in numbers or () if number != OVERVIEW]
+    wanted = [number for number in numbers or () if not isinstance(number, str)]
     specs = choose_specs(known, wanted, values, datasets, extra_specs, student=student) if wanted or not numbers else []
     tables = [build_table(spec, known, cast(Values, values), datasets or None) for spec in specs]
     if values == "measured" and student is None:
         tables = list(_with_fallback(specs, tables, known, datasets or None, bool(numbers)))
     if not numbers and not all_rows:
         tables = list(_without_repetition(specs, tables))
-    if OVERVIEW in (numbers or [OVERVIEW]) and values == "measured":
-        tables.insert(0, build_overview(known, datasets or None, student))
+    if values == "measured":
+        tables = [*_named(known, numbers or (), datasets or None, student, baseline), *tables]
     return [replace(table, whole=True) if all_rows else table.filled() for table in tables]
+
+
+def _named(
+    records: Sequence[Record],
+    numbers: Sequence[Number],
+    datasets: Sequence[str] | None,
+    student: str | None,
+    baseline: Record | None,
+) -> Iterator[Table]:
+    """The tables that have a name: those asked for, or without any the overview and what else has numbers."""
+    makers: dict[str, Callable[[], Table]] = {
+        OVERVIEW: lambda: build_overview(records, datasets, student),
+        "unseen": lambda: build_unseen(records, datasets, student),
+        "corruptions": lambda: build_corruptions(records, datasets, student, baseline),
+    }
+    for name, make in makers.items():
+        if name in numbers:
+            yield make()
+        elif not numbers:
+            table = make()
+            if name == OVERVIEW or not table.empty:
+                yield table
 
 
 def _with_fallback(
