@@ -16,7 +16,9 @@ from bench.system.home import Home
 
 @click.command("figures", cls=Command, examples=["bench figures --figure tradeoff --datasets cifar10"])
 @click.option(
-    "--figure", type=click.Choice(["curves", "tradeoff"]), help="Only this one; default: all there is data for."
+    "--figure",
+    type=click.Choice(["curves", "tradeoff", "radius"]),
+    help="Only this one; default: all there is data for.",
 )
 @click.option(
     "--run",
@@ -27,7 +29,7 @@ from bench.system.home import Home
     shell_complete=completing.runs,
 )
 @click.option("--attack", help="tradeoff: result on the robust axis (default: autoattack if measured, else pgd-sat).")
-@datasets_option("tradeoff: only these.")
+@datasets_option("tradeoff, radius: only these.")
 @out_option("Default: HOME/results/figures.")
 @home_option
 @click.pass_obj
@@ -39,8 +41,11 @@ def command(
     datasets: list[str] | None,
     out: Path | None,
 ) -> None:
-    """Draw accuracy over the epochs (the paper's Figure 3) and the clean-robust trade-off, as PDF, PNG and CSV."""
-    from bench.figures import curves, tradeoff
+    """Draw accuracy over the epochs (the paper's Figure 3), the clean-robust trade-off, and accuracy over the radius.
+
+    Each as PDF, PNG and CSV.
+    """
+    from bench.figures import curves, radius, tradeoff
     from bench.figures.page import Drawing
     from bench.records.index import home_records
 
@@ -53,6 +58,7 @@ def command(
     drawn: dict[str, Callable[[], list[Drawing]]] = {
         "curves": lambda: [curves.draw(curves.choose(home, run_ids))],
         "tradeoff": lambda: tradeoff.draw(home_records(home), attack, datasets),
+        "radius": lambda: radius.draw(home_records(home), datasets),
     }
     for name in [figure] if figure else drawn:
         try:
