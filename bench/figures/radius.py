@@ -57,8 +57,9 @@ def curves(records: Iterable[Record], datasets: Sequence[str] | None = None) -> 
         if CURVE not in record.results or record.results[CURVE].radii is None or record.subject.kind == "teacher":
             continue
         if datasets is None or record.data.name in datasets:
-            network = (record.subject.run, record.subject.checkpoint, record.data.name, record.conduct)
-            newest[(*network, str(record.data.threat), record.data.fingerprint)] = record
+            subject, data = record.subject, record.data
+            key = (subject.run, subject.checkpoint, record.conduct, data.name, data.fingerprint, str(data.threat))
+            newest[key] = record
     return [_curve(record) for record in newest.values()]
 
 
@@ -71,8 +72,9 @@ def draw(records: Iterable[Record], datasets: Sequence[str] | None = None) -> li
     groups: defaultdict[tuple[Any, ...], list[Curve]] = defaultdict(list)
     for curve in curves(records, datasets):
         record = curve.record
-        data = (record.data.name, record.data.fingerprint, str(record.data.threat))
-        groups[(*data, record.subject.model, record.subject.setting, record.conduct)].append(curve)
+        subject, data = record.subject, record.data
+        key = (data.name, data.fingerprint, str(data.threat), subject.model, subject.setting, record.conduct)
+        groups[key].append(curve)
     if not groups:
         raise BenchError(
             "No record has the radii of its samples, so there is no curve over the radius to draw.\n"
@@ -140,11 +142,7 @@ def _caption(own: Sequence[Curve], record: Record) -> str:
     data, checked = record.data, any(curve.checked for curve in own)
     return (
         f"Accuracy of {record.subject.model} on {data.name} over the radius ({data.norm}), by FMN "
-        f"({protocol_text(record.conduct)}), {record.subject.setting}, the first {data.n} of {data.total} test samples. "
-        "Bands: Wilson's 95 % interval at each radius; median: the radius at which half of the samples are right."
-        + (
-            " Dots: PGD-SAT at that radius; one below its curve shows a nearer image that FMN missed."
-            if checked
-            else ""
-        )
+        f"({protocol_text(record.conduct)}), {record.subject.setting}, the first {data.n} of {data.total} test "
+        "samples. Bands: Wilson's 95 % interval at each radius; median: the radius at which half of the samples are "
+        "right." + " Dots: PGD-SAT at that radius; below its curve they show nearer images that FMN missed." * checked
     )
