@@ -72,6 +72,8 @@ UNIT_OF_COST = "sat"
 
 ENSEMBLE = "autoattack"
 """The attack that a claim of robustness is measured by (RobustBench), and none weaker should beat."""
+CURVES = ("fmn", "pgd-curve")
+"""Attacks that give a radius for each sample: the one whose curve is drawn, and the one that checks it."""
 FIGURE_3 = ("mtard", "ciard")
 """The two defenses whose curves Figure 3 of the CIARD paper has side by side."""
 STRONGEST = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")

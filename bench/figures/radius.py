@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from bench.errors import BenchError
+from bench.evaluation.suites import CURVES
 from bench.figures.page import COLOURS, COLUMN, Drawing, file_name, new_figure, styled
 from bench.records.record import Record, unpack_radii
 from bench.records.wording import protocol_text
 from bench.stats import wilson_interval
 from bench.system.text import defense_label
 
-CURVE, CHECK = "fmn", "pgd-curve"
-"""The attack whose radii are drawn, and the one whose few radii check it."""
+CURVE, CHECK = CURVES
 _POINTS = 101
 """Radii at which the numbers are written down."""
 _REACH = 2.0
