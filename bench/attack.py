@@ -163,10 +163,11 @@ class Attack:
             return self.run(model, x, y, **options).x_adv
 
     def parameters(self) -> dict[str, Any]:
-        """All parameters by name, as a record stores them; the norm where it is not L-infinity."""
+        """All parameters by name, as a record stores them; the norm where it is not L-infinity, or none."""
         values = asdict(self)
         if not self.in_ball:
             del values["eps"], values["norm"]
+            values["in_ball"] = False
         return {name: value for name, value in values.items() if (name, value) != ("norm", "linf")}
 
     def scaled_to(self, eps: float) -> Attack:

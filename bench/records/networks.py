@@ -139,7 +139,7 @@ def _replaced(records: Sequence[Record], name: str, networks: Iterable[Network])
 
 def within_threat(measured: Measurement) -> bool:
     """Whether an attack stayed within the threat of its record: a rotation, or another norm, is none of it."""
-    return Entry.of(measured.attack).threat is None and "eps" in measured.result.parameters
+    return Entry.of(measured.attack).threat is None and measured.result.parameters.get("in_ball", True)
 
 
 def worst_over(measured: Sequence[Measurement]) -> AttackResult:

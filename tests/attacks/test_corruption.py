@@ -80,8 +80,8 @@ def test_what_it_cannot_corrupt_it_says() -> None:
 
 def test_a_name_stands_for_a_kind_and_a_severity() -> None:
     fog, snow = attack_class("corruption-fog-2"), attack_class("published-corruption-snow-5")
-    assert fog.for_protocol("official", 8 / 255).parameters() == {"kind": "fog", "severity": 2}
-    assert snow().parameters() == {"kind": "snow", "severity": 5}
+    assert fog.for_protocol("official", 8 / 255).parameters() == {"kind": "fog", "severity": 2, "in_ball": False}
+    assert snow().parameters() == {"kind": "snow", "severity": 5, "in_ball": False}
     assert fog.label == "Corruption: fog, severity 2"
     assert attack_class("corruption-fog-2") is fog
     for wrong in ("corruption-fogg-2", "corruption-fog-6", "corruption-fog"):
@@ -114,7 +114,7 @@ def test_published_arrays_are_read_by_severity(published: Path) -> None:
     moved = published.rename(published.with_name("elsewhere"))
     known = PublishedCorruption(kind="fog", severity=4, folder=str(moved)).parameters()
     assert known == attack.parameters(), "what they hold identifies them, not where they lie"
-    assert known.keys() == {"kind", "severity", "arrays"}
+    assert known.keys() == {"kind", "severity", "in_ball", "arrays"}
 
 
 def test_arrays_of_other_images_are_refused(published: Path) -> None:

@@ -81,6 +81,6 @@ def test_the_grid_is_the_published_one() -> None:
 
 def test_it_has_no_ball() -> None:
     attack = Geometric.for_protocol("official", 8 / 255)
-    assert attack.parameters() == {"rotations": 31, "degrees": 30.0, "translations": 5, "pixels": 3.0}
+    assert attack.parameters() == {"rotations": 31, "degrees": 30.0, "translations": 5, "pixels": 3.0, "in_ball": False}
     with pytest.raises(ValueError, match="1 or more"):
         Geometric(rotations=0)
