@@ -98,11 +98,12 @@ class Asked:
             yield "images from another surrogate"
         if record.seed != self.seed:
             yield f"start noise of the seed {record.seed}, and {self.seed} is asked for"
-        for entry in self.suite.entries:
+        for entry in (each.on(self.dataset.threat) for each in self.suite.entries):
             if entry.result not in record.results:
                 yield f"another suite of this name: it has no {entry.result}"
                 continue
-            now, then = parameters_of(entry.attack, self.protocol, eps), record.results[entry.result].parameters
+            now = parameters_of(entry.attack, self.protocol, entry.under(self.dataset.threat))
+            then = record.results[entry.result].parameters
             for key in changed(now, then):
                 yield f"{entry.result} with {key} = {then[key]!r}, and {now[key]!r} is asked for"
 

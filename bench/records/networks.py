@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_
@@ -12,7 +12,7 @@ from typing import Final
 
 from bench.records.measurement import Measurement, measurements, with_result
 from bench.records.record import AttackResult, Record, Subject, as_bits, of_bits
-from bench.records.wording import protocol_text
+from bench.records.wording import CORRUPTED, protocol_text
 from bench.stats import wilson_interval
 from bench.system.naming import network_id
 from bench.system.text import one_line
@@ -22,7 +22,6 @@ WORST: Final = "worst"
 """The name of what no attack is: all attacks of a network together that are within its threat."""
 UNION: Final = "union"
 """The same for the threats that it was not trained for."""
-TOGETHER: Final = (WORST, UNION)
 
 
 @dataclass(frozen=True, order=True)
@@ -89,17 +88,23 @@ class Network:
 
         It stands in the newest record of the condition.
         """
-        return self._with_all(WORST, within_threat)
+        within = {each.attack for each in self.measured.values() if within_threat(each)}
+        return self._with_all(WORST, within)
 
-    def with_union(self, attacks: Collection[str]) -> Network:
-        """The network with `UNION` under each condition: these attacks as one."""
-        return self._with_all(UNION, lambda each: each.attack in attacks)
+    def with_union(self) -> Network:
+        """The network with all attacks beyond its threat as one, `UNION`, and those under each such threat as one."""
+        beyond = {each.attack: threat for each in self.measured.values() if (threat := beyond_threat(each))}
+        network = self._with_all(UNION, beyond)
+        for threat in sorted(set(beyond.values())):
+            under = {attack for attack, own in beyond.items() if own == threat}
+            network = network._with_all(f"{WORST}@{threat}", under)
+        return network
 
-    def _with_all(self, name: str, chosen: Callable[[Measurement], bool]) -> Network:
+    def _with_all(self, name: str, attacks: Collection[str]) -> Network:
         worst: dict[Key, Measurement] = {}
         for condition in self.conditions:
             known = self.under(condition)
-            measured = [each for each in known.values() if each.attack == "clean" or chosen(each)]
+            measured = [each for each in known.values() if each.attack == "clean" or each.attack in attacks]
             if any(each.attack != "clean" for each in measured):
                 newest = max((each.record for each in measured), key=lambda record: (record.created, record.id))
                 worst[condition, name] = with_result(newest, name, worst_over(measured))
@@ -123,12 +128,29 @@ def networks_of(records: Iterable[Record]) -> list[Network]:
 
 def with_worst(records: Sequence[Record]) -> list[Record]:
     """The records, those with a result more that are the newest of a network on its samples: `Network.with_worst`."""
-    return _replaced(records, WORST, (network.with_worst() for network in networks_of(records)))
+    return _with_more(records, (network.with_worst() for network in networks_of(records)))
 
 
-def with_union(records: Sequence[Record], attacks: Collection[str]) -> list[Record]:
+def with_union(records: Sequence[Record]) -> list[Record]:
     """The same with `Network.with_union`."""
-    return _replaced(records, UNION, (network.with_union(attacks) for network in networks_of(records)))
+    return _with_more(records, (network.with_union() for network in networks_of(records)))
+
+
+def _with_more(records: Sequence[Record], networks: Iterable[Network]) -> list[Record]:
+    more: defaultdict[str, dict[str, AttackResult]] = defaultdict(dict)
+    for network in networks:
+        for (_, attack), each in network.measured.items():
+            if is_together(attack):
+                more[each.record.id][attack] = each.result
+    return [
+        record.model_copy(update={"results": {**record.results, **more[record.id]}}) if record.id in more else record
+        for record in records
+    ]
+
+
+def is_together(attack: str) -> bool:
+    """Whether a result's name is that of several attacks as one."""
+    return attack in (WORST, UNION) or attack.startswith(f"{WORST}@")
 
 
 def _replaced(records: Sequence[Record], name: str, networks: Iterable[Network]) -> list[Record]:
@@ -139,7 +161,17 @@ def _replaced(records: Sequence[Record], name: str, networks: Iterable[Network])
 
 def within_threat(measured: Measurement) -> bool:
     """Whether an attack stayed within the threat of its record: a rotation, or another norm, is none of it."""
-    return Entry.of(measured.attack).threat is None and measured.result.parameters.get("in_ball", True)
+    return beyond_threat(measured) is None
+
+
+def beyond_threat(measured: Measurement) -> str | None:
+    """The threat of an attack that is not its record's: `l2:0.5`, `1.5x`, `geometric`, `corruptions`; else None."""
+    if is_together(measured.attack):
+        return None
+    entry = Entry.of(measured.attack)
+    if entry.threat is not None or measured.result.parameters.get("in_ball", True):
+        return entry.threat
+    return "corruptions" if CORRUPTED.match(entry.attack) else entry.attack
 
 
 def worst_over(measured: Sequence[Measurement]) -> AttackResult:

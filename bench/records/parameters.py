@@ -10,12 +10,13 @@ from typing import Any
 from pydantic_core import to_json
 
 from bench.registry import attack_class
+from bench.threat import Threat
 from bench.vocabulary import Protocol
 
 
-def parameters_of(name: str, protocol: Protocol, eps: float) -> dict[str, Any]:
+def parameters_of(name: str, protocol: Protocol, threat: Threat | float) -> dict[str, Any]:
     """An attack's parameters as a record holds them: tuples are lists there, and infinity is a word."""
-    parameters = attack_class(name).for_protocol(protocol, eps).parameters()
+    parameters = attack_class(name).for_protocol(protocol, threat).parameters()
     content: dict[str, Any] = json.loads(to_json(parameters, inf_nan_mode="strings"))
     return content
 

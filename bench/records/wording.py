@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Final
 
+from bench.threat import Entry
+
 CORRUPTED: Final = re.compile(r"^((?:published-)?corruption)-([a-z_]+)-([1-5])$")
 """The name of a corruption's result: where its images are from, its kind and its severity."""
 
@@ -18,9 +20,10 @@ def protocol_text(conduct: str) -> str:
 
 
 def attack_text(name: str, labels: dict[str, str]) -> str:
-    """A result's attack for readers, by the labels of attacks: `PGD-SAT`, `CW∞, transferred`."""
-    own = name.removeprefix("transfer:")
-    return labels.get(own, own) + (", transferred" if own != name else "")
+    """A result's attack for readers, by the labels of attacks: `PGD-SAT`, `CW∞, transferred`, `APGD, l2:0.5`."""
+    entry = Entry.of(name)
+    stated = f", {entry.threat}" if entry.threat else ""
+    return labels.get(entry.attack, entry.attack) + stated + (", transferred" if entry.transfer else "")
 
 
 def seeds_text(seeds: Iterable[int]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from bench.errors import BenchError
 from bench.records.measurement import Quantity
-from bench.records.networks import UNION, WORST
+from bench.records.networks import is_together
 from bench.records.record import Record
 from bench.tables.cells import Cells, measure
 from bench.tables.headers import dataset_label, detail, students
@@ -245,10 +245,11 @@ class _Layout:
             return _difference(measured, paper)
         if column.source == "paper":
             return paper
-        if attacks not in ([WORST], [UNION]) or column.quantity == "clean" or measured.evidence is None:
+        together = attacks[0] if len(attacks) == 1 and is_together(attacks[0]) else None
+        if together is None or column.quantity == "clean" or measured.evidence is None:
             return measured
         over = measured.evidence.over
-        partial = over != {self.attacks[group]}
+        partial = over != {self.attacks[group, together]}
         return replace(measured, over=frozenset.intersection(*over), partial=partial)
 
 

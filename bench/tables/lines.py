@@ -10,7 +10,7 @@ from operator import attrgetter, itemgetter
 from typing import ClassVar, NamedTuple, TypeVar
 
 from bench.records.measurement import Measurement, Quantity, measurements
-from bench.records.networks import TOGETHER
+from bench.records.networks import is_together
 from bench.records.record import Record, Subject
 from bench.stats import wilson_interval
 from bench.system.text import defense_label
@@ -125,14 +125,13 @@ def of_one_network(lines: Sequence[Measured]) -> list[Measured]:
     return [line for line, (key, network) in zip(lines, owners, strict=True) if last[key][1] == network]
 
 
-def attacks_of(lines: Iterable[Measured]) -> dict[Group, frozenset[str]]:
-    """The attacks of each group that its lines of several attacks as one (`TOGETHER`) are over, all of them."""
-
-    def over(own: Sequence[Measured]) -> frozenset[str]:
-        together = (line for line in own if line.place.attack in TOGETHER)
-        return frozenset(name for line in together for name in line.measurement.result.parameters["over"]) - {"clean"}
-
-    return {group: over(own) for group, own in by_group(lines)}
+def attacks_of(lines: Iterable[Measured]) -> dict[tuple[Group, str], frozenset[str]]:
+    """Of each group's results that are several attacks as one, by name: the attacks that any of its lines is over."""
+    found: defaultdict[tuple[Group, str], frozenset[str]] = defaultdict(frozenset)
+    for line in lines:
+        if is_together(line.place.attack):
+            found[line.place.group, line.place.attack] |= line.measurement.result.parameters["over"].keys() - {"clean"}
+    return found
 
 
 def whole_worst(lines: Sequence[Measured]) -> list[Measured]:
@@ -140,9 +139,12 @@ def whole_worst(lines: Sequence[Measured]) -> list[Measured]:
     attacks = attacks_of(lines)
 
     def whole(line: Measured) -> bool:
-        return line.measurement.result.parameters["over"].keys() - {"clean"} == attacks[line.place.group]
+        return (
+            line.measurement.result.parameters["over"].keys() - {"clean"}
+            == attacks[line.place.group, line.place.attack]
+        )
 
-    known = {line.place for line in lines if line.place.attack in TOGETHER and whole(line)}
+    known = {line.place for line in lines if is_together(line.place.attack) and whole(line)}
     return [line for line in lines if line.place not in known or whole(line)]
 
 

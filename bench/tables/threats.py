@@ -9,16 +9,18 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from bench.errors import BenchError
-from bench.records.networks import UNION, with_union
+from bench.records.networks import UNION, WORST, with_union
 from bench.records.record import Record
 from bench.records.wording import CORRUPTED
 from bench.tables.build import annotated, laid_out
 from bench.tables.spec import AttackSpec, read_spec, table_files
 from bench.tables.table import Cell, Column, Row, Section, Table, numbered
+from bench.threat import NORM_TEXT
 from bench.vocabulary import CORRUPTIONS, FURTHER_CORRUPTIONS, SEVERITIES
 
 MEAN_SEVERITY: Final = 3
 """Of the corruptions among unseen threats."""
+_OF_THREAT: Final = f"{WORST}@"
 _SOURCES: Final = {"corruption": "", "published-corruption": "published arrays"}
 
 
@@ -32,27 +34,42 @@ class Mean(NamedTuple):
 def build_unseen(records: Iterable[Record], datasets: Sequence[str] | None, student: str | None = None) -> Table:
     """Defenses x threats that they were not trained for, right under every one (union), and the mean over threats.
 
-    Corruptions count as one threat: their column is the mean over the kinds at severity 3, and a sample is right in
-    the union if it is right under all of them. A union of fewer threats than its section has is marked.
+    A column is a threat: right under all that was run under it. Corruptions are one threat, whose column is the mean
+    over those of severity 3; in the union a sample is right if it is right under all corruptions that were measured.
+    What is over fewer attacks than its section has is marked.
 
     Args:
         records: evaluation records; students' alone are shown.
         datasets: only these; None for all. student: only of this architecture; None for all.
     """
-    known = _of_students(records, datasets, student)
+    known = with_union(_of_students(records, datasets, student))
     spec = read_spec(table_files("specs") / "unseen.yaml")
     measured = {name for record in known for name in record.results}
-    chosen = [attack for attack in spec.attacks if attack.result in measured or attack.result == UNION]
-    corrupted = [f"corruption-{kind}-{MEAN_SEVERITY}" for kind in CORRUPTIONS]
-    present = [name for name in corrupted if name in measured]
-    single = [attack.result for attack in chosen if attack.result != UNION]
-    attacks = [*(AttackSpec(result=name, label=name) for name in present), *chosen]
-    spec = spec.model_copy(update={"attacks": attacks})
-    part = laid_out(spec, with_union(known, {*single, *present}))
+    threats = sorted((name for name in measured if name.startswith(_OF_THREAT)), key=_by_kind)
+    present = [name for kind in CORRUPTIONS if (name := f"corruption-{kind}-{MEAN_SEVERITY}") in measured]
+    named = {UNION: "Union", **{name: _threat_text(name.removeprefix(_OF_THREAT)) for name in threats}}
+    named = {name: label for name, label in named.items() if name != f"{_OF_THREAT}corruptions"}
+    attacks = [AttackSpec(result=name, label=named.get(name, name)) for name in [*named, *present]]
+    part = laid_out(spec.model_copy(update={"attacks": attacks}), known)
+    single = [name for name in named if name != UNION]
     table = _with_means(part.table, [Mean("Corruptions", present)] if present else [], drop=present)
-    table = _with_means(table, [Mean("Mean", [*single, *(["Corruptions"] if present else [])])])
-    table = _in_order(table, ["Clean", *(each.label for each in chosen if each.result != UNION), "Corruptions"])
-    return _named(annotated([replace(part, table=table)]), "unseen", _UNSEEN)
+    table = _with_means(table, [Mean("Mean", [*single, *["Corruptions"] * bool(present)])])
+    order = ["Clean", *(named[name] for name in single), "Corruptions", "Union", "Mean"]
+    return _named(annotated([replace(part, table=_in_order(table, order))]), "unseen", _UNSEEN)
+
+
+def _by_kind(name: str) -> tuple[bool, str]:
+    """Other radii and norms first, then what has none."""
+    threat = name.removeprefix(_OF_THREAT)
+    return not (threat.endswith("x") or ":" in threat), threat
+
+
+def _threat_text(threat: str) -> str:
+    """A threat as a column's name: `eps x 1.5`, `L2 0.5`, `Geometric`."""
+    if threat.endswith("x"):
+        return f"eps x {threat[:-1]}"
+    norm, colon, radius = threat.partition(":")
+    return f"{NORM_TEXT[norm]} {radius}" if colon and norm in NORM_TEXT else threat.capitalize()
 
 
 def build_corruptions(
@@ -94,8 +111,8 @@ def build_corruptions(
 
 
 _UNSEEN: Final = (
-    "Unseen threats: L∞ at 1.5 times the radius, L2 and L1 by APGD-CE and APGD-T, the worst of a grid of rotations and "
-    "translations, and the mean over 15 corruptions at severity 3. Union: right under every one; mean: of the columns."
+    "A column is a threat: right under all attacks that were run under it. Geometric: a grid of rotations and "
+    "translations. Corruptions: the mean over kinds at severity 3. Union: right under all; mean: of the columns."
 )
 _CORRUPTIONS: Final = "Each kind is the mean over the severities measured, each severity that over the kinds."
 
