@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bench import registry
 from bench.errors import unknown_name
 from bench.threat import Entry as Entry
+from bench.vocabulary import CORRUPTIONS, SEVERITIES
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,23 @@ class Suite:
         return any(not entry.transfer and registry.attack_class(entry.attack).white_box for entry in self.entries)
 
 
+CURVES = ("fmn", "pgd-curve")
+"""Attacks that give a radius for each sample: the one whose curve is drawn, and the one that checks it."""
+
 _WHITEBOX = (Entry("fgsm"), Entry("pgd-sat"), Entry("pgd-trades"), Entry("cw-inf"))
 _BLACKBOX = (Entry("pgd-trades", transfer=True), Entry("cw-inf", transfer=True), Entry("square"))
 _AUTOATTACK = (Entry("autoattack"),)
 _APGD = (Entry("apgd"),)
 _L2 = (Entry("pgd-sat", threat="l2"), Entry("apgd", threat="l2"), Entry("square", threat="l2"))
 _L1 = (Entry("pgd-sat", threat="l1"), Entry("apgd", threat="l1"))
+_GEOMETRIC = (Entry("geometric"),)
+_CORRUPTIONS = tuple(Entry(f"corruption-{kind}-{severity}") for kind in CORRUPTIONS for severity in SEVERITIES)
+_UNSEEN = (
+    *(Entry("apgd", threat=threat) for threat in ("1.5x", "l2", "l1")),
+    *_GEOMETRIC,
+    *(Entry(f"corruption-{kind}-3") for kind in CORRUPTIONS),
+)
+_CURVE = tuple(map(Entry, CURVES))
 _DARD = (Entry("fgsm"), Entry("pgd-20"), Entry("t-pgd"), Entry("bim"), Entry("dpgd"), Entry("autoattack"))
 
 SUITES = {
@@ -46,6 +58,10 @@ SUITES = {
         Suite("autoattack", "the standard AutoAttack ensemble", _AUTOATTACK),
         Suite("l2", "PGD, APGD and Square in L2: within 0.5, or a dataset's own radius", _L2),
         Suite("l1", "PGD and APGD in L1: within 12, or a dataset's own radius", _L1),
+        Suite("unseen", "other radii and norms, rotations and translations, corruptions of severity 3", _UNSEEN),
+        Suite("geometric", "the worst of a grid of rotations and translations", _GEOMETRIC),
+        Suite("corruptions", "15 common corruptions at 5 severities", _CORRUPTIONS),
+        Suite("curve", "accuracy over the radius: FMN, and PGD at eight radii to check it", _CURVE),
         Suite("dard", "what DARD is evaluated with, AutoAttack included", _DARD),
         Suite("full", "whitebox, blackbox and autoattack", _WHITEBOX + _BLACKBOX + _AUTOATTACK),
     )
@@ -62,8 +78,6 @@ UNIT_OF_COST = "sat"
 
 ENSEMBLE = "autoattack"
 """The attack that a claim of robustness is measured by (RobustBench), and none weaker should beat."""
-CURVES = ("fmn", "pgd-curve")
-"""Attacks that give a radius for each sample: the one whose curve is drawn, and the one that checks it."""
 FIGURE_3 = ("mtard", "ciard")
 """The two defenses whose curves Figure 3 of the CIARD paper has side by side."""
 STRONGEST = ("autoattack", "pgd-sat", "pgd-20", "pgd-trades")
