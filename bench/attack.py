@@ -247,7 +247,23 @@ def check_images(name: str, threat: Threat | float | None, x_adv: Tensor, x: Ten
 
 
 class ResumableAttack(Attack):
-    """An attack of hours, which keeps its state so that it can go on after an interruption."""
+    """An attack of hours, which keeps its state so that it can go on after an interruption.
+
+    Attributes:
+        begins_as: registered name of an attack whose outcomes are those of this one's first part, where both have the
+            same parameters; an evaluation that has them does only the rest.
+    """
+
+    begins_as: ClassVar[str | None] = None
+
+    def state_after(self, x: Tensor, right: Tensor, components: Mapping[str, float]) -> tuple[dict[str, Tensor], Any]:
+        """Tensors and facts as `keep` would hold them after the attack that this one begins as.
+
+        Args:
+            x: clean images. right: who was right after it, bool, (n,): of the others the image of now is not told.
+            components: its.
+        """
+        raise NotImplementedError
 
     def run_in_sittings(
         self,
