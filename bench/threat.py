@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, get_args
+from numbers import Real
+from typing import Any, Final, get_args
 
 from bench.errors import BenchError, unknown_name
 from bench.vocabulary import LINF_EPS, Norm
@@ -54,6 +56,17 @@ class Threat:
         return threat
 
     @classmethod
+    def wanted(cls, value: Any) -> Wanted | None:
+        """What a caller from Python asks for: a threat, its text, a radius in the data set's own norm, or None."""
+        if value is None or isinstance(value, Threat):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
+        raise BenchError(f"threat={value!r} is none.\nGive a text as in 'l2:0.5', a bench.threat.Threat, or a radius.")
+
+    @classmethod
     def of(cls, threat: Threat | float) -> Threat:
         """A threat as it is; of a number the L-infinity ball of that radius."""
         return threat if isinstance(threat, Threat) else cls(eps=threat)
@@ -70,6 +83,12 @@ class Threat:
     def at(self, eps: float) -> Threat:
         """The same norm at another radius."""
         return Threat(self.norm, eps)
+
+
+Wanted = Threat | float
+"""A threat that is asked for; a number is a radius in the data set's own norm."""
+USUAL: Final[Mapping[Norm, float]] = {"linf": LINF_EPS, "l2": 0.5, "l1": 12.0}
+"""The radius that each norm is usually measured at on CIFAR."""
 
 
 def parse_eps(text: str) -> float:

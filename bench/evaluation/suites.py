@@ -29,7 +29,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of attacks; clean accuracy is measured in every suite."""
+    """A named list of attacks, of `clean` an empty one; clean accuracy is measured in every suite."""
 
     name: str
     description: str
@@ -53,6 +53,7 @@ _DARD = (Entry("fgsm"), Entry("pgd-20"), Entry("t-pgd"), Entry("bim"), Entry("dp
 SUITES = {
     suite.name: suite
     for suite in (
+        Suite("clean", "no attack: accuracy on the images as they are", ()),
         Suite("whitebox", "gradient attacks on the student itself (Tables 2, 3, 4, 7)", _WHITEBOX),
         Suite("blackbox", "transfer from the robust teacher, and Square on the student (Tables 5, 6)", _BLACKBOX),
         Suite("autoattack", "the standard AutoAttack ensemble", _AUTOATTACK),
@@ -110,6 +111,7 @@ def suites_named(names: Sequence[str]) -> Suite:
     Its name is the same in whichever order they come. A `BenchError` names what is closest to one that is none.
     """
     suites = [suite_named(name) for name in dict.fromkeys(names)]
+    suites = [suite for suite in suites if suite.entries] or suites[:1]  # clean accuracy is measured in every one
     if len(suites) == 1:
         return suites[0]
     entries = tuple(dict.fromkeys(entry for suite in suites for entry in suite.entries))

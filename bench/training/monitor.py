@@ -19,9 +19,12 @@ from bench.evaluation.suites import LOOK
 from bench.recipes.training import Selection
 from bench.stats import wilson_interval
 from bench.system.signals import checked
+from bench.threat import Threat
 from bench.vocabulary import LINF_EPS
 
 _BATCH = 500
+_STRIDE = 2.5
+"""Radii that all steps of a look together are long under L2 and L1, as in Madry et al. 2018's code for L2."""
 _WARM_UP = 1 / 3
 """Share of the epochs after which a student should be above chance."""
 _WARM_UP_STEPS = 200
@@ -48,12 +51,14 @@ class Monitor:
     what matters in training is what a teacher says of those.
     """
 
-    def __init__(self, split: Split, selection: Selection, eps: float, seed: int) -> None:
+    def __init__(self, split: Split, selection: Selection, threat: Threat, seed: int) -> None:
         self.split = split
         self.seed = seed
         pgd: type[Attack] = registry.load("attacks", LOOK)
-        scale = eps / LINF_EPS
-        self.attack = pgd(eps=eps, steps=selection.steps, step_size=selection.step_size * scale)  # type: ignore[call-arg]
+        step = selection.step_size * threat.eps / LINF_EPS
+        if threat.norm != "linf":  # which recipes state nothing of
+            step = _STRIDE * threat.eps / selection.steps
+        self.attack = pgd(norm=threat.norm, eps=threat.eps, steps=selection.steps, step_size=step)  # type: ignore[call-arg]
 
     def look(self, models: Models, check_stop: Callable[[], None] = lambda: None) -> dict[str, dict[str, float]]:
         """Accuracies, 0 to 1: `{"student": {"clean": ..., "robust": ...}, "clean teacher": {...}, ...}`.
