@@ -1,4 +1,4 @@
-"""CW-inf, the Carlini-Wagner margin in the L-infinity ball (Carlini and Wagner 2017)."""
+"""CW-inf, the Carlini-Wagner margin in the L-infinity ball, or another (Carlini and Wagner 2017)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attacks.labels import one_hot
 from attacks.loop import GradientAttack
+from attacks.norms import GEOMETRY
 from bench.attack import Start
 
 
@@ -45,7 +46,7 @@ class CWInf(GradientAttack):
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         if self.clamp_each_step:
             return super().project(x_adv, x)
-        return torch.minimum(torch.maximum(x_adv, x - self.eps), x + self.eps)
+        return GEOMETRY[self.norm].project(x_adv, x, self.eps, False)
 
     def may_leave_range(self, step: int) -> bool:
         return super().may_leave_range(step) or (step > 0 and not self.clamp_each_step)

@@ -1,21 +1,24 @@
 """The one loop of all gradient attacks: an objective, a start, a step.
 
-for k in 1..K: g = grad_x f(x'); x' = x' + step_size * sign(g); project to the eps-ball of x; clamp to [0, 1].
+for k in 1..K: g = grad_x f(x'); x' = x' + step_size * direction(g); project to the eps-ball of x and to [0, 1].
 
-FGSM, BIM, the PGDs, T-PGD, CW-inf and DPGD differ in the objective f, the start and the step alone.
+FGSM, BIM, the PGDs, T-PGD, CW-inf and DPGD differ in the objective f, the start and the step alone. Directions (the
+sign, in L-infinity), projections and starts are the norm's: `attacks.norms`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attacks.norms import GEOMETRY
 from bench.attack import Attack, Model, Outcome, Start, input_gradient
+from bench.vocabulary import Norm
 
 Objective = Callable[[Tensor, Tensor, int], Tensor]
 """(logits of x', x', iteration from 0) -> the scalar to maximise."""
@@ -26,7 +29,10 @@ GAUSSIAN_START = 0.001
 
 @dataclass(frozen=True, kw_only=True)
 class GradientAttack(Attack):
-    """Iterated sign-gradient ascent in the L-infinity ball.
+    """Iterated gradient ascent in a ball.
+
+    In another norm than L-infinity, whose step and radius are the defaults, an attack has the norm's usual radius, and
+    a step of which all steps together go a few radii.
 
     Attributes:
         step_size: length of a step, for images in [0, 1].
@@ -39,6 +45,14 @@ class GradientAttack(Attack):
     start: Start = "uniform"
 
     lengths: ClassVar[tuple[str, ...]] = ("eps", "step_size")
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+
+    def in_norm(self, norm: Norm) -> Attack:
+        geometry = GEOMETRY[norm]
+        lengths: dict[str, Any] = {"eps": geometry.eps, "step_size": geometry.reach * geometry.eps / self.steps}
+        given = {field.name for field in fields(self) if field.init}
+        own = {name: value for name, value in lengths.items() if name in given} | dict(self.under.get(norm, {}))
+        return replace(self, norm=norm, **own)
 
     def objective(self, logits: Tensor, y: Tensor, step: int) -> Tensor:
         """The scalar to maximise: cross-entropy, summed so that no sample's gradient depends on the batch size."""
@@ -49,17 +63,17 @@ class GradientAttack(Attack):
         return lambda logits, x_adv, step: self.objective(logits, y, step)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """The nearest image within eps of x and within [0, 1]."""
-        return torch.clamp(torch.minimum(torch.maximum(x_adv, x - self.eps), x + self.eps), 0, 1)
+        """An image within eps of x and within [0, 1]: the nearest one, but that L2's is scaled first, then clamped."""
+        return GEOMETRY[self.norm].project(x_adv, x, self.eps, True)
 
     def start_noise(
         self, shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None
     ) -> Tensor | None:
-        """U(-1, 1) for a uniform start, N(0, 1) for a gaussian one, on `like`'s device and of its dtype."""
+        """Uniform in the norm's unit ball, or N(0, 1) for a gaussian start, on `like`'s device and of its dtype."""
         if self.start == "none":
             return None
         if self.start.startswith("uniform"):
-            return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype) * 2 - 1
+            return GEOMETRY[self.norm].ball(shape, like, generator)
         return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
 
     def first(self, x: Tensor, noise: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -116,7 +130,8 @@ class GradientAttack(Attack):
             logits = model(x_adv)
             value = objective(logits, x_adv, step)
         gradient = input_gradient(value, x_adv)
-        return self.project(x_adv.detach() + self.step_size * gradient.sign(), x), logits.detach()
+        direction = GEOMETRY[self.norm].step(gradient, x_adv.detach())
+        return self.project(x_adv.detach() + self.step_size * direction, x), logits.detach()
 
     def may_leave_range(self, step: int) -> bool:
         """Whether the iterate of this step may lie outside [0, 1], where nobody could save it."""

@@ -115,8 +115,9 @@ class Attack:
             model: maps images in [0, 1] to logits; its mode (train or eval) is the caller's choice.
             x: clean images in [0, 1], shape (B, C, H, W).
             y: labels, shape (B,), int64.
-            noise: the start noise before scaling, shaped as x: U(-1, 1) for a uniform start, N(0, 1) for a gaussian
-                one; drawn from `generator` where absent.
+            noise: the start noise before scaling, as `start_noise` draws it: uniform in the norm's unit ball (in
+                L-infinity U(-1, 1)) for a uniform start, N(0, 1) for a gaussian one; drawn from `generator` where
+                absent.
             generator: source of the start noise; torch's global one where absent.
             track: whether to fill the outcome's `always_right`.
         """
@@ -170,14 +171,18 @@ class Attack:
                 f"The attack {cls.label} knows {known} alone, and was to be run under {threat}.\n"
                 f"Give it a threat of its own: --threat {cls.norms[0]}:EPS."
             )
+        attack = cls(**cls.protocols.get(protocol, {}))
         # What a protocol says of lengths it says of the norm that the defaults are of.
-        own = {} if threat.norm == cls.norms[0] else {"norm": threat.norm, **cls.under.get(threat.norm, {})}
-        attack = cls(**(dict(cls.protocols.get(protocol, {})) | own))
+        attack = attack if threat.norm == cls.norms[0] else attack.in_norm(threat.norm)
         if not 0 < attack.eps <= (1 if attack.norm == "linf" else math.inf):
             raise BenchError(
                 f"The attack {cls.label} has eps = {attack.eps}.\nIts author has to make it above 0, up to 1."
             )
         return attack if threat.eps == attack.eps else attack.scaled_to(threat.eps)
+
+    def in_norm(self, norm: Norm) -> Attack:
+        """The same attack in another norm that it knows, at the radius that its defaults are for there."""
+        return replace(self, norm=norm, **self.under.get(norm, {}))
 
     @property
     def threat(self) -> Threat:
