@@ -23,8 +23,6 @@ from bench.threat import Threat
 from bench.vocabulary import LINF_EPS
 
 _BATCH = 500
-_STRIDE = 2.5
-"""Radii that all steps of a look together are long under L2 and L1, as in Madry et al. 2018's code for L2."""
 _WARM_UP = 1 / 3
 """Share of the epochs after which a student should be above chance."""
 _WARM_UP_STEPS = 200
@@ -55,10 +53,11 @@ class Monitor:
         self.split = split
         self.seed = seed
         pgd: type[Attack] = registry.load("attacks", LOOK)
-        step = selection.step_size * threat.eps / LINF_EPS
-        if threat.norm != "linf":  # which recipes state nothing of
-            step = _STRIDE * threat.eps / selection.steps
-        self.attack = pgd(norm=threat.norm, eps=threat.eps, steps=selection.steps, step_size=step)  # type: ignore[call-arg]
+        if threat.norm == "linf":
+            step_size = selection.step_size * (threat.eps / LINF_EPS)
+            self.attack = pgd(eps=threat.eps, steps=selection.steps, step_size=step_size)  # type: ignore[call-arg]
+        else:  # of other norms a recipe states no step; the attack has its own there
+            self.attack = pgd(steps=selection.steps).in_norm(threat.norm).scaled_to(threat.eps)  # type: ignore[call-arg]
 
     def look(self, models: Models, check_stop: Callable[[], None] = lambda: None) -> dict[str, dict[str, float]]:
         """Accuracies, 0 to 1: `{"student": {"clean": ..., "robust": ...}, "clean teacher": {...}, ...}`.
