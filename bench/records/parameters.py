@@ -6,14 +6,16 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from bench.attack import Attack
 from bench.registry import attack_class
 from bench.threat import Threat
 from bench.vocabulary import Protocol
+
+if TYPE_CHECKING:
+    from bench.attack import Attack
 
 
 def parameters_of(
