@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from bench.evaluation.cache import SAVE_SECONDS, Slot
 from bench.evaluation.passes import CountingKeep
 from bench.evaluation.target import Job
 from bench.models import not_finite
+from bench.threat import Entry
 
 BATCH_SIZE = 250
 """Samples in a batch of an attack that couples them: part of its definition here, and in every record."""
@@ -89,6 +90,11 @@ class AttackRun:
         return batch_size(self.attack, self.job.data.n, self.device)
 
     @property
+    def _noise_name(self) -> str:
+        """What start noise is drawn for: the attack, under whatever threat, so that a larger ball is all it changes."""
+        return replace(Entry.of(self.result), threat=None).result
+
+    @property
     def _decides_early(self) -> bool:
         """Whether a sample may be left alone once it is fooled, if the attack can."""
         return self.worst_case and self.transferred is None
@@ -104,7 +110,7 @@ class AttackRun:
                 self.check_stop()
                 x, y = self.job.batch(start, start + size)
                 before = self.job.passed
-                with seeded(self.device, self.seed, self.result, start):
+                with seeded(self.device, self.seed, self._noise_name, start):
                     judged = self._judged(x, y, start)
                 progress.add(*judged, passed=self.job.passed - before)
                 advance(len(y))
@@ -129,7 +135,7 @@ class AttackRun:
         return right, outcome
 
     def _survivors(self, x: Tensor, y: Tensor, start: int) -> Outcome | None:
-        noise = start_noise(self.attack, x, start, self.seed, self.result)
+        noise = start_noise(self.attack, x, start, self.seed, self._noise_name)
         model = self.job.model_for(self.attack)
         found = self.attack.survivors(model, x, y, noise=noise, batch_size=self.batch_size)
         if found is not None and (not isinstance(found, Outcome) or found.always_right is None):
@@ -150,7 +156,7 @@ class AttackRun:
             self.job.passes.images += keep.before
             inner.forget()
             return outcome
-        noise = start_noise(self.attack, x, start, self.seed, self.result)
+        noise = start_noise(self.attack, x, start, self.seed, self._noise_name)
         return self.attack.run(self.job.model_for(self.attack), x, y, noise=noise, track=True)
 
     def _logits(self, x: Tensor, x_adv: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -130,7 +131,7 @@ class Evaluator:
         self, job: Job, suite: Suite, unfinished: Path | None
     ) -> tuple[dict[str, AttackResult], list[str], Checks]:
         """The results of a suite's attacks by name, the checks that failed, and what checks there were."""
-        entries = [Entry("clean"), *suite.entries]
+        entries = dict.fromkeys([Entry("clean"), *(entry.on(job.data.threat) for entry in suite.entries)])
         results: dict[str, AttackResult] = {}
         passed: list[int | None] = []
         with ExitStack() as stack:
@@ -146,7 +147,10 @@ class Evaluator:
             counted = [images for images in passed if images is not None]
             attacked = sum(counted) if len(counted) == len(passed) else None
             outcomes, checks = self._checked(job, suite, results, attacked)
-        flags = [*sanity.flags(results, job.data.n, outcomes), *sanity.other_radii(results, job.data.eps)]
+        flags = [
+            *sanity.flags(results, job.data.n, outcomes, job.data.threat),
+            *sanity.other_radii(results, job.data.eps),
+        ]
         return results, flags if self.checks else [*flags, sanity.UNCHECKED], checks
 
     def crafted(self, network: nn.Module, dataset: Dataset, name: str, n: int) -> Tensor:
@@ -164,7 +168,7 @@ class Evaluator:
 
     def _slot(self, job: Job, entry: Entry, unfinished: Path | None) -> Slot:
         """Where the outcomes of one attack are kept until the record is written."""
-        attack = self.attack_named(entry.attack, job.data.threat)
+        attack = self.attack_of(entry, job.data.threat)
         key = {
             "checkpoint": job.subject.checkpoint,
             "model": job.subject.model,
@@ -181,12 +185,12 @@ class Evaluator:
         }
         if self.function is not None:
             key["function"] = self.function
-        name = entry.result.replace(":", "-") + ".safetensors"
+        name = re.sub("[:/@]", "-", entry.result) + ".safetensors"
         return Slot(unfinished / name if unfinished else None, key, self.reporter.say)
 
     def _attack(self, job: Job, entry: Entry, slot: Slot, advance: Any) -> tuple[AttackResult, int | None]:
         """The result of one attack, and how many images it passed through the network, if that is known."""
-        attack, surrogate = self.attack_named(entry.attack, job.data.threat), job.surrogate if entry.transfer else None
+        attack, surrogate = self.attack_of(entry, job.data.threat), job.surrogate if entry.transfer else None
         if entry.transfer and surrogate is None:
             raise BenchError(f"{entry.result} needs a surrogate.\nGive one with --teacher robust=FILE.")
         run = AttackRun(
@@ -267,6 +271,20 @@ class Evaluator:
         if name == "clean":
             return Clean()
         return applied(attack_class(name).for_protocol(self.protocol, threat), name, self.attack_set)
+
+    def attack_of(self, entry: Entry, own: Threat) -> Attack:
+        """The attack of an entry, on a dataset of this threat.
+
+        Raises:
+            BenchError: the entry states a threat, and the attack keeps a radius of its own.
+        """
+        attack = self.attack_named(entry.attack, entry.under(own))
+        if entry.threat is not None and attack.threat != entry.under(own):
+            raise BenchError(
+                f"The attack {entry.attack} keeps its own radius, {attack.threat}, and was to be run under "
+                f"{entry.under(own)}.\nRun it without @{entry.threat}."
+            )
+        return attack
 
     def _transferred(self, job: Job, name: str, attack: Attack, crafted_on: Surrogate) -> Tensor:
         """The surrogate's adversarial images of all samples."""

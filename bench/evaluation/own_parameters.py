@@ -51,7 +51,7 @@ def check(settings: Mapping[str, Any], suite: Suite, protocol: Protocol, threat:
     """A `BenchError` where an attack cannot be made of these parameters."""
     for entry in suite.entries if settings else ():
         try:
-            applied(attack_class(entry.attack).for_protocol(protocol, threat), entry.attack, settings)
+            applied(attack_class(entry.attack).for_protocol(protocol, entry.under(threat)), entry.attack, settings)
         except (TypeError, ValueError) as error:
             raise BenchError(f"{entry.attack} cannot be made of these parameters: {error}.\nChoose others.") from error
 

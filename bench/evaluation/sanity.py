@@ -8,7 +8,7 @@ their own; here the conclusions are drawn, from those and from a record's result
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from bench.evaluation.suites import ENSEMBLE, GRADIENT_FREE
 from bench.records.record import AttackResult, unpack
 from bench.registry import attack_class
 from bench.stats import mcnemar_exact, wilson_interval
+from bench.threat import Entry, Threat
 
 PROBE = "pgd-sat"
 """The attack that is varied: the white-box reference of every evaluation."""
@@ -34,15 +35,21 @@ _FEWEST = 8
 """As many samples as are significant at 1 % if none speaks for the other side."""
 
 
-def flags(results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.ndarray]) -> list[str]:
+def flags(
+    results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.ndarray], own: Threat | None = None
+) -> list[str]:
     """The failed checks, in words; one attack beats another where it breaks significantly more (McNemar, 1 %).
 
-    They are drawn from the results of a record of n samples, and from what `Probes.look` gave.
+    They are drawn from the results of a record of n samples under a threat, and from what `Probes.look` gave.
     """
     outcomes = {name: unpack(result.final, n) for name, result in results.items()}
-    failed = [*_unfit(results, n, probes), *_ranked(outcomes, probes.get("reference")), *_siblings(outcomes)]
-    if ENSEMBLE in results:
-        failed += _ensemble(results[ENSEMBLE].components, n)
+    failed = [*_unfit(results, n, probes)]
+    for threat in dict.fromkeys(Entry.of(name).threat for name in outcomes):  # each for itself
+        under = {name: right for name, right in outcomes.items() if Entry.of(name).threat == threat}
+        failed += _ranked(under, None if threat else probes.get("reference"))
+    failed += [*_nested(outcomes, own or Threat()), *_siblings(outcomes)]
+    for name in (name for name in results if Entry.of(name).attack == ENSEMBLE):
+        failed += _ensemble(results[name].components, n)
     if "vanished" in probes:
         failed += _variations(probes, _label(PROBE))
     return failed
@@ -68,7 +75,7 @@ def other_radii(results: Mapping[str, AttackResult], eps: float) -> Iterator[str
     """Attacks that were not run at the dataset's eps, as they do not declare that theirs scales; in words."""
     for name, result in results.items():
         own = result.parameters.get("eps", eps)
-        if own != eps:
+        if own != eps and Entry.of(name).threat is None:
             yield f"{name} was run at its own eps = {own:.4g}, not at the dataset's {eps:.4g}"
 
 
@@ -78,22 +85,37 @@ def _ranked(outcomes: Mapping[str, np.ndarray], probed: np.ndarray | None) -> It
     The stronger one is the same attack on the model itself for a transferred one, else the record's reference; without
     either, the probe's, on the samples that it saw.
     """
-    reference = next((name for name in _REFERENCES if name in outcomes), None)
+    on_itself = {entry.attack: name for name in outcomes if not (entry := Entry.of(name)).transfer}
+    reference = next((name for name in _REFERENCES if name in on_itself), None)
     for name, right in outcomes.items():
-        own = name.removeprefix("transfer:")
-        stronger = own if own != name and own in outcomes else reference
-        strong = probed if stronger is None else outcomes[stronger]
+        entry = Entry.of(name)
+        stronger = entry.attack if entry.transfer and entry.attack in on_itself else reference
+        strong = probed if stronger is None else outcomes[on_itself[stronger]]
         if strong is None:
             continue
-        seen, said = right[: len(strong)], _label(stronger or PROBE)
-        if name == ENSEMBLE:
-            yield from _compared(seen, strong, f"{said} breaks more than AutoAttack")
-        elif own != name:
-            yield from _compared(
-                strong, seen, f"a transferred {_label(own)} breaks more than {said} on the model itself"
-            )
-        elif name in ("fgsm", "square"):
-            yield from _compared(strong, seen, f"{_label(name)} breaks more than {said}: gradients may be masked")
+        seen, said, here = (
+            right[: len(strong)],
+            _label(stronger or PROBE),
+            f" within {entry.threat}" * bool(entry.threat),
+        )
+        if entry.attack == ENSEMBLE:
+            yield from _compared(seen, strong, f"{said} breaks more than AutoAttack{here}")
+        elif entry.transfer:
+            message = f"a transferred {_label(entry.attack)} breaks more than {said} on the model itself{here}"
+            yield from _compared(strong, seen, message)
+        elif entry.attack in ("fgsm", "square"):
+            message = f"{_label(entry.attack)} breaks more than {said}{here}: gradients may be masked"
+            yield from _compared(strong, seen, message)
+
+
+def _nested(outcomes: Mapping[str, np.ndarray], own: Threat) -> Iterator[str]:
+    """The same attack in a ball and in one around that: a larger radius, or L-infinity where L2 has the same."""
+    entries = [(name, entry, entry.under(own)) for name in outcomes if (entry := Entry.of(name)).attack != "clean"]
+    for (inner, entry, small), (outer, other, large) in permutations(entries, 2):
+        alike = (entry.attack, entry.transfer) == (other.attack, other.transfer)
+        if alike and small != large and small.within(large):
+            message = f"{_label(entry.attack)} breaks more within {small} than within {large}, the larger ball"
+            yield from _compared(outcomes[outer], outcomes[inner], message)
 
 
 def _siblings(outcomes: Mapping[str, np.ndarray]) -> Iterator[str]:
@@ -140,8 +162,9 @@ def _variations(probes: Mapping[str, np.ndarray], label: str) -> Iterator[str]:
     for (small, smaller), (large, larger) in pairwise(rungs):
         message = f"{label} breaks less with eps = {large:.3g} than with {small:.3g}"
         yield from _compared(probes[larger], probes[smaller], message)
-    if "eps=1.0" in probes and (standing := int(probes["eps=1.0"].sum())):
-        yield f"{label} with eps = 1 leaves {standing} of {len(probes['eps=1.0'])} samples standing"
+    if "everywhere" in probes and (standing := int(probes["everywhere"].sum())):
+        (radius, _), n = rungs[-1], len(probes["everywhere"])
+        yield f"{label} with eps = {radius:.3g} leaves {standing} of {n} samples standing"
     vanished = int(probes["vanished"].sum())
     if vanished > max(1, _VANISHED * seen):  # one of few may be an image that the model is all too sure of
         yield f"the gradient vanishes on {vanished} of {seen} samples"

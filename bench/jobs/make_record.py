@@ -14,7 +14,7 @@ from bench.attack import Protocol
 from bench.data.dataset import Dataset, Split
 from bench.errors import BenchError
 from bench.evaluation.evaluator import Evaluator
-from bench.evaluation.suites import Entry, Suite
+from bench.evaluation.suites import Suite
 from bench.evaluation.transfers import Surrogate
 from bench.jobs.session import Session
 from bench.records.intake import settle
@@ -102,17 +102,14 @@ class Asked:
             yield f"start noise of the seed {record.seed}, and {self.seed} is asked for"
         if record.attack_set != dict(self.attack_set):
             yield f"attacks with {record.attack_set}, and {dict(self.attack_set)} is asked for"
-        for entry in self.suite.entries:
+        for entry in (each.on(self.dataset.threat) for each in self.suite.entries):
             if entry.result not in record.results:
                 yield f"another suite of this name: it has no {entry.result}"
                 continue
-            now, then = self._parameters(entry), record.results[entry.result].parameters
+            now = parameters_of(entry.attack, self.protocol, entry.under(self.dataset.threat), self.attack_set)
+            then = record.results[entry.result].parameters
             for key in changed(now, then):
                 yield f"{entry.result} with {key} = {then[key]!r}, and {now[key]!r} is asked for"
-
-    def _parameters(self, entry: Entry) -> dict[str, Any]:
-        """What an attack is to be made with, as a record holds it."""
-        return parameters_of(entry.attack, self.protocol, self.dataset.threat, self.attack_set)
 
 
 def evaluator_for(session: Session, protocol: Protocol, **how: Any) -> Evaluator:

@@ -15,7 +15,7 @@ from bench.errors import BenchError
 from bench.records.parameters import changed, parameters_of
 from bench.records.record import AttackResult, Record, unpack
 from bench.system.text import is_visible
-from bench.threat import Threat
+from bench.threat import Entry, Threat
 
 Kind = Literal["error", "warning"]
 
@@ -63,7 +63,7 @@ def _unlikely(record: Record) -> Iterator[str]:
         yield "its environment names no device"
     if "clean" not in record.results:
         yield "it has no clean accuracy"
-    surrogates = {result.surrogate for name, result in record.results.items() if name.startswith("transfer:")}
+    surrogates = {result.surrogate for name, result in record.results.items() if Entry.of(name).transfer}
     if len(surrogates) > 1:
         yield "its transferred attacks were crafted on different surrogates"
 
@@ -104,15 +104,12 @@ def _contradictions(result: AttackResult, record: Record) -> Iterator[str]:
 def attacked_with(record: Record) -> list[tuple[str, str]]:
     """Each result's name and what it was attacked with, for `foreign`; thousands of records have the same few."""
     return [
-        (name, _to_json([name.removeprefix("transfer:"), *_conditions(record), result.parameters]))
+        (name, _to_json([entry.attack, record.protocol, threat.norm, threat.eps, record.attack_set, result.parameters]))
         for name, result in record.results.items()
+        for entry in [Entry.of(name)]
+        for threat in [entry.under(record.data.threat)]
         if name != "clean"
     ]
-
-
-def _conditions(record: Record) -> list[Any]:
-    """What decides an attack's parameters."""
-    return [record.protocol, record.data.norm, record.data.eps, record.attack_set]
 
 
 def foreign(what: str) -> tuple[tuple[Kind, str], ...]:

@@ -33,7 +33,7 @@ from bench.errors import BenchError
 from bench.stats import wilson_interval
 from bench.system.files import write_text_atomically
 from bench.system.text import first_mistake, newer_schema, one_line
-from bench.threat import Threat
+from bench.threat import NORMS, Entry, Threat
 from bench.vocabulary import Checkpoint, Norm
 
 SCHEMA_VERSION: Final = 1
@@ -208,7 +208,8 @@ class Record(_Frozen):
     data: Data
     seed: Seed = Field(description="seed of the attacks' start noise")
     results: dict[str, AttackResult] = Field(
-        description="by attack; `clean` is no attack; `transfer:NAME` was crafted on the surrogate"
+        description="by attack; `clean` is no attack; `transfer:NAME` was crafted on the surrogate; NAME@l2:0.5 and "
+        "NAME@1.5x (of the radius) were run under a threat of their own"
     )
     flags: list[str] = Field(default_factory=list, description="sanity checks that failed, or were left out, in words")
     checks: Checks | None = Field(default=None, description="None in records of earlier versions")
@@ -283,8 +284,7 @@ def _check(name: str, result: AttackResult, data: Data) -> None:
         raise ValueError(f"results.{name}: interval is not Wilson's of {result.correct} in {data.n}")
     if len(result.class_accuracy) != data.classes:
         raise ValueError(f"results.{name}: class_accuracy has {len(result.class_accuracy)} of {data.classes} classes")
-    if name.startswith("transfer:") and result.surrogate is None:
-        raise ValueError(f"results.{name}: a transferred attack needs its surrogate")
+    _check_name(name, result, data)
     worst = None if result.worst is None else as_bits(result.worst, data.n)
     if (worst is None) != (result.worst_accuracy is None):
         raise ValueError(f"results.{name}: worst and worst_accuracy need each other")
@@ -292,6 +292,22 @@ def _check(name: str, result: AttackResult, data: Data) -> None:
         return
     if worst & ~right or abs(result.worst_accuracy - worst.bit_count() / data.n) > _ROUNDING:
         raise ValueError(f"results.{name}: worst, worst_accuracy and final do not add up")
+
+
+def _check_name(name: str, result: AttackResult, data: Data) -> None:
+    """ValueError where a result is not what its name says."""
+    try:
+        entry = Entry.of(name)
+        threat = entry.under(data.threat)
+    except BenchError as error:
+        raise ValueError(f"results.{name}: {str(error).splitlines()[0]}") from error
+    if entry.result != name or entry.threat in NORMS:
+        raise ValueError(f"results.{name}: no name of a result; {entry.on(data.threat).result} would be one")
+    if entry.transfer and result.surrogate is None:
+        raise ValueError(f"results.{name}: a transferred attack needs its surrogate")
+    norm, eps = result.parameters.get("norm", "linf"), result.parameters.get("eps")
+    if entry.threat and eps is not None and (norm != threat.norm or abs(eps - threat.eps) > _ROUNDING):
+        raise ValueError(f"results.{name}: it was run within {norm}:{eps}")
 
 
 def _check_classes(results: dict[str, AttackResult], counts: np.ndarray) -> None:

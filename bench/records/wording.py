@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
+from bench.threat import Entry
+
 
 def protocol_text(conduct: str) -> str:
     """A record's conduct for readers: `official protocol, worst case`, `official protocol but steps = 100`."""
@@ -20,9 +22,10 @@ def is_own_parameter(word: str) -> bool:
 
 
 def attack_text(name: str, labels: dict[str, str]) -> str:
-    """A result's attack for readers, by the labels of attacks: `PGD-SAT`, `CW∞, transferred`."""
-    own = name.removeprefix("transfer:")
-    return labels.get(own, own) + (", transferred" if own != name else "")
+    """A result's attack for readers, by the labels of attacks: `PGD-SAT`, `CW∞, transferred`, `APGD, l2:0.5`."""
+    entry = Entry.of(name)
+    stated = f", {entry.threat}" if entry.threat else ""
+    return labels.get(entry.attack, entry.attack) + stated + (", transferred" if entry.transfer else "")
 
 
 def seeds_text(seeds: Iterable[int]) -> str:

@@ -117,16 +117,17 @@ CHECKS = (
     ),
     Check(
         "larger-ball-is-weaker",
-        r"breaks less with eps = ",
+        r"breaks less with eps = |, the larger ball",
         "A larger ball is weaker",
         "Every image within a small eps is within a larger one too, so accuracy must fall as eps grows.",
         "The attack does not converge. Use more steps, and steps that scale with eps.",
     ),
     Check(
         "eps-one-leaves-samples",
-        r"with eps = 1 leaves",
+        r"with eps = [0-9.]+ leaves",
         "With eps = 1 something still stands",
-        "With eps = 1 an attack may paint any image it likes, a grey one for every sample, so nothing should stand.",
+        "With eps = 1 (in L2 the root of the number of values, in L1 that number) an attack may paint any image it "
+        "likes, a grey one for every sample, so nothing should stand.",
         "The gradient is of no use to the attack. Do not quote its robust accuracy.",
     ),
     Check(
