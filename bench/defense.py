@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.compute.ranks import ranks
-from bench.vocabulary import Role
+from bench.vocabulary import Norm, Role
 
 ROLES: tuple[Role, ...] = get_args(Role)
 """The teachers there are: one trained naturally, one trained adversarially."""
@@ -141,6 +141,9 @@ class Defense(Carried):
         carried: attributes that must survive a resume besides the student and its optimizer; see `Carried`.
         variants: hyper-parameters that differ from the defaults, by variant (`paper`, `official`, ...).
         lengths: fields that are lengths in pixel space, stated for eps = 8/255; they scale with a dataset's own eps.
+        norms: those it can be trained in. One that knows more than L-infinity has a field `norm`, unless it attacks
+            nothing.
+        under: its lengths in a norm, stated for the `eps` there; they scale as `lengths` do.
         horizon: length, in epochs, of the schedule that epoch-valued hyper-parameters are stated for; in a shorter
             run they shrink in proportion (`epoch_of`).
     """
@@ -150,6 +153,8 @@ class Defense(Carried):
     roles: ClassVar[tuple[Role, ...]] = ()
     variants: ClassVar[Variants] = {"paper": {}, "official": {}}
     lengths: ClassVar[tuple[str, ...]] = ()
+    norms: ClassVar[tuple[Norm, ...]] = ("linf",)
+    under: ClassVar[Mapping[Norm, Mapping[str, float]]] = {}
     horizon: ClassVar[int] = 300
 
     _epochs = 0  # the run's length; no hyper-parameter, hence no annotation

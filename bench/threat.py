@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Final, get_args
+from numbers import Real
+from typing import Any, Final, get_args
 
 from bench.errors import BenchError, unknown_name
 from bench.vocabulary import LINF_EPS, Norm
@@ -55,6 +56,17 @@ class Threat:
         if not threat.eps:
             raise BenchError(f"The threat {text!r} moves no image.\nGive a radius above 0, or the suite `clean`.")
         return threat
+
+    @classmethod
+    def wanted(cls, value: Any) -> Wanted | None:
+        """What a caller from Python asks for: a threat, its text, a radius in the data set's own norm, or None."""
+        if value is None or isinstance(value, Threat):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
+        raise BenchError(f"threat={value!r} is none.\nGive a text as in 'l2:0.5', a bench.threat.Threat, or a radius.")
 
     @classmethod
     def of(cls, threat: Threat | float) -> Threat:
@@ -147,6 +159,10 @@ def _factor(text: str) -> float | None:
     if not (0 < factor < math.inf):
         raise BenchError(f"The threat {text!r} moves no image.\nGive a factor above 0, as in 1.5x.")
     return factor
+
+
+Wanted = Threat | float
+"""A threat that is asked for; a number is a radius in the data set's own norm."""
 
 
 def parse_eps(text: str) -> float:

@@ -27,7 +27,7 @@ KINDS = {
     "contradiction": "W-R that is not the mean of the two numbers beside it",
     "samples": "Rows measured on different samples stand in columns of their own and are not compared",
     "protocol": "Rows measured by different protocols stand in columns of their own and are not compared",
-    "eps": "Rows measured with different eps stand in columns of their own and are not compared",
+    "threat": "Rows measured under different threats stand in columns of their own and are not compared",
     "setting": "Rows trained in different settings do not compare",
     "surrogates": "Transferred images that are not the same for all rows of a column",
     "teachers": "Rows of a column that learned from different teachers",
@@ -40,7 +40,7 @@ KINDS = {
 _CONDITIONS: dict[str, Callable[[Group], str]] = {
     "samples": lambda group: f"the first {group.n:,} of {group.fingerprint[:8]}",
     "protocol": lambda group: group.protocol,
-    "eps": lambda group: str(group.eps),
+    "threat": lambda group: str(group.threat),
     "setting": lambda group: group.setting,
 }
 """What makes a group a column of its own, by how a finding about it is called."""

@@ -10,9 +10,10 @@ import click
 
 from bench.cli import completing
 from bench.cli.help import Command
-from bench.cli.options import home_option, json_option, named, style_option
+from bench.cli.options import home_option, json_option, named, style_option, threat_option
 from bench.cli.printing import show_json
 from bench.system.home import Home
+from bench.threat import Threat
 
 if TYPE_CHECKING:
     from bench.analysis.compare import Accuracy, Comparison, Contrast, Side
@@ -37,6 +38,8 @@ _DIFFERING = ("model", "setting", "selection", "teachers")
     help="Only this one, as records name it; may be repeated.",
     shell_complete=completing.plugins("attacks"),
 )
+@threat_option("Only what was measured under this: linf:8/255.", completing.recorded_threats)
+@click.option("--across-threats", "across", is_flag=True, help="Hold each under its own threat against the others.")
 @style_option("How to print.")
 @json_option("The same as --format json.")
 @home_option
@@ -48,6 +51,8 @@ def command(
     dataset: str | None,
     all_seeds: bool,
     attacks: tuple[str, ...],
+    threat: Threat | None,
+    across: bool,
     style: str,
     as_json: bool,
 ) -> None:
@@ -62,7 +67,8 @@ def command(
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    found = compare_networks(find_networks(runs, home, all_seeds, Narrowed(student, dataset), say), attacks)
+    networks = find_networks(runs, home, all_seeds, Narrowed(student, dataset), say)
+    found = compare_networks(networks, attacks, threat, across)
     if as_json or style == "json":
         show_json(_content(found))
         return
@@ -81,6 +87,7 @@ def _content(found: Comparison) -> dict[str, Any]:
                 "name": side.name,
                 "runs": [network.name for network in side.networks],
                 "seeds": [network.subject.seed for network in side.networks],
+                "threats": side.threats,
                 **side.networks[0].subject.model_dump(include={"method", "overrides", *_DIFFERING}),
             }
             for side in found.sides
@@ -137,6 +144,9 @@ def _introduction(sides: list[Side]) -> Iterator[str]:
     """Which runs the sides are, and what else differs between them."""
     for side in sides:
         yield f"{side.name}: {', '.join(network.name for network in side.networks)}"
+    if any(condition.across for side in sides for network in side.networks for condition in network.conditions):
+        under = "; ".join(f"{side.name} {' and '.join(side.threats)}" for side in sides)
+        yield f"They were attacked under different threats, of which numbers do not compare as such: {under}."
     yield from _shared_teachers(sides)
     first, second = (side.networks[0].subject for side in sides)
     for name in _DIFFERING:

@@ -14,10 +14,12 @@ from bench.cli.help import Command
 from bench.cli.printing import show_json
 from bench.errors import BenchError, printable
 from bench.system.home import Home
+from bench.threat import Threat
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bench.records.record import Record
     from bench.tables import Table
     from bench.tables.pieces import Piece
 
@@ -70,6 +72,7 @@ class _Number(click.ParamType):
     help="Show students of this architecture instead of each table's own.",
     shell_complete=completing.recorded_students,
 )
+@options.threat_option("Only what was measured under this: linf:8/255.", completing.recorded_threats)
 @click.option("--all-rows", is_flag=True, help="With the paper's rows and data sets that have no number here.")
 @options.out_option("Default: HOME/results/tables.")
 @click.option("--quiet", is_flag=True, help="Print the files' names alone.")
@@ -89,6 +92,7 @@ def command(
     formats: tuple[str, ...],
     datasets: list[str] | None,
     student: str | None,
+    threat: Threat | None,
     all_rows: bool,
     out: Path | None,
     quiet: bool,
@@ -104,10 +108,15 @@ def command(
     from bench.analysis.audit import audit_tables
     from bench.analysis.order import compare_order, to_text
     from bench.records.index import home_records
+    from bench.records.networks import measured_under
     from bench.system.garbage import no_collection
     from bench.tables import build_tables, table_content, write_tables
 
     _check_options(audit, order, out, values, formats)
+
+    def records() -> list[Record]:
+        return measured_under(home_records(home), threat)
+
     shown: dict[str, Any] = {
         "numbers": numbers or None,
         "datasets": datasets,
@@ -115,18 +124,18 @@ def command(
         "student": student,
     }
     if order is not None:
-        orders = compare_order(home_records(home), order, **shown)
+        orders = compare_order(records(), order, **shown)
         click.echo(to_text(orders, order), nl=False)
         return
     if audit:
-        found = audit_tables(home_records(home), values=values, **shown)
+        found = audit_tables(records(), values=values, **shown)
         if formats or as_json:
             show_json(audit_text.to_json(found))
         else:
             click.echo(audit_text.to_text(found), nl=False)
         return
     with no_collection():
-        tables = build_tables(home_records(home), values=values, all_rows=all_rows, **shown)
+        tables = build_tables(records(), values=values, all_rows=all_rows, **shown)
         if as_json:
             show_json([table_content(table) for table in tables])
             return

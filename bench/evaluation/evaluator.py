@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,6 +29,7 @@ from bench.evaluation.suites import GRADIENT_FREE, Entry, Suite
 from bench.evaluation.target import Job, check_device, ready, view_of
 from bench.evaluation.transfers import Surrogate, Transfers
 from bench.models import check_finite
+from bench.records.parameters import applied
 from bench.records.record import AttackResult, Checks, Data, Record, Subject, pack, pack_radii, unpack
 from bench.registry import attack_class
 from bench.stats import wilson_interval
@@ -51,6 +52,8 @@ class Evaluator:
             holds who was right on every iterate, and nothing of the last one alone.
         precision: what it was asked to compute in (`bench.compute.device.prepare`).
         checks: whether to look at images for the checks of the evaluation too.
+        attack_set: parameters of the attacks in place of the protocol's (`bench.evaluation.own_parameters`); those of
+            the checks stay the protocol's.
         function: a digest of what the network computes, where its weights may be another's too; see `kept`.
     """
 
@@ -65,6 +68,7 @@ class Evaluator:
     precision: Literal["32", "tf32"] = "32"
     checks: bool = True
     function: str | None = None
+    attack_set: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.transfers = Transfers(self.kept / "transfers" if self.kept else None, self.reporter.say)
@@ -113,6 +117,7 @@ class Evaluator:
             checks=checks,
             worst_case=self.worst_case,
             precision=self.precision,
+            attack_set=dict(self.attack_set),
             environment=provenance.describe(self.device) | {"speedups": job.speedups},
             created=now(),
             seconds=round(time.monotonic() - started, 3),
@@ -231,6 +236,8 @@ class Evaluator:
         if not self.checks:
             return {}, Checks(made=False, passes=0, attack_passes=attacked, seconds=0)
         began, started = job.passed, time.monotonic()
+        if not suite.entries:  # of no attack there is nothing to doubt
+            return {}, Checks(passes=0, attack_passes=attacked, seconds=0, left_out=_without_chance(job.data))
         probes = self._probes(job, suite, results)
         budget = None if attacked is None else int(SHARE * attacked)
         most = probes.price if budget is None else min(budget, probes.price)
@@ -240,9 +247,7 @@ class Evaluator:
             self.reporter.task(f"{job.subject.label}: checks{share}", most) as advance,
         ):
             found = probes.look(budget, lambda: job.passed, advance)
-        left_out = found.left_out
-        if not sanity.tells_chance(job.data.n, job.data.classes):
-            left_out.append(f"clean accuracy against chance: {job.data.n} images are too few")
+        left_out = [*found.left_out, *_without_chance(job.data)]
         outcomes = {name: value.cpu().numpy() for name, value in found.outcomes.items()}
         seconds = round(time.monotonic() - started, 3)
         passes = job.passed - began
@@ -251,10 +256,11 @@ class Evaluator:
     def _probes(self, job: Job, suite: Suite, results: dict[str, AttackResult]) -> Probes:
         """What to look at: all variations of the reference attack for a white-box suite, else the reference alone."""
         x, y = job.batch(0, PROBED)
-        attack = self.attack_named(sanity.PROBE, job.data.threat)
+        attack = attack_class(sanity.PROBE).for_protocol(self.protocol, job.data.threat)
         noise = start_noise(attack, x, 0, self.seed, sanity.PROBE)
         known: dict[str, Tensor | None] = {}
-        if sanity.PROBE in results and not self.worst_case:  # the same attack from the same noise
+        own = self.attack_named(sanity.PROBE, job.data.threat)
+        if sanity.PROBE in results and not self.worst_case and own == attack:  # the same attack from the same noise
             known["reference"] = torch.from_numpy(unpack(results[sanity.PROBE].final, job.data.n)[: len(x)]).to(
                 y.device
             )
@@ -263,8 +269,10 @@ class Evaluator:
         return Probes(job.network, x, y, attack, noise, suite.white_box, known)
 
     def attack_named(self, name: str, threat: Threat | float) -> Attack:
-        """An attack as the protocol defines it, for a threat; `clean` is none."""
-        return Clean() if name == "clean" else attack_class(name).for_protocol(self.protocol, threat)
+        """An attack as the protocol defines it, for a threat, but for `attack_set`; `clean` is none."""
+        if name == "clean":
+            return Clean()
+        return applied(attack_class(name).for_protocol(self.protocol, threat), name, self.attack_set)
 
     def _made_before(
         self, job: Job, name: str, attack: Attack, surrogate: Surrogate | None
@@ -349,6 +357,12 @@ def _data(dataset: Dataset, split: Split) -> Data:
         fingerprint=split.fingerprint,
         class_counts=torch.bincount(split.labels, minlength=dataset.num_classes).tolist(),
     )
+
+
+def _without_chance(data: Data) -> list[str]:
+    """That clean accuracy is not held against chance, where it would tell nothing."""
+    few = not sanity.tells_chance(data.n, data.classes)
+    return [f"clean accuracy against chance: {data.n} images are too few"] * few
 
 
 def _result(

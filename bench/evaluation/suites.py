@@ -13,7 +13,7 @@ from bench.vocabulary import CORRUPTIONS, SEVERITIES
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of attacks; clean accuracy is measured in every suite."""
+    """A named list of attacks, of `clean` an empty one; clean accuracy is measured in every suite."""
 
     name: str
     description: str
@@ -121,6 +121,7 @@ def suites_named(names: Sequence[str]) -> Suite:
     Its name is the same in whichever order they come. A `BenchError` names what is closest to one that is none.
     """
     suites = [suite_named(name) for name in dict.fromkeys(names)]
+    suites = [suite for suite in suites if suite.entries] or suites[:1]  # clean accuracy is measured in every one
     if len(suites) == 1:
         return suites[0]
     entries = tuple(dict.fromkeys(entry for suite in suites for entry in suite.entries))

@@ -16,7 +16,6 @@ from bench.tables.cells import measure
 from bench.tables.lines import newest, tidy
 from bench.tables.spec import AttackSpec, TableSpec
 from bench.tables.table import Cell, Group
-from bench.threat import eps_text
 
 _MARKERS = "osD^vP*Xh<p>d"
 _LEGEND_COLUMNS = 3
@@ -174,7 +173,7 @@ def _caption(points: Sequence[Point], outside: Sequence[Point], group: Group, mo
         bars = "one standard deviation over training seeds"
         bars += f" (one seed, so none: {', '.join(single)})" if single else ""
     return (
-        f"Clean and robust accuracy ({attack}, {protocol_text(group.protocol)}, eps = {eps_text(group.eps)}) of "
+        f"Clean and robust accuracy ({attack}, {protocol_text(group.protocol)}, {group.threat.text}) of "
         f"{model} on {group.dataset}, {group.setting}, the first {group.n} of {group.total} test samples. "
         f"Bars: {bars}. Dashed: equal W-R."
         + "".join(f" Outside the frame: {p.label} ({p.clean.text} clean, {p.robust.text} robust)." for p in outside)

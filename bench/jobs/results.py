@@ -16,6 +16,7 @@ from bench.records.networks import WORST, Condition, Network, worst_over
 from bench.records.record import AttackResult, Record
 from bench.system import escape
 from bench.system.text import defense_label
+from bench.threat import Threat
 
 _OF_SUBJECT = (
     "kind",
@@ -30,7 +31,7 @@ _OF_SUBJECT = (
     "selection",
     "checkpoint_of",
 )
-_OF_RECORD = ("protocol", "worst_case", "precision")
+_OF_RECORD = ("protocol", "worst_case", "precision", "attack_set")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Row:
             "n": newest.data.n,
             "total": newest.data.total,
             "eps": newest.data.eps,
+            "norm": newest.data.norm,
             "fingerprint": newest.data.fingerprint,
             **{name: getattr(newest, name) for name in _OF_RECORD},
             "created": newest.created,
@@ -126,11 +128,13 @@ def chosen_rows(
     student: str | None = None,
     method: str | None = None,
     attacks: Collection[str] = (),
+    threat: Threat | None = None,
 ) -> list[Row]:
     """The rows of some networks, the newest first.
 
     Args:
         student: an architecture, also of a teacher or of a file from elsewhere; without a normalisation any.
+        threat: under which it was measured.
         attacks: only these, beside clean accuracy; none for all. What was measured with none of them has no row.
 
     Raises:
@@ -144,6 +148,7 @@ def chosen_rows(
         "student": ([student], models | {model.partition("@")[0] for model in models}),
         "method": ([method], {network.subject.method for network in networks}),
         "attack": (attacks, measured),
+        "threat": ([None if threat is None else str(threat)], {str(condition.threat) for _, condition in under}),
     }
     for kind, (names, known) in asked.items():
         for name in names:
@@ -155,6 +160,7 @@ def chosen_rows(
         if dataset in (None, condition.dataset)
         and student in (None, network.subject.model, network.subject.model.partition("@")[0])
         and method in (None, network.subject.method)
+        and (threat is None or str(condition.threat) == str(threat))  # as text: a radius is typed as it is shown
         and (not attacks or any((condition, attack) in network.measured for attack in attacks))
     ]
     return sorted(rows, key=lambda row: row.records[-1].created, reverse=True)
@@ -173,7 +179,8 @@ def to_csv(rows: Sequence[Row], short: Mapping[str, str]) -> str:
     lines = []
     for content in (row.content(short) for row in rows):
         results = content.pop("results")
-        content |= {"overrides": json.dumps(content["overrides"]), "flags": "; ".join(content["flags"])}
+        content |= {name: json.dumps(content[name]) for name in ("overrides", "attack_set")}
+        content["flags"] = "; ".join(content["flags"])
         for attack, result in results.items():
             low, high = result.pop("interval")
             over = " ".join(result.pop("over") or ())

@@ -10,13 +10,15 @@ from functools import reduce
 from operator import and_
 from typing import Final
 
+from bench.errors import unknown_name
 from bench.records.measurement import Measurement, measurements, with_result
 from bench.records.record import AttackResult, Record, Subject, as_bits, of_bits
 from bench.records.wording import CORRUPTED, protocol_text
 from bench.stats import wilson_interval
 from bench.system.naming import network_id
 from bench.system.text import one_line
-from bench.threat import Entry
+from bench.threat import Entry, Threat
+from bench.vocabulary import Norm
 
 WORST: Final = "worst"
 """The name of what no attack is: all attacks of a network together that are within its threat."""
@@ -33,12 +35,18 @@ class Condition:
     protocol: str
     eps: float
     fingerprint: str
+    norm: Norm = "linf"
+    across: bool = False  # each network is under a threat of its own, and norm and eps say nothing
+
+    @property
+    def threat(self) -> Threat:
+        return Threat(self.norm, self.eps)
 
     def __str__(self) -> str:
         return (
             f"the first {self.n:,} of {one_line(self.dataset)} ({one_line(self.fingerprint[:8])}), "
             f"{protocol_text(self.protocol)}, "
-            f"eps = {self.eps:.4g}"
+            f"{'each under its own threat' if self.across else self.threat.text}"
         )
 
 
@@ -61,7 +69,7 @@ class Network:
         measured: dict[Key, Measurement] = {}
         for each in measurements(ordered, texts=texts):
             data = each.record.data
-            condition = Condition(data.name, data.n, each.record.conduct, data.eps, data.fingerprint)
+            condition = Condition(data.name, data.n, each.record.conduct, data.eps, data.fingerprint, data.norm)
             measured[condition, each.attack] = each
         subject = ordered[-1].subject
         return cls(network_id(subject.run, ordered[-1].id), subject, measured)
@@ -82,6 +90,22 @@ class Network:
     def under(self, condition: Condition) -> dict[str, Measurement]:
         """By attack (`clean` is none): what was measured on one condition."""
         return {attack: each for (where, attack), each in self.measured.items() if where == condition}
+
+    def only_under(self, threat: Threat | None) -> Network:
+        """The network with what was measured of it under one threat; all of it for None.
+
+        Raises:
+            BenchError: nothing was.
+        """
+        measured = {
+            (condition, attack): each
+            for (condition, attack), each in self.measured.items()
+            if threat is None or str(condition.threat) == str(threat)  # as text: a radius is typed as it is shown
+        }
+        if not measured:
+            known = {str(condition.threat) for condition in self.conditions}
+            raise unknown_name(f"threat ({one_line(self.name)} was not measured under it)", str(threat), known)
+        return replace(self, measured=measured)
 
     def with_worst(self) -> Network:
         """The network with one attack more under each condition, `WORST`: all of its attacks within the threat as one.
@@ -124,6 +148,20 @@ def networks_of(records: Iterable[Record]) -> list[Network]:
         found[(subject.run, subject.checkpoint_of) if subject.run is not None else own].append(record)
     texts: dict[int, str] = {}
     return [Network.of(own, texts) for own in found.values()]
+
+
+def measured_under(records: Sequence[Record], threat: Threat | None) -> list[Record]:
+    """The records that were made under a threat; all of them for None.
+
+    Raises:
+        BenchError: there are records, and none is of that threat.
+    """
+    # As text: a radius is typed as it is shown.
+    found = [record for record in records if threat is None or str(record.data.threat) == str(threat)]
+    if records and not found:
+        known = {str(record.data.threat) for record in records}
+        raise unknown_name("threat (nothing was measured here under it)", str(threat), known)
+    return found
 
 
 def with_worst(records: Sequence[Record]) -> list[Record]:

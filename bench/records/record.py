@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -205,6 +205,11 @@ class Record(_Frozen):
         "once an iterate fooled the model",
     )
     precision: Literal["32", "tf32"] = Field(default="32", description="what float32 products were computed in")
+    attack_set: Plain = Field(
+        default_factory=dict,
+        description="parameters of the attacks in place of the protocol's, by name (`steps`) or by that of one attack "
+        "(`pgd-sat.steps`)",
+    )
     data: Data
     seed: Seed = Field(description="seed of the attacks' start noise")
     results: dict[str, AttackResult] = Field(
@@ -221,7 +226,7 @@ class Record(_Frozen):
     @property
     def conduct(self) -> str:
         """Whose parameters, and what else sets a measurement apart from others: `official`, `paper, worst case`."""
-        return conduct(self.protocol, self.worst_case, self.precision)
+        return conduct(self.protocol, self.worst_case, self.precision, self.attack_set)
 
     @field_validator("created")
     @classmethod
@@ -248,9 +253,17 @@ class Record(_Frozen):
         return self
 
 
-def conduct(protocol: str, worst_case: bool = False, precision: str = "32") -> str:
+def conduct(
+    protocol: str, worst_case: bool = False, precision: str = "32", attack_set: Mapping[str, Any] | None = None
+) -> str:
     """How an evaluation was made, in words; results compare only where it is the same."""
-    return ", ".join([protocol, *["worst case"] * worst_case, *[precision] * (precision != "32")])
+    own = [f"{key} = {_written(value)}" for key, value in sorted((attack_set or {}).items())]
+    return ", ".join([protocol, *["worst case"] * worst_case, *[precision] * (precision != "32"), *own])
+
+
+def _written(value: Any) -> str:
+    """A parameter's value in one word."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def content_digest(text: str) -> str:

@@ -14,9 +14,16 @@ CORRUPTED: Final = re.compile(r"^((?:published-)?corruption)-([a-z_]+)-([1-5])$"
 
 
 def protocol_text(conduct: str) -> str:
-    """A record's conduct for readers: `official protocol, worst case`."""
+    """A record's conduct for readers: `official protocol, worst case`, `official protocol but steps = 100`."""
     protocol, *rest = conduct.split(", ")
-    return ", ".join([f"{protocol} protocol", *rest])
+    words = ", ".join([f"{protocol} protocol", *(word for word in rest if not is_own_parameter(word))])
+    own = ", ".join(filter(is_own_parameter, rest))
+    return f"{words} but {own}" if own else words
+
+
+def is_own_parameter(word: str) -> bool:
+    """Whether a word of a record's conduct is a parameter that was set in place of the protocol's."""
+    return " = " in word
 
 
 def attack_text(name: str, labels: dict[str, str]) -> str:

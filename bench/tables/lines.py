@@ -172,7 +172,7 @@ def groups_of(lines: Iterable[Line]) -> list[Group]:
     """The groups of lines: by student, by setting, then by protocol, the most samples first."""
     found = {line.place.group for line in lines}
     return sorted(
-        found, key=lambda each: (each.model, each.setting, each.protocol, -each.n, each.eps, each.fingerprint)
+        found, key=lambda each: (each.model, each.setting, each.protocol, -each.n, each.threat, each.fingerprint)
     )
 
 
@@ -180,7 +180,7 @@ def _group(record: Record, spec: TableSpec) -> Group:
     data = record.data
     setting = record.subject.setting if spec.compared else ""
     model = record.subject.model if spec.subject == "student" else ""
-    return Group(data.name, setting, record.conduct, data.n, data.total, data.eps, data.fingerprint, model)
+    return Group(data.name, setting, record.conduct, data.n, data.total, data.eps, data.fingerprint, model, data.norm)
 
 
 def _row(record: Record, spec: TableSpec) -> _Row | None:

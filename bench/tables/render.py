@@ -123,6 +123,7 @@ def _place(section: Section, row: Row, column: Column, cell: Cell) -> dict[str, 
         "protocol": group.protocol,
         "n": group.n or None,
         "eps": group.eps or None,
+        "norm": group.norm if group.n else None,
         "quantity": column.quantity,
     }
 

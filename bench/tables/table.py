@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 
 from bench.records.measurement import Measurement, Quantity
 from bench.stats import LEVEL, Test
+from bench.threat import Threat
+from bench.vocabulary import Norm
 
 Source = Literal["measured", "paper", "difference"]
 Values = Literal["measured", "paper", "compare"]
@@ -37,6 +39,12 @@ class Group(NamedTuple):
     eps: float = 0.0
     fingerprint: str = ""
     model: str = ""
+    norm: Norm = "linf"
+
+    @property
+    def threat(self) -> Threat:
+        """What the attacks might do; without results nothing."""
+        return Threat(self.norm, self.eps)
 
 
 @dataclass(frozen=True, eq=False)

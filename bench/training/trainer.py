@@ -106,7 +106,7 @@ class Trainer:
             awp=config.awp,
             average=config.average,
         )
-        self.monitor = Monitor(looked_at.to(self.device), config.selection, config.data.eps, config.seed)
+        self.monitor = Monitor(looked_at.to(self.device), config.selection, config.data.threat, config.seed)
         watch, means = CollapseWatch(1 / config.data.classes, len(looked_at)), LossMeans(self.ranks)
         step = self.training_step
         self.state = RunState(self.student, step.optimizer, step.defense, watch, means, step.average)

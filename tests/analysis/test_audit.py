@@ -191,7 +191,7 @@ def test_clean_records_have_no_findings(make_record: RecordMaker) -> None:
         ("samples", {"n": 200}, "the first 200 of ffffffff: ARD"),
         ("samples", {"fingerprint": "0" * 64}, "the first 100 of 00000000: ARD"),
         ("protocol", {"protocol": "paper"}, "paper: ARD"),
-        ("eps", {"eps": 4 / 255}, "ARD"),
+        ("threat", {"eps": 4 / 255}, "ARD"),
         ("setting", {"setting": "short, 20 epochs"}, "short, 20 epochs: ARD"),
         ("parameters", {"parameters": {"steps": 40}}, "FGSM had different parameters"),
         ("teachers", {"teachers": {"robust": "22" * 32}}, "222222222222 taught ARD"),
