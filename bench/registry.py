@@ -75,6 +75,15 @@ def find(kind: str, name: str) -> EntryPoint:
     return _only(kind, max(matching, key=len))
 
 
+def serves(kind: str, name: str) -> bool:
+    """Whether an entry point serves a name."""
+    try:
+        find(kind, name)
+    except BenchError:
+        return False
+    return True
+
+
 def load(kind: str, name: str) -> Any:
     """Import what a name stands for.
 

@@ -167,6 +167,7 @@ class Conditions:
                 checks=self.checks,
                 function=function,
                 attack_set=self.attack_set,
+                places=self.suite.places,
             )
             known = crafted_on is not None and crafted_on.function is not None
             evaluator.transfers.folder = kept / "unfinished" / asked.id if kept is not None and known else None

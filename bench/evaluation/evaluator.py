@@ -53,7 +53,7 @@ class Evaluator:
         precision: what it was asked to compute in (`bench.compute.device.prepare`).
         checks: whether to look at images for the checks of the evaluation too.
         attack_set: parameters of the attacks in place of the protocol's (`bench.evaluation.own_parameters`); those of
-            the checks stay the protocol's.
+            the checks stay the protocol's. places: see `Suite`.
         function: a digest of what the network computes, where its weights may be another's too; see `kept`.
     """
 
@@ -69,6 +69,7 @@ class Evaluator:
     checks: bool = True
     function: str | None = None
     attack_set: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.transfers = Transfers(self.kept / "transfers" if self.kept else None, self.reporter.say)
@@ -272,7 +273,9 @@ class Evaluator:
         """An attack as the protocol defines it, for a threat, but for `attack_set`; `clean` is none."""
         if name == "clean":
             return Clean()
-        return applied(attack_class(name).for_protocol(self.protocol, threat), name, self.attack_set)
+        attack = attack_class(name).for_protocol(self.protocol, threat)
+        own = {key: place for key, place in self.places.items() if hasattr(attack, key)}
+        return applied(attack, name, {**own, **self.attack_set})
 
     def _made_before(
         self, job: Job, name: str, attack: Attack, surrogate: Surrogate | None
