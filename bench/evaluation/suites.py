@@ -112,8 +112,8 @@ def strength(result: str) -> tuple[int, int, int, str]:
 def suite_named(name: str) -> Suite:
     """A suite by its name; an attack's name, also with a threat (`pgd-sat@l2:0.5`), stands for the suite of it alone.
 
-    `cifar10-c:DIR` are the published arrays of corruptions in a folder. A `BenchError` names what is closest to one that
-    is none.
+    `cifar10-c:DIR` are the published arrays of corruptions in a folder. A `BenchError` names what is closest to one
+    that is none.
     """
     if name in SUITES:
         return SUITES[name]
