@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.compute.ranks import ranks
-from bench.compute.seeding import generator, seeded
+from bench.compute.seeding import derive, generator, reseed, seeded
 from bench.compute.speedups import Fast
 from bench.compute.sync_bn import synchronised
 from bench.data.augment import Extra, Policy, batches, plan_epoch
@@ -60,8 +60,8 @@ class Surroundings(Protocol):
 class Trainer:
     """Trains a student by a defense.
 
-    Nothing random is carried along: the order of the images, the augmentation and the attack's noise follow from
-    (seed, epoch, step), so a run that is continued is the run that was never interrupted.
+    Nothing random is carried along: the order of the images, the augmentation, the attack's noise and what networks
+    draw (dropout) follow from (seed, epoch, step), so a run that is continued is the run that was never interrupted.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Trainer:
         self._begin()
         state = self.state
         try:
-            with self.reporter.live(self.view), self.ranks.in_step():
+            with self.reporter.live(self.view), self.ranks.in_step(), seeded(self.device, self.config.seed, "networks"):
                 while state.epoch <= self.config.epochs:
                     self._train_epoch()
                     if not state.ended:
@@ -189,9 +189,12 @@ class Trainer:
         """The steps of this epoch that are not done yet."""
         state, config = self.state, self.config
         shown = 0.0
+        # What networks draw, dropout say: each process has masks of its own, as it has images of its own.
+        drawn = derive(config.seed, "networks", state.epoch, self.ranks.rank)
         self.view.begin_epoch()
         for images, labels, _ in self._batches(state.epoch, state.step):
             began = time.monotonic()
+            reseed(self.device, drawn + state.step)
             with self.stop.within(_STEP_SECONDS, self._step_is_lost()):
                 self._step(self._laid_out(images), labels)
             self.view.step(self._images(state.step))
@@ -250,7 +253,9 @@ class Trainer:
         """How the models stand; when a signal asks to stop meanwhile, the run goes on with this look."""
         epoch, epochs = self.state.epoch, self.config.epochs
         try:
-            accuracy = self.monitor.look(self._looked_at(), self._check_stop)
+            models = self._looked_at()
+            with seeded(self.device, self.config.seed, "look", epoch):
+                accuracy = self.monitor.look(models, self._check_stop)
         except Interrupted as error:
             self._save()
             raise self._interrupted() from error
