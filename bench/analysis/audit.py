@@ -152,8 +152,10 @@ def _schedules(name: str, lines: Sequence[Measured], spec: TableSpec) -> Iterato
 def _selected(lines: Sequence[Measured], spec: TableSpec) -> Iterator[Finding]:
     chosen = {
         f"{line.place.row} on {dataset_label(line.place.group.dataset, spec)}"
+        + (f" (the best of {subject.looks} looks)" if subject.looks else "")
         for line in lines
-        if line.record.subject.selection == "test"
+        for subject in [line.record.subject]
+        if subject.selection == "test"
     }
     if chosen:
         yield Finding("selection", listed(chosen))

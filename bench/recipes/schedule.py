@@ -52,6 +52,13 @@ class Schedule(Frozen):
         passed = epoch - 1 + fraction
         return rate * passed / warmup if passed < warmup else rate
 
+    def first_averaged(self, stated: int, epochs: int) -> int:
+        """The first epoch of a run whose end an average takes in: the last but one at the latest.
+
+        The mean of one network is no average.
+        """
+        return min(first_epoch(stated, epochs, self.horizon), max(1, epochs - 1))
+
     def _after_warmup(self, base: float, epoch: int, epochs: int, fraction: float) -> float:
         milestones = [milestone * epochs / (self.horizon or epochs) for milestone in self.milestones]
         if self.kind == "multistep":
@@ -66,3 +73,8 @@ class Schedule(Frozen):
             share = (epoch - milestones[0]) / milestones[0]
             return base * (0.5 + 0.5 * math.cos(math.pi * share)) * math.exp(-0.01 * share**2)
         return base
+
+
+def first_epoch(stated: int, epochs: int, horizon: int) -> int:
+    """The epoch of a run of so many epochs that an epoch of a schedule is which is stated for `horizon`; from 1."""
+    return max(1, round(stated * epochs / (horizon or epochs)))

@@ -118,6 +118,11 @@ class Subject(_Frozen):
         default_factory=dict, description="by role: what tables call that teacher; empty in records of earlier versions"
     )
     selection: str = Field(description="what chose the checkpoint: heldout, test, last, or unknown")
+    looks: Samples | None = Field(
+        default=None,
+        description="how many looks at that split the checkpoint is the best of; 0 for the last epoch's; None for a "
+        "file from elsewhere, and in records of earlier versions",
+    )
     checkpoint: str = Field(description="SHA-256 of the weights")
     checkpoint_of: Checkpoint = Field(
         default="best",

@@ -134,6 +134,16 @@ class RunConfig(Frozen):
             words.append(self.precision)
         return ", ".join(words)
 
+    @property
+    def looks(self) -> int:
+        """How many looks the selected weights are the best of; 0 where the last ones are kept."""
+        if self.selection.keep == "last":
+            return 0
+        first = 1
+        if self.average is not None and self.average.from_epoch is not None:
+            first = self.schedule.first_averaged(self.average.from_epoch, self.epochs)
+        return sum(epoch >= first for epoch in self.selection.looks(self.epochs, self.schedule.horizon))
+
     def teacher(self, role: str) -> TeacherRef | None:
         """The teacher of a role, if the run has one."""
         return next((teacher for teacher in self.teachers if teacher.role == role), None)

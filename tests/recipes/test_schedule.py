@@ -14,6 +14,7 @@ from bench.errors import BenchError
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Resolved
 from bench.recipes.schedule import Schedule
+from bench.recipes.training import Selection
 from bench.training.step import TrainingStep
 
 
@@ -150,7 +151,40 @@ def test_the_official_recipe_is_the_released_codes(method: str) -> None:
     }
     assert (training.schedule.kind, training.schedule.milestones) == (expected.kind, expected.milestones)
     selection = training.selection
-    assert (selection.split, selection.keep, selection.steps, selection.step_size) == ("test", "best", 20, 0.003)
+    steps, step_size = (10, 2 / 255) if method == "score" else (20, 0.003)
+    assert (selection.split, selection.steps) == ("test", steps)
+    assert selection.step_size == pytest.approx(step_size)
+
+
+RSLADS = [*range(20, 215, 20), *range(215, 301)]
+LOOKS: dict[str, tuple[str, list[int]]] = {
+    "rslad": ("weighted", RSLADS),
+    "mtard": ("weighted", RSLADS),
+    "b-mtard": ("weighted", RSLADS),
+    "absld": ("robust", [*range(10, 215, 10), *range(215, 301)]),
+    "ciard": ("weighted", [1, *range(10, 250, 10), *range(250, 301)]),
+    "score": ("robust", [*range(1, 111)]),
+}
+"""By what the released code selects, and after which epochs; what is not here keeps the last."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_official_recipe_selects_as_the_released_code_does(method: str) -> None:
+    training = resolved("official", method)[1]
+    if method not in LOOKS:
+        assert training.selection.name == "last"
+        return
+    by, looks = LOOKS[method]
+    assert (training.selection.name, training.selection.by) == ("test", by)
+    assert training.selection.looks(training.epochs, training.schedule.horizon) == looks
+
+
+def test_looks_of_a_shorter_run() -> None:
+    """What is stated for 300 epochs is so for 30: in every epoch from the 22nd on."""
+    selection = Selection(split="test", every=20, dense_from=215)
+    assert selection.looks(30, 300) == [20, *range(22, 31)]
+    assert selection.looks(30) == [20, 30]  # the last one always
+    assert Selection(split="test", every=20, first=True).looks(50) == [1, 20, 40, 50]
 
 
 @pytest.mark.parametrize("method", [method for method in OFFICIAL if method != "ciard"])

@@ -363,3 +363,14 @@ def test_an_own_table_needs_no_code(make_record: RecordMaker, tmp_path: Path) ->
     with pytest.raises(BenchError, match="Table 8 has no published numbers"):
         build_tables(records, [8], "paper", extra_specs=tmp_path)
     assert len(build_tables(records, values="paper", extra_specs=tmp_path)) == 5
+
+
+def test_the_provenance_says_how_many_looks_a_checkpoint_is_the_best_of(make_record: RecordMaker) -> None:
+    """0 of a last epoch, and what is not known of records of earlier versions, are left out."""
+    counts = {"clean": 80, "fgsm": 60}
+    looks = {"sat": 0, "trades": 5, "ard": 97, "rslad": 97, "ciard": None}
+    records = [make_record(counts, method=method, selection="test", looks=of) for method, of in looks.items()]
+    (said,) = [line for line in build_table(SPECS[3], records).provenance if "selection" in line]
+    assert said == "Checkpoint selection: test; the best of 5 looks (TRADES), of 97 looks (ARD, RSLAD)."
+    (said,) = [line for line in build_table(SPECS[3], records[-1:]).provenance if "selection" in line]
+    assert said == "Checkpoint selection: test."
