@@ -156,7 +156,7 @@ class TrainingStep:
         """
         self._check(x, y)
         batch = Batch(x, y, epoch, step, generator, noise, whole, first)
-        rate = self.schedule.lr(self.base_lr, epoch, self.epochs, step / steps)
+        rate = self.schedule.lr(self.base_lr, epoch, self.epochs, step / steps, last=step == steps - 1)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.models.student.train()

@@ -79,6 +79,7 @@ CLEAN, ADV = ("student", "x", True, True), ("student", "x'", True, True)
 STUDENT_PASSES = {
     ("Natural", "paper"): [CLEAN],
     ("SAT", "paper"): [*10 * ATTACK, ADV],
+    ("SAT", "official"): [*10 * TRAIN_ATTACK, ADV],
     ("TRADES", "paper"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV],
     ("TRADES", "official"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV, CLEAN],
     ("SCORE", "paper"): [("student", "x", False, False), *10 * ATTACK, ADV, CLEAN],

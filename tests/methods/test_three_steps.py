@@ -43,7 +43,16 @@ VARIANTS = [
     *(("dard", variant) for variant in ("paper", "released", "paper-pgd")),
     *(("pgdard", variant) for variant in ("paper", "released")),
 ]
-MILESTONE = {"natural": 150, "trades": 74, "score": 100, "ard": 100, "fair-ard": 100, "dard": 30, "pgdard": 30}
+MILESTONE = {
+    "natural": 150,
+    "sat": 102,
+    "trades": 74,
+    "score": 100,
+    "ard": 100,
+    "fair-ard": 100,
+    "dard": 30,
+    "pgdard": 30,
+}
 """The first epoch of the official schedule after which a rate drops; 215 unless named."""
 
 

@@ -118,17 +118,19 @@ class Official:
     lr: float = 0.1
     weight_decay: float = 2e-4
     nesterov: bool = False
+    decay_norms: bool = True
+    early: bool = False
     variant: str = "official"
     kind: str = "multistep"
 
 
 OFFICIAL = {
-    "sat": Official(),
-    "trades": Official((74, 89), epochs=100),  # its code lowers the rate in epochs 75 and 90
-    "score": Official((100, 105), epochs=110, lr=0.05, weight_decay=5e-4),
-    "ard": Official((100, 150), epochs=200),
+    "sat": Official((102, 154), epochs=205, decay_norms=False),
+    "trades": Official((74, 89, 99), epochs=76),  # its code lowers the rate in epochs 75, 90 and 100
+    "score": Official((100, 105), epochs=110, lr=0.05, weight_decay=5e-4, early=True),
+    "ard": Official((100,), epochs=200),  # its second milestone begins again at the first rate
     "rslad": Official(),
-    "fair-ard": Official((100, 150), epochs=200, nesterov=True),
+    "fair-ard": Official((100,), epochs=200, nesterov=True),
     "absld": Official(),
     "mtard": Official(),
     "b-mtard": Official(),
@@ -148,7 +150,8 @@ def test_the_official_recipe_is_the_released_codes(method: str) -> None:
         "momentum": 0.9,
         "weight_decay": expected.weight_decay,
         "nesterov": expected.nesterov,
-    }
+    } | ({} if expected.decay_norms else {"decay_norms": False})
+    assert training.schedule.early == expected.early
     assert (training.schedule.kind, training.schedule.milestones) == (expected.kind, expected.milestones)
     selection = training.selection
     steps, step_size = (10, 2 / 255) if method == "score" else (20, 0.003)
@@ -192,10 +195,33 @@ def test_official_rates_drop_to_a_tenth_after_each_milestone(method: str) -> Non
     training, expected = resolved("official", method)[1], OFFICIAL[method]
     lr = rates(training.schedule, training.epochs, training.optimizer.lr)
     assert (lr[1], len(lr)) == (expected.lr, expected.epochs + 1)
-    for number, milestone in enumerate(expected.milestones):
+    reached = [milestone for milestone in expected.milestones if milestone < expected.epochs]
+    for number, milestone in enumerate(reached):
         assert lr[milestone] == pytest.approx(expected.lr * 0.1**number)
         assert lr[milestone + 1] == pytest.approx(expected.lr * 0.1 ** (number + 1))
-    assert lr[-1] == pytest.approx(expected.lr * 0.1 ** len(expected.milestones))
+    assert lr[-1] == pytest.approx(expected.lr * 0.1 ** len(reached))
+
+
+def test_the_trades_script_of_2019_had_a_hundred_epochs() -> None:
+    settings = {"training.epochs": 100, "training.schedule.horizon": 100}
+    training = recipe.load("official").resolve("trades", "cifar10", "resnet18", settings=settings).training
+    lr = rates(training.schedule, 100)
+    for first, last, expected in ((1, 74, 0.1), (75, 89, 0.01), (90, 99, 1e-3), (100, 100, 1e-4)):
+        assert lr[first : last + 1] == pytest.approx([expected] * (last - first + 1))
+
+
+@pytest.mark.parametrize(("early", "drops"), [(False, (101, 0)), (True, (100, 2))])
+def test_a_rate_may_drop_in_the_last_step_already(early: bool, drops: tuple[int, int]) -> None:
+    """The first step with the lower rate, of three in an epoch."""
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 10))
+    step = TrainingStep.from_recipe("score", network, settings={"training.schedule.early": early})
+    found = {}
+    for epoch in (100, 101):
+        for number in range(3):
+            step(torch.rand(4, 3, 2, 2), torch.arange(4), epoch=epoch, step=number, steps=3)
+            found[epoch, number] = step.lr
+    assert min(place for place, rate in found.items() if rate < 0.04) == drops
+    assert sorted({round(rate, 9) for rate in found.values()}) == [0.005, 0.05]
 
 
 def test_ciards_student_and_teacher_at_chosen_epochs() -> None:
@@ -238,6 +264,9 @@ def test_lengths_scale_with_the_datasets_radius(method: str, eps: float) -> None
             assert values[key] == (pytest.approx(value * scale) if scale != 1 else value)
 
 
+OFFSETS = {(method, "official") for method in ("rslad", "absld", "mtard", "b-mtard", "ciard")}
+
+
 def test_training_attacks_are_those_of_the_definitions() -> None:
     starts = {"sat": "uniform", "ard": "uniform", "fair-ard": "uniform", "dard": "none", "pgdard": "none"}
     for method in METHODS[1:]:
@@ -245,8 +274,12 @@ def test_training_attacks_are_those_of_the_definitions() -> None:
             values = hyperparameters.resolve(method, variant, {}, {}, 8 / 255)
             exact = (0.031, 0.007) if (method, variant) == ("trades", "official") else (8 / 255, 2 / 255)
             assert (values["eps"], values["step_size"], values["steps"]) == (*exact, 10)
-            assert values["start"] == starts.get(method, "gaussian")
-            trains = {"ard": "official", "fair-ard": "official", "dard": "released", "pgdard": "released"}
+            start = starts.get(method, "gaussian")
+            exceptions = {"ard": "uniform-unclamped", "fair-ard": "uniform-unclamped", "score": "gaussian-clamped"}
+            assert values["start"] == (exceptions.get(method, start) if variant == "official" else start)
+            assert values.get("log_offset", 0.0) == (1e-5 if (method, variant) in OFFSETS else 0.0)
+            trains = {"sat": "official", "ard": "official", "fair-ard": "official"}
+            trains |= {"dard": "released", "pgdard": "released"}
             assert values["attack_in_train_mode"] == (trains.get(method) == variant)
 
 
