@@ -12,7 +12,6 @@ from torch import Tensor
 
 from bench.defense import Batch
 
-
 RELEASED_LOG_OFFSET = 1e-5
 """Of the code of RSLAD and of all that descends from it, for `mean_kl`."""
 

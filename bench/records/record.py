@@ -111,6 +111,11 @@ class Subject(_Frozen):
     setting: str = Field(
         description="the schedule in words, with all that was reduced: rows compare only within one setting"
     )
+    procedure: Plain | None = Field(
+        default=None,
+        description="how it was trained: variant, hyper-parameters, schedule, selection; None for a file from "
+        "elsewhere, and in records of earlier versions",
+    )
     teachers: dict[str, str] = Field(
         default_factory=dict, description="by role: SHA-256 of the weights of the teacher it learned from"
     )

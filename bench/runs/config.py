@@ -16,6 +16,10 @@ from bench.recipes.training import Augmentation, Average, Optimizer, Selection, 
 from bench.vocabulary import Precision, Protocol, Role
 
 SCHEMA_VERSION: Final = 1
+_PROCEDURE: Final = (
+    *("variant", "hyperparameters", "epochs", "batch_size", "optimizer", "schedule", "selection"),
+    *("augmentation", "average", "awp"),
+)
 
 
 class TeacherRef(Frozen):
@@ -133,6 +137,12 @@ class RunConfig(Frozen):
         if self.precision != "32":
             words.append(self.precision)
         return ", ".join(words)
+
+    @property
+    def procedure(self) -> dict[str, Any]:
+        """All that seeds of one defense share, in plain values, whatever its variant and recipe come to mean later."""
+        content = self.model_dump(mode="json", include=set(_PROCEDURE))
+        return {name: content[name] for name in _PROCEDURE if name in content}
 
     @property
     def looks(self) -> int:

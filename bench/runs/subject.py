@@ -23,6 +23,7 @@ def run_subject(folder: RunFolder, which: Checkpoint = "best") -> Subject:
         seed=config.seed,
         recipe=config.recipe,
         setting=config.setting,
+        procedure=config.procedure,
         teachers={ref.role: ref.checkpoint for ref in config.teachers},
         teacher_names={ref.role: ref.known_as for ref in config.teachers},
         selection=summary.selected_on,

@@ -162,6 +162,9 @@ def test_a_run_and_its_records_say_how_many_looks_the_best_is_of(home: Path) -> 
         assert summary is not None
         assert subject.looks == summary.looks == (looked if config.selection.keep == "best" else 0)
         assert run_subject(folder, "last").looks == 0
+        assert subject.procedure is not None
+        assert subject.procedure["hyperparameters"].keys() == config.hyperparameters.keys()
+        assert subject.procedure["selection"]["every"] == config.selection.every
         folder.finish(summary.model_copy(update={"looks": None}))  # as of a run of an earlier version
         assert run_subject(folder).looks == subject.looks
     assert counted["natural"] == 0
