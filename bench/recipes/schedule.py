@@ -66,8 +66,9 @@ class Schedule(Frozen):
     def _after_warmup(self, base: float, epoch: int, epochs: int, fraction: float, last: bool) -> float:
         milestones = [milestone * epochs / (self.horizon or epochs) for milestone in self.milestones]
         if self.kind == "multistep":
-            passed = epoch if self.early and last else epoch - 1
-            return base * self.gamma ** sum(passed >= milestone for milestone in milestones)
+            at_its_end = self.early and last
+            passed = [milestone < epoch or (at_its_end and milestone == epoch) for milestone in milestones]
+            return base * self.gamma ** sum(passed)
         if self.kind == "cosine":
             share = (epoch - 1) / epochs
             return self.lr_min + (base - self.lr_min) * 0.5 * (1 + math.cos(math.pi * share))

@@ -39,6 +39,13 @@ def test_multistep_scales_with_the_length_of_the_run() -> None:
         assert lr[first : last + 1] == pytest.approx([expected] * (last - first + 1))
 
 
+@pytest.mark.parametrize("early", [False, True])
+def test_a_milestone_may_fall_within_an_epoch(early: bool) -> None:
+    """7.17, 8.67 and 9.5 of ten: the epoch that each is in has the lower rate already."""
+    lr = rates(Schedule(kind="multistep", milestones=(215, 260, 285), horizon=300, early=early), 10)
+    assert lr[7:] == pytest.approx([0.1, 0.01, 1e-3, 1e-4])
+
+
 def test_cosine_is_pytorchs() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=300, eta_min=1e-5)
