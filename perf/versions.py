@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -37,7 +38,7 @@ main()
 def main(checkout: Path, method: str, student: str, turns: int) -> None:
     """How long a step takes here, as a share of what it takes in another checkout of this repository."""
     with tempfile.TemporaryDirectory() as homes:
-        processes = []
+        processes: list[Any] = []
         for number, folder in enumerate((checkout, Path(__file__).parents[1])):
             command = [
                 "bench",
@@ -53,9 +54,10 @@ def main(checkout: Path, method: str, student: str, turns: int) -> None:
             ]
             command += ["--epochs", str(turns + 1), "--home", f"{homes}/{number}"]
             code = f"import sys; sys.argv = {command}\n{_EPOCHS}"
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            processes.append(subprocess.Popen([sys.executable, "-c", code], cwd=folder, text=True, **pipes))  # type: ignore[call-overload]
-        ratios, steps = [], []
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            processes.append(subprocess.Popen([sys.executable, "-c", code], cwd=folder, text=True, **pipes))
+        ratios: list[float] = []
+        steps: list[tuple[float, float]] = []
         for turn in range(turns + 1):
             seconds = []
             for process in processes if turn % 2 else processes[::-1]:

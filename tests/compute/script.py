@@ -113,6 +113,6 @@ if __name__ == "__main__":
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     with joined(torch.device("cpu")) as processes:
         found = {f"{method} {variant}": train(method, variant) for method, variant in METHODS}
-        for method, variant, *options in OPTIONS:
-            found[f"{method} {variant} with options"] = train(method, variant, *options)
+        for method, variant, build, schedule, options in OPTIONS:
+            found[f"{method} {variant} with options"] = train(method, variant, build, schedule, options)
         torch.save(found, Path(sys.argv[1]) / f"rank{processes.rank}.pt")
