@@ -121,12 +121,15 @@ def command(
             networks = {(record.subject.run, record.subject.checkpoint) for record in evaluation.records}
             before = len(networks) - evaluation.attacked
             active.reporter.say(f"{evaluation.attacked} evaluated, {before} had the suite already.")
-    rows, short = rows_of(networks_of(evaluation.records)), short_names_in(home)
+    short = short_names_in(home)
     if as_json:
-        show_json([row.content(short) for row in rows])
+        show_json([row.content(short) for row in rows_of(networks_of(evaluation.records))])
         return
     for path in written:
         click.echo(path)
+    # Weights that are the best and the last are shown once.
+    each = {(record.subject.run, record.subject.checkpoint): record for record in reversed(evaluation.records)}
+    rows = rows_of(networks_of([*each.values()][::-1]))
     if rows:
         click.echo()
         show_measured(rows, short)
