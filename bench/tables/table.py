@@ -271,11 +271,6 @@ class Table:
         return tuple(column for block in self.column_groups for column in block.columns)
 
     @property
-    def name(self) -> str:
-        """The stem of its files."""
-        return (self.number if self.number == "overview" else f"table{self.number}") + self.ending
-
-    @property
     def ending(self) -> str:
         """Of the stems of its files, so that those of the best checkpoints stay beside them."""
         return "" if self.checkpoint_of == "best" else f"-{self.checkpoint_of}"

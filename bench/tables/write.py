@@ -174,7 +174,8 @@ def write_tables(tables: Sequence[Table], values: str, formats: Sequence[str], o
     for table in tables:
         for name in formats:
             suffix, render = FORMATS[name]
-            written.append(out / f"{table.name}{ending}.{suffix}")
+            stem = "overview" if table.number == OVERVIEW else f"table{table.number}"
+            written.append(out / f"{stem}{table.ending}{ending}.{suffix}")
             write_text_atomically(written[-1], render(table))
     if {"markdown", "latex"} & set(formats):
         written.append(out / provenance_name(values, of))
