@@ -63,6 +63,7 @@ class Evaluation:
     records: list[Record] = field(default_factory=list)
     attacked: int = 0
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
+    _left: set[str] = field(default_factory=set)  # weights that another process is attacking
 
     def __post_init__(self) -> None:
         self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision, self.checks)
@@ -105,6 +106,8 @@ class Evaluation:
         if found is not None:
             self.records.append(found)
             return None
+        if subject.checkpoint in self._left:
+            return None
         same = (asked.find_of(other, self.session.home.records) for other in kept(folder) if other != which)
         twin = next((record for record in same if record is not None), None)
         try:
@@ -114,6 +117,7 @@ class Evaluation:
             surrogate = self._surrogate(dataset, folder) if self.suite.needs_surrogate else None
             return self._evaluate(network, asked, surrogate)
         except locks.Busy as error:
+            self._left.add(subject.checkpoint)
             self.session.reporter.say(f"{str(error).splitlines()[0]} It is left to that process.")
             return None
 
