@@ -92,6 +92,7 @@ class Script:
     """
 
     lr, weight_decay = 0.1, 2e-4
+    paper_weight_decay = 2e-4
     drops: tuple[int, ...] = (215, 260, 285)
     official_nesterov = False
     official_decays: tuple[type[nn.Module], ...] = (nn.Module,)
@@ -103,7 +104,7 @@ class Script:
         self.student, self.robust, self.clean = student, teachers.get("robust"), teachers.get("clean")
         for teacher in teachers.values():
             teacher.eval()
-        decay = self.weight_decay if self.official else 2e-4
+        decay = self.weight_decay if self.official else self.paper_weight_decay
         decaying = self.official_decays if self.official else (nn.Module,)
         self.sgd = SGD(student, 0.9, decay, self.official and self.official_nesterov, decaying)
         self.offset = self.official_offset if self.official else 0.0

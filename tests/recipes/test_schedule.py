@@ -91,10 +91,13 @@ def test_ciards_own_decay(epochs: int) -> None:
     assert lr[epochs] == pytest.approx(0, abs=1e-16)
 
 
-METHODS = [
+OF_CIARDS_PAPER = [
     *("natural", "sat", "trades", "score"),
     *("ard", "rslad", "fair-ard", "absld", "mtard", "b-mtard", "dard", "pgdard", "ciard"),
 ]
+IGDM = ["igdm-sat", "igdm-trades", "igdm-ard", "igdm-rslad", "igdm-adaad"]
+ADAPTIVE = ["adaad", "adaiad", *IGDM, "saad"]
+METHODS = [*OF_CIARDS_PAPER, *ADAPTIVE]
 
 
 def test_every_method_is_looked_at() -> None:
@@ -106,7 +109,7 @@ def resolved(name: str, method: str, dataset: str = "cifar10") -> Resolved:
     return recipe.load(name).resolve(method, dataset, "resnet18")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_CIARDS_PAPER)
 def test_the_paper_recipe_is_section_4_1(method: str) -> None:
     variant, training, _ = resolved("paper", method)
     assert (variant, training.epochs, training.batch_size) == ("paper", 300, 64)
@@ -114,6 +117,65 @@ def test_the_paper_recipe_is_section_4_1(method: str) -> None:
     assert (training.schedule.kind, training.schedule.lr_min) == ("cosine", 1e-5)
     assert training.selection.split == "test"
     assert training.selection.step_size == pytest.approx(2 / 255)
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_the_paper_recipe_of_later_defenses_is_their_own(method: str) -> None:
+    variant, training, _ = resolved("paper", method)
+    long = method == "igdm-rslad"
+    assert (variant, training.epochs, training.batch_size) == ("paper", 300 if long else 200, 128)
+    assert training.optimizer.model_dump() == {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
+    assert training.schedule.kind == "multistep"
+    assert training.schedule.milestones == ((215, 260, 285) if long else (100, 150))
+    selection = training.selection
+    assert (selection.split, selection.every, selection.steps) == ("test", 1, 10)
+    assert selection.step_size == pytest.approx(2 / 255)
+    assert selection.keep == ("last" if method == "saad" else "best")
+
+
+@pytest.mark.parametrize("name", ["paper", "official"])
+def test_saad_averages_the_epochs_from_95_on(name: str) -> None:
+    average = resolved(name, "saad")[1].average
+    assert average is not None
+    assert (average.kind, average.from_epoch) == ("swa", 95)
+    assert resolved("vit", "saad")[1].average is None  # it has 40 epochs
+
+
+WEIGHTS = {
+    ("igdm-sat", "resnet18"): (60, 100),
+    ("igdm-trades", "resnet18"): (20, 5),
+    ("igdm-ard", "resnet18"): (5, 50),
+    ("igdm-rslad", "resnet18"): (0.9, 3),
+    ("igdm-adaad", "resnet18"): (5, 15),
+    ("igdm-ard", "mobilenet_v2"): (5, 70),
+    ("igdm-rslad", "mobilenet_v2"): (0.9, 3),
+    ("igdm-adaad", "mobilenet_v2"): (5, 20),
+    ("saad", "resnet18"): (1, 10),
+}
+"""Of IGDM's term, with the teacher Chen2021LTD_WRN34_10: on CIFAR-10, on CIFAR-100."""
+
+
+@pytest.mark.parametrize("name", ["paper", "official"])
+@pytest.mark.parametrize(("method", "student"), WEIGHTS)
+def test_the_weight_of_gradient_matching_is_that_of_data_set_and_student(method: str, student: str, name: str) -> None:
+    found = []
+    for dataset in ("cifar10", "cifar100"):
+        variant, _, settings = recipe.load(name).resolve(method, dataset, student)
+        found.append(hyperparameters.resolve(method, variant, settings, {}, 8 / 255)["igdm_weight"])
+    assert tuple(found) == WEIGHTS[method, student]
+
+
+def test_gradient_matching_is_ramped_by_the_runs_own_length_in_recipes_that_are_not_published() -> None:
+    for name in recipe.names():
+        for method in IGDM:
+            variant, _, settings = resolved(name, method)
+            ramp = hyperparameters.resolve(method, variant, settings, {}, 8 / 255)["ramp_epochs"]
+            assert ramp == (200 if name == "official" else 0), name
+
+
+def test_adaad_is_averaged_over_classes_on_cifar10_alone() -> None:
+    assert resolved("official", "adaad", "cifar10")[2] == {}
+    assert resolved("official", "adaad", "cifar100")[2] == {"reduction": "batch"}
 
 
 @dataclass(frozen=True)
@@ -129,6 +191,8 @@ class Official:
     early: bool = False
     variant: str = "official"
     kind: str = "multistep"
+    steps: int = 20
+    step_size: float = 0.003
 
 
 OFFICIAL = {
@@ -144,6 +208,9 @@ OFFICIAL = {
     "dard": Official((30, 40), epochs=50, weight_decay=5e-4, variant="released"),
     "pgdard": Official((30, 40), epochs=50, weight_decay=5e-4, variant="released"),
     "ciard": Official((150,), kind="ciard"),
+    **{name: Official((100, 150), 200, weight_decay=5e-4, steps=10, step_size=2 / 255) for name in ("adaad", "adaiad")},
+    **{name: Official((100, 150), 200) for name in (*IGDM, "saad")},
+    "igdm-rslad": Official(),
 }
 
 
@@ -161,7 +228,7 @@ def test_the_official_recipe_is_the_released_codes(method: str) -> None:
     assert training.schedule.early == expected.early
     assert (training.schedule.kind, training.schedule.milestones) == (expected.kind, expected.milestones)
     selection = training.selection
-    steps, step_size = (10, 2 / 255) if method == "score" else (20, 0.003)
+    steps, step_size = (10, 2 / 255) if method == "score" else (expected.steps, expected.step_size)
     assert (selection.split, selection.steps) == ("test", steps)
     assert selection.step_size == pytest.approx(step_size)
 
@@ -174,6 +241,8 @@ LOOKS: dict[str, tuple[str, list[int]]] = {
     "absld": ("robust", [*range(10, 215, 10), *range(215, 301)]),
     "ciard": ("weighted", [1, *range(10, 250, 10), *range(250, 301)]),
     "score": ("robust", [*range(1, 111)]),
+    "adaad": ("robust", [*range(1, 201)]),
+    "adaiad": ("robust", [*range(1, 201)]),
 }
 """By what the released code selects, and after which epochs; what is not here keeps the last."""
 
@@ -275,11 +344,17 @@ OFFSETS = {(method, "official") for method in ("rslad", "absld", "mtard", "b-mta
 
 
 def test_training_attacks_are_those_of_the_definitions() -> None:
-    starts = {"sat": "uniform", "ard": "uniform", "fair-ard": "uniform", "dard": "none", "pgdard": "none"}
+    uniform = ("sat", "ard", "fair-ard", "igdm-sat", "igdm-ard")
+    starts = {**dict.fromkeys(uniform, "uniform"), "dard": "none", "pgdard": "none"}
+    lengths = {
+        ("trades", "official"): (0.031, 0.007),
+        ("igdm-ard", "official"): (8 / 255, 2 / 225),
+        ("adaad", "wide"): (16 / 255, 4 / 255),
+    }
     for method in METHODS[1:]:
         for variant in registry.load("methods", method).variants:
             values = hyperparameters.resolve(method, variant, {}, {}, 8 / 255)
-            exact = (0.031, 0.007) if (method, variant) == ("trades", "official") else (8 / 255, 2 / 255)
+            exact = lengths.get((method, variant), (8 / 255, 2 / 255))
             assert (values["eps"], values["step_size"], values["steps"]) == (*exact, 10)
             start = starts.get(method, "gaussian")
             exceptions = {"ard": "uniform-unclamped", "fair-ard": "uniform-unclamped", "score": "gaussian-clamped"}
