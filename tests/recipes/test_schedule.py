@@ -128,7 +128,7 @@ def test_the_paper_recipe_of_later_defenses_is_their_own(method: str) -> None:
     assert training.schedule.kind == "multistep"
     assert training.schedule.milestones == ((215, 260, 285) if long else (100, 150))
     selection = training.selection
-    assert (selection.split, selection.every, selection.steps) == ("test", 1, 10)
+    assert (selection.split, selection.by, selection.every, selection.steps) == ("test", "robust", 1, 10)
     assert selection.step_size == pytest.approx(2 / 255)
     assert selection.keep == ("last" if method == "saad" else "best")
 
