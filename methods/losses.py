@@ -41,6 +41,11 @@ def mean_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0, l
     return (target * ((target + log_offset).log() - F.log_softmax(logits / temperature, dim=1))).mean()
 
 
+def mean_kl_between(first: Tensor, second: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(p(first; T) || p(second; T)) of two networks' logits (B, classes), averaged over both; gradient to both."""
+    return batch_kl_between(first / temperature, second / temperature) / first.shape[1]
+
+
 def sample_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """KL(target || p(logits; T)) of each sample, summed over classes; shape (B,)."""
     return F.kl_div(F.log_softmax(logits / temperature, dim=1), target, reduction="none").sum(1)

@@ -21,6 +21,7 @@ from bench import registry
 from bench.training.step import TrainingStep
 
 from . import reference as one
+from . import reference_companions as beside
 from . import reference_two_teachers as two
 
 SCRIPTS: dict[str, type[one.Script]] = {
@@ -37,6 +38,9 @@ SCRIPTS: dict[str, type[one.Script]] = {
     "mtard": two.MTARD,
     "b-mtard": two.BMTARD,
     "ciard": two.CIARD,
+    "peeraid": beside.PeerAiD,
+    "lbgat": beside.LBGAT,
+    "adr": beside.ADR,
 }
 VARIANTS = [
     *((method, variant) for method in SCRIPTS if "dard" not in method for variant in ("paper", "official")),
@@ -44,6 +48,7 @@ VARIANTS = [
     *(("pgdard", variant) for variant in ("paper", "released")),
 ]
 MILESTONE = {"natural": 150, "trades": 74, "score": 100, "ard": 100, "fair-ard": 100, "dard": 30, "pgdard": 30}
+MILESTONE |= {"peeraid": 214, "lbgat": 75, "adr": 100}
 """The first epoch of the official schedule after which a rate drops; 215 unless named."""
 
 
@@ -127,10 +132,14 @@ def drive(method: str, variant: str, classes: int, given: Setting, epochs: list[
     """One step an epoch named (with the batches in turn), both ways; where the epoch changes, its end."""
     roles = registry.load("methods", method).roles
     ours, theirs = ({role: deepcopy(given.teachers[role]) for role in roles} for _ in range(2))
+    own = {"peeraid": ["peer"], "lbgat": ["guide"]}.get(method, [])
+    companions = {name: network(classes, 7) for name in own}
+    theirs |= deepcopy(companions)
     step = TrainingStep.from_recipe(
         method,
         deepcopy(given.student),
         ours,
+        companions=companions,
         recipe_name="paper" if variant.startswith("paper") else "official",
         dataset=f"cifar{classes}",
         settings={"attack": "pgd"} if variant.endswith("-pgd") else {},
@@ -172,6 +181,12 @@ def check(pair: Pair) -> None:
     same_network(step.models.student, script.student, "student")
     for weight, velocity in zip(step.models.student.parameters(), script.sgd.velocities, strict=True):
         same(step.optimizer.state[weight]["momentum_buffer"], velocity, "velocity")
+    assert step.models.companions.keys() == script.companions.keys()
+    for name, network in script.companions.items():
+        same_network(step.models.companions[name], network, name)
+    for name, sgd in script.sgds.items():
+        for weight, velocity in zip(step.models.companions[name].parameters(), sgd.velocities, strict=True):
+            same(step.optimizer.state[weight]["momentum_buffer"], velocity, f"{name}'s velocity")
     state = step.defense.state_dict()
     carried = flat(state)
     for name, value in script.carried.items():
