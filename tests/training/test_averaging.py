@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 from bench.jobs import train
 from bench.jobs.train import Request
+from bench.recipes import hyperparameters
 from bench.recipes.training import Average
 from bench.records.index import home_records
 from bench.records.record import read_record
@@ -102,7 +103,15 @@ CASES = {
                                  "training.optimizer.kind=adamw", "training.optimizer.lr=1e-3",
                                  "training.optimizer.clip=1.0", "training.schedule.warmup=1")),
     "swa": ("natural", (*SWA, "training.selection.keep=best")),
+    "peer": ("peeraid", (*EMA, "training.awp.gamma=0.01", "training.optimizer.clip=1.0", "steps=1")),
+    "guide": ("lbgat", ("guide=digits-mobile", "steps=1")),
+    "mean-teacher": ("adr", ("steps=1",)),
 }  # fmt: skip
+
+
+def _own(method: str) -> list[str]:
+    """Networks of a method's own."""
+    return list(hyperparameters.make(method, {}).companions())
 
 
 def command_of(method: str, *settings: str) -> tuple[object, ...]:
@@ -154,12 +163,19 @@ def test_a_run_keeps_average_and_plain_network_and_ends_the_same_when_killed(
     assert_same(final_state(one), final_state(other))
     assert logged(one) == logged(other)
     files = {path.stem: path for path in one.glob("*.safetensors")}
-    assert files.keys() == {"best", "last", "best-plain", "last-plain"}
+    final = final_state(one)
+    assert ("companions" in final) == (case in _own(method))
+    assert files.keys() - {case} == {"best", "last", *(("best-plain", "last-plain") if "average" in final else ())}
     for name, path in files.items():
         assert path.read_bytes() == (other / path.name).read_bytes()
         with safe_open(path, framework="pt") as file:
-            assert ("average" in file.metadata()) == ("plain" not in name)
-    final = final_state(one)
+            assert ("average" in file.metadata()) == (name in ("best", "last") and "average" in final)
+    for name in _own(method):
+        torch.testing.assert_close(load_file(files[name]), dict(final["companions"][name]), rtol=0, atol=0)
+        assert all("running" not in key or value.abs().max() > 0 for key, value in final["companions"][name].items())
+    if "average" not in final:
+        torch.testing.assert_close(load_file(files["last"]), dict(final["student"]), rtol=0, atol=0)
+        return
     torch.testing.assert_close(load_file(files["last-plain"]), dict(final["student"]), rtol=0, atol=0)
     average = {name.removeprefix("network."): value for name, value in final["average"]["network"].items()}
     torch.testing.assert_close(load_file(files["last"]), average, rtol=0, atol=0)
