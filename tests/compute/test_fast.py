@@ -165,7 +165,7 @@ def test_a_frozen_network_that_is_moved_is_seen_as_it_is_now(precision: Precisio
         for value in (*student.parameters(), *student.buffers()):
             value.mul_(2)
     move_towards(teacher, student, 0.5)
-    tolerance = {"rtol": 1e-4, "atol": 1e-4} if precision == "32" else {"rtol": 0.1, "atol": 0.2}
+    rtol, atol = (1e-4, 1e-4) if precision == "32" else (0.1, 0.2)
     expected = compute(teacher.network, x, precision)
-    torch.testing.assert_close(teacher(x), expected, **tolerance)
+    torch.testing.assert_close(teacher(x), expected, rtol=rtol, atol=atol)
     assert (before - expected).abs().max() > 0.5
