@@ -26,7 +26,9 @@ METHODS = [
     *(("natural", "paper"), ("sat", "paper"), ("trades", "official"), ("score", "paper"), ("ard", "official")),
     *(("rslad", "official"), ("fair-ard", "official"), ("absld", "official"), ("mtard", "official")),
     *(("b-mtard", "official"), ("dard", "paper"), ("dard", "released"), ("pgdard", "paper")),
-    *(("ciard", "paper"), ("ciard", "official")),
+    *(("ciard", "paper"), ("ciard", "official"), ("adaad", "official"), ("adaiad", "official"), ("saad", "official")),
+    *(("igdm-sat", "paper"), ("igdm-trades", "paper"), ("igdm-ard", "paper")),
+    *(("igdm-rslad", "official"), ("igdm-adaad", "official")),
     *(("peeraid", "official"), ("lbgat", "official"), ("adr", "official")),
 ]
 COMPANIONS = {"peeraid": ["peer"], "lbgat": ["guide"]}
@@ -57,7 +59,8 @@ def train(method: str, variant: str, **options: Any) -> dict[str, Any]:
         role: network(seed) for seed, role in enumerate(method_class(method).roles, start=1)
     }
     student = network(0)
-    settings = {} if method == "natural" else {"steps": 3}
+    settings: dict[str, Any] = {} if method == "natural" else {"steps": 3}
+    settings |= {"clean_weight": 0.5} if method == "saad" else {}  # else nothing looks at the greatest entropy
     own = {name: network(3) for name in COMPANIONS.get(method, ())}
     step = TrainingStep.from_recipe(method, student, teachers, companions=own, variant=variant, settings=settings)
     if options:

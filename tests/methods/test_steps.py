@@ -15,29 +15,31 @@ from torch import nn
 
 from bench.defense import Batch, Defense, Models
 from methods.absld import ABSLD
+from methods.adaad import AdaAD
+from methods.adaiad import AdaIAD
 from methods.adr import ADR
 from methods.ard import ARD
 from methods.b_mtard import BMTARD
 from methods.ciard_released import ReleasedCIARD
 from methods.dard import DARD, PGDARD
 from methods.fair_ard import FairARD
+from methods.igdm import AdaADWithIGDM, ARDWithIGDM, RSLADWithIGDM, SATWithIGDM, TRADESWithIGDM
 from methods.lbgat import LBGAT
 from methods.mtard import MTARD
 from methods.natural import Natural
 from methods.peeraid import PeerAiD
 from methods.rslad import RSLAD
+from methods.saad import SAAD
 from methods.sat import SAT
 from methods.score import SCORE
 from methods.trades import TRADES
 
-ALL = [
-    (method, name)
-    for method in (
-        *(Natural, SAT, TRADES, SCORE, ARD, RSLAD, FairARD, ABSLD, MTARD, BMTARD, DARD, PGDARD, ReleasedCIARD),
-        *(PeerAiD, LBGAT, ADR),
-    )
-    for name in method.variants
-]
+METHODS: tuple[type[Defense], ...] = (
+    *(Natural, SAT, TRADES, SCORE, ARD, RSLAD, FairARD, ABSLD, MTARD, BMTARD, DARD, PGDARD, ReleasedCIARD),
+    *(AdaAD, AdaIAD, SATWithIGDM, TRADESWithIGDM, ARDWithIGDM, RSLADWithIGDM, AdaADWithIGDM, SAAD),
+    *(PeerAiD, LBGAT, ADR),
+)
+ALL = [(method, name) for method in METHODS for name in method.variants]
 each = pytest.mark.parametrize(("method", "name"), ALL)
 
 
@@ -83,10 +85,13 @@ def step(defense: Defense, case: Any, epoch: int = 1) -> list[Pass]:
 ATTACK = [("student", "x'", False, True)]
 TRAIN_ATTACK = [("student", "x'", True, True)]
 CLEAN, ADV = ("student", "x", True, True), ("student", "x'", True, True)
+# What batch-norm alone sees: no gradient comes back.
+SEEN_CLEAN, SEEN_ADV = ("student", "x", True, False), ("student", "x'", True, False)
 
-STUDENT_PASSES = {
+STUDENT_PASSES: dict[tuple[str | int, ...], list[Pass]] = {
     ("Natural", "paper"): [CLEAN],
     ("SAT", "paper"): [*10 * ATTACK, ADV],
+    ("SAT", "official"): [*10 * TRAIN_ATTACK, ADV],
     ("TRADES", "paper"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV],
     ("TRADES", "official"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV, CLEAN],
     ("SCORE", "paper"): [("student", "x", False, False), *10 * ATTACK, ADV, CLEAN],
@@ -108,6 +113,18 @@ STUDENT_PASSES = {
     ("ADR", "paper"): [*10 * TRAIN_ATTACK, ADV],
     ("ReleasedCIARD", "paper"): [CLEAN, *10 * ATTACK, ADV],
     ("ReleasedCIARD", "official"): [CLEAN, *10 * ATTACK, ADV],
+    ("AdaAD", "paper"): [*10 * ATTACK, SEEN_CLEAN, ADV],
+    ("AdaIAD", "paper"): [*10 * ATTACK, SEEN_CLEAN, ADV],
+    ("AdaIAD", "paper", 100): [*10 * ATTACK, CLEAN, ADV],
+    ("AdaIAD", "official"): [*10 * ATTACK, SEEN_CLEAN, ADV, SEEN_CLEAN],
+    ("AdaIAD", "official", 100): [*10 * ATTACK, CLEAN, ADV, SEEN_CLEAN, SEEN_CLEAN],
+    # x - d, too, is an x' here.
+    ("SATWithIGDM", "paper"): [*10 * ATTACK, ADV, ADV],
+    ("TRADESWithIGDM", "paper"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV, ADV],
+    ("ARDWithIGDM", "paper"): [*10 * ATTACK, ADV, SEEN_CLEAN, ADV],
+    ("RSLADWithIGDM", "paper"): [*10 * ATTACK, ADV, SEEN_ADV, CLEAN, ADV],
+    ("AdaADWithIGDM", "paper"): [*10 * ATTACK, SEEN_ADV, SEEN_CLEAN, ADV, ADV],
+    ("SAAD", "paper"): [*10 * ATTACK, ADV, ADV, SEEN_CLEAN],
 }
 
 OWN_PASSES = {
@@ -129,18 +146,27 @@ TEACHER_PASSES = {
     ("PGDARD", "released"): {"robust": 10 + 2},
     ("ReleasedCIARD", "paper"): {"robust": 1, "clean": 10 + 2},
     ("ReleasedCIARD", "official"): {"robust": 1, "clean": 2},
+    ("AdaAD", "paper"): {"robust": 10 + 1},
+    ("AdaIAD", "paper"): {"robust": 10 + 1},
+    ("SATWithIGDM", "paper"): {"robust": 2},
+    ("TRADESWithIGDM", "paper"): {"robust": 2},
+    ("ARDWithIGDM", "paper"): {"robust": 3},
+    ("RSLADWithIGDM", "paper"): {"robust": 3},
+    ("AdaADWithIGDM", "paper"): {"robust": 10 + 2},
+    ("SAAD", "paper"): {"robust": 1 + 2},
 }
 
 
 @each
 @pytest.mark.parametrize("epoch", [1, 100])
 def test_passes_of_a_step(make_case: Any, method: type[Defense], name: str, epoch: int) -> None:
-    case = make_case(noise="uniform" if method in (SAT, ARD, FairARD) else "gaussian")
+    case = make_case(noise="uniform" if issubclass(method, SAT | ARD) else "gaussian")
     defense = make(method, name)
     defense.begin(case.models, 300)
     passes = step(defense, case, epoch)
     key = (method.__name__, name)
-    expected = STUDENT_PASSES.get(key) or STUDENT_PASSES[method.__name__, "paper"]
+    by_epoch = STUDENT_PASSES.get((*key, epoch))
+    expected = by_epoch or STUDENT_PASSES.get(key) or STUDENT_PASSES[method.__name__, "paper"]
     assert [each for each in passes if each[0] == "student"] == expected
     own = [each for each in passes if each[0] in defense.companions()]
     assert own == OWN_PASSES.get(method.__name__, [])
