@@ -31,7 +31,10 @@ METHODS = [
     *(("ciard", "paper"), ("ciard", "official"), ("adaad", "official"), ("adaiad", "official"), ("saad", "official")),
     *(("igdm-sat", "paper"), ("igdm-trades", "paper"), ("igdm-ard", "paper")),
     *(("igdm-rslad", "official"), ("igdm-adaad", "official")),
+    *(("peeraid", "official"), ("lbgat", "official"), ("adr", "official")),
 ]
+COMPANIONS = {"peeraid": ["peer"], "lbgat": ["guide"]}
+"""Networks of a method's own that learn."""
 
 
 def network(seed: int) -> nn.Module:
@@ -58,6 +61,7 @@ OPTIONS: list[tuple[str, str, Callable[[int], nn.Module], Schedule, dict[str, An
         {"awp": AWP(from_epoch=2), "average": SWA},
     ),
     ("sat", "paper", transformer, Schedule(kind="constant"), {"awp": AWP(), "average": SWA}),
+    ("peeraid", "official", network, Schedule(kind="constant"), {"awp": AWP(), "average": SWA}),
 ]
 
 
@@ -78,21 +82,25 @@ def train(
     student = build(0)
     settings: dict[str, Any] = {} if method == "natural" else {"steps": 3}
     settings |= {"clean_weight": 0.5} if method == "saad" else {}  # else nothing looks at the greatest entropy
-    step = TrainingStep.from_recipe(method, student, teachers, variant=variant, settings=settings)
+    own = {name: network(3) for name in COMPANIONS.get(method, ())}
+    step = TrainingStep.from_recipe(method, student, teachers, companions=own, variant=variant, settings=settings)
     if options and schedule:
         adamw = Optimizer(kind="adamw", lr=0.01, clip=0.1, decay_norms=False)
-        step = TrainingStep(step.defense, Models(student, teachers), adamw, schedule, 100, **options)
+        step = TrainingStep(step.defense, Models(student, teachers, own), adamw, schedule, 100, **options)
     losses = []
     for i in range(2 * STEPS):
         source = torch.Generator().manual_seed(i)
         x, y = torch.rand(BATCH, 1, 8, 8, generator=source, dtype=torch.float64), torch.arange(BATCH) * 7 % 10
         part = ranks().part(BATCH)
         epoch = 1 if i < STEPS else 100
-        loss = step(x[part], y[part], epoch=epoch, step=i, generator=source, whole=BATCH, first=part.start)
+        whole: dict[str, Any] = {"whole": BATCH, "first": part.start, "generator": source}
+        loss = step(x[part], y[part], epoch=epoch, step=i, steps=2 * STEPS, **whole)
         losses.append(ranks().across(loss.total))
         if i == STEPS - 1:
             step.end_epoch(epoch)
     tensors = {f"student.{name}": value for name, value in student.state_dict().items()}
+    for name, companion in step.models.companions.items():
+        tensors |= {f"{name}.{key}": value for key, value in companion.state_dict().items()}
     if step.average is not None:
         step.end_epoch(2)
         images = (torch.rand(BATCH, 1, 8, 8, generator=source, dtype=torch.float64) for _ in range(2))

@@ -97,7 +97,8 @@ OF_CIARDS_PAPER = [
 ]
 IGDM = ["igdm-sat", "igdm-trades", "igdm-ard", "igdm-rslad", "igdm-adaad"]
 ADAPTIVE = ["adaad", "adaiad", *IGDM, "saad"]
-METHODS = [*OF_CIARDS_PAPER, *ADAPTIVE]
+BESIDE = ["lbgat", "peeraid", "adr"]
+METHODS = [*OF_CIARDS_PAPER, *ADAPTIVE, *BESIDE]
 
 
 def test_every_method_is_looked_at() -> None:
@@ -193,6 +194,8 @@ class Official:
     kind: str = "multistep"
     steps: int = 20
     step_size: float = 0.003
+    first: float = 1.0
+    average: str | None = None
 
 
 OFFICIAL = {
@@ -211,6 +214,9 @@ OFFICIAL = {
     **{name: Official((100, 150), 200, weight_decay=5e-4, steps=10, step_size=2 / 255) for name in ("adaad", "adaiad")},
     **{name: Official((100, 150), 200) for name in (*IGDM, "saad")},
     "igdm-rslad": Official(),
+    "lbgat": Official((75, 90), epochs=100, first=0.2),  # 0.02 in epoch 1
+    "peeraid": Official((214, 259, 284), steps=10, step_size=2 / 255, average="swa, from epoch 215"),
+    "adr": Official((100, 150), epochs=200, weight_decay=5e-4, nesterov=True, steps=10, step_size=2 / 255),
 }
 
 
@@ -231,6 +237,8 @@ def test_the_official_recipe_is_the_released_codes(method: str) -> None:
     steps, step_size = (10, 2 / 255) if method == "score" else (expected.steps, expected.step_size)
     assert (selection.split, selection.steps) == ("test", steps)
     assert selection.step_size == pytest.approx(step_size)
+    assert training.schedule.first == expected.first
+    assert method == "saad" or (training.average and str(training.average)) == expected.average
 
 
 RSLADS = [*range(20, 215, 20), *range(215, 301)]
@@ -243,6 +251,8 @@ LOOKS: dict[str, tuple[str, list[int]]] = {
     "score": ("robust", [*range(1, 111)]),
     "adaad": ("robust", [*range(1, 201)]),
     "adaiad": ("robust", [*range(1, 201)]),
+    "peeraid": ("robust", [*range(1, 301)]),
+    "adr": ("robust", [*range(1, 201)]),
 }
 """By what the released code selects, and after which epochs; what is not here keeps the last."""
 
@@ -270,7 +280,7 @@ def test_looks_of_a_shorter_run() -> None:
 def test_official_rates_drop_to_a_tenth_after_each_milestone(method: str) -> None:
     training, expected = resolved("official", method)[1], OFFICIAL[method]
     lr = rates(training.schedule, training.epochs, training.optimizer.lr)
-    assert (lr[1], len(lr)) == (expected.lr, expected.epochs + 1)
+    assert (lr[1], lr[2], len(lr)) == (expected.lr * expected.first, expected.lr, expected.epochs + 1)
     reached = [milestone for milestone in expected.milestones if milestone < expected.epochs]
     for number, milestone in enumerate(reached):
         assert lr[milestone] == pytest.approx(expected.lr * 0.1**number)
@@ -344,12 +354,13 @@ OFFSETS = {(method, "official") for method in ("rslad", "absld", "mtard", "b-mta
 
 
 def test_training_attacks_are_those_of_the_definitions() -> None:
-    uniform = ("sat", "ard", "fair-ard", "igdm-sat", "igdm-ard")
+    uniform = ("sat", "ard", "fair-ard", "igdm-sat", "igdm-ard", "adr")
     starts = {**dict.fromkeys(uniform, "uniform"), "dard": "none", "pgdard": "none"}
     lengths = {
         ("trades", "official"): (0.031, 0.007),
         ("igdm-ard", "official"): (8 / 255, 2 / 225),
         ("adaad", "wide"): (16 / 255, 4 / 255),
+        **{("lbgat", variant): (0.031, 0.007) for variant in ("paper", "official")},
     }
     for method in METHODS[1:]:
         for variant in registry.load("methods", method).variants:
@@ -362,7 +373,7 @@ def test_training_attacks_are_those_of_the_definitions() -> None:
             assert values.get("log_offset", 0.0) == (1e-5 if (method, variant) in OFFSETS else 0.0)
             trains = {"sat": "official", "ard": "official", "fair-ard": "official"}
             trains |= {"dard": "released", "pgdard": "released"}
-            assert values["attack_in_train_mode"] == (trains.get(method) == variant)
+            assert values["attack_in_train_mode"] == (method == "adr" or trains.get(method) == variant)
 
 
 def test_a_recipe_that_extends_another_has_its_rules_first_and_its_own_teachers_last() -> None:
