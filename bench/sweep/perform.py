@@ -94,5 +94,6 @@ def _perform(session: Session, task: Task) -> None:
         evaluation.limit,
         evaluation.surrogate,
         threat=evaluation.threats[0],
+        checkpoint_of=evaluation.checkpoint_of,
     )
     measured_by.run(RunFolder.of(session.home, config.id))

@@ -16,7 +16,7 @@ from bench.tables.build import annotated, laid_out
 from bench.tables.spec import AttackSpec, read_spec, table_files
 from bench.tables.table import Cell, Column, Row, Section, Table, numbered
 from bench.threat import NORM_TEXT
-from bench.vocabulary import CORRUPTIONS, FURTHER_CORRUPTIONS, SEVERITIES
+from bench.vocabulary import CORRUPTIONS, FURTHER_CORRUPTIONS, SEVERITIES, Selected
 
 MEAN_SEVERITY: Final = 3
 """Of the corruptions among unseen threats."""
@@ -31,7 +31,12 @@ class Mean(NamedTuple):
     of: Sequence[str]
 
 
-def build_unseen(records: Iterable[Record], datasets: Sequence[str] | None, student: str | None = None) -> Table:
+def build_unseen(
+    records: Iterable[Record],
+    datasets: Sequence[str] | None = None,
+    student: str | None = None,
+    checkpoint_of: Selected = "best",
+) -> Table:
     """Defenses x threats that they were not trained for, right under every one (union), and the mean over threats.
 
     A column is a threat: right under all that was run under it. Corruptions are one threat, whose column is the mean
@@ -41,8 +46,9 @@ def build_unseen(records: Iterable[Record], datasets: Sequence[str] | None, stud
     Args:
         records: evaluation records; students' alone are shown.
         datasets: only these; None for all. student: only of this architecture; None for all.
+        checkpoint_of: of which network of its run a record is to be.
     """
-    known = with_union(_of_students(records, datasets, student))
+    known = with_union(_of_students(records, datasets, student, checkpoint_of))
     spec = read_spec(table_files("specs") / "unseen.yaml")
     measured = {name for record in known for name in record.results}
     threats = sorted((name for name in measured if name.startswith(_OF_THREAT)), key=_by_kind)
@@ -50,7 +56,7 @@ def build_unseen(records: Iterable[Record], datasets: Sequence[str] | None, stud
     named = {UNION: "Union", **{name: _threat_text(name.removeprefix(_OF_THREAT)) for name in threats}}
     named = {name: label for name, label in named.items() if name != f"{_OF_THREAT}corruptions"}
     attacks = [AttackSpec(result=name, label=named.get(name, name)) for name in [*named, *present]]
-    part = laid_out(spec.model_copy(update={"attacks": attacks}), known)
+    part = laid_out(spec.model_copy(update={"attacks": attacks}), known, checkpoint_of=checkpoint_of)
     single = [name for name in named if name != UNION]
     table = _with_means(part.table, [Mean("Corruptions", present)] if present else [], drop=present)
     table = _with_means(table, [Mean("Mean", [*single, *["Corruptions"] * bool(present)])])
@@ -74,8 +80,9 @@ def _threat_text(threat: str) -> str:
 
 def build_corruptions(
     records: Iterable[Record],
-    datasets: Sequence[str] | None,
+    datasets: Sequence[str] | None = None,
     student: str | None = None,
+    checkpoint_of: Selected = "best",
     baseline: Record | None = None,
 ) -> Table:
     """Defenses x kinds of corruption (the mean over five severities), then x severities, the mean, and mCE.
@@ -87,7 +94,7 @@ def build_corruptions(
     Raises:
         BenchError: the baseline lacks a corruption.
     """
-    known = _of_students(records, datasets, student)
+    known = _of_students(records, datasets, student, checkpoint_of)
     names = {name: match for record in known for name in record.results if (match := CORRUPTED.match(name))}
     spec = read_spec(table_files("specs") / "corruptions.yaml")
     parts = []
@@ -96,14 +103,14 @@ def build_corruptions(
         if not own:
             continue
         attacks = [AttackSpec(result=name, label=name) for name in own]
-        part = laid_out(spec.model_copy(update={"attacks": attacks}), known)
+        part = laid_out(spec.model_copy(update={"attacks": attacks}), known, checkpoint_of=checkpoint_of)
         table = _with_means(part.table, list(_corruption_means(prefix, own)), drop=own)
         if baseline is not None:
             table = _with_mce(table, part.table, prefix, _errors_of(baseline, prefix))
         sections = tuple(replace(each, label=_joined(each.label, said)) for each in table.sections)
         parts.append(replace(part, table=replace(table, sections=sections)))
     if not parts:
-        parts = [laid_out(spec, ())]
+        parts = [laid_out(spec, (), checkpoint_of=checkpoint_of)]
     columns = max((part.table.column_groups for part in parts), key=lambda groups: len(groups[0].columns))
     whole = annotated([replace(part, table=_widened(part.table, columns[0].columns)) for part in parts])
     note = _CORRUPTIONS + (f" mCE: errors relative to {baseline.id}'s, their mean." if baseline is not None else "")
@@ -117,12 +124,15 @@ _UNSEEN: Final = (
 _CORRUPTIONS: Final = "Each kind is the mean over the severities measured, each severity that over the kinds."
 
 
-def _of_students(records: Iterable[Record], datasets: Sequence[str] | None, student: str | None) -> list[Record]:
+def _of_students(
+    records: Iterable[Record], datasets: Sequence[str] | None, student: str | None, checkpoint_of: Selected
+) -> list[Record]:
     return [
         record
         for record in records
         if record.subject.kind != "teacher" and record.data.split == "test"
         if (datasets is None or record.data.name in datasets) and student in (None, record.subject.model)
+        if record.subject.stands_for(checkpoint_of)
     ]
 
 

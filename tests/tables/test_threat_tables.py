@@ -50,7 +50,7 @@ class TestUnseen:
         assert values == pytest.approx([100.0, *threats, union, np.mean(threats)])
         assert _cell(table, "SAT", "Corruptions").interval is None
         assert "Union: right under all" in table.notes[0]
-        assert table.name == "unseen"
+        assert table.number == "unseen"
 
     def test_of_seeds_the_mean_is_each_one_s_and_then_theirs(self, make_record: RecordMaker) -> None:
         one, other = _unseen(make_record, 0), _unseen(make_record, 1, 20, 21, 22, 23)
@@ -114,8 +114,8 @@ class TestCorruptions:
 def test_they_are_written_where_there_is_something(make_record: RecordMaker, tmp_path: Path) -> None:
     records = [*_unseen(make_record, 0), _corrupted(make_record, method="trades")]
     tables = build_tables(records)
-    assert [table.name for table in tables][:3] == ["overview", "unseen", "corruptions"]
+    assert [table.number for table in tables][:3] == ["overview", "unseen", "corruptions"]
     named = build_tables(records, ["corruptions"])
-    assert [table.name for table in named] == ["corruptions"]
+    assert [table.number for table in named] == ["corruptions"]
     for path in write_tables(tables, "measured", ("markdown", "latex", "csv", "json"), tmp_path):
         assert path.read_text(encoding="utf-8")
