@@ -200,7 +200,7 @@ def write_tables(tables: Sequence[Table], values: str, formats: Sequence[str], o
     for table in tables:
         for name in formats:
             suffix, render = FORMATS[name]
-            stem = "overview" if table.number == OVERVIEW else f"table{table.number}"
+            stem = table.number if isinstance(table.number, str) else f"table{table.number}"
             written.append(out / f"{stem}{table.ending}{ending}.{suffix}")
             write_text_atomically(written[-1], render(table))
     if {"markdown", "latex"} & set(formats):
