@@ -64,13 +64,16 @@ def test_a_sample_is_fooled_where_any_start_fools_it(
     assert (model(outcome.witnesses).argmax(1) != y)[~outcome.always_right].all()
     survivors = attack.survivors(model, x, y, noise=noise, batch_size=7)
     if survivors is not None:
+        assert survivors.always_right is not None
         assert torch.equal(survivors.always_right, torch.stack(always).all(0) & torch.stack(finals).all(0))
 
 
 def test_the_first_start_is_that_of_the_attack_without_restarts(linear: Any, make_images: Any) -> None:
     x, _ = make_images(linear(), n=6)
     _, noise = several(PGDSAT(), x)
-    assert torch.equal(noise[:, 0], start_noise(PGDSAT(), x, 0, 0, "pgd"))
+    alone = start_noise(PGDSAT(), x, 0, 0, "pgd")
+    assert alone is not None
+    assert torch.equal(noise[:, 0], alone)
     _, part = several(PGDSAT(), x[:2], restarts=3)
     assert torch.equal(part, noise[:2, :3])
 
