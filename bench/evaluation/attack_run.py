@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -14,8 +14,8 @@ from bench.attack import Attack, Model, Outcome, ResumableAttack, check_images, 
 from bench.compute.seeding import generator, seeded
 from bench.data.dataset import to_float
 from bench.errors import BenchError
-from bench.evaluation.cache import SAVE_SECONDS, Slot
-from bench.evaluation.passes import CountingKeep
+from bench.evaluation.cache import SAVE_SECONDS, Kept, Slot
+from bench.evaluation.passes import CountingKeep, KeepFrom
 from bench.evaluation.target import Job
 from bench.models import not_finite
 from bench.threat import Entry, Threat
@@ -60,15 +60,36 @@ def start_noise(attack: Attack, x: Tensor, first: int, seed: int, name: str) -> 
 
 
 @dataclass(frozen=True)
+class Begun:
+    """Outcomes of an attack that another one begins as.
+
+    Attributes:
+        right: who was right after it, bool, (n,). components: its, with what each left standing.
+        record: of which they are; None: of this very evaluation.
+    """
+
+    right: Tensor
+    components: Mapping[str, float]
+    record: str | None = None
+
+    def state(self, attack: ResumableAttack, x: Tensor) -> Kept:
+        """What the attack would have kept of them."""
+        tensors, facts = attack.state_after(x, self.right.to(x.device), self.components)
+        return Kept(tensors, facts)
+
+
+@dataclass(frozen=True)
 class AttackRun:
     """One attack, as an evaluation conducts it.
 
     Attributes:
         job: the model and its samples. subject: what the model is called in messages.
         attack: with its parameters. result: the name of its result.
-        transferred: gives the images of all samples, bytes or floats, that were crafted on another model or are the
+            transferred: gives the images of all samples, bytes or floats, that were crafted on another model or are the
             same for every model; None: crafted on this one.
-        seed, worst_case: see `Evaluator`. slot: where outcomes are kept.
+        begun: the outcomes of the attack that this one begins as (`ResumableAttack.begins_as`), by the same model on
+            the same samples with the same parameters; None: from the beginning.
+            seed, worst_case: see `Evaluator`. slot: where outcomes are kept.
         check_stop: raises where a signal has asked to stop.
     """
 
@@ -81,6 +102,7 @@ class AttackRun:
     worst_case: bool
     slot: Slot
     check_stop: Callable[[], None]
+    begun: Begun | None = None
 
     @property
     def device(self) -> torch.device:
@@ -137,6 +159,8 @@ class AttackRun:
             self._check_witnesses(x, outcome)
             if self.worst_case:
                 right &= outcome.always_right
+        if self.begun is not None:  # what fooled the model then was judged then
+            right &= self.begun.right.to(right.device)
         return right, outcome
 
     def _survivors(self, x: Tensor, y: Tensor, start: int) -> Outcome | None:
@@ -157,7 +181,10 @@ class AttackRun:
             return Outcome(to_float(images).to(x) if images.dtype == torch.uint8 else images.to(x))
         if isinstance(self.attack, ResumableAttack):
             inner, before = self.slot.within("inner"), self.job.passed
-            keep = CountingKeep(inner, lambda: self.job.passed - before, self.check_stop)
+            begun = None if self.begun is None else self.begun.state(self.attack, x)
+            keep = CountingKeep(
+                inner if begun is None else KeepFrom(inner, begun), lambda: self.job.passed - before, self.check_stop
+            )
             outcome = self.attack.run_in_sittings(self.job.module, x, y, keep, keep.check_stop)
             self.job.passes.images += keep.before
             inner.forget()

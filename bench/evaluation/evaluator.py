@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.attack import Attack, Protocol, check_images
+from bench.attack import Attack, Protocol, ResumableAttack, check_images
 from bench.compute.seeding import seeded
 from bench.compute.speedups import enabled
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import sanity
-from bench.evaluation.attack_run import AttackRun, Clean, batch_size, start_noise
+from bench.evaluation.attack_run import AttackRun, Begun, Clean, batch_size, start_noise
 from bench.evaluation.cache import Slot
 from bench.evaluation.probes import PROBED, SHARE, Probes
 from bench.evaluation.suites import GRADIENT_FREE, Entry, Suite
@@ -83,8 +83,12 @@ class Evaluator:
         limit: int | None,
         record_id: str,
         surrogate: Surrogate | None = None,
+        begun: Record | None = None,
     ) -> Record:
         """Attack a model with all attacks of a suite on the test split's first `limit` images.
+
+        An attack that begins as another one (AutoAttack as `apgd`) does only the rest where the other's outcomes are
+        among these results, or in the record `begun`, of the same model under the same conditions.
 
         The model is evaluated in eval mode, in its own precision, and comes back in the mode and with the gradient
         flags it was given in.
@@ -105,7 +109,8 @@ class Evaluator:
         with ready(network):
             data, view = _data(dataset, split), view_of(network, self.speedups)
             job = Job(network, split.to(self.device), data, subject, surrogate, view)
-            results, flags, checks = self._attacked(job, suite, unfinished)
+            results, flags, checks = self._attacked(job, suite, unfinished, begun)
+            environment = provenance.describe(self.device) | {"speedups": job.speedups}
         return Record(
             id=record_id,
             subject=subject,
@@ -119,7 +124,7 @@ class Evaluator:
             worst_case=self.worst_case,
             precision=self.precision,
             attack_set=dict(self.attack_set),
-            environment=provenance.describe(self.device) | {"speedups": job.speedups},
+            environment=environment,
             created=now(),
             seconds=round(time.monotonic() - started, 3),
         )
@@ -130,7 +135,7 @@ class Evaluator:
             shutil.rmtree(self.kept / "unfinished" / record_id, ignore_errors=True)
 
     def _attacked(
-        self, job: Job, suite: Suite, unfinished: Path | None
+        self, job: Job, suite: Suite, unfinished: Path | None, begun: Record | None
     ) -> tuple[dict[str, AttackResult], list[str], Checks]:
         """The results of a suite's attacks by name, the checks that failed, and what checks there were."""
         entries = dict.fromkeys([Entry("clean"), *(entry.on(job.data.threat) for entry in suite.entries)])
@@ -143,8 +148,9 @@ class Evaluator:
             total = len(entries) * job.data.n
             with self.reporter.task(f"{job.subject.label}: {suite.name}", total) as advance:
                 for entry in entries:
-                    slot = self._slot(job, entry, unfinished)
-                    results[entry.result], images = self._attack(job, entry, slot, advance)
+                    results[entry.result], images = self._attack(
+                        job, entry, unfinished, self._begun(job, entry, results, begun), advance
+                    )
                     passed.append(images)
             counted = [images for images in passed if images is not None]
             attacked = sum(counted) if len(counted) == len(passed) else None
@@ -168,7 +174,38 @@ class Evaluator:
         check_images(name, attack.threat, x_adv, x)
         return x_adv
 
-    def _slot(self, job: Job, entry: Entry, unfinished: Path | None) -> Slot:
+    def _begun(self, job: Job, entry: Entry, results: dict[str, AttackResult], record: Record | None) -> Begun | None:
+        """The outcomes that an attack may begin from: they are its own first part's, under the same conditions."""
+        attack = self.attack_of(entry, job.data.threat)
+        if not isinstance(attack, ResumableAttack) or attack.begins_as is None or entry.transfer:
+            return None
+        first = replace(entry, attack=attack.begins_as)
+        source = None if first.result in results else record
+        if source is not None and not self._same_conditions(job, source):
+            return None
+        result = (results if source is None else source.results).get(first.result)
+        if (
+            result is None
+            or not result.parameters == self.attack_of(first, job.data.threat).parameters() == attack.parameters()
+        ):
+            return None
+        right = torch.from_numpy(unpack(result.final, job.data.n))
+        return Begun(right, result.components, None if source is None else source.id)
+
+    def _same_conditions(self, job: Job, record: Record) -> bool:
+        """Whether a record's numbers are what this evaluation would find: same weights, images and software."""
+        here = provenance.describe(self.device) | {"speedups": job.speedups}
+        if self.function is not None:
+            here["function"] = self.function
+        conditions = ("device", "packages", "speedups", "function")
+        return (
+            (record.subject.checkpoint, record.subject.model) == (job.subject.checkpoint, job.subject.model)
+            and record.data == job.data
+            and (record.seed, record.protocol, record.precision) == (self.seed, self.protocol, self.precision)
+            and all(record.environment.get(name) == here.get(name) for name in conditions)
+        )
+
+    def _slot(self, job: Job, entry: Entry, unfinished: Path | None, begun: Begun | None = None) -> Slot:
         """Where the outcomes of one attack are kept until the record is written."""
         attack = self.attack_of(entry, job.data.threat)
         key = {
@@ -187,11 +224,22 @@ class Evaluator:
         }
         if self.function is not None:
             key["function"] = self.function
-        name = re.sub("[:/@]", "-", entry.result) + ".safetensors"
+        name = re.sub("[:/@]", "-", entry.result)
+        if begun is not None:  # without those outcomes what is kept says too little
+            key["begun"], name = pack(begun.right.numpy()), f"{name}.rest"
+        name += ".safetensors"
         return Slot(unfinished / name if unfinished else None, key, self.reporter.say)
 
-    def _attack(self, job: Job, entry: Entry, slot: Slot, advance: Any) -> tuple[AttackResult, int | None]:
+    def _attack(
+        self, job: Job, entry: Entry, unfinished: Path | None, begun: Begun | None, advance: Any
+    ) -> tuple[AttackResult, int | None]:
         """The result of one attack, and how many images it passed through the network, if that is known."""
+        slot = self._slot(job, entry, unfinished)
+        if begun is not None and (slot.load() or slot.within("inner").load()):  # it is further already
+            begun = None
+        elif begun is not None:
+            slot = self._slot(job, entry, unfinished, begun)
+            self.reporter.say(f"{entry.result} begins from {begun.record or 'what was just attacked'}.")
         attack, surrogate = self.attack_of(entry, job.data.threat), job.surrogate if entry.transfer else None
         if entry.transfer and surrogate is None:
             raise BenchError(f"{entry.result} needs a surrogate.\nGive one with --teacher robust=FILE.")
@@ -205,6 +253,7 @@ class Evaluator:
             worst_case=self.worst_case,
             slot=slot,
             check_stop=self._check_stop,
+            begun=begun,
         )
         progress = run.outcomes(advance)
         result = _result(
