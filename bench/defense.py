@@ -22,6 +22,9 @@ ROLES: tuple[Role, ...] = get_args(Role)
 """The teachers there are: one trained naturally, one trained adversarially."""
 
 
+STUDENT = "student"
+"""As a companion's architecture: the student's own."""
+
 Variants = Mapping[str, Mapping[str, Any]]
 """Hyper-parameters that differ from the defaults, by variant (`paper`, `official`, ...)."""
 
@@ -39,6 +42,7 @@ class Batch:
         noise: the attack's start noise before scaling, shaped as x, if the caller wants to set it.
         whole: samples of the whole batch where this is one process's part of it; None: this is all of it.
         first: position of the part's first sample in the whole.
+        steps: in an epoch.
     """
 
     x: Tensor
@@ -49,6 +53,7 @@ class Batch:
     noise: Tensor | None = None
     whole: int | None = None
     first: int = 0
+    steps: int = 1
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the whole batch, a scalar without gradient, of what the samples here have, or of their mean."""
@@ -57,6 +62,10 @@ class Batch:
     def total(self, own: Tensor) -> Tensor:
         """The sum over the whole batch from that of the samples here, whose gradient alone it has; any shape."""
         return ranks().with_others(own) if own.requires_grad else ranks().total(own)
+
+    def extremes(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The least and the greatest of all samples' values in the whole batch, scalars without gradient."""
+        return ranks().extremes(values)
 
     def minimise(self, loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """A step of a network's optimizer on the whole batch's loss; loss: the mean over the samples here."""
@@ -84,10 +93,12 @@ class Models:
     Attributes:
         student: the network that is trained; in train mode when `loss` is called.
         teachers: by role; frozen and in eval mode unless the defense changes that itself.
+        companions: the defense's own, by name (`Defense.companions`); those that learn in train mode as the student is.
     """
 
     student: nn.Module
     teachers: Mapping[str, nn.Module] = field(default_factory=dict)
+    companions: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @property
     def clean(self) -> nn.Module:
@@ -98,6 +109,23 @@ class Models:
     def robust(self) -> nn.Module:
         """The robust teacher, r."""
         return self.teachers["robust"]
+
+
+class Companion(NamedTuple):
+    """A network that a defense has beside the student; the harness builds, steps, saves and keeps it.
+
+    Attributes:
+        model: its architecture by name, or `STUDENT`.
+        learns: whether it begins with random weights and the run's optimizer steps it with the student, on the one loss
+            of both; else it begins as a copy of the student, frozen and in eval mode, and the defense moves it.
+    """
+
+    model: str = STUDENT
+    learns: bool = True
+
+    def spec(self, student: str) -> str:
+        """Its architecture beside a student of this one."""
+        return student if self.model == STUDENT else self.model
 
 
 class Loss(NamedTuple):
@@ -159,6 +187,10 @@ class Defense(Carried):
 
     _epochs = 0  # the run's length; no hyper-parameter, hence no annotation
 
+    def companions(self) -> dict[str, Companion]:
+        """Networks of its own, by the name that their files get; none unless a defense says so."""
+        return {}
+
     def begin(self, models: Models, epochs: int) -> None:
         """Called once before the first step (and before `load_state_dict` on a resume); epochs: the run's length."""
         self._epochs = epochs
@@ -166,6 +198,10 @@ class Defense(Carried):
     def epoch_of(self, epoch: float) -> int:
         """An epoch of the definition's schedule (`horizon` epochs long) in this run's schedule."""
         return round(epoch * self._epochs / self.horizon) if self._epochs else round(epoch)
+
+    def passed(self, batch: Batch) -> float:
+        """The share of the run's steps that are done before a batch's, 0 to 1."""
+        return (batch.epoch - 1 + batch.step / batch.steps) / max(self._epochs, 1)
 
     def phases(self) -> dict[str, int]:
         """Parts of the run in which a step costs differently, by name: the epoch (from 1) that each begins with."""
@@ -204,6 +240,22 @@ class Defense(Carried):
 
     def after_epoch(self, epoch: int) -> None:
         """Called at the end of each epoch (from 1)."""
+
+
+@torch.no_grad()
+def move_towards(network: nn.Module, goal: nn.Module, share: float, buffers: bool = True) -> None:
+    """The network's weights move by a share of the way to another one's.
+
+    Args:
+        buffers: whether its statistics do too; else, and where they are counts, they become the other's.
+    """
+    for weight, other in zip(network.parameters(), goal.parameters(), strict=True):
+        weight.lerp_(other, share)
+    for mine, theirs in zip(network.buffers(), goal.buffers(), strict=True):
+        if buffers and mine.is_floating_point():
+            mine.lerp_(theirs, share)
+        else:
+            mine.copy_(theirs)
 
 
 @contextmanager

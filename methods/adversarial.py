@@ -15,7 +15,7 @@ from bench.attack import Start
 from bench.defense import Batch, Defense, attacked, mode
 from bench.threat import NORM_TEXT, NORMS
 from bench.vocabulary import Norm
-from methods.losses import batch_kl
+from methods.losses import batch_kl, batch_kl_between
 
 
 @dataclass(kw_only=True)
@@ -82,3 +82,8 @@ class AdversarialDefense(Defense):
 def kl_from(target: Tensor) -> Objective:
     """KL(target || p(s(x'))), summed over the batch, for an attack to maximise; target: (B, classes)."""
     return lambda logits, x_adv, step: batch_kl(target, logits) * len(logits)
+
+
+def kl_from_network(teacher: nn.Module) -> Objective:
+    """KL(p(teacher(x')) || p(s(x'))), summed over the batch, for an attack to maximise; gradient through both."""
+    return lambda logits, x_adv, step: batch_kl_between(teacher(x_adv), logits) * len(logits)

@@ -21,6 +21,7 @@ from bench.tables.paper import paper_lines
 from bench.tables.spec import TableSpec
 from bench.tables.table import Cell, Group, Table
 from bench.tables.write import choose_specs
+from bench.vocabulary import Selected
 
 Source = Literal["measured", "paper"]
 KINDS = {
@@ -30,6 +31,7 @@ KINDS = {
     "threat": "Rows measured under different threats stand in columns of their own and are not compared",
     "setting": "Rows trained in different settings do not compare",
     "surrogates": "Transferred images that are not the same for all rows of a column",
+    "trainings": "Seeds of a defense that were not trained alike stand in rows of their own",
     "teachers": "Rows of a column that learned from different teachers",
     "parameters": "Attacks that had different parameters in different rows of a column",
     "selection": "Checkpoints selected on the test set, which flatters them",
@@ -86,19 +88,21 @@ def audit_tables(
     datasets: Sequence[str] | None = None,
     extra_specs: Path | None = None,
     student: str | None = None,
+    checkpoint_of: Selected = "best",
 ) -> Audit:
     """Audit tables of measured or of published numbers.
 
     Args:
-        records, numbers, datasets, extra_specs, student: as for `build_tables`; without numbers, all that have any.
+        records, numbers, datasets, extra_specs, student, checkpoint_of: as for `build_tables`; without numbers, all
+            that have any.
 
     Raises:
         BenchError: as `build_tables`; a file of claims that is not right.
     """
-    known = list(records)
+    known = [record for record in records if record.subject.stands_for(checkpoint_of)]
     specs = choose_specs(known, numbers, values, datasets, extra_specs, all_by_default=True, student=student)
     lines = {spec.number: _counting(spec, known, values, datasets) for spec in specs}
-    tables = tuple(_audit(spec, lines[spec.number], known, values, datasets) for spec in specs)
+    tables = tuple(_audit(spec, lines[spec.number], known, values, datasets, checkpoint_of) for spec in specs)
     claims = tuple(_claims(specs)) if values == "paper" else ()
     return Audit(values, tables, tuple(_between(specs, lines)), claims)
 
@@ -110,9 +114,14 @@ def _counting(spec: TableSpec, records: list[Record], values: Source, datasets: 
 
 
 def _audit(
-    spec: TableSpec, lines: Sequence[Line], records: list[Record], values: Source, datasets: Sequence[str] | None
+    spec: TableSpec,
+    lines: Sequence[Line],
+    records: list[Record],
+    values: Source,
+    datasets: Sequence[str] | None,
+    checkpoint_of: Selected,
 ) -> TableAudit:
-    table = build_table(spec, records, values, datasets)
+    table = build_table(spec, records, values, datasets, checkpoint_of)
     found = [Finding("contradiction", text) for text in contradictions(lines, spec)]
     found += _conditions(lines, spec)
     measured = [line for line in lines if isinstance(line, Measured)]
@@ -152,8 +161,10 @@ def _schedules(name: str, lines: Sequence[Measured], spec: TableSpec) -> Iterato
 def _selected(lines: Sequence[Measured], spec: TableSpec) -> Iterator[Finding]:
     chosen = {
         f"{line.place.row} on {dataset_label(line.place.group.dataset, spec)}"
+        + (f" (the best of {subject.looks} looks)" if subject.looks else "")
         for line in lines
-        if line.record.subject.selection == "test"
+        for subject in [line.record.subject]
+        if subject.selection == "test"
     }
     if chosen:
         yield Finding("selection", listed(chosen))
@@ -196,7 +207,7 @@ def _between(specs: Iterable[TableSpec], tables: Mapping[int, Sequence[Line]]) -
             clean, (dataset, *condition) = line.value("clean"), line.place.group
             if clean is not None and line.position < len(spec.rows):
                 row = spec.rows[line.position]
-                name = defense_label(str(row.method), row.overrides)
+                name = defense_label(str(row.method), row.overrides) + line.place.row.removeprefix(row.label)
                 key = (name, dataset, str(spec.model_for(dataset)), *map(str, (*condition, line.seed)))
                 found[key][clean].add(spec.number)
     for (name, dataset, student, *_), values in sorted(found.items()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 from bench.analysis.compare import Comparison, compare_networks
 from bench.analysis.find import find_networks
@@ -16,6 +16,7 @@ from bench.records.networks import Network, measured_under, networks_of
 from bench.records.record import Record
 from bench.system.home import Home
 from bench.threat import Threat
+from bench.vocabulary import Selected
 
 
 class _HasId(Protocol):
@@ -37,6 +38,7 @@ def load_records(
     method: str | None = None,
     attack: str | None = None,
     threat: Threat | str | None = None,
+    checkpoint_of: Selected = "best",
 ) -> list[Record]:
     """The records of a home, the oldest first; a record that is not right is named and left out.
 
@@ -47,6 +49,7 @@ def load_records(
         method: only what this method trained; of a model from elsewhere it is its name.
         attack: only records with a result of this; `transfer:NAME` was crafted on a surrogate.
         threat: only what was measured under this: "l2:0.5".
+        checkpoint_of: of each run its `best` or its `last` weights.
 
     Raises:
         BenchError: nothing was measured of one of these names; a home without records has none to tell.
@@ -54,7 +57,8 @@ def load_records(
     place = arguments.home_at(home)
     if home is not None and not place.root.is_dir():
         raise BenchError(f"home={str(home)!r}: there is no such folder.\nGive the folder that has results/ in it.")
-    records = sorted(home_records(place), key=lambda record: (record.created, record.id))
+    arguments.one_of("checkpoint_of", checkpoint_of, get_args(Selected))
+    records = sorted(home_records(place, checkpoint_of), key=lambda record: (record.created, record.id))
     asked = {"dataset": dataset, "student": student, "method": method, "attack": attack}
     wanted = {kind: name for kind, name in asked.items() if arguments.text(kind, name) is not None}
     for kind, name in wanted.items():
@@ -90,6 +94,7 @@ def compare(
     threat: Threat | str | None = None,
     across_threats: bool = False,
     all_seeds: bool = False,
+    checkpoint_of: Selected = "best",
     home: Path | str | None = None,
 ) -> Comparison:
     """Test whether networks differ, sample by sample or, with three seeds and more, seed by seed, as `bench compare`.
@@ -101,6 +106,7 @@ def compare(
         threat: only what was measured under this: "l2:0.5".
         across_threats: whether each network's accuracy under its own threat is held against the others' under theirs.
         all_seeds: with every run of the home that differs from a named one in the seed alone.
+        checkpoint_of: whether a named run stands for its `best` or its `last` weights; a record is of what it is of.
         home: where named runs have their records; None: what BENCH_HOME names, or the current folder.
 
     Returns:
@@ -111,6 +117,7 @@ def compare(
     """
     place = arguments.home_at(home)
     only = arguments.names_in("attacks", attacks, "['fgsm', 'pgd-sat']", or_none=True)
+    arguments.one_of("checkpoint_of", checkpoint_of, get_args(Selected))
     everywhere = arguments.yes_or_no("all_seeds", all_seeds)
     records: list[Record] = []
     names: dict[Home, list[str]] = {}
@@ -125,7 +132,7 @@ def compare(
             records += _records_in(side)
     networks: list[Network] = networks_of(records)
     for where, own in names.items():
-        networks += find_networks(own, where, everywhere)
+        networks += find_networks(own, where, everywhere, checkpoint_of=checkpoint_of)
     across = arguments.yes_or_no("across_threats", across_threats)
     return compare_networks(networks, only, threat_named(threat), across)
 

@@ -10,16 +10,18 @@ import click
 
 from bench.cli import completing
 from bench.cli.help import Command
-from bench.cli.options import home_option, json_option, named, style_option, threat_option
+from bench.cli.options import checkpoint_of_option, home_option, json_option, named, style_option, threat_option
 from bench.cli.printing import show_json
 from bench.system.home import Home
 from bench.threat import Threat
+from bench.vocabulary import Selected
 
 if TYPE_CHECKING:
     from bench.analysis.compare import Accuracy, Comparison, Contrast, Side
     from bench.stats import Test
 
 _DIFFERING = ("model", "setting", "selection", "teachers")
+_OF_SIDE = {"method", "overrides", "checkpoint_of", *_DIFFERING}
 
 
 @click.command(
@@ -30,6 +32,7 @@ _DIFFERING = ("model", "setting", "selection", "teachers")
 @click.argument("runs", metavar="RUN RUN [RUN ...]", nargs=-1, required=True, shell_complete=completing.recorded)
 @named("--student", "models", "Where a method is named: only its networks of this architecture.")
 @named("--dataset", "datasets", "Where a method is named: only its networks that were measured on this.")
+@checkpoint_of_option
 @click.option("--all-seeds", is_flag=True, help="Add every run that differs from a named one in the seed alone.")
 @click.option(
     "--attack",
@@ -49,6 +52,7 @@ def command(
     runs: tuple[str, ...],
     student: str | None,
     dataset: str | None,
+    checkpoint_of: Selected,
     all_seeds: bool,
     attacks: tuple[str, ...],
     threat: Threat | None,
@@ -67,7 +71,7 @@ def command(
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    networks = find_networks(runs, home, all_seeds, Narrowed(student, dataset), say)
+    networks = find_networks(runs, home, all_seeds, Narrowed(student, dataset), say, checkpoint_of)
     found = compare_networks(networks, attacks, threat, across)
     if as_json or style == "json":
         show_json(_content(found))
@@ -88,7 +92,7 @@ def _content(found: Comparison) -> dict[str, Any]:
                 "runs": [network.name for network in side.networks],
                 "seeds": [network.subject.seed for network in side.networks],
                 "threats": side.threats,
-                **side.networks[0].subject.model_dump(include={"method", "overrides", *_DIFFERING}),
+                **side.networks[0].subject.model_dump(include=_OF_SIDE),
             }
             for side in found.sides
         ],

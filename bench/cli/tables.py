@@ -15,6 +15,7 @@ from bench.cli.printing import show_json
 from bench.errors import BenchError, printable
 from bench.system.home import Home
 from bench.threat import Threat
+from bench.vocabulary import Selected
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,6 +71,7 @@ class _Number(click.ParamType):
     shell_complete=completing.recorded_students,
 )
 @options.threat_option("Only what was measured under this: linf:8/255.", completing.recorded_threats)
+@options.checkpoint_of_option
 @click.option("--all-rows", is_flag=True, help="With the paper's rows and data sets that have no number here.")
 @options.out_option("Default: HOME/results/tables.")
 @click.option("--quiet", is_flag=True, help="Print the files' names alone.")
@@ -90,6 +92,7 @@ def command(
     datasets: list[str] | None,
     student: str | None,
     threat: Threat | None,
+    checkpoint_of: Selected,
     all_rows: bool,
     out: Path | None,
     quiet: bool,
@@ -110,18 +113,23 @@ def command(
     from bench.tables import build_tables, table_content, write_tables
 
     _check_options(audit, order, out, values, formats)
+    if values == "paper" and checkpoint_of != "best":
+        raise BenchError("The paper's numbers are of one checkpoint each.\nLeave --checkpoint-of away, or --values.")
 
-    def records() -> list[Record]:
-        return measured_under(home_records(home), threat)
+    def records(of: Selected | None = checkpoint_of) -> list[Record]:
+        return measured_under(home_records(home, of), threat)
 
     shown: dict[str, Any] = {
         "numbers": numbers or None,
         "datasets": datasets,
         "extra_specs": home.specs,
         "student": student,
+        "checkpoint_of": checkpoint_of,
     }
     if order is not None:
         orders = compare_order(records(), order, **shown)
+        if checkpoint_of != "best":
+            click.echo("Of the last checkpoints.\n")
         click.echo(to_text(orders, order), nl=False)
         return
     if audit:
@@ -132,7 +140,7 @@ def command(
             click.echo(audit_text.to_text(found), nl=False)
         return
     with no_collection():
-        tables = build_tables(records(), values=values, all_rows=all_rows, **shown)
+        tables = build_tables(records(None), values=values, all_rows=all_rows, **shown)
         if as_json:
             show_json([table_content(table) for table in tables])
             return

@@ -20,17 +20,21 @@ class Schedule(Frozen):
     `one-cycle`: linearly up to lr over the first quarter and down to 0, step by step; `ciard`: the released CIARD
     code: lr up to epoch `milestones[0]`, then times (0.5 + 0.5 cos(pi u)) exp(-0.01 u^2) with u = (epoch -
     milestones[0]) / milestones[0]. With a `warmup` the rate of each step of the first epochs is multiplied by the share
-    of the warm-up that has passed before it.
+    of the warm-up that has passed before it; with `first` that of the run's first epoch is multiplied by this number.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"warmup"})
+    later: ClassVar[frozenset[str]] = frozenset({"early", "first", "warmup"})
 
     kind: Literal["constant", "multistep", "cosine", "one-cycle", "ciard"]
     horizon: int = Field(default=0, ge=0, description="epochs the milestones are stated for; 0: the run's own length")
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
     lr_min: float = Field(default=0.0, ge=0)
+    early: bool = Field(
+        default=False, description="whether multistep drops in a milestone's last step already, not after it"
+    )
     warmup: float = Field(default=0.0, ge=0, description="epochs of it, stated for the horizon as milestones are")
+    first: float = Field(default=1.0, gt=0, description="what the rate of the first epoch is multiplied by")
 
     @model_validator(mode="after")
     def _has_milestones(self) -> Schedule:
@@ -38,7 +42,7 @@ class Schedule(Frozen):
             raise ValueError("ciard needs a milestone, of milestones")
         return self
 
-    def lr(self, base: float, epoch: int, epochs: int, fraction: float = 0.0) -> float:
+    def lr(self, base: float, epoch: int, epochs: int, fraction: float = 0.0, last: bool = False) -> float:
         """The learning rate in an epoch.
 
         Args:
@@ -46,16 +50,26 @@ class Schedule(Frozen):
             epoch: 1 to epochs.
             epochs: length of the run.
             fraction: share of the epoch that has passed, 0 to 1; only `one-cycle` and a warm-up look at it.
+            last: whether it is the rate of the epoch's last step; only an `early` multistep looks at it.
         """
-        rate = self._after_warmup(base, epoch, epochs, fraction)
+        rate = self._after_warmup(base, epoch, epochs, fraction, last) * (self.first if epoch == 1 else 1)
         warmup = self.warmup * epochs / (self.horizon or epochs)
         passed = epoch - 1 + fraction
         return rate * passed / warmup if passed < warmup else rate
 
-    def _after_warmup(self, base: float, epoch: int, epochs: int, fraction: float) -> float:
+    def first_averaged(self, stated: int, epochs: int) -> int:
+        """The first epoch of a run whose end an average takes in: the last but one at the latest.
+
+        The mean of one network is no average.
+        """
+        return min(first_epoch(stated, epochs, self.horizon), max(1, epochs - 1))
+
+    def _after_warmup(self, base: float, epoch: int, epochs: int, fraction: float, last: bool) -> float:
         milestones = [milestone * epochs / (self.horizon or epochs) for milestone in self.milestones]
         if self.kind == "multistep":
-            return base * self.gamma ** sum(epoch > milestone for milestone in milestones)
+            at_its_end = self.early and last
+            passed = [milestone < epoch or (at_its_end and milestone == epoch) for milestone in milestones]
+            return base * self.gamma ** sum(passed)
         if self.kind == "cosine":
             share = (epoch - 1) / epochs
             return self.lr_min + (base - self.lr_min) * 0.5 * (1 + math.cos(math.pi * share))
@@ -66,3 +80,8 @@ class Schedule(Frozen):
             share = (epoch - milestones[0]) / milestones[0]
             return base * (0.5 + 0.5 * math.cos(math.pi * share)) * math.exp(-0.01 * share**2)
         return base
+
+
+def first_epoch(stated: int, epochs: int, horizon: int) -> int:
+    """The epoch of a run of so many epochs that an epoch of a schedule is which is stated for `horizon`; from 1."""
+    return max(1, round(stated * epochs / (horizon or epochs)))

@@ -15,7 +15,7 @@ from bench.jobs.session import Session
 from bench.jobs.train import Request
 from bench.models import references
 from bench.recipes import hyperparameters, recipe
-from bench.records.record import read_record
+from bench.records.record import Subject, read_record
 from bench.records.subjects import record_id
 from bench.runs.config import DataRef, ExtraRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, all_runs
@@ -26,7 +26,7 @@ from bench.sweep.spec import EvaluationSpec
 from bench.system.files import check_writable
 from bench.system.home import Home
 from bench.threat import Threat
-from bench.vocabulary import Role
+from bench.vocabulary import Checkpoint, Role
 
 
 class Source(Protocol):
@@ -172,8 +172,14 @@ class Standing:
         return teachers.run_ref(folder, role) if folder.finished else None
 
     def _evaluated(self, task: Task, folder: RunFolder, evaluation: EvaluationSpec) -> bool:
-        """Whether the record is there; its name ends in the number of images, which only it knows."""
-        subject, suite = run_subject(folder), suites_named(evaluation.suite.split(","))
+        """Whether the records are there."""
+        both: list[Checkpoint] = ["best", "last"]
+        wanted = both if evaluation.checkpoint_of == "both" else [evaluation.checkpoint_of]
+        return all(self._measured(task, folder, evaluation, run_subject(folder, which)) for which in wanted)
+
+    def _measured(self, task: Task, folder: RunFolder, evaluation: EvaluationSpec, subject: Subject) -> bool:
+        """Whether the record of a network is there; its name ends in the number of images, which only it knows."""
+        suite = suites_named(evaluation.suite.split(","))
         threat, asked = folder.config().data.threat, evaluation.threats[0]
         if asked is not None:
             threat = asked if isinstance(asked, Threat) else threat.at(asked)

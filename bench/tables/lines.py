@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter, itemgetter
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
 
 from bench.records.measurement import Measurement, Quantity, measurements
 from bench.records.networks import WORST
 from bench.records.record import Record, Subject
-from bench.stats import wilson_interval
-from bench.system.text import defense_label
+from bench.stats import compare, wilson_interval
+from bench.system.text import defense_label, leaves, settings_text
 from bench.tables.spec import TableSpec
 from bench.tables.table import Group
 
@@ -32,11 +35,16 @@ class Measured:
 
     Attributes:
         position: of the row in the spec; behind its last for a row that it does not name.
+        unlike: how it was trained otherwise than the row of its defense, in words; empty for one of that row.
+        other: the same attack on the same samples of the run's other checkpoint, the last or the best; None where it
+            was not measured, or is not asked for.
     """
 
     place: Place
     position: int
     measurement: Measurement
+    unlike: str = ""
+    other: Measurement | None = None
 
     @property
     def record(self) -> Record:
@@ -49,10 +57,25 @@ class Measured:
 
     def value(self, quantity: Quantity) -> float | None:
         """Accuracies in [0, 1], cost in hours; None where it is not known."""
+        if quantity == "overfitting":
+            ends = self._ends
+            return None if ends is None else ends[1].result.accuracy - ends[0].result.accuracy
         return self.measurement.value(quantity)
 
     def interval(self, quantity: Quantity) -> tuple[float, float] | None:
+        """Of a difference the score interval over samples, as `bench compare` has it."""
+        if quantity == "overfitting":
+            scores = [each.scores("robust") for each in self._ends or ()]
+            return None if len(scores) < 2 else _score_interval(scores[1], scores[0])
         return self.measurement.interval(quantity)
+
+    @property
+    def _ends(self) -> tuple[Measurement, Measurement] | None:
+        """Of the best and of the last checkpoint."""
+        if self.other is None:
+            return None
+        last = self.record.subject.checkpoint_of == "last"
+        return (self.other, self.measurement) if last else (self.measurement, self.other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +96,21 @@ class Published:
         return None if quantity == "weighted" else wilson_interval(round(self.numbers[quantity] * n), n)
 
 
+def _score_interval(first: np.ndarray | None, second: np.ndarray | None) -> tuple[float, float] | None:
+    if first is None or second is None:
+        return None
+    difference, _ = compare([first], [second])
+    return difference.low, difference.high
+
+
 Line = Measured | Published
 _Line = TypeVar("_Line", bound=Line)
+
+
+_UNSAID = "earlier version"
+"""How a network was trained whose record does not say it."""
+_MOST_NAMED = 3
+"""Differences between two trainings that a row's label names."""
 
 
 class _Row(NamedTuple):
@@ -99,8 +135,10 @@ def tidy(records: Iterable[Record], spec: TableSpec) -> list[Measured]:
         if row is not None:
             kept[record.id], rows[record.id] = record, row
     labels, groups = _labels(kept, rows, spec), {name: _group(record, spec) for name, record in kept.items()}
+    unlike = _unlike(kept, {name: (groups[name], labels[name]) for name in kept})
+    labels |= {name: f"{labels[name]} [{how}]" for name, how in unlike.items()}
     return [
-        Measured(Place(groups[name], each.attack, labels[name]), rows[name].position, each)
+        Measured(Place(groups[name], each.attack, labels[name]), rows[name].position, each, unlike.get(name, ""))
         for each in measurements(kept.values(), attacks)
         for name in [each.record.id]
     ]
@@ -110,6 +148,18 @@ def newest(lines: Iterable[Measured]) -> list[Measured]:
     """Only the newest record where several measured the same row, group and seed."""
     ordered = sorted(lines, key=attrgetter("record.created", "record.id"))
     return list({(line.place, line.seed): line for line in ordered}.values())
+
+
+def beside(lines: Sequence[Measured], others: Iterable[Measured]) -> list[Measured]:
+    """Lines, each with the newest of the same run's other checkpoint: that attack, as it was, on those samples."""
+
+    def what(line: Measured) -> tuple[object, ...]:
+        each = line.measurement
+        return line.record.subject.run, line.place.group, each.attack, each.parameters, each.result.surrogate
+
+    ordered = sorted(others, key=attrgetter("record.created", "record.id"))
+    known = {what(line): line.measurement for line in ordered if line.record.subject.run is not None}
+    return [replace(line, other=known.get(what(line))) for line in lines]
 
 
 def of_one_network(lines: Sequence[Measured]) -> list[Measured]:
@@ -217,3 +267,36 @@ def _labels(records: Mapping[str, Record], rows: Mapping[str, _Row], spec: Table
         name: f"{row.label} [{row.tag}]" if row.position == len(spec.rows) and row.label in taken else row.label
         for name, row in rows.items()
     }
+
+
+def _unlike(records: Mapping[str, Record], rows: Mapping[str, Hashable]) -> dict[str, str]:
+    """Of records whose row has newer ones that were trained otherwise: how, in words. Seeds of a row are trained alike.
+
+    What a record of an earlier version does not say is taken for otherwise, unless another record of its run says it.
+    """
+    newest_first = sorted(records, key=lambda name: (records[name].created, name), reverse=True)
+    said: dict[str | None, dict[str, Any]] = {}
+    newest: dict[Hashable, dict[str, Any]] = {}
+    for name in newest_first:
+        subject = records[name].subject
+        if subject.procedure is not None:
+            said.setdefault(subject.run, subject.procedure)
+            newest.setdefault((rows[name], subject.setting), subject.procedure)
+    found: dict[str, str] = {}
+    for name in newest_first:
+        subject = records[name].subject
+        reference, own = newest.get((rows[name], subject.setting)), said.get(subject.run)
+        if reference is not None and own != reference:
+            how = _UNSAID if own is None else _otherwise(own, reference)
+            found |= {name: how} if how else {}
+    return found
+
+
+def _otherwise(own: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
+    """In what a training differs from another; what a later version added is no difference."""
+    known = dict(leaves(reference))
+    changed = {key: value for key, value in leaves(own) if key in known and value != known[key]}
+    if len(changed) > _MOST_NAMED:
+        content = json.dumps(changed, sort_keys=True)
+        return f"other training {hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    return settings_text({key.removeprefix("hyperparameters."): value for key, value in changed.items()})

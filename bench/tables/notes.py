@@ -75,6 +75,8 @@ def _quantities(table: Table, spec: TableSpec, cells: Sequence[tuple[Column, Cel
         yield "Worst: right without attack and under every attack of the row."
     if "worst_class" in shown:
         yield "Worst class: the lowest robust accuracy of a class, biased downward."
+    if "overfitting" in shown:
+        yield "Robust overfitting: robust accuracy of the last checkpoint minus that of the best, in percentage points."
     costs = [cell for column, cell in cells if column.quantity == "cost"]
     if costs:
         names = sorted(devices(costs))
@@ -166,7 +168,7 @@ def provenance(
     if odd:
         yield f"W-R that is printed otherwise than the two numbers beside it give: {listed(odd)}."
     if lines:
-        yield f"Checkpoint selection: {', '.join(sorted({line.record.subject.selection for line in lines}))}."
+        yield _selection(lines)
     flags = {
         f"{line.place.row} on {dataset_label(line.place.group.dataset, spec)}: {flag}"
         for line in lines
@@ -178,6 +180,18 @@ def provenance(
         yield f"Newer records of the same row and seed count in place of: {listed(left_out)}."
     if lines:
         yield f"Measured with {_environment(lines)}."
+
+
+def _selection(lines: Iterable[Measured]) -> str:
+    """What chose the checkpoints, and how many looks they are the best of; records of earlier versions do not say."""
+    subjects = [(line.place.row, line.record.subject) for line in lines]
+    chosen_by = ", ".join(sorted({subject.selection for _, subject in subjects}))
+    rows: defaultdict[int, set[str]] = defaultdict(set)
+    for row, subject in subjects:
+        if subject.looks:
+            rows[subject.looks].add(row)
+    best_of = [f"{looks} looks ({', '.join(sorted(rows[looks]))})" for looks in sorted(rows)]
+    return f"Checkpoint selection: {chosen_by}{'; the best of ' if best_of else ''}{', of '.join(best_of)}."
 
 
 def _leads(table: Table) -> Iterator[str]:
@@ -251,6 +265,11 @@ def _certainty(table: Table) -> Iterator[str]:
         yield (
             f"The widest Wilson 95 % interval of an accuracy here is ± {max(widths):.2f} points; each cell's "
             "own is in the CSV (W-R: score interval)."
+        )
+    if any(column.quantity == "overfitting" for column, _ in measured):
+        yield (
+            "Robust overfitting: of one run's two checkpoints under the same attack on the same samples. Its interval "
+            "in the CSV is the score interval over samples; over several seeds it is the mean of each one's."
         )
     if any(column.quantity == "worst_class" for column, _ in measured):
         yield (

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from bench.records.measurement import Measurement, Quantity
 from bench.stats import LEVEL, Test
 from bench.threat import Threat
-from bench.vocabulary import Norm
+from bench.vocabulary import Norm, Selected
 
 Source = Literal["measured", "paper", "difference"]
 Values = Literal["measured", "paper", "compare"]
@@ -252,6 +252,7 @@ class Table:
         notes: what each reader needs. provenance: all else that is known of the numbers.
         remark: that it shows others than it is meant for.
         whole: whether its parts, too, have the rows of the spec that have no number.
+        checkpoint_of: of which network of their runs the measured numbers are.
     """
 
     number: int | Literal["overview"]
@@ -264,6 +265,7 @@ class Table:
     provenance: tuple[str, ...] = ()
     remark: str = ""
     whole: bool = False
+    checkpoint_of: Selected = "best"
 
     @property
     def students(self) -> set[str]:
@@ -276,14 +278,14 @@ class Table:
         return tuple(column for block in self.column_groups for column in block.columns)
 
     @property
-    def name(self) -> str:
-        """The stem of its files."""
-        return self.number if self.number == "overview" else f"table{self.number}"
+    def ending(self) -> str:
+        """Of the stems of its files, so that those of the best checkpoints stay beside them."""
+        return "" if self.checkpoint_of == "best" else f"-{self.checkpoint_of}"
 
     @property
     def heading(self) -> str:
         """Number and title."""
-        return f"{self.name.replace('table', 'Table ').capitalize()}. {self.title}"
+        return f"{'Overview' if self.number == 'overview' else f'Table {self.number}'}. {self.title}"
 
     @property
     def empty(self) -> bool:

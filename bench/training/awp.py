@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bench.defense import Batch, Defense, Models
 from bench.errors import BenchError
+from bench.recipes.schedule import first_epoch
 from bench.recipes.training import WeightPerturbation
 
 _TINY = 1e-20
@@ -75,15 +76,10 @@ def check_split(method: type[Defense]) -> None:
         )
 
 
-def first_epoch(stated: int, epochs: int, horizon: int) -> int:
-    """The epoch of a run of so many epochs that an epoch of a schedule is which is stated for `horizon`; from 1."""
-    return max(1, round(stated * epochs / (horizon or epochs)))
-
-
 @contextmanager
 def _untouched_statistics(models: Models) -> Iterator[None]:
     """Inside the block all networks in train mode have copies of their buffers in place of these."""
-    networks: list[nn.Module] = [models.student, *models.teachers.values()]
+    networks: list[nn.Module] = [models.student, *models.teachers.values(), *models.companions.values()]
     modules = [module for network in networks if network.training for module in network.modules()]
     own = [(module, dict(module._buffers)) for module in modules if module._buffers]
     for module, buffers in own:

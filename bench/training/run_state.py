@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.defense import Defense
 from bench.models.checkpoints import weights_hash
+from bench.recipes.training import Selection
 from bench.training.averaging import Averaged
 from bench.training.loss_means import LossMeans
 from bench.training.monitor import CollapseWatch
@@ -29,8 +30,9 @@ class RunState:
         epoch, step: how many steps of this epoch (from 1) are done.
         ended: whether the defense was told that this epoch is over.
         average: of the student, which is selected in its place; None where there is none.
-        best: of the selected weights: "score", the mean of clean and robust accuracy, "epoch", "accuracy" (both of
-            them), "checkpoint", their SHA-256. best_weights: themselves, on the CPU; None before any is selected.
+        companions: networks of the defense's own, by name.
+        best: of the selected weights: "score", by `Selection.score`, "epoch", "accuracy" (clean and robust),
+            "checkpoint", their SHA-256. best_weights: themselves, on the CPU; None before any is selected.
         plain_weights: with an average, the student's own when it was selected.
     """
 
@@ -40,6 +42,7 @@ class RunState:
     watch: CollapseWatch
     means: LossMeans
     average: Averaged | None = None
+    companions: Mapping[str, nn.Module] = field(default_factory=dict)
     epoch: int = 1
     step: int = 0
     ended: bool = False
@@ -69,6 +72,8 @@ class RunState:
         of_average: dict[str, Any] = {}
         if self.average is not None:
             of_average = {"average": self.average.state_dict(), "plain_weights": self.plain_weights}
+        if self.companions:
+            parts["companions"] = {name: each.state_dict() for name, each in self.companions.items()}
         return {name: getattr(self, name) for name in _VALUES} | parts | of_average | self.means.state_dict()
 
     def load(self, saved: Mapping[str, Any], device: torch.device) -> None:
@@ -80,10 +85,12 @@ class RunState:
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
             self.plain_weights = saved["plain_weights"]
+        for name, network in self.companions.items():
+            network.load_state_dict(saved["companions"][name])
         self.means.load_state_dict(saved, device)
 
-    def select(self, accuracy: Mapping[str, float], always: bool) -> bool:
-        """Select the student as it is now where it is better than what was, or `always`; whether it is selected.
+    def select(self, accuracy: Mapping[str, float], selection: Selection) -> bool:
+        """Select the student as it is now where it is better than what was, or the last; whether it is selected.
 
         Where an average is to be selected, nothing is before it has begun.
 
@@ -92,8 +99,8 @@ class RunState:
         """
         if self.average is not None and not self.average.begun:
             return False
-        score = (accuracy["clean"] + accuracy["robust"]) / 2
-        if not always and score <= self.best["score"]:
+        score = selection.score(accuracy)
+        if selection.keep == "best" and score <= self.best["score"]:
             return False
         chosen = self.selectable
         checkpoint = weights_hash(chosen)

@@ -263,7 +263,8 @@ def test_a_model_that_computes_no_numbers_is_refused_by_name(natural: nn.Module,
 
 
 def test_a_threat_and_own_parameters_from_python(digits_model: Any, tmp_path: Path) -> None:
-    network, how = digits_model("natural"), {"limit": 16, "home": tmp_path, "checks": False}
+    how: dict[str, Any] = {"limit": 16, "home": tmp_path, "checks": False}
+    network = digits_model("natural")
     usual = bench.evaluate(network, "digits", "fgsm", **how)
     wide = bench.evaluate(network, "digits", "fgsm", threat="l2:2", **how)
     assert (str(usual.data.threat), str(wide.data.threat)) == ("linf:0.125", "l2:2")

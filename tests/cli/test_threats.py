@@ -41,7 +41,17 @@ def test_every_threat_of_a_network_has_a_record_of_its_own_and_none_is_measured_
 
 
 def test_a_run_under_another_threat_is_another_run_that_says_so(bench: Bench, home: Path) -> None:
-    usual = ("run", "--method", "sat", "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo")
+    usual: tuple[str, ...] = (
+        "run",
+        "--method",
+        "sat",
+        "--student",
+        "digits-cnn",
+        "--dataset",
+        "digits",
+        "--recipe",
+        "demo",
+    )
     usual += ("--epochs", "1", "--limit-train", "60", "--batch-size", "30")
     folders = [
         bench(*usual, *threat, home=home)

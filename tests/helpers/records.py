@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, pack
 from bench.stats import wilson_interval
-from bench.vocabulary import Norm, Protocol, Role
+from bench.vocabulary import Checkpoint, Norm, Protocol, Role
 
 WHITEBOX = {"clean": 80, "fgsm": 60, "pgd-sat": 50, "pgd-trades": 50, "cw-inf": 40}
 BLACKBOX = {"clean": 80, "transfer:pgd-trades": 70, "transfer:cw-inf": 65, "square": 75}
@@ -66,6 +66,8 @@ class RecordMaker:
         recipe: str | None = "official",
         setting: str = "official, 300 epochs",
         selection: str = "heldout",
+        looks: int | None = None,
+        procedure: dict[str, Any] | None = None,
         checkpoint: str = "c0" * 32,
         dataset: str = "cifar10",
         split: Literal["train", "test"] = "test",
@@ -86,6 +88,7 @@ class RecordMaker:
         labels: np.ndarray | None = None,
         hours: float | None = None,
         device: str = "GPU A",
+        checkpoint_of: Checkpoint = "best",
     ) -> Record:
         number = next(self._numbers)
         counts = None if labels is None else np.bincount(labels, minlength=10).tolist()
@@ -103,7 +106,10 @@ class RecordMaker:
                 recipe=recipe,
                 setting=setting,
                 selection=selection,
+                looks=looks,
+                procedure=procedure,
                 checkpoint=checkpoint,
+                checkpoint_of=checkpoint_of,
                 teachers=teachers or {},
                 teacher_names=teacher_names or {},
                 training=None if hours is None else TrainingCost(seconds=3600 * hours, device=device),

@@ -21,6 +21,8 @@ from bench import registry
 from bench.training.step import TrainingStep
 
 from . import reference as one
+from . import reference_adaptive as adaptive
+from . import reference_companions as beside
 from . import reference_two_teachers as two
 
 SCRIPTS: dict[str, type[one.Script]] = {
@@ -37,13 +39,33 @@ SCRIPTS: dict[str, type[one.Script]] = {
     "mtard": two.MTARD,
     "b-mtard": two.BMTARD,
     "ciard": two.CIARD,
+    "adaad": adaptive.AdaAD,
+    "adaiad": adaptive.AdaIAD,
+    "igdm-sat": adaptive.IGDMSAT,
+    "igdm-trades": adaptive.IGDMTRADES,
+    "igdm-ard": adaptive.IGDMARD,
+    "igdm-rslad": adaptive.IGDMRSLAD,
+    "igdm-adaad": adaptive.IGDMAdaAD,
+    "saad": adaptive.SAAD,
+    "peeraid": beside.PeerAiD,
+    "lbgat": beside.LBGAT,
+    "adr": beside.ADR,
 }
 VARIANTS = [
+    ("adaad", "wide"),
     *((method, variant) for method in SCRIPTS if "dard" not in method for variant in ("paper", "official")),
     *(("dard", variant) for variant in ("paper", "released", "paper-pgd")),
     *(("pgdard", variant) for variant in ("paper", "released")),
 ]
-MILESTONE = {"natural": 150, "trades": 74, "score": 100, "ard": 100, "fair-ard": 100, "dard": 30, "pgdard": 30}
+MILESTONE = {
+    "natural": 150,
+    "sat": 102,
+    "trades": 74,
+    **dict.fromkeys(("dard", "pgdard"), 30),
+    **dict.fromkeys(("score", "ard", "fair-ard", "adaad", "adaiad", "saad"), 100),
+    **dict.fromkeys(("igdm-sat", "igdm-trades", "igdm-ard", "igdm-adaad"), 100),
+}
+MILESTONE |= {"peeraid": 214, "lbgat": 75, "adr": 100}
 """The first epoch of the official schedule after which a rate drops; 215 unless named."""
 
 
@@ -123,19 +145,36 @@ class Pair:
     losses: list[tuple[float, float]]
 
 
-def drive(method: str, variant: str, classes: int, given: Setting, epochs: list[int]) -> Pair:
-    """One step an epoch named (with the batches in turn), both ways; where the epoch changes, its end."""
+def drive(
+    method: str,
+    variant: str,
+    classes: int,
+    given: Setting,
+    epochs: list[int],
+    script: type[one.Script] | None = None,
+    **settings: Any,
+) -> Pair:
+    """One step an epoch named (with the batches in turn), both ways; where the epoch changes, its end.
+
+    Args:
+        script: in place of the method's own, for settings of its own.
+    """
     roles = registry.load("methods", method).roles
     ours, theirs = ({role: deepcopy(given.teachers[role]) for role in roles} for _ in range(2))
+    own = {"peeraid": ["peer"], "lbgat": ["guide"]}.get(method, [])
+    companions = {name: network(classes, 7) for name in own}
+    theirs |= deepcopy(companions)
     step = TrainingStep.from_recipe(
         method,
         deepcopy(given.student),
         ours,
+        companions=companions,
         recipe_name="paper" if variant.startswith("paper") else "official",
+        variant=variant if variant == "wide" else None,
         dataset=f"cifar{classes}",
-        settings={"attack": "pgd"} if variant.endswith("-pgd") else {},
+        settings=settings | ({"attack": "pgd"} if variant.endswith("-pgd") else {}),
     )
-    pair = Pair(step, SCRIPTS[method](variant, deepcopy(given.student), theirs, classes), [])
+    pair = Pair(step, (script or SCRIPTS[method])(variant, deepcopy(given.student), theirs, classes), [])
     for number, epoch in enumerate(epochs):
         if number and epoch != epochs[number - 1]:
             step.end_epoch(epochs[number - 1])
@@ -172,6 +211,12 @@ def check(pair: Pair) -> None:
     same_network(step.models.student, script.student, "student")
     for weight, velocity in zip(step.models.student.parameters(), script.sgd.velocities, strict=True):
         same(step.optimizer.state[weight]["momentum_buffer"], velocity, "velocity")
+    assert step.models.companions.keys() == script.companions.keys()
+    for name, network in script.companions.items():
+        same_network(step.models.companions[name], network, name)
+    for name, sgd in script.sgds.items():
+        for weight, velocity in zip(step.models.companions[name].parameters(), sgd.velocities, strict=True):
+            same(step.optimizer.state[weight]["momentum_buffer"], velocity, f"{name}'s velocity")
     state = step.defense.state_dict()
     carried = flat(state)
     for name, value in script.carried.items():
@@ -227,6 +272,18 @@ def test_ciard_without_anything_to_push_away_from(variant: str) -> None:
     check(pair)
     assert isinstance(pair.script, two.CIARD)
     assert pair.script.joined == [0, 0, 0]
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_adaiads_student_teaches_itself_from_epoch_61_on(variant: str, classes: int) -> None:
+    check(drive("adaiad", variant, classes, setting(classes, seed=1), [59, 60, 61, 62]))
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_saad_with_a_weight_for_its_clean_term(classes: int) -> None:
+    given = setting(classes, seed=1)
+    check(drive("saad", "official", classes, given, [120] * 3, adaptive.SAADWithClean, clean_weight=0.7))
 
 
 @pytest.mark.parametrize("variant", ["paper", "official"])

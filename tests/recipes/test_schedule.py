@@ -14,6 +14,7 @@ from bench.errors import BenchError
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Resolved
 from bench.recipes.schedule import Schedule
+from bench.recipes.training import Selection
 from bench.training.step import TrainingStep
 
 
@@ -36,6 +37,13 @@ def test_multistep_scales_with_the_length_of_the_run() -> None:
     lr = rates(Schedule(kind="multistep", milestones=(215, 260, 285), horizon=300), 60)
     for first, last, expected in ((1, 43, 0.1), (44, 52, 0.01), (53, 57, 1e-3), (58, 60, 1e-4)):
         assert lr[first : last + 1] == pytest.approx([expected] * (last - first + 1))
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_milestone_may_fall_within_an_epoch(early: bool) -> None:
+    """7.17, 8.67 and 9.5 of ten: the epoch that each is in has the lower rate already."""
+    lr = rates(Schedule(kind="multistep", milestones=(215, 260, 285), horizon=300, early=early), 10)
+    assert lr[7:] == pytest.approx([0.1, 0.01, 1e-3, 1e-4])
 
 
 def test_cosine_is_pytorchs() -> None:
@@ -83,10 +91,14 @@ def test_ciards_own_decay(epochs: int) -> None:
     assert lr[epochs] == pytest.approx(0, abs=1e-16)
 
 
-METHODS = [
+OF_CIARDS_PAPER = [
     *("natural", "sat", "trades", "score"),
     *("ard", "rslad", "fair-ard", "absld", "mtard", "b-mtard", "dard", "pgdard", "ciard"),
 ]
+IGDM = ["igdm-sat", "igdm-trades", "igdm-ard", "igdm-rslad", "igdm-adaad"]
+ADAPTIVE = ["adaad", "adaiad", *IGDM, "saad"]
+BESIDE = ["lbgat", "peeraid", "adr"]
+METHODS = [*OF_CIARDS_PAPER, *ADAPTIVE, *BESIDE]
 
 
 def test_every_method_is_looked_at() -> None:
@@ -98,7 +110,7 @@ def resolved(name: str, method: str, dataset: str = "cifar10") -> Resolved:
     return recipe.load(name).resolve(method, dataset, "resnet18")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_CIARDS_PAPER)
 def test_the_paper_recipe_is_section_4_1(method: str) -> None:
     variant, training, _ = resolved("paper", method)
     assert (variant, training.epochs, training.batch_size) == ("paper", 300, 64)
@@ -106,6 +118,65 @@ def test_the_paper_recipe_is_section_4_1(method: str) -> None:
     assert (training.schedule.kind, training.schedule.lr_min) == ("cosine", 1e-5)
     assert training.selection.split == "test"
     assert training.selection.step_size == pytest.approx(2 / 255)
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_the_paper_recipe_of_later_defenses_is_their_own(method: str) -> None:
+    variant, training, _ = resolved("paper", method)
+    long = method == "igdm-rslad"
+    assert (variant, training.epochs, training.batch_size) == ("paper", 300 if long else 200, 128)
+    assert training.optimizer.model_dump() == {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
+    assert training.schedule.kind == "multistep"
+    assert training.schedule.milestones == ((215, 260, 285) if long else (100, 150))
+    selection = training.selection
+    assert (selection.split, selection.by, selection.every, selection.steps) == ("test", "robust", 1, 10)
+    assert selection.step_size == pytest.approx(2 / 255)
+    assert selection.keep == ("last" if method == "saad" else "best")
+
+
+@pytest.mark.parametrize("name", ["paper", "official"])
+def test_saad_averages_the_epochs_from_95_on(name: str) -> None:
+    average = resolved(name, "saad")[1].average
+    assert average is not None
+    assert (average.kind, average.from_epoch) == ("swa", 95)
+    assert resolved("vit", "saad")[1].average is None  # it has 40 epochs
+
+
+WEIGHTS = {
+    ("igdm-sat", "resnet18"): (60, 100),
+    ("igdm-trades", "resnet18"): (20, 5),
+    ("igdm-ard", "resnet18"): (5, 50),
+    ("igdm-rslad", "resnet18"): (0.9, 3),
+    ("igdm-adaad", "resnet18"): (5, 15),
+    ("igdm-ard", "mobilenet_v2"): (5, 70),
+    ("igdm-rslad", "mobilenet_v2"): (0.9, 3),
+    ("igdm-adaad", "mobilenet_v2"): (5, 20),
+    ("saad", "resnet18"): (1, 10),
+}
+"""Of IGDM's term, with the teacher Chen2021LTD_WRN34_10: on CIFAR-10, on CIFAR-100."""
+
+
+@pytest.mark.parametrize("name", ["paper", "official"])
+@pytest.mark.parametrize(("method", "student"), WEIGHTS)
+def test_the_weight_of_gradient_matching_is_that_of_data_set_and_student(method: str, student: str, name: str) -> None:
+    found = []
+    for dataset in ("cifar10", "cifar100"):
+        variant, _, settings = recipe.load(name).resolve(method, dataset, student)
+        found.append(hyperparameters.resolve(method, variant, settings, {}, 8 / 255)["igdm_weight"])
+    assert tuple(found) == WEIGHTS[method, student]
+
+
+def test_gradient_matching_is_ramped_by_the_runs_own_length_in_recipes_that_are_not_published() -> None:
+    for name in recipe.names():
+        for method in IGDM:
+            variant, _, settings = resolved(name, method)
+            ramp = hyperparameters.resolve(method, variant, settings, {}, 8 / 255)["ramp_epochs"]
+            assert ramp == (200 if name == "official" else 0), name
+
+
+def test_adaad_is_averaged_over_classes_on_cifar10_alone() -> None:
+    assert resolved("official", "adaad", "cifar10")[2] == {}
+    assert resolved("official", "adaad", "cifar100")[2] == {"reduction": "batch"}
 
 
 @dataclass(frozen=True)
@@ -117,23 +188,35 @@ class Official:
     lr: float = 0.1
     weight_decay: float = 2e-4
     nesterov: bool = False
+    decay_norms: bool = True
+    early: bool = False
     variant: str = "official"
     kind: str = "multistep"
+    steps: int = 20
+    step_size: float = 0.003
+    first: float = 1.0
+    average: str | None = None
 
 
 OFFICIAL = {
-    "sat": Official(),
-    "trades": Official((74, 89), epochs=100),  # its code lowers the rate in epochs 75 and 90
-    "score": Official((100, 105), epochs=110, lr=0.05, weight_decay=5e-4),
-    "ard": Official((100, 150), epochs=200),
+    "sat": Official((102, 154), epochs=205, decay_norms=False),
+    "trades": Official((74, 89, 99), epochs=76),  # its code lowers the rate in epochs 75, 90 and 100
+    "score": Official((100, 105), epochs=110, lr=0.05, weight_decay=5e-4, early=True),
+    "ard": Official((100,), epochs=200),  # its second milestone begins again at the first rate
     "rslad": Official(),
-    "fair-ard": Official((100, 150), epochs=200, nesterov=True),
+    "fair-ard": Official((100,), epochs=200, nesterov=True),
     "absld": Official(),
     "mtard": Official(),
     "b-mtard": Official(),
     "dard": Official((30, 40), epochs=50, weight_decay=5e-4, variant="released"),
     "pgdard": Official((30, 40), epochs=50, weight_decay=5e-4, variant="released"),
     "ciard": Official((150,), kind="ciard"),
+    **{name: Official((100, 150), 200, weight_decay=5e-4, steps=10, step_size=2 / 255) for name in ("adaad", "adaiad")},
+    **{name: Official((100, 150), 200) for name in (*IGDM, "saad")},
+    "igdm-rslad": Official(),
+    "lbgat": Official((75, 90), epochs=100, first=0.2),  # 0.02 in epoch 1
+    "peeraid": Official((214, 259, 284), steps=10, step_size=2 / 255, average="swa, from epoch 215"),
+    "adr": Official((100, 150), epochs=200, weight_decay=5e-4, nesterov=True, steps=10, step_size=2 / 255),
 }
 
 
@@ -147,21 +230,84 @@ def test_the_official_recipe_is_the_released_codes(method: str) -> None:
         "momentum": 0.9,
         "weight_decay": expected.weight_decay,
         "nesterov": expected.nesterov,
-    }
+    } | ({} if expected.decay_norms else {"decay_norms": False})
+    assert training.schedule.early == expected.early
     assert (training.schedule.kind, training.schedule.milestones) == (expected.kind, expected.milestones)
     selection = training.selection
-    assert (selection.split, selection.keep, selection.steps, selection.step_size) == ("test", "best", 20, 0.003)
+    steps, step_size = (10, 2 / 255) if method == "score" else (expected.steps, expected.step_size)
+    assert (selection.split, selection.steps) == ("test", steps)
+    assert selection.step_size == pytest.approx(step_size)
+    assert training.schedule.first == expected.first
+    assert method == "saad" or (training.average and str(training.average)) == expected.average
+
+
+RSLADS = [*range(20, 215, 20), *range(215, 301)]
+LOOKS: dict[str, tuple[str, list[int]]] = {
+    "rslad": ("weighted", RSLADS),
+    "mtard": ("weighted", RSLADS),
+    "b-mtard": ("weighted", RSLADS),
+    "absld": ("robust", [*range(10, 215, 10), *range(215, 301)]),
+    "ciard": ("weighted", [1, *range(10, 250, 10), *range(250, 301)]),
+    "score": ("robust", [*range(1, 111)]),
+    "adaad": ("robust", [*range(1, 201)]),
+    "adaiad": ("robust", [*range(1, 201)]),
+    "peeraid": ("robust", [*range(1, 301)]),
+    "adr": ("robust", [*range(1, 201)]),
+}
+"""By what the released code selects, and after which epochs; what is not here keeps the last."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_official_recipe_selects_as_the_released_code_does(method: str) -> None:
+    training = resolved("official", method)[1]
+    if method not in LOOKS:
+        assert training.selection.name == "last"
+        return
+    by, looks = LOOKS[method]
+    assert (training.selection.name, training.selection.by) == ("test", by)
+    assert training.selection.looks(training.epochs, training.schedule.horizon) == looks
+
+
+def test_looks_of_a_shorter_run() -> None:
+    """What is stated for 300 epochs is so for 30: in every epoch from the 22nd on."""
+    selection = Selection(split="test", every=20, dense_from=215)
+    assert selection.looks(30, 300) == [20, *range(22, 31)]
+    assert selection.looks(30) == [20, 30]  # the last one always
+    assert Selection(split="test", every=20, first=True).looks(50) == [1, 20, 40, 50]
 
 
 @pytest.mark.parametrize("method", [method for method in OFFICIAL if method != "ciard"])
 def test_official_rates_drop_to_a_tenth_after_each_milestone(method: str) -> None:
     training, expected = resolved("official", method)[1], OFFICIAL[method]
     lr = rates(training.schedule, training.epochs, training.optimizer.lr)
-    assert (lr[1], len(lr)) == (expected.lr, expected.epochs + 1)
-    for number, milestone in enumerate(expected.milestones):
+    assert (lr[1], lr[2], len(lr)) == (expected.lr * expected.first, expected.lr, expected.epochs + 1)
+    reached = [milestone for milestone in expected.milestones if milestone < expected.epochs]
+    for number, milestone in enumerate(reached):
         assert lr[milestone] == pytest.approx(expected.lr * 0.1**number)
         assert lr[milestone + 1] == pytest.approx(expected.lr * 0.1 ** (number + 1))
-    assert lr[-1] == pytest.approx(expected.lr * 0.1 ** len(expected.milestones))
+    assert lr[-1] == pytest.approx(expected.lr * 0.1 ** len(reached))
+
+
+def test_the_trades_script_of_2019_had_a_hundred_epochs() -> None:
+    settings = {"training.epochs": 100, "training.schedule.horizon": 100}
+    training = recipe.load("official").resolve("trades", "cifar10", "resnet18", settings=settings).training
+    lr = rates(training.schedule, 100)
+    for first, last, expected in ((1, 74, 0.1), (75, 89, 0.01), (90, 99, 1e-3), (100, 100, 1e-4)):
+        assert lr[first : last + 1] == pytest.approx([expected] * (last - first + 1))
+
+
+@pytest.mark.parametrize(("early", "drops"), [(False, (101, 0)), (True, (100, 2))])
+def test_a_rate_may_drop_in_the_last_step_already(early: bool, drops: tuple[int, int]) -> None:
+    """The first step with the lower rate, of three in an epoch."""
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 10))
+    step = TrainingStep.from_recipe("score", network, settings={"training.schedule.early": early})
+    found = {}
+    for epoch in (100, 101):
+        for number in range(3):
+            step(torch.rand(4, 3, 2, 2), torch.arange(4), epoch=epoch, step=number, steps=3)
+            found[epoch, number] = step.lr
+    assert min(place for place, rate in found.items() if rate < 0.04) == drops
+    assert sorted({round(rate, 9) for rate in found.values()}) == [0.005, 0.05]
 
 
 def test_ciards_student_and_teacher_at_chosen_epochs() -> None:
@@ -204,16 +350,30 @@ def test_lengths_scale_with_the_datasets_radius(method: str, eps: float) -> None
             assert values.get(key, "linf") == (pytest.approx(value * scale) if scale != 1 else value)
 
 
+OFFSETS = {(method, "official") for method in ("rslad", "absld", "mtard", "b-mtard", "ciard", "igdm-rslad")}
+
+
 def test_training_attacks_are_those_of_the_definitions() -> None:
-    starts = {"sat": "uniform", "ard": "uniform", "fair-ard": "uniform", "dard": "none", "pgdard": "none"}
+    uniform = ("sat", "ard", "fair-ard", "igdm-sat", "igdm-ard", "adr")
+    starts = {**dict.fromkeys(uniform, "uniform"), "dard": "none", "pgdard": "none"}
+    lengths = {
+        ("trades", "official"): (0.031, 0.007),
+        ("igdm-ard", "official"): (8 / 255, 2 / 225),
+        ("adaad", "wide"): (16 / 255, 4 / 255),
+        **{("lbgat", variant): (0.031, 0.007) for variant in ("paper", "official")},
+    }
     for method in METHODS[1:]:
         for variant in registry.load("methods", method).variants:
             values = hyperparameters.resolve(method, variant, {}, {}, 8 / 255)
-            exact = (0.031, 0.007) if (method, variant) == ("trades", "official") else (8 / 255, 2 / 255)
+            exact = lengths.get((method, variant), (8 / 255, 2 / 255))
             assert (values["eps"], values["step_size"], values["steps"]) == (*exact, 10)
-            assert values["start"] == starts.get(method, "gaussian")
-            trains = {"ard": "official", "fair-ard": "official", "dard": "released", "pgdard": "released"}
-            assert values["attack_in_train_mode"] == (trains.get(method) == variant)
+            start = starts.get(method, "gaussian")
+            exceptions = {"ard": "uniform-unclamped", "fair-ard": "uniform-unclamped", "score": "gaussian-clamped"}
+            assert values["start"] == (exceptions.get(method, start) if variant == "official" else start)
+            assert values.get("log_offset", 0.0) == (1e-5 if (method, variant) in OFFSETS else 0.0)
+            trains = {"sat": "official", "ard": "official", "fair-ard": "official"}
+            trains |= {"dard": "released", "pgdard": "released"}
+            assert values["attack_in_train_mode"] == (method == "adr" or trains.get(method) == variant)
 
 
 def test_a_recipe_that_extends_another_has_its_rules_first_and_its_own_teachers_last() -> None:
