@@ -48,6 +48,7 @@ class Evaluation:
         surrogate_file: the checkpoint that transfer attacks are crafted on (`bench.models.references`); None: the
             recipe's robust teacher, the same for all students of a recipe.
         worst_case, precision, checks, seed: see `Evaluator`.
+        checkpoint_of: which of a run's networks are evaluated; where they have the same weights, one is attacked.
         threat: what to attack under; a number: a radius in the norm that would be attacked in without it. None: what
             a run was trained against, and for other files the data set's own.
         attack_set: `KEY=VALUE` texts, parameters of the attacks in place of the protocol's.

@@ -44,8 +44,9 @@ def record_id(subject: Subject, dataset: str, suite: str, how: str, n: int, thre
     """
     if threat is not None and threat != Threat(eps=usual_eps(dataset)):
         levels = round(255 * threat.eps)
+        grey = threat.norm == "linf" and threat.eps == levels / 255
         how += "" if threat.norm == "linf" else f"-{threat.norm}"
-        how += f"-eps{levels}of255" if threat.eps == levels / 255 else f"-eps{threat.eps!r}"
+        how += f"-eps{levels}of255" if grey else f"-eps{float(threat.eps)!r}"
     if subject.checkpoint_of != "best":
         how += f"-{subject.checkpoint_of}"
     what = subject.method if subject.role is None else f"{subject.method}_{subject.role}-teacher"

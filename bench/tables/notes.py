@@ -88,7 +88,7 @@ def _attacks(spec: TableSpec, lines: Sequence[Measured], published: Sequence[Pub
     if lines:
         threats = sorted({line.place.group.threat for line in lines})
         bound = f"eps = {eps_text(threats[0].eps)}" if len(threats) == 1 else "eps"
-        norms = " or ".join(dict.fromkeys(NORM_TEXT[threat.norm] for threat in threats))
+        norms = " or ".join(text for norm, text in NORM_TEXT.items() if norm in {threat.norm for threat in threats})
         words = {word for line in lines for word in line.place.group.protocol.split(", ")}
         right = "on every iterate" if "worst case" in words else "on the attack's last iterate"
         yield f"{_ACCESS[spec.access]} within {bound} ({norms}) by one who knows the labels; robust: right {right}."
