@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from attacks.loop import GradientAttack, Objective
 from attacks.pgd import PGD
 from bench.attack import Start
 from bench.defense import Batch, Defense, attacked, mode
-from methods.losses import batch_kl
+from methods.losses import batch_kl, batch_kl_between, softened
 
 
 @dataclass(kw_only=True)
@@ -52,6 +53,12 @@ class AdversarialDefense(Defense):
         with mode(model, training=self.attack_in_train_mode):
             return attack(attacked(model), batch.x, batch.y, noise=self.start_noise(attack, batch), objective=objective)
 
+    def craft_from_clean(self, model: nn.Module, batch: Batch) -> Tensor:
+        """x* that maximises KL(p(model(x)) || p(model(x'))), as TRADES has it; the target is that of eval mode."""
+        with mode(model, training=False), torch.no_grad():
+            target = softened(model(batch.x))
+        return self.craft(model, batch, kl_from(target))
+
     def start_noise(self, attack: GradientAttack, batch: Batch) -> Tensor | None:
         """The attack's start noise for this part of the batch: the same for a sample however the batch is divided."""
         if batch.noise is not None:
@@ -64,3 +71,8 @@ class AdversarialDefense(Defense):
 def kl_from(target: Tensor) -> Objective:
     """KL(target || p(s(x'))), summed over the batch, for an attack to maximise; target: (B, classes)."""
     return lambda logits, x_adv, step: batch_kl(target, logits) * len(logits)
+
+
+def kl_from_network(teacher: nn.Module) -> Objective:
+    """KL(p(teacher(x')) || p(s(x'))), summed over the batch, gradient through both networks, for an attack."""
+    return lambda logits, x_adv, step: batch_kl_between(teacher(x_adv), logits) * len(logits)

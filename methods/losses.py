@@ -25,8 +25,14 @@ def batch_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0) 
 
 def batch_kl_between(first: Tensor, second: Tensor) -> Tensor:
     """KL(p(first) || p(second)) of two networks' logits (B, classes), averaged over the batch; gradient to both."""
-    # In log space: the gradient to `target` of `batch_kl` is not a number once a probability underflows to 0.
-    return F.kl_div(F.log_softmax(second, dim=1), F.log_softmax(first, dim=1), reduction="batchmean", log_target=True)
+    return sample_kl_between(first, second).sum() / len(first)
+
+
+def sample_kl_between(first: Tensor, second: Tensor) -> Tensor:
+    """KL(p(first) || p(second)) of each sample, of two networks' logits (B, classes); gradient to both; shape (B,)."""
+    # In log space: the gradient to `target` of `sample_kl` is not a number once a probability underflows to 0.
+    log_first, log_second = F.log_softmax(first, dim=1), F.log_softmax(second, dim=1)
+    return F.kl_div(log_second, log_first, reduction="none", log_target=True).sum(1)
 
 
 def mean_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0, log_offset: float = 0.0) -> Tensor:

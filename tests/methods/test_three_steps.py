@@ -21,6 +21,7 @@ from bench import registry
 from bench.training.step import TrainingStep
 
 from . import reference as one
+from . import reference_since as since
 from . import reference_two_teachers as two
 
 SCRIPTS: dict[str, type[one.Script]] = {
@@ -37,6 +38,15 @@ SCRIPTS: dict[str, type[one.Script]] = {
     "mtard": two.MTARD,
     "b-mtard": two.BMTARD,
     "ciard": two.CIARD,
+    "akd": since.AKD,
+    "dgad": since.DGAD,
+    "hat": since.HAT,
+    "iad": since.IAD,
+    "kd-swa": since.KDSWA,
+    "mart": since.MART,
+    "sat-awp": since.SATAWP,
+    "sat-wa": since.SATWA,
+    "trades-awp": since.TRADESAWP,
 }
 VARIANTS = [
     *((method, variant) for method in SCRIPTS if "dard" not in method for variant in ("paper", "official")),
@@ -44,6 +54,8 @@ VARIANTS = [
     *(("pgdard", variant) for variant in ("paper", "released")),
 ]
 MILESTONE = {"natural": 150, "trades": 74, "score": 100, "ard": 100, "fair-ard": 100, "dard": 30, "pgdard": 30}
+MILESTONE |= {"akd": 100, "dgad": 100, "hat": 12, "iad": 100, "kd-swa": 150, "mart": 74}
+MILESTONE |= {"sat-awp": 150, "sat-wa": 25, "trades-awp": 99}
 """The first epoch of the official schedule after which a rate drops; 215 unless named."""
 
 
@@ -123,7 +135,15 @@ class Pair:
     losses: list[tuple[float, float]]
 
 
-def drive(method: str, variant: str, classes: int, given: Setting, epochs: list[int]) -> Pair:
+def drive(
+    method: str,
+    variant: str,
+    classes: int,
+    given: Setting,
+    epochs: list[int],
+    model: str = "resnet18",
+    script: type[one.Script] | None = None,
+) -> Pair:
     """One step an epoch named (with the batches in turn), both ways; where the epoch changes, its end."""
     roles = registry.load("methods", method).roles
     ours, theirs = ({role: deepcopy(given.teachers[role]) for role in roles} for _ in range(2))
@@ -133,9 +153,10 @@ def drive(method: str, variant: str, classes: int, given: Setting, epochs: list[
         ours,
         recipe_name="paper" if variant.startswith("paper") else "official",
         dataset=f"cifar{classes}",
+        model=model,
         settings={"attack": "pgd"} if variant.endswith("-pgd") else {},
     )
-    pair = Pair(step, SCRIPTS[method](variant, deepcopy(given.student), theirs, classes), [])
+    pair = Pair(step, (script or SCRIPTS[method])(variant, deepcopy(given.student), theirs, classes), [])
     for number, epoch in enumerate(epochs):
         if number and epoch != epochs[number - 1]:
             step.end_epoch(epochs[number - 1])
@@ -172,6 +193,11 @@ def check(pair: Pair) -> None:
     same_network(step.models.student, script.student, "student")
     for weight, velocity in zip(step.models.student.parameters(), script.sgd.velocities, strict=True):
         same(step.optimizer.state[weight]["momentum_buffer"], velocity, "velocity")
+    average = getattr(script, "average", None)
+    assert (average is None) == (step.average is None)
+    if average is not None and step.average is not None:
+        # Those of a mean of weights are estimated anew where it is looked at.
+        same_network(step.average.network, average, "average", buffers=not isinstance(script, since.KDSWA))
     state = step.defense.state_dict()
     carried = flat(state)
     for name, value in script.carried.items():
@@ -196,6 +222,36 @@ def test_an_epoch_of_three_steps_and_the_first_of_the_next(method: str, variant:
 def test_the_epoch_after_which_rates_drop(method: str, variant: str) -> None:
     epoch = MILESTONE.get(method, 215)
     check(drive(method, variant, 10, setting(10, seed=1), [epoch] * 3 + [epoch + 1]))
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+@pytest.mark.parametrize(
+    ("method", "epochs"),
+    [("iad", [60, 61, 61, 61]), ("trades-awp", [9, 10, 10, 10]), ("kd-swa", [55, 56, 56, 57, 58])],
+)
+def test_what_begins_within_a_run(method: str, variant: str, epochs: list[int]) -> None:
+    check(drive(method, variant, 10, setting(10, seed=1), epochs))
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_dgad_with_a_mobilenet_is_another_loss_in_the_released_code(classes: int) -> None:
+    given = setting(classes)
+    pair = drive("dgad", "official", classes, given, [1, 1, 1], "mobilenet_v2", since.DGADOfMobileNet)
+    check(pair)
+    assert isinstance(pair.script, since.DGAD)
+    assert all(0 < wrong < len(given.batches[0][1]) for wrong in pair.script.wrong)
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+@pytest.mark.parametrize("right", [True, False])
+def test_dgad_where_the_teacher_is_always_right_or_always_wrong(variant: str, right: bool) -> None:
+    given = setting(10)
+    robust = given.teachers["robust"]
+    given.batches = [(x, (robust(x).argmax(1) + (not right)) % 10, noise) for x, _, noise in given.batches]
+    pair = drive("dgad", variant, 10, given, [1, 1, 1])
+    check(pair)
+    assert isinstance(pair.script, since.DGAD)
+    assert pair.script.wrong == [0 if right else 24] * 3
 
 
 @pytest.mark.parametrize("epochs", [[1, 1, 1], [50, 51, 51, 51], [150, 150, 151], [260, 260, 261], [299, 300]])
