@@ -227,7 +227,8 @@ class _Layout:
         by_column = []
         for i, column in enumerate(columns):
             below = [cells[label][i] if label in filled else Cell() for label in labels]
-            ranked = self.spec.compared and column.source != "difference"
+            of_several = column.source == "paper" and self.spec.paper is not None and bool(self.spec.paper.about)
+            ranked = self.spec.compared and column.source != "difference" and not of_several
             by_column.append(mark_rivals(below, column.quantity) if ranked else below)
         named = len(labels) - len(further)
         return tuple(

@@ -18,7 +18,7 @@ from .reference import SGD, Script, ce, entropy, kl, log_p
 class Since(Script):
     """A script with a schedule of its own in both variants."""
 
-    paper_drops: tuple[int, ...] | None = None
+    paper_drops: tuple[int, ...] = ()
     nesterov = False
 
     def __init__(self, *args: Any) -> None:
@@ -27,7 +27,7 @@ class Since(Script):
         self.done: list[int] = []
 
     def rate(self, epoch: int) -> float:
-        drops = self.drops if self.official or self.paper_drops is None else self.paper_drops
+        drops = self.drops if self.official else self.paper_drops or self.drops
         return self.lr * 0.1 ** sum(epoch > drop for drop in drops)
 
     def one_cycle(self, epoch: int, epochs: int) -> float:
@@ -53,7 +53,8 @@ class Since(Script):
 
 
 class MART(Since):
-    lr, weight_decay, drops, paper_drops = 0.01, 3.5e-3, (74, 89, 99), (75, 90)
+    lr, weight_decay, drops = 0.01, 3.5e-3, (74, 89, 99)
+    paper_drops = (75, 90)
 
     def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
         if self.official:
@@ -91,7 +92,8 @@ class HAT(Since):
 
 
 class IAD(Since):
-    drops, paper_drops = (100,), (100, 150)
+    drops = (100,)
+    paper_drops = (100, 150)
 
     def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
         start = x + self.eps * noise
@@ -111,7 +113,8 @@ class IAD(Since):
 
 
 class AKD(Since):
-    drops, paper_drops = (100,), (100, 150)
+    drops: tuple[int, ...] = (100,)
+    paper_drops: tuple[int, ...] = (100, 150)
     robust_weight, clean_weight, temperature = 0.5, 0.25, 1.0
 
     def start(self, x: Tensor, noise: Tensor) -> Tensor:
@@ -131,7 +134,8 @@ class AKD(Since):
 
 
 class KDSWA(AKD):
-    weight_decay, drops, paper_drops = 5e-4, (50, 150), None
+    weight_decay, drops = 5e-4, (50, 150)
+    paper_drops = (50, 150)
     robust_weight, clean_weight, temperature = 0.6, 0.1, 2.0
 
     def __init__(self, *args: Any) -> None:
@@ -240,7 +244,8 @@ class SATAWP(WithAWP):
 
 
 class TRADESAWP(WithAWP):
-    gamma, begins, drops, paper_drops = 0.005, 10, (99, 149), (100, 150)
+    gamma, begins, drops = 0.005, 10, (99, 149)
+    paper_drops = (100, 150)
 
     def craft(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
         return self.on_own_kl(x, noise)

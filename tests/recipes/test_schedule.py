@@ -87,11 +87,13 @@ METHODS = [
     *("natural", "sat", "trades", "score"),
     *("ard", "rslad", "fair-ard", "absld", "mtard", "b-mtard", "dard", "pgdard", "ciard"),
 ]
+SINCE = ["akd", "dgad", "hat", "iad", "kd-swa", "mart", "sat-awp", "sat-wa", "trades-awp"]
+"""Defenses that the CIARD paper does not have."""
 
 
 def test_every_method_is_looked_at() -> None:
     built_in = [name for name in registry.names("methods") if registry.find("methods", name).module[:8] == "methods."]
-    assert sorted(METHODS) == sorted(built_in)
+    assert sorted([*METHODS, *SINCE]) == sorted(built_in)
 
 
 def resolved(name: str, method: str, dataset: str = "cifar10") -> Resolved:
@@ -119,8 +121,10 @@ class Official:
     nesterov: bool = False
     variant: str = "official"
     kind: str = "multistep"
+    looks: tuple[str, int, float] = ("test", 20, 0.003)  # the split, PGD's steps and their length
 
 
+PGD_10 = ("test", 10, 2 / 255)
 OFFICIAL = {
     "sat": Official(),
     "trades": Official((74, 89), epochs=100),  # its code lowers the rate in epochs 75 and 90
@@ -134,6 +138,16 @@ OFFICIAL = {
     "dard": Official((30, 40), epochs=50, weight_decay=5e-4, variant="released"),
     "pgdard": Official((30, 40), epochs=50, weight_decay=5e-4, variant="released"),
     "ciard": Official((150,), kind="ciard"),
+    # Two scripts start again from the first rate at their second drop, which so is none.
+    "akd": Official((100,), epochs=200, looks=PGD_10),
+    "iad": Official((100,), epochs=200, looks=PGD_10),
+    "dgad": Official((100, 150), epochs=200, weight_decay=5e-4, looks=PGD_10),
+    "hat": Official((), 50, 0.21, 5e-4, nesterov=True, kind="one-cycle", looks=("test", 20, 2 / 255)),
+    "kd-swa": Official((50, 150), epochs=200, weight_decay=5e-4, looks=("heldout", 20, 2 / 255)),
+    "mart": Official((74, 89, 99), epochs=120, lr=0.01, weight_decay=3.5e-3),  # lowered in epochs 75, 90, 100
+    "sat-awp": Official((100, 150), epochs=200, weight_decay=5e-4, looks=PGD_10),
+    "sat-wa": Official((), 100, weight_decay=5e-4, kind="one-cycle", looks=("heldout", 10, 2 / 255)),
+    "trades-awp": Official((99, 149), epochs=200, weight_decay=5e-4, looks=PGD_10),
 }
 
 
@@ -150,10 +164,11 @@ def test_the_official_recipe_is_the_released_codes(method: str) -> None:
     }
     assert (training.schedule.kind, training.schedule.milestones) == (expected.kind, expected.milestones)
     selection = training.selection
-    assert (selection.split, selection.keep, selection.steps, selection.step_size) == ("test", "best", 20, 0.003)
+    assert selection.keep == "best"
+    assert (selection.split, selection.steps, pytest.approx(selection.step_size)) == expected.looks
 
 
-@pytest.mark.parametrize("method", [method for method in OFFICIAL if method != "ciard"])
+@pytest.mark.parametrize("method", [name for name, each in OFFICIAL.items() if each.kind == "multistep"])
 def test_official_rates_drop_to_a_tenth_after_each_milestone(method: str) -> None:
     training, expected = resolved("official", method)[1], OFFICIAL[method]
     lr = rates(training.schedule, training.epochs, training.optimizer.lr)
@@ -206,14 +221,63 @@ def test_lengths_scale_with_the_datasets_radius(method: str, eps: float) -> None
 
 def test_training_attacks_are_those_of_the_definitions() -> None:
     starts = {"sat": "uniform", "ard": "uniform", "fair-ard": "uniform", "dard": "none", "pgdard": "none"}
-    for method in METHODS[1:]:
+    starts |= dict.fromkeys(("akd", "iad", "kd-swa", "sat-awp", "sat-wa"), "uniform")
+    trades = {"trades": ["official"], "mart": ["official"]}  # 0.031, and steps of 0.007
+    for method in [*METHODS[1:], *SINCE]:
         for variant in registry.load("methods", method).variants:
             values = hyperparameters.resolve(method, variant, {}, {}, 8 / 255)
-            exact = (0.031, 0.007) if (method, variant) == ("trades", "official") else (8 / 255, 2 / 255)
+            exact = (0.031, 0.007) if variant in trades.get(method, ()) else (8 / 255, 2 / 255)
             assert (values["eps"], values["step_size"], values["steps"]) == (*exact, 10)
-            assert values["start"] == starts.get(method, "gaussian")
+            unclamped = method in ("akd", "iad") and variant == "official"
+            assert values["start"] == ("uniform-unclamped" if unclamped else starts.get(method, "gaussian"))
             trains = {"ard": "official", "fair-ard": "official", "dard": "released", "pgdard": "released"}
+            trains |= {"akd": "official", "iad": "official", "kd-swa": "official"}
             assert values["attack_in_train_mode"] == (trains.get(method) == variant)
+
+
+@pytest.mark.parametrize("method", SINCE)
+def test_later_defenses_have_their_own_papers_schedule_in_the_paper_recipe(method: str) -> None:
+    variant, training, _ = resolved("paper", method)
+    lengths = {"hat": 50, "mart": 120, "sat-wa": 100}
+    assert (variant, training.epochs, training.batch_size) == ("paper", lengths.get(method, 200), 128)
+    drops = {"hat": (), "sat-wa": (), "mart": (75, 90), "kd-swa": (50, 150)}
+    assert training.schedule.milestones == drops.get(method, (100, 150))
+    decay = {"akd": 2e-4, "iad": 2e-4, "mart": 3.5e-3}
+    assert training.optimizer.weight_decay == decay.get(method, 5e-4)
+
+
+def test_what_the_scripts_change_by_the_students_architecture() -> None:
+    official = recipe.load("official")
+    wide = official.resolve("mart", "cifar10", "wrn-34-10")
+    assert (wide.training.epochs, wide.training.optimizer.lr, wide.training.optimizer.weight_decay) == (76, 0.1, 2e-4)
+    assert wide.hyperparameters == {"beta": 6.0}
+    assert official.resolve("dgad", "cifar10", "mobilenet_v2").hyperparameters == {"product": True}
+    assert official.resolve("dgad", "cifar10", "resnet18").hyperparameters == {}
+
+
+@pytest.mark.parametrize("name", ["official", "short", "demo", "vit"])
+def test_options_that_belong_to_a_name_are_in_every_recipe(name: str) -> None:
+    """Their epochs in proportion to the recipe's own length."""
+    sat, trades, mean = (resolved(name, method)[1] for method in ("sat-awp", "trades-awp", "kd-swa"))
+    assert sat.awp is not None
+    assert (sat.awp.gamma, sat.awp.from_epoch) == (0.01, 1)
+    assert trades.awp is not None
+    assert (trades.awp.gamma, trades.awp.from_epoch) == (0.005, 1 + round(9 * trades.epochs / 200))
+    assert mean.average is not None
+    assert (mean.average.kind, mean.average.from_epoch) == ("swa", 1 + round(55 * mean.epochs / 200))
+    moving = resolved(name, "sat-wa")[1].average
+    assert moving is not None
+    assert (moving.kind, moving.decay) == ("ema", 0.98 if name == "demo" else 0.9995)
+    assert all(resolved(name, plain)[1].awp is None for plain in ("sat", "trades"))
+
+
+def test_a_users_rule_and_set_change_what_belongs_to_a_name() -> None:
+    text = "extends: short\ndescription: x\nrules: [{method: trades-awp, training: {awp: {gamma: 0.02}}}]\n"
+    own = recipe.parse("own", text)
+    for settings, gamma in (({}, 0.02), ({"training.awp.gamma": 0.03}, 0.03)):
+        found = own.resolve("trades-awp", "cifar10", "resnet18", settings=settings).training.awp
+        assert found is not None
+        assert (found.gamma, found.from_epoch) == (gamma, 2)
 
 
 def test_a_recipe_that_extends_another_has_its_rules_first_and_its_own_teachers_last() -> None:
@@ -221,7 +285,7 @@ def test_a_recipe_that_extends_another_has_its_rules_first_and_its_own_teachers_
     selection = {**short.training["selection"], "limit": None}
     assert larger.training == {**short.training, "selection": selection} != short.training
     assert larger.rules == [*short.rules, recipe.Rule(training={"selection": {"limit": None}})]
-    assert rehearsal.rules[:-1] == larger.rules
+    assert rehearsal.rules[:-2] == larger.rules
     assert larger.teachers[: len(short.teachers)] == short.teachers
     assert [larger.teacher(role, "ciard", "any").model for role in ("clean", "robust")] == ["resnet56", "wrn-22-6"]
     assert rehearsal.teachers == larger.teachers
