@@ -27,7 +27,12 @@ METHODS = [
     *(("rslad", "official"), ("fair-ard", "official"), ("absld", "official"), ("mtard", "official")),
     *(("b-mtard", "official"), ("dard", "paper"), ("dard", "released"), ("pgdard", "paper")),
     *(("ciard", "paper"), ("ciard", "official")),
+    *(("akd", "official"), ("dgad", "paper"), ("dgad", "official"), ("hat", "official"), ("iad", "paper")),
+    *(("kd-swa", "official"), ("mart", "official"), ("sat-wa", "paper"), ("trades-awp", "official")),
 ]
+
+
+SETTINGS = {("dgad", "official"): {"product": True}}
 
 
 def network(seed: int) -> nn.Module:
@@ -53,7 +58,7 @@ def train(method: str, variant: str, **options: Any) -> dict[str, Any]:
         role: network(seed) for seed, role in enumerate(method_class(method).roles, start=1)
     }
     student = network(0)
-    settings = {} if method == "natural" else {"steps": 3}
+    settings = {} if method == "natural" else {"steps": 3, **SETTINGS.get((method, variant), {})}
     step = TrainingStep.from_recipe(method, student, teachers, variant=variant, settings=settings)
     if options:
         adamw, schedule = Optimizer(kind="adamw", lr=0.01, clip=0.1, decay_norms=False), Schedule(kind="constant")

@@ -15,11 +15,16 @@ from torch import nn
 
 from bench.defense import Batch, Defense, Models
 from methods.absld import ABSLD
+from methods.akd import AKD
 from methods.ard import ARD
 from methods.b_mtard import BMTARD
 from methods.ciard_released import ReleasedCIARD
 from methods.dard import DARD, PGDARD
+from methods.dgad import DGAD
 from methods.fair_ard import FairARD
+from methods.hat import HAT
+from methods.iad import IAD
+from methods.mart import MART
 from methods.mtard import MTARD
 from methods.natural import Natural
 from methods.rslad import RSLAD
@@ -27,11 +32,11 @@ from methods.sat import SAT
 from methods.score import SCORE
 from methods.trades import TRADES
 
-ALL = [
-    (method, name)
-    for method in (Natural, SAT, TRADES, SCORE, ARD, RSLAD, FairARD, ABSLD, MTARD, BMTARD, DARD, PGDARD, ReleasedCIARD)
-    for name in method.variants
+METHODS: list[type[Defense]] = [
+    *(Natural, SAT, TRADES, SCORE, ARD, RSLAD, FairARD, ABSLD, MTARD, BMTARD, DARD, PGDARD, ReleasedCIARD),
+    *(AKD, DGAD, HAT, IAD, MART),
 ]
+ALL = [(method, name) for method in METHODS for name in method.variants]
 each = pytest.mark.parametrize(("method", "name"), ALL)
 
 
@@ -76,7 +81,7 @@ ATTACK = [("student", "x'", False, True)]
 TRAIN_ATTACK = [("student", "x'", True, True)]
 CLEAN, ADV = ("student", "x", True, True), ("student", "x'", True, True)
 
-STUDENT_PASSES = {
+STUDENT_PASSES: dict[tuple[str | int, ...], list[Pass]] = {
     ("Natural", "paper"): [CLEAN],
     ("SAT", "paper"): [*10 * ATTACK, ADV],
     ("TRADES", "paper"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV],
@@ -96,9 +101,21 @@ STUDENT_PASSES = {
     ("PGDARD", "released"): [("student", "x", True, True), *9 * TRAIN_ATTACK, CLEAN, ADV],
     ("ReleasedCIARD", "paper"): [CLEAN, *10 * ATTACK, ADV],
     ("ReleasedCIARD", "official"): [CLEAN, *10 * ATTACK, ADV],
+    ("AKD", "paper"): [*10 * ATTACK, ADV],
+    ("AKD", "official"): [*10 * TRAIN_ATTACK, ADV],
+    ("DGAD", "paper"): [*10 * ATTACK, CLEAN, ADV],
+    ("HAT", "paper"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV, ADV],
+    ("IAD", "paper"): [*10 * ATTACK, ADV, ("student", "x", True, False)],
+    ("IAD", "paper", 100): [*10 * ATTACK, ADV, CLEAN],
+    ("IAD", "official"): [*10 * TRAIN_ATTACK, ADV, ("student", "x'", True, False), ("student", "x", True, False)],
+    ("IAD", "official", 100): [
+        *(*10 * TRAIN_ATTACK, ADV, ("student", "x'", True, False)),
+        *(CLEAN, ("student", "x", True, False)),
+    ],
+    ("MART", "paper"): [*10 * ATTACK, CLEAN, ADV],
 }
 
-TEACHER_PASSES = {
+TEACHER_PASSES: dict[tuple[str | int, ...], dict[str, int]] = {
     ("ARD", "paper"): {"robust": 1},
     ("RSLAD", "paper"): {"robust": 1},
     ("FairARD", "paper"): {"robust": 1},
@@ -111,21 +128,26 @@ TEACHER_PASSES = {
     ("PGDARD", "released"): {"robust": 10 + 2},
     ("ReleasedCIARD", "paper"): {"robust": 1, "clean": 10 + 2},
     ("ReleasedCIARD", "official"): {"robust": 1, "clean": 2},
+    ("AKD", "paper"): {"robust": 1, "clean": 1},
+    ("DGAD", "paper"): {"robust": 10 + 2},
+    ("HAT", "paper"): {"clean": 1},
+    ("IAD", "paper"): {"robust": 1},
+    ("IAD", "paper", 100): {"robust": 2},
 }
 
 
 @each
 @pytest.mark.parametrize("epoch", [1, 100])
 def test_passes_of_a_step(make_case: Any, method: type[Defense], name: str, epoch: int) -> None:
-    case = make_case(noise="uniform" if method in (SAT, ARD, FairARD) else "gaussian")
+    case = make_case(noise="uniform" if method in (SAT, ARD, FairARD, AKD, IAD) else "gaussian")
     defense = make(method, name)
     defense.begin(case.models, 300)
     passes = step(defense, case, epoch)
-    key = (method.__name__, name)
-    expected = STUDENT_PASSES.get(key) or STUDENT_PASSES[method.__name__, "paper"]
+    keys = [(method.__name__, each, *at) for each in (name, "paper") for at in ((epoch,), ())]
+    expected = next(STUDENT_PASSES[key] for key in keys if key in STUDENT_PASSES)
     assert [each for each in passes if each[0] == "student"] == expected
     teachers = Counter(who for who, *_ in passes if who != "student")
-    assert teachers == (TEACHER_PASSES.get(key) or TEACHER_PASSES.get((method.__name__, "paper"), {}))
+    assert teachers == next((TEACHER_PASSES[key] for key in keys if key in TEACHER_PASSES), {})
 
 
 @each
