@@ -5,6 +5,7 @@ An attack knows tensors and a callable model, nothing of training, datasets or f
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,10 +16,15 @@ from torch import Tensor
 
 from bench.compute.parts import part
 from bench.errors import BenchError
+from bench.threat import NORM_TEXT, Threat
+from bench.vocabulary import Norm
 from bench.vocabulary import Protocol as Protocol
 
 _ROUNDING = 1e-6
 """By how much float32 arithmetic may leave a ball, or [0, 1]."""
+_RELATIVE = 1e-5
+"""The same as a share of the radius: L1 and L2 sum over thousands of pixels."""
+_ORDER: Mapping[Norm, float] = {"linf": math.inf, "l2": 2, "l1": 1}
 
 Model = Callable[[Tensor], Tensor]
 """Maps images in [0, 1], shape (B, C, H, W), to logits, shape (B, classes)."""
@@ -61,13 +67,16 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Attack:
-    """An L-infinity attack; its fields are its parameters.
+    """An attack within a ball around an image; its fields are its parameters.
 
     Attributes:
         eps: radius of the ball around x, for images in [0, 1].
+        norm: that the radius is measured in.
         label: the attack's name as papers write it.
         source: the paper that defines it.
         protocols: parameters that differ from the defaults, by evaluation protocol.
+        norms: those it knows how to attack in; the first is that of its defaults, and it is never run in another one.
+        under: parameters that differ from the defaults in a norm, lengths stated for that norm's `eps` there.
         lengths: fields that are lengths in pixel space and scale with a dataset's eps, as `eps` itself then does; with
             none of them, (), the attack keeps its own radius on every dataset.
         couples_batch: whether a sample's result depends on the others in its batch.
@@ -77,10 +86,13 @@ class Attack:
     """
 
     eps: float = 8 / 255
+    norm: Norm = "linf"
 
     label: ClassVar[str]
     source: ClassVar[str]
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    norms: ClassVar[tuple[Norm, ...]] = ("linf",)
+    under: ClassVar[Mapping[Norm, Mapping[str, Any]]] = {}
     lengths: ClassVar[tuple[str, ...]] = ("eps",)
     couples_batch: ClassVar[bool] = False
     whole_set: ClassVar[bool] = False
@@ -133,11 +145,11 @@ class Attack:
             return self.run(model, x, y, **options).x_adv
 
     def parameters(self) -> dict[str, Any]:
-        """All parameters by name, as a record stores them."""
-        return asdict(self)
+        """All parameters by name, as a record stores them; the norm where it is not L-infinity."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("norm", "linf")}
 
     def scaled_to(self, eps: float) -> Attack:
-        """The same attack for another threat model: the radius and every length that it declares; with none, itself."""
+        """The same attack at another radius: the radius and every length that it declares; with none, itself."""
         if not self.lengths:
             return self
         known = {field.name for field in fields(self)}
@@ -145,23 +157,48 @@ class Attack:
         return replace(self, **(lengths | {"eps": eps}))
 
     @classmethod
-    def for_protocol(cls, protocol: Protocol, eps: float) -> Attack:
-        """The attack as a protocol defines it, for a dataset of this eps."""
-        attack = cls(**cls.protocols.get(protocol, {}))
-        if not 0 < attack.eps <= 1:
+    def for_protocol(cls, protocol: Protocol, threat: Threat | float) -> Attack:
+        """The attack as a protocol defines it, for a threat; of a number the L-infinity ball of that radius.
+
+        Raises:
+            BenchError: the attack does not know the threat's norm, or its own radius is none.
+        """
+        threat = Threat.of(threat)
+        if threat.norm not in cls.norms:
+            known = " and ".join(NORM_TEXT[norm] for norm in cls.norms)
+            raise BenchError(
+                f"The attack {cls.label} knows {known} alone, and was to be run under {threat}.\n"
+                f"Give it a threat of its own: --threat {cls.norms[0]}:EPS."
+            )
+        # What a protocol says of lengths it says of the norm that the defaults are of.
+        own = {} if threat.norm == cls.norms[0] else {"norm": threat.norm, **cls.under.get(threat.norm, {})}
+        attack = cls(**(dict(cls.protocols.get(protocol, {})) | own))
+        if not 0 < attack.eps <= (1 if attack.norm == "linf" else math.inf):
             raise BenchError(
                 f"The attack {cls.label} has eps = {attack.eps}.\nIts author has to make it above 0, up to 1."
             )
-        return attack if eps == attack.eps else attack.scaled_to(eps)
+        return attack if threat.eps == attack.eps else attack.scaled_to(threat.eps)
+
+    @property
+    def threat(self) -> Threat:
+        """The ball that its images lie in."""
+        return Threat(self.norm, self.eps)
 
 
-def distance(x_adv: Tensor, x: Tensor) -> Tensor:
-    """How far images are from their originals, (B,), in the norm that eps is of: L-infinity, of all attacks here."""
-    return (x_adv - x).flatten(1).abs().amax(1)
+def distance(x_adv: Tensor, x: Tensor, norm: Norm = "linf") -> Tensor:
+    """How far images are from their originals in a norm, (B,)."""
+    difference = (x_adv - x).flatten(1)
+    return torch.linalg.vector_norm(difference, ord=_ORDER[norm], dim=1)
 
 
-def check_images(name: str, eps: float, x_adv: Tensor, x: Tensor) -> None:
-    """A BenchError that names the attack where what it made of x are no images, or none within eps of x."""
+def check_images(name: str, threat: Threat | float, x_adv: Tensor, x: Tensor) -> None:
+    """A BenchError that names the attack where what it made of x are no images, or none within the threat's ball.
+
+    Args:
+        threat: of a number the L-infinity ball of that radius.
+    """
+    threat = Threat.of(threat)
+    bound = "eps" if threat.norm == "linf" else f"{NORM_TEXT[threat.norm]} eps"
     if not isinstance(x_adv, Tensor) or (x_adv.shape, x_adv.dtype) != (x.shape, x.dtype):
         given = f"{x_adv.dtype} {tuple(x_adv.shape)}" if isinstance(x_adv, Tensor) else type(x_adv).__name__
         problem = f"of kind {given} for originals of kind {x.dtype} {tuple(x.shape)}"
@@ -169,8 +206,8 @@ def check_images(name: str, eps: float, x_adv: Tensor, x: Tensor) -> None:
         problem = "with NaN or infinite pixels"
     elif (low := float(x_adv.amin())) < -_ROUNDING or float(x_adv.amax()) > 1 + _ROUNDING:
         problem = f"outside [0, 1]: pixels from {low:.6g} to {float(x_adv.amax()):.6g}"
-    elif (furthest := float(distance(x_adv, x).amax())) > eps + _ROUNDING:
-        problem = f"{furthest:.6g} away from their originals, beyond its eps = {eps:.6g}"
+    elif (furthest := float(distance(x_adv, x, threat.norm).amax())) > threat.eps * (1 + _RELATIVE) + _ROUNDING:
+        problem = f"{furthest:.6g} away from their originals, beyond its {bound} = {threat.eps:.6g}"
     else:
         return
     raise BenchError(

@@ -59,6 +59,10 @@ class Batch:
         """The sum over the whole batch from that of the samples here, whose gradient alone it has; any shape."""
         return ranks().with_others(own) if own.requires_grad else ranks().total(own)
 
+    def extremes(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The least and the greatest of all samples' values in the whole batch, scalars without gradient."""
+        return ranks().extremes(values)
+
     def minimise(self, loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """A step of a network's optimizer on the whole batch's loss; loss: the mean over the samples here."""
         optimizer.zero_grad()

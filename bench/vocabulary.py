@@ -14,6 +14,9 @@ Precision = Literal["32", "bf16"]
 Protocol = Literal["official", "paper"]
 """`official`: what the authors' evaluation code computes; `paper`: what their text says."""
 
+Norm = Literal["linf", "l2", "l1"]
+"""In which the length of a perturbation is measured."""
+
 LINF_EPS = 8 / 255
 """The field's usual L-infinity bound for images in [0, 1]; a dataset may state another one."""
 

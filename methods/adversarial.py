@@ -74,5 +74,5 @@ def kl_from(target: Tensor) -> Objective:
 
 
 def kl_from_network(teacher: nn.Module) -> Objective:
-    """KL(p(teacher(x')) || p(s(x'))), summed over the batch, gradient through both networks, for an attack."""
+    """KL(p(teacher(x')) || p(s(x'))), summed over the batch, for an attack to maximise; gradient through both."""
     return lambda logits, x_adv, step: batch_kl_between(teacher(x_adv), logits) * len(logits)

@@ -45,5 +45,9 @@ class ARD(AdversarialDefense):
         with torch.set_grad_enabled(self.alpha < 1):
             clean_logits = models.student(batch.x)
             ce = F.cross_entropy(clean_logits, batch.y)
-        kl = self.temperature**2 * mean_kl(target, adv_logits, self.temperature)
+        kl = self.divergence(target, adv_logits)
         return Loss(self.alpha * kl + (1 - self.alpha) * ce, {"kl_adv": kl, "ce_clean": ce})
+
+    def divergence(self, target: Tensor, adv_logits: Tensor) -> Tensor:
+        """T^2 * meanKL(target || p(s(x*); T)); both (B, classes)."""
+        return self.temperature**2 * mean_kl(target, adv_logits, self.temperature)

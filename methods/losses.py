@@ -6,11 +6,16 @@ In this field "KL(student, teacher)" means KL(teacher || student): the teacher i
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bench.defense import Batch
+
+Reduction = Literal["batch", "mean"]
+"""Over what a divergence is averaged: the batch, or the classes too."""
 
 
 def softened(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
@@ -31,8 +36,8 @@ def batch_kl_between(first: Tensor, second: Tensor) -> Tensor:
 def sample_kl_between(first: Tensor, second: Tensor) -> Tensor:
     """KL(p(first) || p(second)) of each sample, of two networks' logits (B, classes); gradient to both; shape (B,)."""
     # In log space: the gradient to `target` of `sample_kl` is not a number once a probability underflows to 0.
-    log_first, log_second = F.log_softmax(first, dim=1), F.log_softmax(second, dim=1)
-    return F.kl_div(log_second, log_first, reduction="none", log_target=True).sum(1)
+    log_p, log_q = F.log_softmax(first, dim=1), F.log_softmax(second, dim=1)
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
 
 
 def mean_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0, log_offset: float = 0.0) -> Tensor:
@@ -45,6 +50,11 @@ def mean_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0, l
     if not log_offset:
         return batch_kl(target, logits, temperature) / logits.shape[1]
     return (target * ((target + log_offset).log() - F.log_softmax(logits / temperature, dim=1))).mean()
+
+
+def reduced_kl(reduction: Reduction, target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    """`batch_kl` or `mean_kl`, as the reduction says."""
+    return (batch_kl if reduction == "batch" else mean_kl)(target, logits, temperature)
 
 
 def sample_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
@@ -65,10 +75,14 @@ def class_scale(logits: Tensor) -> float:
     return logits.shape[1] / 10
 
 
+def sample_entropy(probabilities: Tensor, log_offset: float = 0.0) -> Tensor:
+    """Entropy of each row in nats, shape (B,). `log_offset` as in `mean_kl`."""
+    return -(probabilities * (probabilities + log_offset).clamp_min(1e-30).log()).sum(1)
+
+
 def mean_entropy(probabilities: Tensor, log_offset: float = 0.0) -> Tensor:
     """Entropy of each row in nats, averaged over the batch; a float64 scalar. `log_offset` as in `mean_kl`."""
-    logs = (probabilities + log_offset).clamp_min(1e-30).log()
-    return -(probabilities * logs).sum(1).mean().double()
+    return sample_entropy(probabilities, log_offset).mean().double()
 
 
 def mean_of_rows(values: Tensor, rows: Tensor, batch: Batch) -> Tensor:

@@ -80,6 +80,15 @@ class Ranks:
         """The sum over the whole batch from each rank's own sum; the gradient is that of the rank's own samples."""
         return own if self.size == 1 else own + (self.total(own) - own.detach())
 
+    def extremes(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The least and the greatest of all ranks' values, of any shape; scalars without gradient."""
+        least, greatest = values.detach().aminmax()
+        if self.size == 1:
+            return least, greatest
+        ends = torch.stack([-least, greatest])  # one message: the least is the greatest of the negatives
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+        return -ends[0], ends[1]
+
     def backward(self, loss: Tensor, parameters: Iterable[nn.Parameter]) -> None:
         """Gradients of the whole batch's loss from each rank's own loss, a mean over its samples."""
         if self.size == 1:

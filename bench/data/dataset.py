@@ -16,7 +16,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from bench.errors import BenchError
 from bench.system.text import kind_of
-from bench.vocabulary import LINF_EPS
+from bench.threat import NORMS, Threat
+from bench.vocabulary import LINF_EPS, Norm
 
 if TYPE_CHECKING:
     from bench.data.arrays import Layout
@@ -102,9 +103,10 @@ class Dataset:
     Attributes:
         name: canonical name, as tables and records show it: "cifar10", "parquet:cifar10-jpeg".
         classes: class names, in label order.
-        eps: L-infinity bound of the attacker, for images in [0, 1].
+        eps: how far the attacker may move an image in [0, 1], in the norm.
         padding: pixels of zero padding for the random crop; 0 for no crop.
         flip: whether a horizontal mirror image keeps its class.
+        norm: of the attacker's perturbations.
         licence: under which the images may be used, in words, for those who pass on what was trained on them.
 
     Raises:
@@ -119,6 +121,7 @@ class Dataset:
     padding: int = 4
     flip: bool = True
     licence: str = "not known to the harness"
+    norm: Norm = "linf"
 
     def __post_init__(self) -> None:
         mistake = next(self._mistakes(), None)
@@ -143,9 +146,13 @@ class Dataset:
         train, test = (tuple(split.images.shape[1:]) for split in (self.train, self.test))
         if train != test:
             yield f"training images are {train}, test images {test} (channels, height, width).\nGive both one shape."
-        if not isinstance(self.eps, Real) or not 0 < self.eps <= 1:  # NaN is neither
-            levels = " 8 levels of 255 are 8 / 255." if isinstance(self.eps, Real) and self.eps > 1 else ""
-            yield f"eps is {self.eps}.\nGive the attacker's bound for images in [0, 1]: above 0 and at most 1.{levels}"
+        if self.norm not in NORMS:
+            yield f"norm is {self.norm!r}.\nThere are {', '.join(NORMS)}."
+        most = 1 if self.norm == "linf" else float("inf")
+        if not isinstance(self.eps, Real) or not 0 < self.eps <= most or self.eps == float("inf"):  # NaN is neither
+            levels = " 8 levels of 255 are 8 / 255." if isinstance(self.eps, Real) and self.eps > 1 == most else ""
+            bound = "above 0 and at most 1" if most == 1 else "above 0"
+            yield f"eps is {self.eps}.\nGive the attacker's bound for images in [0, 1]: {bound}.{levels}"
         if not isinstance(self.padding, int) or self.padding < 0:
             yield f"padding is {self.padding}.\nGive a number of pixels, 0 or more."
         if not isinstance(self.flip, bool):
@@ -173,7 +180,7 @@ class Dataset:
             classes: their names in the order of the labels; None: "0", "1", to the highest label, each of which has
                 training images.
             layout: "NHWC" or "NCHW", where the shape could be either.
-            more: the other attributes: eps, padding, flip, licence.
+            more: the other attributes: eps, padding, flip, licence, norm.
 
         Raises:
             BenchError: an array that is none of this, or does not go with the others; it is named.
@@ -196,6 +203,15 @@ class Dataset:
     @property
     def in_channels(self) -> int:
         return int(self.train.images.shape[1])
+
+    @property
+    def threat(self) -> Threat:
+        """What its networks are trained against and attacked under."""
+        return Threat(self.norm, self.eps)
+
+    def under(self, threat: Threat | None) -> Dataset:
+        """The same images under another threat; None: under its own."""
+        return self if threat in (None, self.threat) else replace(self, norm=threat.norm, eps=threat.eps)
 
     def limit_train(self, n: int | None) -> Dataset:
         """The same dataset with only its first n training images."""

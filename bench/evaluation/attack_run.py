@@ -155,7 +155,7 @@ class AttackRun:
 
     def _logits(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """What the original network says of the images that an attack made of x, both checked."""
-        check_images(self.result, self.attack.eps, x_adv, x)
+        check_images(self.result, self.attack.threat, x_adv, x)
         with torch.no_grad():  # in parts: an attack on the whole set gives more than a network can take
             logits = torch.cat([self.job.network(images) for images in x_adv.split(FASTEST[self.device.type])])
         if not logits.isfinite().all():
@@ -171,7 +171,7 @@ class AttackRun:
                 f"The attack {self.result} gives `always_right` without `witnesses`, the images to believe it by.\n"
                 "Its author has to add them, or to leave both out."
             )
-        check_images(self.result, self.attack.eps, outcome.witnesses, x)
+        check_images(self.result, self.attack.threat, outcome.witnesses, x)
 
 
 @dataclass

@@ -33,6 +33,7 @@ from bench.system import provenance
 from bench.system.console import Reporter
 from bench.system.signals import StopRequest, interruptible
 from bench.system.text import now
+from bench.threat import Threat
 
 
 @dataclass
@@ -149,15 +150,15 @@ class Evaluator:
         """
         check_device(network, self.device)
         split = dataset.test.first(n).to(self.device)
-        x, attack = to_float(split.images), self.attack_named(name, dataset.eps)
+        x, attack = to_float(split.images), self.attack_named(name, dataset.threat)
         with ready(network), seeded(self.device, self.seed, name, 0):
             x_adv = attack(network, x, split.labels, noise=start_noise(attack, x, 0, self.seed, name))
-        check_images(name, attack.eps, x_adv, x)
+        check_images(name, attack.threat, x_adv, x)
         return x_adv
 
     def _slot(self, job: Job, entry: Entry, unfinished: Path | None) -> Slot:
         """Where the outcomes of one attack are kept until the record is written."""
-        attack = self.attack_named(entry.attack, job.data.eps)
+        attack = self.attack_named(entry.attack, job.data.threat)
         key = {
             "checkpoint": job.subject.checkpoint,
             "model": job.subject.model,
@@ -179,7 +180,7 @@ class Evaluator:
 
     def _attack(self, job: Job, entry: Entry, slot: Slot, advance: Any) -> tuple[AttackResult, int | None]:
         """The result of one attack, and how many images it passed through the network, if that is known."""
-        attack, surrogate = self.attack_named(entry.attack, job.data.eps), job.surrogate if entry.transfer else None
+        attack, surrogate = self.attack_named(entry.attack, job.data.threat), job.surrogate if entry.transfer else None
         if entry.transfer and surrogate is None:
             raise BenchError(f"{entry.result} needs a surrogate.\nGive one with --teacher robust=FILE.")
         run = AttackRun(
@@ -243,7 +244,7 @@ class Evaluator:
     def _probes(self, job: Job, suite: Suite, results: dict[str, AttackResult]) -> Probes:
         """What to look at: all variations of the reference attack for a white-box suite, else the reference alone."""
         x, y = job.batch(0, PROBED)
-        attack = self.attack_named(sanity.PROBE, job.data.eps)
+        attack = self.attack_named(sanity.PROBE, job.data.threat)
         noise = start_noise(attack, x, 0, self.seed, sanity.PROBE)
         known: dict[str, Tensor | None] = {}
         if sanity.PROBE in results and not self.worst_case:  # the same attack from the same noise
@@ -254,9 +255,9 @@ class Evaluator:
             known["queries"] = None
         return Probes(job.network, x, y, attack, noise, suite.white_box, known)
 
-    def attack_named(self, name: str, eps: float) -> Attack:
-        """An attack as the protocol defines it, for a ball of radius eps; `clean` is none."""
-        return Clean() if name == "clean" else attack_class(name).for_protocol(self.protocol, eps)
+    def attack_named(self, name: str, threat: Threat | float) -> Attack:
+        """An attack as the protocol defines it, for a threat; `clean` is none."""
+        return Clean() if name == "clean" else attack_class(name).for_protocol(self.protocol, threat)
 
     def _transferred(self, job: Job, name: str, attack: Attack, crafted_on: Surrogate) -> Tensor:
         """The surrogate's adversarial images of all samples."""
@@ -271,7 +272,7 @@ class Evaluator:
                 noise = start_noise(attack, x, first, self.seed, f"transfer:{name}")
                 x_adv = attack(crafting.model_for(attack), x, y, noise=noise)
             x, _ = crafting.batch(first, end)  # as they are
-            check_images(f"transfer:{name}", attack.eps, x_adv, x)  # before they are kept for others
+            check_images(f"transfer:{name}", attack.threat, x_adv, x)  # before they are kept for others
             return x_adv
 
         size = batch_size(attack, job.data.n, self.device)
@@ -294,6 +295,7 @@ def _data(dataset: Dataset, split: Split) -> Data:
         total=len(dataset.test),
         classes=dataset.num_classes,
         eps=dataset.eps,
+        norm=dataset.norm,
         fingerprint=split.fingerprint,
         class_counts=torch.bincount(split.labels, minlength=dataset.num_classes).tolist(),
     )

@@ -134,7 +134,7 @@ class Probes:
             return
         yield Probe("random noise", 1, self._random, True)
         if "queries" not in self.known:
-            free = attack_class(GRADIENT_FREE).for_protocol("official", self.attack.eps)
+            free = attack_class(GRADIENT_FREE).for_protocol("official", self.attack.threat)
             price = int(free.parameters()["queries"]) + 3  # it asks twice before its queries, and is judged once
             yield Probe(free.label, price, lambda x, y: {"queries": self._judged(free, x, y)}, True)
         longer = replace(self.attack, steps=2 * steps)  # type: ignore[call-arg]

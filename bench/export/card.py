@@ -12,9 +12,10 @@ from bench.evaluation.suites import ENSEMBLE
 from bench.export.source import Source
 from bench.recipes.hyperparameters import method_class
 from bench.recipes.training import Optimizer
-from bench.records.wording import eps_text, protocol_text
+from bench.records.wording import protocol_text
 from bench.system import escape, hub
 from bench.system.text import settings_text
+from bench.threat import eps_text
 
 if TYPE_CHECKING:
     from bench.export.formats import Agreement

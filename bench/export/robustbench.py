@@ -9,8 +9,8 @@ from bench.evaluation.suites import ENSEMBLE
 from bench.export.source import Source
 from bench.recipes.hyperparameters import method_class
 from bench.records.record import Record
-from bench.records.wording import eps_text
 from bench.system.text import settings_text
+from bench.threat import eps_text
 
 
 def model_info(source: Source) -> str:

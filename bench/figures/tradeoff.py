@@ -13,11 +13,12 @@ from bench.errors import BenchError, unknown_name
 from bench.evaluation.suites import STRONGEST
 from bench.figures.page import COLOURS, COLUMN, Drawing, new_figure, styled
 from bench.records.record import Record
-from bench.records.wording import eps_text, protocol_text
+from bench.records.wording import protocol_text
 from bench.tables.cells import measure
 from bench.tables.lines import newest, tidy
 from bench.tables.spec import AttackSpec, TableSpec
 from bench.tables.table import Cell, Group
+from bench.threat import eps_text
 
 _MARKERS = "osD^vP*Xh<p>d"
 _LEGEND_COLUMNS = 3

@@ -33,7 +33,8 @@ from bench.errors import BenchError
 from bench.stats import wilson_interval
 from bench.system.files import write_text_atomically
 from bench.system.text import first_mistake, newer_schema, one_line
-from bench.vocabulary import Checkpoint
+from bench.threat import Threat
+from bench.vocabulary import Checkpoint, Norm
 
 SCHEMA_VERSION: Final = 1
 
@@ -130,18 +131,24 @@ class Subject(_Frozen):
 
 
 class Data(_Frozen):
-    """The samples that were attacked."""
+    """The samples that were attacked, and under which threat."""
 
     name: str
     split: Literal["train", "test"]
     n: Samples = Field(gt=0, description="samples evaluated: the first n of the split")
     total: Samples = Field(gt=0, description="samples in the split")
     classes: int = Field(gt=1, le=_MOST_CLASSES)
-    eps: float = Field(gt=0, le=1, description="L-infinity bound for images in [0, 1]")
+    eps: float = Field(gt=0, description="how far an image in [0, 1] may be moved, in the norm")
+    norm: Norm = Field(default="linf", description="of the perturbations")
     fingerprint: str = Field(description="SHA-256 of the evaluated samples")
     class_counts: list[Samples] | None = Field(
         default=None, description="evaluated samples of each class; None in records of earlier versions"
     )
+
+    @property
+    def threat(self) -> Threat:
+        """In which norm, and how far, the images might be moved."""
+        return Threat(self.norm, self.eps)
 
 
 class AttackResult(_Frozen):
@@ -221,6 +228,8 @@ class Record(_Frozen):
     def _adds_up(self, info: ValidationInfo) -> Record:
         if info.context and "shared" in info.context:
             return self
+        if self.data.norm == "linf" and self.data.eps > 1:
+            raise ValueError(f"data: eps = {self.data.eps:g} in L-infinity, where 1 reaches every image")
         if self.data.n > self.data.total:
             raise ValueError(f"data: {self.data.n} samples of a split of {self.data.total}")
         counts = self.data.class_counts

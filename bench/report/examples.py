@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from bench.errors import BenchError
 from bench.evaluation.suites import SHOWN
 from bench.records.record import Record, unpack
-from bench.records.wording import attack_text, eps_text, protocol_text
+from bench.records.wording import attack_text, protocol_text
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder
 from bench.system.text import defense_label
 from bench.tables.overview import attack_labels
+from bench.threat import eps_text
 
 if TYPE_CHECKING:  # a report without examples has no use for PyTorch
     from torch import Tensor, nn

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from bench.evaluation.suites import STRONGEST
 from bench.records.measurement import Quantity
 from bench.records.record import Record
-from bench.records.wording import attack_text, eps_text, seeds_text
+from bench.records.wording import attack_text, seeds_text
 from bench.report.rows import Row, html, number_and_bar, number_of_seeds
 from bench.tables.cells import averaged
 from bench.tables.lines import Measured, newest, places, tidy
@@ -22,6 +22,7 @@ from bench.tables.plain import PlainTable
 from bench.tables.rivals import mark_rivals
 from bench.tables.spec import AttackSpec, TableSpec
 from bench.tables.table import DASH, Cell, Group
+from bench.threat import eps_text
 
 View = Literal["network", "mean", "both"]
 """A row is one network, or the mean over a defense's seeds; where there is one seed it is both."""

@@ -13,7 +13,7 @@ from pydantic import Field
 from bench.recipes.frozen import Frozen
 from bench.recipes.schedule import Schedule
 from bench.recipes.training import Augmentation, Average, Optimizer, Selection, WeightPerturbation
-from bench.vocabulary import Precision, Protocol, Role
+from bench.vocabulary import Norm, Precision, Protocol, Role
 
 SCHEMA_VERSION: Final = 1
 
@@ -49,7 +49,7 @@ class ExtraRef(Frozen):
 class DataRef(Frozen):
     """A dataset as a run used it."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"extra"})
+    later: ClassVar[frozenset[str]] = frozenset({"extra", "norm"})
 
     name: str
     spec: str = Field(description="what loads it: digits, parquet:/path; or that it was given from Python")
@@ -58,6 +58,7 @@ class DataRef(Frozen):
     classes: int = Field(ge=2)
     in_channels: int = Field(ge=1)
     eps: float = Field(gt=0)
+    norm: Norm = Field(default="linf")
     extra: ExtraRef | None = Field(default=None)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from bench.records.wording import eps_text, protocol_text
+from bench.records.wording import protocol_text
 from bench.tables.spec import ANY, TableSpec
 from bench.tables.table import Group
+from bench.threat import eps_text
 
 _MOST_NAMED = 4
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.records.networks import WORST
-from bench.records.wording import eps_text, protocol_text
+from bench.records.wording import protocol_text
 from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES
 from bench.system.text import one_line
 from bench.tables.headers import dataset_label
@@ -19,6 +19,7 @@ from bench.tables.mismatches import Mismatch, contradictions, listed, mismatches
 from bench.tables.rivals import devices
 from bench.tables.spec import TableSpec
 from bench.tables.table import FLAGGED, PARTIAL, TEST_SELECTED, UNPROVEN, Cell, Column, Group, Table
+from bench.threat import eps_text
 
 Amiss = Mapping[Group, Sequence[Mismatch]]
 """What keeps rows of each group from being compared."""

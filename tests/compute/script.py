@@ -26,7 +26,9 @@ METHODS = [
     *(("natural", "paper"), ("sat", "paper"), ("trades", "official"), ("score", "paper"), ("ard", "official")),
     *(("rslad", "official"), ("fair-ard", "official"), ("absld", "official"), ("mtard", "official")),
     *(("b-mtard", "official"), ("dard", "paper"), ("dard", "released"), ("pgdard", "paper")),
-    *(("ciard", "paper"), ("ciard", "official")),
+    *(("ciard", "paper"), ("ciard", "official"), ("adaad", "official"), ("adaiad", "official"), ("saad", "official")),
+    *(("igdm-sat", "paper"), ("igdm-trades", "paper"), ("igdm-ard", "paper")),
+    *(("igdm-rslad", "official"), ("igdm-adaad", "official")),
     *(("akd", "official"), ("dgad", "paper"), ("dgad", "official"), ("hat", "official"), ("iad", "paper")),
     *(("kd-swa", "official"), ("mart", "official"), ("sat-wa", "paper"), ("trades-awp", "official")),
 ]
@@ -58,7 +60,8 @@ def train(method: str, variant: str, **options: Any) -> dict[str, Any]:
         role: network(seed) for seed, role in enumerate(method_class(method).roles, start=1)
     }
     student = network(0)
-    settings = {} if method == "natural" else {"steps": 3, **SETTINGS.get((method, variant), {})}
+    settings: dict[str, Any] = {} if method == "natural" else {"steps": 3, **SETTINGS.get((method, variant), {})}
+    settings |= {"clean_weight": 0.5} if method == "saad" else {}  # else nothing looks at the greatest entropy
     step = TrainingStep.from_recipe(method, student, teachers, variant=variant, settings=settings)
     if options:
         adamw, schedule = Optimizer(kind="adamw", lr=0.01, clip=0.1, decay_norms=False), Schedule(kind="constant")

@@ -21,11 +21,11 @@ from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.export import formats, robustbench
 from bench.models.checkpoints import load_model
-from bench.records.wording import eps_text
 from bench.runs.folder import RunFolder
 from bench.runs.networks import network_of
 from bench.system.home import Home
 from bench.system.hub import HubFile
+from bench.threat import eps_text
 
 from ..helpers.commands import Bench
 from ..helpers.homes import Contents, Find

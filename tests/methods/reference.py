@@ -77,6 +77,7 @@ class Script:
     """
 
     lr, weight_decay = 0.1, 2e-4
+    paper_weight_decay = 2e-4
     drops: tuple[int, ...] = (215, 260, 285)
     official_nesterov = False
     eps, step_size = EPS, STEP_SIZE
@@ -86,7 +87,7 @@ class Script:
         self.student, self.robust, self.clean = student, teachers.get("robust"), teachers.get("clean")
         for teacher in teachers.values():
             teacher.eval()
-        decay = self.weight_decay if self.official else 2e-4
+        decay = self.weight_decay if self.official else self.paper_weight_decay
         self.sgd = SGD(student, 0.9, decay, nesterov=self.official and self.official_nesterov)
         self.carried: dict[str, Any] = {}
 

@@ -15,6 +15,8 @@ from torch import nn
 
 from bench.defense import Batch, Defense, Models
 from methods.absld import ABSLD
+from methods.adaad import AdaAD
+from methods.adaiad import AdaIAD
 from methods.akd import AKD
 from methods.ard import ARD
 from methods.b_mtard import BMTARD
@@ -24,18 +26,21 @@ from methods.dgad import DGAD
 from methods.fair_ard import FairARD
 from methods.hat import HAT
 from methods.iad import IAD
+from methods.igdm import AdaADWithIGDM, ARDWithIGDM, RSLADWithIGDM, SATWithIGDM, TRADESWithIGDM
 from methods.mart import MART
 from methods.mtard import MTARD
 from methods.natural import Natural
 from methods.rslad import RSLAD
+from methods.saad import SAAD
 from methods.sat import SAT
 from methods.score import SCORE
 from methods.trades import TRADES
 
-METHODS: list[type[Defense]] = [
+METHODS: tuple[type[Defense], ...] = (
     *(Natural, SAT, TRADES, SCORE, ARD, RSLAD, FairARD, ABSLD, MTARD, BMTARD, DARD, PGDARD, ReleasedCIARD),
+    *(AdaAD, AdaIAD, SATWithIGDM, TRADESWithIGDM, ARDWithIGDM, RSLADWithIGDM, AdaADWithIGDM, SAAD),
     *(AKD, DGAD, HAT, IAD, MART),
-]
+)
 ALL = [(method, name) for method in METHODS for name in method.variants]
 each = pytest.mark.parametrize(("method", "name"), ALL)
 
@@ -80,6 +85,8 @@ def step(defense: Defense, case: Any, epoch: int = 1) -> list[Pass]:
 ATTACK = [("student", "x'", False, True)]
 TRAIN_ATTACK = [("student", "x'", True, True)]
 CLEAN, ADV = ("student", "x", True, True), ("student", "x'", True, True)
+# What batch-norm alone sees: no gradient comes back.
+SEEN_CLEAN, SEEN_ADV = ("student", "x", True, False), ("student", "x'", True, False)
 
 STUDENT_PASSES: dict[tuple[str | int, ...], list[Pass]] = {
     ("Natural", "paper"): [CLEAN],
@@ -101,6 +108,18 @@ STUDENT_PASSES: dict[tuple[str | int, ...], list[Pass]] = {
     ("PGDARD", "released"): [("student", "x", True, True), *9 * TRAIN_ATTACK, CLEAN, ADV],
     ("ReleasedCIARD", "paper"): [CLEAN, *10 * ATTACK, ADV],
     ("ReleasedCIARD", "official"): [CLEAN, *10 * ATTACK, ADV],
+    ("AdaAD", "paper"): [*10 * ATTACK, SEEN_CLEAN, ADV],
+    ("AdaIAD", "paper"): [*10 * ATTACK, SEEN_CLEAN, ADV],
+    ("AdaIAD", "paper", 100): [*10 * ATTACK, CLEAN, ADV],
+    ("AdaIAD", "official"): [*10 * ATTACK, SEEN_CLEAN, ADV, SEEN_CLEAN],
+    ("AdaIAD", "official", 100): [*10 * ATTACK, CLEAN, ADV, SEEN_CLEAN, SEEN_CLEAN],
+    # x - d, too, is an x' here.
+    ("SATWithIGDM", "paper"): [*10 * ATTACK, ADV, ADV],
+    ("TRADESWithIGDM", "paper"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV, ADV],
+    ("ARDWithIGDM", "paper"): [*10 * ATTACK, ADV, SEEN_CLEAN, ADV],
+    ("RSLADWithIGDM", "paper"): [*10 * ATTACK, ADV, SEEN_ADV, CLEAN, ADV],
+    ("AdaADWithIGDM", "paper"): [*10 * ATTACK, SEEN_ADV, SEEN_CLEAN, ADV, ADV],
+    ("SAAD", "paper"): [*10 * ATTACK, ADV, ADV, SEEN_CLEAN],
     ("AKD", "paper"): [*10 * ATTACK, ADV],
     ("AKD", "official"): [*10 * TRAIN_ATTACK, ADV],
     ("DGAD", "paper"): [*10 * ATTACK, CLEAN, ADV],
@@ -128,6 +147,14 @@ TEACHER_PASSES: dict[tuple[str | int, ...], dict[str, int]] = {
     ("PGDARD", "released"): {"robust": 10 + 2},
     ("ReleasedCIARD", "paper"): {"robust": 1, "clean": 10 + 2},
     ("ReleasedCIARD", "official"): {"robust": 1, "clean": 2},
+    ("AdaAD", "paper"): {"robust": 10 + 1},
+    ("AdaIAD", "paper"): {"robust": 10 + 1},
+    ("SATWithIGDM", "paper"): {"robust": 2},
+    ("TRADESWithIGDM", "paper"): {"robust": 2},
+    ("ARDWithIGDM", "paper"): {"robust": 3},
+    ("RSLADWithIGDM", "paper"): {"robust": 3},
+    ("AdaADWithIGDM", "paper"): {"robust": 10 + 2},
+    ("SAAD", "paper"): {"robust": 1 + 2},
     ("AKD", "paper"): {"robust": 1, "clean": 1},
     ("DGAD", "paper"): {"robust": 10 + 2},
     ("HAT", "paper"): {"clean": 1},
@@ -139,7 +166,7 @@ TEACHER_PASSES: dict[tuple[str | int, ...], dict[str, int]] = {
 @each
 @pytest.mark.parametrize("epoch", [1, 100])
 def test_passes_of_a_step(make_case: Any, method: type[Defense], name: str, epoch: int) -> None:
-    case = make_case(noise="uniform" if method in (SAT, ARD, FairARD, AKD, IAD) else "gaussian")
+    case = make_case(noise="uniform" if issubclass(method, SAT | ARD | AKD | IAD) else "gaussian")
     defense = make(method, name)
     defense.begin(case.models, 300)
     passes = step(defense, case, epoch)

@@ -21,6 +21,7 @@ from bench import registry
 from bench.training.step import TrainingStep
 
 from . import reference as one
+from . import reference_adaptive as adaptive
 from . import reference_since as since
 from . import reference_two_teachers as two
 
@@ -38,6 +39,14 @@ SCRIPTS: dict[str, type[one.Script]] = {
     "mtard": two.MTARD,
     "b-mtard": two.BMTARD,
     "ciard": two.CIARD,
+    "adaad": adaptive.AdaAD,
+    "adaiad": adaptive.AdaIAD,
+    "igdm-sat": adaptive.IGDMSAT,
+    "igdm-trades": adaptive.IGDMTRADES,
+    "igdm-ard": adaptive.IGDMARD,
+    "igdm-rslad": adaptive.IGDMRSLAD,
+    "igdm-adaad": adaptive.IGDMAdaAD,
+    "saad": adaptive.SAAD,
     "akd": since.AKD,
     "dgad": since.DGAD,
     "hat": since.HAT,
@@ -49,11 +58,18 @@ SCRIPTS: dict[str, type[one.Script]] = {
     "trades-awp": since.TRADESAWP,
 }
 VARIANTS = [
+    ("adaad", "wide"),
     *((method, variant) for method in SCRIPTS if "dard" not in method for variant in ("paper", "official")),
     *(("dard", variant) for variant in ("paper", "released", "paper-pgd")),
     *(("pgdard", variant) for variant in ("paper", "released")),
 ]
-MILESTONE = {"natural": 150, "trades": 74, "score": 100, "ard": 100, "fair-ard": 100, "dard": 30, "pgdard": 30}
+MILESTONE = {
+    "natural": 150,
+    "trades": 74,
+    **dict.fromkeys(("dard", "pgdard"), 30),
+    **dict.fromkeys(("score", "ard", "fair-ard", "adaad", "adaiad", "saad"), 100),
+    **dict.fromkeys(("igdm-sat", "igdm-trades", "igdm-ard", "igdm-adaad"), 100),
+}
 MILESTONE |= {"akd": 100, "dgad": 100, "hat": 12, "iad": 100, "kd-swa": 150, "mart": 74}
 MILESTONE |= {"sat-awp": 150, "sat-wa": 25, "trades-awp": 99}
 """The first epoch of the official schedule after which a rate drops; 215 unless named."""
@@ -141,10 +157,16 @@ def drive(
     classes: int,
     given: Setting,
     epochs: list[int],
-    model: str = "resnet18",
     script: type[one.Script] | None = None,
+    model: str = "resnet18",
+    **settings: Any,
 ) -> Pair:
-    """One step an epoch named (with the batches in turn), both ways; where the epoch changes, its end."""
+    """One step an epoch named (with the batches in turn), both ways; where the epoch changes, its end.
+
+    Args:
+        script: in place of the method's own, for settings of its own.
+        model: the student's architecture, by which the recipe's rules choose.
+    """
     roles = registry.load("methods", method).roles
     ours, theirs = ({role: deepcopy(given.teachers[role]) for role in roles} for _ in range(2))
     step = TrainingStep.from_recipe(
@@ -152,9 +174,10 @@ def drive(
         deepcopy(given.student),
         ours,
         recipe_name="paper" if variant.startswith("paper") else "official",
+        variant=variant if variant == "wide" else None,
         dataset=f"cifar{classes}",
         model=model,
-        settings={"attack": "pgd"} if variant.endswith("-pgd") else {},
+        settings=settings | ({"attack": "pgd"} if variant.endswith("-pgd") else {}),
     )
     pair = Pair(step, (script or SCRIPTS[method])(variant, deepcopy(given.student), theirs, classes), [])
     for number, epoch in enumerate(epochs):
@@ -236,7 +259,7 @@ def test_what_begins_within_a_run(method: str, variant: str, epochs: list[int]) 
 @pytest.mark.parametrize("classes", [10, 100])
 def test_dgad_with_a_mobilenet_is_another_loss_in_the_released_code(classes: int) -> None:
     given = setting(classes)
-    pair = drive("dgad", "official", classes, given, [1, 1, 1], "mobilenet_v2", since.DGADOfMobileNet)
+    pair = drive("dgad", "official", classes, given, [1, 1, 1], since.DGADOfMobileNet, "mobilenet_v2")
     check(pair)
     assert isinstance(pair.script, since.DGAD)
     assert all(0 < wrong < len(given.batches[0][1]) for wrong in pair.script.wrong)
@@ -283,6 +306,18 @@ def test_ciard_without_anything_to_push_away_from(variant: str) -> None:
     check(pair)
     assert isinstance(pair.script, two.CIARD)
     assert pair.script.joined == [0, 0, 0]
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_adaiads_student_teaches_itself_from_epoch_61_on(variant: str, classes: int) -> None:
+    check(drive("adaiad", variant, classes, setting(classes, seed=1), [59, 60, 61, 62]))
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_saad_with_a_weight_for_its_clean_term(classes: int) -> None:
+    given = setting(classes, seed=1)
+    check(drive("saad", "official", classes, given, [120] * 3, adaptive.SAADWithClean, clean_weight=0.7))
 
 
 @pytest.mark.parametrize("variant", ["paper", "official"])

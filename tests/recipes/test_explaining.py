@@ -143,7 +143,7 @@ def test_a_bar_within_a_cell_is_no_border() -> None:
 
 def test_a_section_ends_where_the_next_one_begins() -> None:
     titles = [line for line in fidelity_page().read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
-    assert len(titles) > len(METHODS)
+    assert len(titles) > len({section(name) for name in METHODS}) > 10
     for name in METHODS:
         assert not any(title in section(name) for title in titles)
 

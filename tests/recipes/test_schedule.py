@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -83,24 +84,26 @@ def test_ciards_own_decay(epochs: int) -> None:
     assert lr[epochs] == pytest.approx(0, abs=1e-16)
 
 
-METHODS = [
+OF_CIARDS_PAPER = [
     *("natural", "sat", "trades", "score"),
     *("ard", "rslad", "fair-ard", "absld", "mtard", "b-mtard", "dard", "pgdard", "ciard"),
 ]
+IGDM = ["igdm-sat", "igdm-trades", "igdm-ard", "igdm-rslad", "igdm-adaad"]
+ADAPTIVE = ["adaad", "adaiad", *IGDM, "saad"]
 SINCE = ["akd", "dgad", "hat", "iad", "kd-swa", "mart", "sat-awp", "sat-wa", "trades-awp"]
-"""Defenses that the CIARD paper does not have."""
+METHODS = [*OF_CIARDS_PAPER, *ADAPTIVE, *SINCE]
 
 
 def test_every_method_is_looked_at() -> None:
     built_in = [name for name in registry.names("methods") if registry.find("methods", name).module[:8] == "methods."]
-    assert sorted([*METHODS, *SINCE]) == sorted(built_in)
+    assert sorted(METHODS) == sorted(built_in)
 
 
 def resolved(name: str, method: str, dataset: str = "cifar10") -> Resolved:
     return recipe.load(name).resolve(method, dataset, "resnet18")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", OF_CIARDS_PAPER)
 def test_the_paper_recipe_is_section_4_1(method: str) -> None:
     variant, training, _ = resolved("paper", method)
     assert (variant, training.epochs, training.batch_size) == ("paper", 300, 64)
@@ -108,6 +111,65 @@ def test_the_paper_recipe_is_section_4_1(method: str) -> None:
     assert (training.schedule.kind, training.schedule.lr_min) == ("cosine", 1e-5)
     assert training.selection.split == "test"
     assert training.selection.step_size == pytest.approx(2 / 255)
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_the_paper_recipe_of_later_defenses_is_their_own(method: str) -> None:
+    variant, training, _ = resolved("paper", method)
+    long = method == "igdm-rslad"
+    assert (variant, training.epochs, training.batch_size) == ("paper", 300 if long else 200, 128)
+    assert training.optimizer.model_dump() == {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
+    assert training.schedule.kind == "multistep"
+    assert training.schedule.milestones == ((215, 260, 285) if long else (100, 150))
+    selection = training.selection
+    assert (selection.split, selection.every, selection.steps) == ("test", 1, 10)
+    assert selection.step_size == pytest.approx(2 / 255)
+    assert selection.keep == ("last" if method == "saad" else "best")
+
+
+@pytest.mark.parametrize("name", ["paper", "official"])
+def test_saad_averages_the_epochs_from_95_on(name: str) -> None:
+    average = resolved(name, "saad")[1].average
+    assert average is not None
+    assert (average.kind, average.from_epoch) == ("swa", 95)
+    assert resolved("vit", "saad")[1].average is None  # it has 40 epochs
+
+
+WEIGHTS = {
+    ("igdm-sat", "resnet18"): (60, 100),
+    ("igdm-trades", "resnet18"): (20, 5),
+    ("igdm-ard", "resnet18"): (5, 50),
+    ("igdm-rslad", "resnet18"): (0.9, 3),
+    ("igdm-adaad", "resnet18"): (5, 15),
+    ("igdm-ard", "mobilenet_v2"): (5, 70),
+    ("igdm-rslad", "mobilenet_v2"): (0.9, 3),
+    ("igdm-adaad", "mobilenet_v2"): (5, 20),
+    ("saad", "resnet18"): (1, 10),
+}
+"""Of IGDM's term, with the teacher Chen2021LTD_WRN34_10: on CIFAR-10, on CIFAR-100."""
+
+
+@pytest.mark.parametrize("name", ["paper", "official"])
+@pytest.mark.parametrize(("method", "student"), WEIGHTS)
+def test_the_weight_of_gradient_matching_is_that_of_data_set_and_student(method: str, student: str, name: str) -> None:
+    found = []
+    for dataset in ("cifar10", "cifar100"):
+        variant, _, settings = recipe.load(name).resolve(method, dataset, student)
+        found.append(hyperparameters.resolve(method, variant, settings, {}, 8 / 255)["igdm_weight"])
+    assert tuple(found) == WEIGHTS[method, student]
+
+
+def test_gradient_matching_is_ramped_by_the_runs_own_length_in_recipes_that_are_not_published() -> None:
+    for name in recipe.names():
+        for method in IGDM:
+            variant, _, settings = resolved(name, method)
+            ramp = hyperparameters.resolve(method, variant, settings, {}, 8 / 255)["ramp_epochs"]
+            assert ramp == (200 if name == "official" else 0), name
+
+
+def test_adaad_is_averaged_over_classes_on_cifar10_alone() -> None:
+    assert resolved("official", "adaad", "cifar10")[2] == {}
+    assert resolved("official", "adaad", "cifar100")[2] == {"reduction": "batch"}
 
 
 @dataclass(frozen=True)
@@ -121,10 +183,13 @@ class Official:
     nesterov: bool = False
     variant: str = "official"
     kind: str = "multistep"
-    looks: tuple[str, int, float] = ("test", 20, 0.003)  # the split, PGD's steps and their length
+    keep: str = "best"
+    split: str = "test"
+    steps: int = 20
+    step_size: float = 0.003
 
 
-PGD_10 = ("test", 10, 2 / 255)
+PGD_10: dict[str, Any] = {"steps": 10, "step_size": 2 / 255}
 OFFICIAL = {
     "sat": Official(),
     "trades": Official((74, 89), epochs=100),  # its code lowers the rate in epochs 75 and 90
@@ -138,16 +203,19 @@ OFFICIAL = {
     "dard": Official((30, 40), epochs=50, weight_decay=5e-4, variant="released"),
     "pgdard": Official((30, 40), epochs=50, weight_decay=5e-4, variant="released"),
     "ciard": Official((150,), kind="ciard"),
+    **{name: Official((100, 150), 200, weight_decay=5e-4, steps=10, step_size=2 / 255) for name in ("adaad", "adaiad")},
+    **{name: Official((100, 150), 200, keep="last") for name in (*IGDM, "saad")},
+    "igdm-rslad": Official(keep="last"),
     # Two scripts start again from the first rate at their second drop, which so is none.
-    "akd": Official((100,), epochs=200, looks=PGD_10),
-    "iad": Official((100,), epochs=200, looks=PGD_10),
-    "dgad": Official((100, 150), epochs=200, weight_decay=5e-4, looks=PGD_10),
-    "hat": Official((), 50, 0.21, 5e-4, nesterov=True, kind="one-cycle", looks=("test", 20, 2 / 255)),
-    "kd-swa": Official((50, 150), epochs=200, weight_decay=5e-4, looks=("heldout", 20, 2 / 255)),
+    "akd": Official((100,), epochs=200, **PGD_10),
+    "iad": Official((100,), epochs=200, **PGD_10),
+    "dgad": Official((100, 150), epochs=200, weight_decay=5e-4, **PGD_10),
+    "hat": Official((), 50, 0.21, 5e-4, nesterov=True, kind="one-cycle", step_size=2 / 255),
+    "kd-swa": Official((50, 150), epochs=200, weight_decay=5e-4, split="heldout", step_size=2 / 255),
     "mart": Official((74, 89, 99), epochs=120, lr=0.01, weight_decay=3.5e-3),  # lowered in epochs 75, 90, 100
-    "sat-awp": Official((100, 150), epochs=200, weight_decay=5e-4, looks=PGD_10),
-    "sat-wa": Official((), 100, weight_decay=5e-4, kind="one-cycle", looks=("heldout", 10, 2 / 255)),
-    "trades-awp": Official((99, 149), epochs=200, weight_decay=5e-4, looks=PGD_10),
+    "sat-awp": Official((100, 150), epochs=200, weight_decay=5e-4, **PGD_10),
+    "sat-wa": Official((), 100, weight_decay=5e-4, kind="one-cycle", split="heldout", **PGD_10),
+    "trades-awp": Official((99, 149), epochs=200, weight_decay=5e-4, **PGD_10),
 }
 
 
@@ -164,8 +232,8 @@ def test_the_official_recipe_is_the_released_codes(method: str) -> None:
     }
     assert (training.schedule.kind, training.schedule.milestones) == (expected.kind, expected.milestones)
     selection = training.selection
-    assert selection.keep == "best"
-    assert (selection.split, selection.steps, pytest.approx(selection.step_size)) == expected.looks
+    assert (selection.split, selection.keep, selection.steps) == (expected.split, expected.keep, expected.steps)
+    assert selection.step_size == pytest.approx(expected.step_size)
 
 
 @pytest.mark.parametrize("method", [name for name, each in OFFICIAL.items() if each.kind == "multistep"])
@@ -220,13 +288,18 @@ def test_lengths_scale_with_the_datasets_radius(method: str, eps: float) -> None
 
 
 def test_training_attacks_are_those_of_the_definitions() -> None:
-    starts = {"sat": "uniform", "ard": "uniform", "fair-ard": "uniform", "dard": "none", "pgdard": "none"}
-    starts |= dict.fromkeys(("akd", "iad", "kd-swa", "sat-awp", "sat-wa"), "uniform")
-    trades = {"trades": ["official"], "mart": ["official"]}  # 0.031, and steps of 0.007
-    for method in [*METHODS[1:], *SINCE]:
+    uniform = ("sat", "ard", "fair-ard", "igdm-sat", "igdm-ard", "akd", "iad", "kd-swa", "sat-awp", "sat-wa")
+    starts = {**dict.fromkeys(uniform, "uniform"), "dard": "none", "pgdard": "none"}
+    lengths = {
+        ("trades", "official"): (0.031, 0.007),
+        ("mart", "official"): (0.031, 0.007),
+        ("igdm-ard", "official"): (8 / 255, 2 / 225),
+        ("adaad", "wide"): (16 / 255, 4 / 255),
+    }
+    for method in METHODS[1:]:
         for variant in registry.load("methods", method).variants:
             values = hyperparameters.resolve(method, variant, {}, {}, 8 / 255)
-            exact = (0.031, 0.007) if variant in trades.get(method, ()) else (8 / 255, 2 / 255)
+            exact = lengths.get((method, variant), (8 / 255, 2 / 255))
             assert (values["eps"], values["step_size"], values["steps"]) == (*exact, 10)
             unclamped = method in ("akd", "iad") and variant == "official"
             assert values["start"] == ("uniform-unclamped" if unclamped else starts.get(method, "gaussian"))

@@ -35,6 +35,10 @@ NEVER = Passes()
 STUDENT = Passes(graph=K + 2, images=K, weights=2)
 """K iterations of the attack, s(x) and s(x*); the one backward of the loss goes through both."""
 
+SEES_CLEAN = Passes(graph=K + 1, no_graph=1, images=K, weights=1)
+"""The same, but that s(x) has no gradient: it moves the running statistics."""
+THROUGH_TEACHER = Passes(graph=K, no_graph=1, images=K)
+
 EXPECTED = {
     ("natural", "paper", 1): (Passes(graph=1, weights=1), NEVER, NEVER),
     ("sat", "paper", 1): (Passes(graph=K + 1, images=K, weights=1), NEVER, NEVER),
@@ -42,9 +46,8 @@ EXPECTED = {
     ("trades", "paper", 1): (STUDENT._replace(no_graph=1), NEVER, NEVER),
     ("trades", "official", 1): (Passes(graph=K + 3, no_graph=1, images=K, weights=3), NEVER, NEVER),
     ("score", "official", 1): (STUDENT._replace(no_graph=1), NEVER, NEVER),
-    # With alpha = 1 s(x) has no gradient; it moves the running statistics.
-    ("ard", "official", 1): (Passes(graph=K + 1, no_graph=1, images=K, weights=1), Passes(no_graph=1), NEVER),
-    ("fair-ard", "official", 1): (Passes(graph=K + 1, no_graph=1, images=K, weights=1), Passes(no_graph=1), NEVER),
+    ("ard", "official", 1): (SEES_CLEAN, Passes(no_graph=1), NEVER),
+    ("fair-ard", "official", 1): (SEES_CLEAN, Passes(no_graph=1), NEVER),
     ("rslad", "official", 1): (STUDENT, Passes(no_graph=1), NEVER),
     ("absld", "official", 1): (STUDENT, Passes(no_graph=1), NEVER),
     ("mtard", "official", 1): (STUDENT, Passes(no_graph=1), Passes(no_graph=1)),
@@ -58,6 +61,17 @@ EXPECTED = {
     # Its attack goes through the clean teacher as well (Eq. 6).
     ("ciard", "paper", 1): (STUDENT, Passes(no_graph=1), Passes(graph=K, no_graph=2, images=K)),
     ("ciard", "paper", 100): (STUDENT, Passes(graph=1, weights=1), Passes(graph=K, no_graph=2, images=K)),
+    # Attacks through the robust teacher: as many passes of it, forward and back, as of the student.
+    ("adaad", "official", 1): (SEES_CLEAN, THROUGH_TEACHER, NEVER),
+    ("adaiad", "official", 60): (SEES_CLEAN._replace(no_graph=2), THROUGH_TEACHER, NEVER),
+    ("adaiad", "official", 61): (STUDENT._replace(no_graph=2), THROUGH_TEACHER, NEVER),
+    ("igdm-sat", "official", 1): (STUDENT, Passes(no_graph=2), NEVER),
+    ("igdm-trades", "official", 1): (Passes(graph=K + 3, no_graph=1, images=K, weights=3), Passes(no_graph=2), NEVER),
+    ("igdm-ard", "official", 1): (STUDENT._replace(no_graph=1), Passes(no_graph=3), NEVER),
+    ("igdm-rslad", "official", 1): (Passes(graph=K + 3, no_graph=1, images=K, weights=3), Passes(no_graph=3), NEVER),
+    ("igdm-adaad", "official", 1): (STUDENT._replace(no_graph=2), THROUGH_TEACHER._replace(no_graph=2), NEVER),
+    # The teacher's gradient is taken once, not at every iteration.
+    ("saad", "official", 1): (STUDENT._replace(no_graph=1), Passes(graph=1, no_graph=2, images=1), NEVER),
     ("mart", "official", 1): (STUDENT, NEVER, NEVER),
     # s(x), s(x*) and the helper image; the teacher labels x*.
     ("hat", "official", 1): (Passes(graph=K + 3, no_graph=1, images=K, weights=3), NEVER, Passes(no_graph=1)),
