@@ -217,8 +217,8 @@ def check(pair: Pair) -> None:
     for weight, velocity in zip(step.models.student.parameters(), script.sgd.velocities, strict=True):
         same(step.optimizer.state[weight]["momentum_buffer"], velocity, "velocity")
     average = getattr(script, "average", None)
-    assert (average is None) == (step.average is None)
-    if average is not None and step.average is not None:
+    if average is not None:
+        assert step.average is not None
         # Those of a mean of weights are estimated anew where it is looked at.
         same_network(step.average.network, average, "average", buffers=not isinstance(script, since.KDSWA))
     state = step.defense.state_dict()
