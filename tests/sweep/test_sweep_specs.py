@@ -186,7 +186,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             load_sweep(str(path))
     with pytest.raises(BenchError, match="no file"):
         load_sweep(str(tmp_path / "none.yaml"))
-    with pytest.raises(BenchError, match="Did you mean 'table7' or 'tables'"):
+    with pytest.raises(BenchError, match="Did you mean 'table7', 'table8' or 'tables'"):
         load_sweep("table")
 
 
