@@ -13,7 +13,7 @@ from bench.defense import Batch, Loss, Models, Variants
 from methods.adversarial import AdversarialDefense, kl_from
 from methods.balance import decayed
 from methods.classwise import ClassSums, by_label
-from methods.losses import class_scale, mean_kl, softened
+from methods.losses import RELEASED_LOG_OFFSET, class_scale, mean_kl, softened
 
 
 @dataclass(kw_only=True)
@@ -32,7 +32,7 @@ class ABSLD(AdversarialDefense):
         temperature_high: largest.
         shared_logits: whether the two scaled teacher logits share memory, as in the released code, so that both are
             divided by T_adv[y] * T_nat[y].
-        log_offset: see `mean_kl`; the released code's is 1e-5.
+        log_offset: see `mean_kl`.
     """
 
     adv_weight: float = 5 / 6
@@ -46,7 +46,10 @@ class ABSLD(AdversarialDefense):
     label = "ABSLD"
     source = "Zhao et al. 2024, arXiv:2312.05508"
     roles = ("robust",)
-    variants: ClassVar[Variants] = {"paper": {}, "official": {"shared_logits": True}}
+    variants: ClassVar[Variants] = {
+        "paper": {},
+        "official": {"shared_logits": True, "log_offset": RELEASED_LOG_OFFSET},
+    }
     carried = ("t_adv", "t_nat", "ce_adv", "ce_nat")
 
     def begin(self, models: Models, epochs: int) -> None:

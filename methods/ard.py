@@ -31,7 +31,10 @@ class ARD(AdversarialDefense):
     label = "ARD"
     source = "Goldblum et al. 2020, arXiv:1905.09747"
     roles = ("robust",)
-    variants: ClassVar[Variants] = {"paper": {}, "official": {"attack_in_train_mode": True}}
+    variants: ClassVar[Variants] = {
+        "paper": {},
+        "official": {"attack_in_train_mode": True, "start": "uniform-unclamped"},
+    }
 
     def inner(self, batch: Batch, models: Models) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

@@ -13,7 +13,7 @@ from attacks.loop import Objective
 from bench.defense import Batch, Models, Variants
 from methods.balance import LossWeights
 from methods.ciard import CIARD
-from methods.losses import mean_entropy, mean_kl, mean_of_rows, softened
+from methods.losses import RELEASED_LOG_OFFSET, class_scale, mean_entropy, mean_kl, mean_of_rows, softened
 
 
 @dataclass(kw_only=True)
@@ -25,13 +25,13 @@ class ReleasedCIARD(CIARD):
     Attributes:
         attack_on: what x* maximises: `both` KL(p(s(x')) || p(t(x'))), gradient through both models (Eq. 6);
             `student` CE(s(x'), y).
-        reduction: whether A and N are averaged over the `batch`, or over classes too (`mean`).
+        reduction: whether A and N are averaged over the `batch`, or over classes too (`mean`, times classes / 10).
         push_form: `algorithm1` batchKL over J of p(s(x*); T) from p(t(x*); T); `released` the mean over J's elements
-            of q * (log q - log p(s(x*); T)), q = p(t(x*); 1), which has no bound.
+            of q * (log q - log p(s(x*); T)), q = p(t(x*); 1), times classes / 10, which has no bound.
         weighting: whether alpha and beta are `fixed`, or MTARD's adaptive weights take their place (`mtard`), as in an
             earlier commit of the released code.
         weight_rate: learning rate of MTARD's weights; it drops as the temperatures' does.
-        log_offset: see `mean_kl`; the released code's is 1e-5.
+        log_offset: see `mean_kl`; also in the push loss and in the entropies.
         temperature_decay: whether the rates drop after a milestone's `epoch`, or at every `step` of it (in effect the
             temperatures are then frozen from the first milestone on).
         balance_robust_temperature: whether T_adv moves too, or stays 1.
@@ -61,6 +61,7 @@ class ReleasedCIARD(CIARD):
             "push_temperature": 5.0,
             "balance_robust_temperature": True,
             "temperature_decay": "step",
+            "log_offset": RELEASED_LOG_OFFSET,
             "alpha": 1.0,
             "beta": 1.0,
             "teacher_lr": 1e-4,
@@ -81,7 +82,7 @@ class ReleasedCIARD(CIARD):
 
     def divergence(self, target: Tensor, logits: Tensor) -> Tensor:
         kl = mean_kl(target, logits, log_offset=self.log_offset)
-        return kl * logits.shape[1] if self.reduction == "batch" else kl
+        return kl * (logits.shape[1] if self.reduction == "batch" else class_scale(logits))
 
     def alpha_and_beta(self, nat: Tensor, adv: Tensor, batch: Batch) -> tuple[float | Tensor, float | Tensor]:
         if self.weighting == "fixed":
@@ -95,7 +96,8 @@ class ReleasedCIARD(CIARD):
             return super().push_loss(adv_logits, teacher_logits, wrong, batch)
         q = softened(teacher_logits)
         log_q = (q + self.log_offset).log() if self.log_offset else F.log_softmax(teacher_logits, dim=1)
-        return mean_of_rows(q * (log_q - F.log_softmax(adv_logits / self.push_temperature, dim=1)), wrong, batch)
+        divergence = q * (log_q - F.log_softmax(adv_logits / self.push_temperature, dim=1))
+        return class_scale(q) * mean_of_rows(divergence, wrong, batch)
 
     def balance(self, target_nat: Tensor, target_adv: Tensor, batch: Batch) -> None:
         h_adv, h_nat = (batch.mean(mean_entropy(target, self.log_offset)) for target in (target_adv, target_nat))

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from bench.defense import Batch
 
+RELEASED_LOG_OFFSET = 1e-5
+"""Of the code of RSLAD and of all that descends from it, for `mean_kl`."""
+
 Reduction = Literal["batch", "mean"]
 """Over what a divergence is averaged: the batch, or the classes too."""
 
@@ -44,8 +47,8 @@ def mean_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0, l
     """`batch_kl` averaged over classes too (divided by their number), as most released code computes it.
 
     Args:
-        log_offset: added to the target inside its logarithm, as the code of RSLAD and its descendants does (1e-5). The
-            gradient stays the same; the value moves, and with it whatever follows the value.
+        log_offset: added to the target inside its logarithm. The gradient stays the same; the value moves, and with it
+            whatever follows the value.
     """
     if not log_offset:
         return batch_kl(target, logits, temperature) / logits.shape[1]
@@ -70,7 +73,8 @@ def squared_distance(first: Tensor, second: Tensor) -> Tensor:
 def class_scale(logits: Tensor) -> float:
     """classes / 10: keeps a loss that is averaged over classes at the scale it has on CIFAR-10.
 
-    RSLAD's and MTARD's code multiplies by 10 for 100 classes; classes / 10 is that rule for any number (inferred).
+    RSLAD's and MTARD's code multiplies by 10 for 100 classes; classes / 10 is that rule for any number, and for what
+    descends from them and was released for 10 classes alone (both inferred).
     """
     return logits.shape[1] / 10
 

@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bench.defense import Batch, Loss, Models
+from bench.defense import Batch, Loss, Models, Variants
 from methods.adversarial import AdversarialDefense
 from methods.balance import LossWeights, decayed
-from methods.losses import class_scale, mean_kl, softened
+from methods.losses import RELEASED_LOG_OFFSET, class_scale, mean_kl, softened
 
 
 @dataclass(kw_only=True)
@@ -24,7 +24,7 @@ class MTARD(AdversarialDefense):
     Attributes:
         weight_rate: learning rate of the loss weights.
         rate_milestones: epochs after which that rate drops to a tenth.
-        log_offset: see `mean_kl`; the released code's is 1e-5.
+        log_offset: see `mean_kl`. The weights follow the values of the losses, so that it reaches the student.
     """
 
     weight_rate: float = 0.025
@@ -34,6 +34,7 @@ class MTARD(AdversarialDefense):
     label = "MTARD"
     source = "Zhao et al. 2022, ECCV"
     roles = ("robust", "clean")
+    variants: ClassVar[Variants] = {"paper": {}, "official": {"log_offset": RELEASED_LOG_OFFSET}}
     carried: ClassVar[tuple[str, ...]] = ("weights",)
 
     def begin(self, models: Models, epochs: int) -> None:

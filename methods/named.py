@@ -26,6 +26,7 @@ SAT_AWP = named(
     "SAT-AWP",
     source="Wu et al. 2020, arXiv:2004.05884",
     differs="with adversarial weight perturbation, gamma = 0.01",
+    variants={"paper": {}, "official": {}},
     training={"awp": {"gamma": 0.01, "from_epoch": 1}},
     horizon=200,
 )
@@ -34,6 +35,7 @@ SAT_WA = named(
     "SAT-WA",
     source="FastAT Benchmark 2026, arXiv:2604.22853",
     differs="with the moving average of the student's weights, decay 0.9995",
+    variants={"paper": {}, "official": {}},
     training={"average": {"kind": "ema", "decay": 0.9995}},
     horizon=100,
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bench.defense import Batch, Loss, Models
+from bench.defense import Batch, Loss, Models, Variants
 from methods.adversarial import AdversarialDefense, kl_from
-from methods.losses import class_scale, mean_kl, softened
+from methods.losses import RELEASED_LOG_OFFSET, class_scale, mean_kl, softened
 
 
 @dataclass(kw_only=True)
@@ -20,7 +21,7 @@ class RSLAD(AdversarialDefense):
 
     Attributes:
         adv_weight: weight of the adversarial term; the clean term has 1 - adv_weight.
-        log_offset: see `mean_kl`; the released code's is 1e-5.
+        log_offset: see `mean_kl`.
     """
 
     adv_weight: float = 5 / 6
@@ -29,6 +30,7 @@ class RSLAD(AdversarialDefense):
     label = "RSLAD"
     source = "Zi et al. 2021, arXiv:2108.07969"
     roles = ("robust",)
+    variants: ClassVar[Variants] = {"paper": {}, "official": {"log_offset": RELEASED_LOG_OFFSET}}
 
     def inner(self, batch: Batch, models: Models) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from bench.attack import Start
-from bench.defense import Batch, Loss, Models
+from bench.defense import Batch, Loss, Models, Variants
 from methods.adversarial import AdversarialDefense
 
 
@@ -20,6 +21,7 @@ class SAT(AdversarialDefense):
 
     label = "SAT"
     source = "Madry et al. 2018, arXiv:1706.06083"
+    variants: ClassVar[Variants] = {"paper": {}, "official": {"attack_in_train_mode": True}}
 
     def inner(self, batch: Batch, models: Models) -> Tensor:
         return self.craft(models.student, batch)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from attacks.labels import one_hot
-from bench.defense import Batch, Loss, Models, mode
+from bench.defense import Batch, Loss, Models, Variants, mode
 from methods.adversarial import AdversarialDefense
 from methods.losses import softened, squared_distance
 
@@ -31,6 +32,7 @@ class SCORE(AdversarialDefense):
 
     label = "SCORE"
     source = "Pang et al. 2022, arXiv:2202.10103"
+    variants: ClassVar[Variants] = {"paper": {}, "official": {"start": "gaussian-clamped"}}
 
     def inner(self, batch: Batch, models: Models) -> Tensor:
         student = models.student

@@ -30,6 +30,7 @@ KINDS = {
     "eps": "Rows measured with different eps stand in columns of their own and are not compared",
     "setting": "Rows trained in different settings do not compare",
     "surrogates": "Transferred images that are not the same for all rows of a column",
+    "trainings": "Seeds of a defense that were not trained alike stand in rows of their own",
     "teachers": "Rows of a column that learned from different teachers",
     "parameters": "Attacks that had different parameters in different rows of a column",
     "selection": "Checkpoints selected on the test set, which flatters them",
@@ -152,8 +153,10 @@ def _schedules(name: str, lines: Sequence[Measured], spec: TableSpec) -> Iterato
 def _selected(lines: Sequence[Measured], spec: TableSpec) -> Iterator[Finding]:
     chosen = {
         f"{line.place.row} on {dataset_label(line.place.group.dataset, spec)}"
+        + (f" (the best of {subject.looks} looks)" if subject.looks else "")
         for line in lines
-        if line.record.subject.selection == "test"
+        for subject in [line.record.subject]
+        if subject.selection == "test"
     }
     if chosen:
         yield Finding("selection", listed(chosen))
@@ -196,7 +199,7 @@ def _between(specs: Iterable[TableSpec], tables: Mapping[int, Sequence[Line]]) -
             clean, (dataset, *condition) = line.value("clean"), line.place.group
             if clean is not None and line.position < len(spec.rows):
                 row = spec.rows[line.position]
-                name = defense_label(row.method or row.label, row.overrides)
+                name = defense_label(row.method or row.label, row.overrides) + line.place.row.removeprefix(row.label)
                 key = (name, dataset, str(spec.model_for(dataset)), *map(str, (*condition, line.seed)))
                 found[key][clean].add(spec.number)
     for (name, dataset, student, *_), values in sorted(found.items()):

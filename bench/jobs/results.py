@@ -28,6 +28,7 @@ _OF_SUBJECT = (
     "recipe",
     "setting",
     "selection",
+    "looks",
     "checkpoint_of",
 )
 _OF_RECORD = ("protocol", "worst_case", "precision")

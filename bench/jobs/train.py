@@ -325,6 +325,7 @@ def _summary_of(folder: RunFolder, config: RunConfig) -> Summary | str:
             selected_epoch=selected,
             selected_on=config.selection.name,
             accuracy=lines[selected]["accuracy"]["student"],
+            looks=config.looks,
             seconds=lines[config.epochs]["seconds"],
             finished=now(),
         )

@@ -24,7 +24,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 from bench.errors import BenchError, unknown_name
 from bench.recipes.frozen import Frozen
 from bench.recipes.training import PREFIX, Training, changed, merged, mistake
-from bench.system.text import first_mistake, one_line, parse_yaml
+from bench.system.text import first_mistake, leaves, one_line, parse_yaml
 from bench.vocabulary import Protocol
 
 if TYPE_CHECKING:
@@ -179,18 +179,9 @@ class _Lists(Frozen):
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
     """The fields in which two recipes differ, as `training.optimizer.lr: 0.1, now 0.05`."""
-    first, second = (dict(_leaves(parse_yaml(each.text))) for each in (one, other))
+    first, second = (dict(leaves(parse_yaml(each.text))) for each in (one, other))
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
     return [f"{name}: {first.get(name, 'absent')}, now {second.get(name, 'absent')}" for name in names]
-
-
-def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The fields of nested mappings, by dotted name; lists are fields."""
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def names() -> list[str]:

@@ -23,13 +23,16 @@ class Schedule(Frozen):
     of the warm-up that has passed before it.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"warmup"})
+    later: ClassVar[frozenset[str]] = frozenset({"early", "warmup"})
 
     kind: Literal["constant", "multistep", "cosine", "one-cycle", "ciard"]
     horizon: int = Field(default=0, ge=0, description="epochs the milestones are stated for; 0: the run's own length")
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
     lr_min: float = Field(default=0.0, ge=0)
+    early: bool = Field(
+        default=False, description="whether multistep drops in a milestone's last step already, not after it"
+    )
     warmup: float = Field(default=0.0, ge=0, description="epochs of it, stated for the horizon as milestones are")
 
     @model_validator(mode="after")
@@ -38,7 +41,7 @@ class Schedule(Frozen):
             raise ValueError("ciard needs a milestone, of milestones")
         return self
 
-    def lr(self, base: float, epoch: int, epochs: int, fraction: float = 0.0) -> float:
+    def lr(self, base: float, epoch: int, epochs: int, fraction: float = 0.0, last: bool = False) -> float:
         """The learning rate in an epoch.
 
         Args:
@@ -46,16 +49,26 @@ class Schedule(Frozen):
             epoch: 1 to epochs.
             epochs: length of the run.
             fraction: share of the epoch that has passed, 0 to 1; only `one-cycle` and a warm-up look at it.
+            last: whether it is the rate of the epoch's last step; only an `early` multistep looks at it.
         """
-        rate = self._after_warmup(base, epoch, epochs, fraction)
+        rate = self._after_warmup(base, epoch, epochs, fraction, last)
         warmup = self.warmup * epochs / (self.horizon or epochs)
         passed = epoch - 1 + fraction
         return rate * passed / warmup if passed < warmup else rate
 
-    def _after_warmup(self, base: float, epoch: int, epochs: int, fraction: float) -> float:
+    def first_averaged(self, stated: int, epochs: int) -> int:
+        """The first epoch of a run whose end an average takes in: the last but one at the latest.
+
+        The mean of one network is no average.
+        """
+        return min(first_epoch(stated, epochs, self.horizon), max(1, epochs - 1))
+
+    def _after_warmup(self, base: float, epoch: int, epochs: int, fraction: float, last: bool) -> float:
         milestones = [milestone * epochs / (self.horizon or epochs) for milestone in self.milestones]
         if self.kind == "multistep":
-            return base * self.gamma ** sum(epoch > milestone for milestone in milestones)
+            at_its_end = self.early and last
+            passed = [milestone < epoch or (at_its_end and milestone == epoch) for milestone in milestones]
+            return base * self.gamma ** sum(passed)
         if self.kind == "cosine":
             share = (epoch - 1) / epochs
             return self.lr_min + (base - self.lr_min) * 0.5 * (1 + math.cos(math.pi * share))
@@ -66,3 +79,8 @@ class Schedule(Frozen):
             share = (epoch - milestones[0]) / milestones[0]
             return base * (0.5 + 0.5 * math.cos(math.pi * share)) * math.exp(-0.01 * share**2)
         return base
+
+
+def first_epoch(stated: int, epochs: int, horizon: int) -> int:
+    """The epoch of a run of so many epochs that an epoch of a schedule is which is stated for `horizon`; from 1."""
+    return max(1, round(stated * epochs / (horizon or epochs)))

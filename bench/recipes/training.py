@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -66,14 +67,21 @@ class Optimizer(Frozen):
 
 
 class Selection(Frozen):
-    """Which epoch's weights are kept: the best weighted robustness under PGD on a split, or the last.
+    """Which epoch's weights are kept: the best under PGD on a split, or the last.
 
-    Selecting on the test set leaks it; that is what the papers did, and it is named in every record and table.
+    Selecting on the test set leaks it; that is what the papers did, and it is named in every record and table. The more
+    looks, the more the best of them flatters: records count them.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"by", "first"})
 
     split: Literal["heldout", "test"]
     keep: Literal["best", "last"] = "best"
+    by: Literal["weighted", "robust"] = Field(
+        default="weighted", description="what is best: the mean of clean and robust accuracy, or the robust one alone"
+    )
     hold_out: int = Field(default=0, ge=0, description="training images set aside; at most a fifth of them")
+    first: bool = Field(default=False, description="whether the first epoch is looked at too")
     every: int = Field(default=1, ge=1, description="epochs between two looks; the last epoch is always looked at")
     dense_from: int | None = Field(
         default=None, description="epoch (of the horizon) from which every epoch is looked at"
@@ -86,6 +94,23 @@ class Selection(Frozen):
     def name(self) -> Literal["heldout", "test", "last"]:
         """On what the kept weights were selected, as records say it."""
         return "last" if self.keep == "last" else self.split
+
+    def looks(self, epochs: int, horizon: int = 0) -> list[int]:
+        """The epochs (from 1) of a run at whose end it is looked at.
+
+        Args:
+            horizon: epochs that `dense_from` is stated for; 0: the run's own length.
+        """
+        dense = math.inf if self.dense_from is None else self.dense_from * epochs / (horizon or epochs)
+        return [
+            epoch
+            for epoch in range(1, epochs + 1)
+            if epoch % self.every == 0 or epoch >= dense or epoch == epochs or (self.first and epoch == 1)
+        ]
+
+    def score(self, accuracy: Mapping[str, float]) -> float:
+        """How good a look is, from clean and robust accuracy, all in [0, 1]."""
+        return accuracy["robust"] if self.by == "robust" else (accuracy["clean"] + accuracy["robust"]) / 2
 
 
 class Augmentation(Frozen):

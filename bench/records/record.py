@@ -112,6 +112,11 @@ class Subject(_Frozen):
     setting: str = Field(
         description="the schedule in words, with all that was reduced: rows compare only within one setting"
     )
+    procedure: Plain | None = Field(
+        default=None,
+        description="how it was trained: variant, hyper-parameters, schedule, selection; None for a file from "
+        "elsewhere, and in records of earlier versions",
+    )
     teachers: dict[str, str] = Field(
         default_factory=dict, description="by role: SHA-256 of the weights of the teacher it learned from"
     )
@@ -119,6 +124,11 @@ class Subject(_Frozen):
         default_factory=dict, description="by role: what tables call that teacher; empty in records of earlier versions"
     )
     selection: str = Field(description="what chose the checkpoint: heldout, test, last, or unknown")
+    looks: Samples | None = Field(
+        default=None,
+        description="how many looks at that split the checkpoint is the best of; 0 for the last epoch's; None for a "
+        "file from elsewhere, and in records of earlier versions",
+    )
     checkpoint: str = Field(description="SHA-256 of the weights")
     checkpoint_of: Checkpoint = Field(
         default="best",

@@ -16,6 +16,10 @@ from bench.recipes.training import Augmentation, Average, Optimizer, Selection, 
 from bench.vocabulary import Norm, Precision, Protocol, Role
 
 SCHEMA_VERSION: Final = 1
+_PROCEDURE: Final = (
+    *("variant", "hyperparameters", "epochs", "batch_size", "optimizer", "schedule", "selection"),
+    *("augmentation", "average", "awp"),
+)
 
 
 class TeacherRef(Frozen):
@@ -134,6 +138,22 @@ class RunConfig(Frozen):
         if self.precision != "32":
             words.append(self.precision)
         return ", ".join(words)
+
+    @property
+    def procedure(self) -> dict[str, Any]:
+        """All that seeds of one defense share, in plain values, whatever its variant and recipe come to mean later."""
+        content = self.model_dump(mode="json", include=set(_PROCEDURE))
+        return {name: content[name] for name in _PROCEDURE if name in content}
+
+    @property
+    def looks(self) -> int:
+        """How many looks the selected weights are the best of; 0 where the last ones are kept."""
+        if self.selection.keep == "last":
+            return 0
+        first = 1
+        if self.average is not None and self.average.from_epoch is not None:
+            first = self.schedule.first_averaged(self.average.from_epoch, self.epochs)
+        return sum(epoch >= first for epoch in self.selection.looks(self.epochs, self.schedule.horizon))
 
     def teacher(self, role: str) -> TeacherRef | None:
         """The teacher of a role, if the run has one."""

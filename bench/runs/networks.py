@@ -38,7 +38,7 @@ def summary_of(folder: RunFolder, which: Checkpoint) -> Summary:
     _check_owner(folder, which, metadata)
     changed: dict[str, Any] = {"checkpoint": weights_hash(state), "accuracy": None}
     if which in ("last", PLAIN["last"]):
-        changed |= {"selected_on": "last", "selected_epoch": folder.config().epochs}
+        changed |= {"selected_on": "last", "selected_epoch": folder.config().epochs, "looks": 0}
     return summary.model_copy(update=changed)
 
 

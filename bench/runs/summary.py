@@ -32,6 +32,7 @@ class Summary(BaseModel):
         selected_epoch: whose weights they are.
         selected_on: "heldout", "test", or "last" for no selection.
         accuracy: clean and robust, on the selection split; None where nothing was looked at.
+        looks: how many the selected weights are the best of; 0 for the last ones, None in runs of earlier versions.
         seconds: training time, all sittings together.
     """
 
@@ -41,5 +42,6 @@ class Summary(BaseModel):
     selected_epoch: int = Field(ge=0)
     selected_on: Literal["heldout", "test", "last"]
     accuracy: dict[str, Annotated[float, Field(ge=0, le=1)]] | None
+    looks: int | None = Field(default=None, ge=0)
     seconds: float = Field(ge=0, allow_inf_nan=False)
     finished: str

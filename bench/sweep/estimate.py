@@ -16,12 +16,12 @@ from bench.errors import unknown_name
 from bench.jobs import train
 from bench.jobs.train import Request
 from bench.recipes import hyperparameters, recipe
+from bench.recipes.schedule import first_epoch
 from bench.records.index import home_records
 from bench.records.record import Record
 from bench.runs.folder import RunFolder, all_runs
 from bench.sweep.plan import Task
 from bench.system.home import Home
-from bench.training.awp import first_epoch
 from bench.training.monitor import held_out_of
 from bench.training.step import phase_shares
 from bench.vocabulary import LINF_EPS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -34,6 +34,15 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 def defense_label(label: str, overrides: Mapping[str, Any]) -> str:
     """A defense's name with what was set otherwise than its recipe does: `CIARD (push=false)`."""
     return f"{label} ({settings_text(dict(sorted(overrides.items())))})" if overrides else label
+
+
+def leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, by dotted name; lists are values."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def parse_yaml(text: str) -> Any:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from bench.records.measurement import Measurement, Quantity, measurements
 from bench.records.networks import WORST
 from bench.records.record import Record, Subject
 from bench.stats import wilson_interval
-from bench.system.text import defense_label
+from bench.system.text import defense_label, leaves, settings_text
 from bench.tables.spec import TableSpec
 from bench.tables.table import Group
 
@@ -32,11 +33,13 @@ class Measured:
 
     Attributes:
         position: of the row in the spec; behind its last for a row that it does not name.
+        unlike: how it was trained otherwise than the row of its defense, in words; empty for one of that row.
     """
 
     place: Place
     position: int
     measurement: Measurement
+    unlike: str = ""
 
     @property
     def record(self) -> Record:
@@ -82,6 +85,12 @@ Line = Measured | Published
 _Line = TypeVar("_Line", bound=Line)
 
 
+_UNSAID = "earlier version"
+"""How a network was trained whose record does not say it."""
+_MOST_NAMED = 3
+"""Differences between two trainings that a row's label names."""
+
+
 class _Row(NamedTuple):
     """A record's row: its position and label; further rows of equal label are told apart by their owner and tag."""
 
@@ -104,8 +113,10 @@ def tidy(records: Iterable[Record], spec: TableSpec) -> list[Measured]:
         if row is not None:
             kept[record.id], rows[record.id] = record, row
     labels, groups = _labels(kept, rows, spec), {name: _group(record, spec) for name, record in kept.items()}
+    unlike = _unlike(kept, {name: (groups[name], labels[name]) for name in kept})
+    labels |= {name: f"{labels[name]} [{how}]" for name, how in unlike.items()}
     return [
-        Measured(Place(groups[name], each.attack, labels[name]), rows[name].position, each)
+        Measured(Place(groups[name], each.attack, labels[name]), rows[name].position, each, unlike.get(name, ""))
         for each in measurements(kept.values(), attacks)
         for name in [each.record.id]
     ]
@@ -222,3 +233,36 @@ def _labels(records: Mapping[str, Record], rows: Mapping[str, _Row], spec: Table
         name: f"{row.label} [{row.tag}]" if row.position == len(spec.rows) and row.label in taken else row.label
         for name, row in rows.items()
     }
+
+
+def _unlike(records: Mapping[str, Record], rows: Mapping[str, Hashable]) -> dict[str, str]:
+    """Of records whose row has newer ones that were trained otherwise: how, in words. Seeds of a row are trained alike.
+
+    What a record of an earlier version does not say is taken for otherwise, unless another record of its run says it.
+    """
+    newest_first = sorted(records, key=lambda name: (records[name].created, name), reverse=True)
+    said: dict[str | None, dict[str, Any]] = {}
+    newest: dict[Hashable, dict[str, Any]] = {}
+    for name in newest_first:
+        subject = records[name].subject
+        if subject.procedure is not None:
+            said.setdefault(subject.run, subject.procedure)
+            newest.setdefault((rows[name], subject.setting), subject.procedure)
+    found: dict[str, str] = {}
+    for name in newest_first:
+        subject = records[name].subject
+        reference, own = newest.get((rows[name], subject.setting)), said.get(subject.run)
+        if reference is not None and own != reference:
+            how = _UNSAID if own is None else _otherwise(own, reference)
+            found |= {name: how} if how else {}
+    return found
+
+
+def _otherwise(own: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
+    """In what a training differs from another; what a later version added is no difference."""
+    known = dict(leaves(reference))
+    changed = {key: value for key, value in leaves(own) if key in known and value != known[key]}
+    if len(changed) > _MOST_NAMED:
+        content = json.dumps(changed, sort_keys=True)
+        return f"other training {hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    return settings_text({key.removeprefix("hyperparameters."): value for key, value in changed.items()})

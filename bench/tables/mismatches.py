@@ -31,11 +31,18 @@ def surrogates(lines: Iterable[Measured]) -> str:
 
 
 def mismatches(lines: Sequence[Measured], spec: TableSpec) -> Iterator[Mismatch]:
-    """What differs between rows of one group: surrogates, teachers, attack parameters."""
+    """What differs between rows of one group: surrogates, trainings of one defense, teachers, attack parameters."""
     crafted_on = surrogates(lines)
     if "," in crafted_on:
         yield Mismatch(
             "surrogates", f"the transferred images differ between rows ({crafted_on}), so those rows do not compare"
+        )
+    unlike = {line.place.row for line in lines if line.unlike}
+    if unlike:
+        yield Mismatch(
+            "trainings",
+            f"not trained as the newest seeds of their defense, and so in rows of their own: {listed(unlike)}; records "
+            "of earlier versions do not say how",
         )
     pupils: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for line in lines:

@@ -164,7 +164,7 @@ def provenance(
     if odd:
         yield f"W-R that is printed otherwise than the two numbers beside it give: {listed(odd)}."
     if lines:
-        yield f"Checkpoint selection: {', '.join(sorted({line.record.subject.selection for line in lines}))}."
+        yield _selection(lines)
     flags = {
         f"{line.place.row} on {dataset_label(line.place.group.dataset, spec)}: {flag}"
         for line in lines
@@ -176,6 +176,18 @@ def provenance(
         yield f"Newer records of the same row and seed count in place of: {listed(left_out)}."
     if lines:
         yield f"Measured with {_environment(lines)}."
+
+
+def _selection(lines: Iterable[Measured]) -> str:
+    """What chose the checkpoints, and how many looks they are the best of; records of earlier versions do not say."""
+    subjects = [(line.place.row, line.record.subject) for line in lines]
+    chosen_by = ", ".join(sorted({subject.selection for _, subject in subjects}))
+    rows: defaultdict[int, set[str]] = defaultdict(set)
+    for row, subject in subjects:
+        if subject.looks:
+            rows[subject.looks].add(row)
+    best_of = [f"{looks} looks ({', '.join(sorted(rows[looks]))})" for looks in sorted(rows)]
+    return f"Checkpoint selection: {chosen_by}{'; the best of ' if best_of else ''}{', of '.join(best_of)}."
 
 
 def _leads(table: Table) -> Iterator[str]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bench.defense import Batch, Defense, Models
 from bench.errors import BenchError
+from bench.recipes.schedule import first_epoch
 from bench.recipes.training import WeightPerturbation
 
 _TINY = 1e-20
@@ -73,11 +74,6 @@ def check_split(method: type[Defense]) -> None:
             f"Adversarial weight perturbation (training.awp) needs the two halves of a loss, and {method.label} has it "
             "in one piece.\nTrain without it, or have its author define `inner` and `outer` in place of `loss`."
         )
-
-
-def first_epoch(stated: int, epochs: int, horizon: int) -> int:
-    """The epoch of a run of so many epochs that an epoch of a schedule is which is stated for `horizon`; from 1."""
-    return max(1, round(stated * epochs / (horizon or epochs)))
 
 
 @contextmanager

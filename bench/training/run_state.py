@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.defense import Defense
 from bench.models.checkpoints import weights_hash
+from bench.recipes.training import Selection
 from bench.training.averaging import Averaged
 from bench.training.loss_means import LossMeans
 from bench.training.monitor import CollapseWatch
@@ -29,8 +30,8 @@ class RunState:
         epoch, step: how many steps of this epoch (from 1) are done.
         ended: whether the defense was told that this epoch is over.
         average: of the student, which is selected in its place; None where there is none.
-        best: of the selected weights: "score", the mean of clean and robust accuracy, "epoch", "accuracy" (both of
-            them), "checkpoint", their SHA-256. best_weights: themselves, on the CPU; None before any is selected.
+        best: of the selected weights: "score", by `Selection.score`, "epoch", "accuracy" (clean and robust),
+            "checkpoint", their SHA-256. best_weights: themselves, on the CPU; None before any is selected.
         plain_weights: with an average, the student's own when it was selected.
     """
 
@@ -82,8 +83,8 @@ class RunState:
             self.plain_weights = saved["plain_weights"]
         self.means.load_state_dict(saved, device)
 
-    def select(self, accuracy: Mapping[str, float], always: bool) -> bool:
-        """Select the student as it is now where it is better than what was, or `always`; whether it is selected.
+    def select(self, accuracy: Mapping[str, float], selection: Selection) -> bool:
+        """Select the student as it is now where it is better than what was, or the last; whether it is selected.
 
         Where an average is to be selected, nothing is before it has begun.
 
@@ -92,8 +93,8 @@ class RunState:
         """
         if self.average is not None and not self.average.begun:
             return False
-        score = (accuracy["clean"] + accuracy["robust"]) / 2
-        if not always and score <= self.best["score"]:
+        score = selection.score(accuracy)
+        if selection.keep == "best" and score <= self.best["score"]:
             return False
         chosen = self.selectable
         checkpoint = weights_hash(chosen)

@@ -17,7 +17,7 @@ from bench.recipes.schedule import Schedule
 from bench.recipes.training import Average, Optimizer, WeightPerturbation
 from bench.training import optimizer as optimizers
 from bench.training.averaging import Averaged
-from bench.training.awp import Perturbation, first_epoch
+from bench.training.awp import Perturbation
 from bench.vocabulary import LINF_EPS
 
 _ROUNDING = 1e-6
@@ -54,8 +54,6 @@ class TrainingStep:
             fused: whether the optimizer's step is one kernel; the same up to rounding.
             awp: how weights are perturbed in each step; None: not at all.
             average: of the student, to be kept; None: of nothing.
-            awp: how weights are perturbed in each step; None: not at all.
-            average: of the student, to be kept; None: of nothing.
         """
         self.defense, self.models, self.schedule, self.epochs = defense, models, schedule, epochs
         self.base_lr = optimizer.lr
@@ -67,8 +65,7 @@ class TrainingStep:
         defense.begin(models, epochs)
         self.average: Averaged | None = None
         if average is not None:
-            # The last epoch at the latest but one: the mean of one network is no average.
-            first = min(first_epoch(average.from_epoch or 1, epochs, schedule.horizon), max(1, epochs - 1))
+            first = schedule.first_averaged(average.from_epoch or 1, epochs)
             self.average = Averaged(models.student, average, first)
         self.perturbation = None if awp is None else Perturbation(awp, defense, models, epochs, schedule.horizon)
 
@@ -159,7 +156,7 @@ class TrainingStep:
         """
         self._check(x, y)
         batch = Batch(x, y, epoch, step, generator, noise, whole, first)
-        rate = self.schedule.lr(self.base_lr, epoch, self.epochs, step / steps)
+        rate = self.schedule.lr(self.base_lr, epoch, self.epochs, step / steps, last=step == steps - 1)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.models.student.train()

@@ -109,6 +109,7 @@ class Trainer:
         self.monitor = Monitor(looked_at.to(self.device), config.selection, config.data.eps, config.seed)
         watch, means = CollapseWatch(1 / config.data.classes, len(looked_at)), LossMeans(self.ranks)
         step = self.training_step
+        self.looks = frozenset(config.selection.looks(config.epochs, config.schedule.horizon))
         self.state = RunState(self.student, step.optimizer, step.defense, watch, means, step.average)
         self.weights = KeptWeights(folder, config, self.state)
         self.checked = (1, 0)  # epoch and step by which all was finite
@@ -236,11 +237,11 @@ class Trainer:
         state, config = self.state, self.config
         terms = state.means.of_epoch(self._read_sums())
         self.view.end_epoch()
-        accuracy = self._look() if self._looks(state.epoch) else None
+        accuracy = self._look() if state.epoch in self.looks else None
         line = {"kind": "epoch", "epoch": state.epoch, "step": self.steps, "terms": terms, "accuracy": accuracy}
         self._log(line | {"lr": self.training_step.lr, "seconds": round(state.seconds, 3)})
         self._speak(self.view.epoch_line(line))
-        if accuracy is not None and state.select(accuracy["student"], always=config.selection.keep == "last"):
+        if accuracy is not None and state.select(accuracy["student"], config.selection):
             self.weights.save_selected()
         state.next_epoch()
         if state.epoch <= config.epochs:
@@ -275,12 +276,6 @@ class Trainer:
         for images, *_ in self._batches(epoch):
             self._check_stop()
             yield self._laid_out(images)
-
-    def _looks(self, epoch: int) -> bool:
-        selection, epochs = self.config.selection, self.config.epochs
-        horizon = self.config.schedule.horizon or epochs
-        dense = selection.dense_from is not None and epoch * horizon >= selection.dense_from * epochs
-        return dense or epoch % selection.every == 0 or epoch == epochs
 
     def _check_stop(self) -> None:
         if self.ranks.agree(bool(self.stop)):
@@ -363,6 +358,7 @@ class Trainer:
             selected_epoch=best["epoch"],
             selected_on=self.config.selection.name,
             accuracy=best["accuracy"],
+            looks=self.config.looks,
             seconds=seconds,
             finished=now(),
         )

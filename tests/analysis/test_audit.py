@@ -196,6 +196,7 @@ def test_clean_records_have_no_findings(make_record: RecordMaker) -> None:
         ("parameters", {"parameters": {"steps": 40}}, "FGSM had different parameters"),
         ("teachers", {"teachers": {"robust": "22" * 32}}, "222222222222 taught ARD"),
         ("selection", {"selection": "test"}, "ARD on CIFAR-10"),
+        ("selection", {"selection": "test", "looks": 97}, "ARD on CIFAR-10 (the best of 97 looks)"),
         ("sanity", {"flags": ["gradients may be masked"]}, "ARD on CIFAR-10: gradients may be masked"),
     ],
 )

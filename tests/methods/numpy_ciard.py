@@ -51,13 +51,19 @@ class Expected:
             self.weight = 10.0 ** (min(exponent(self.adv), exponent(self.nat)) - exponent(self.push))
 
     def terms(self, clean: np.ndarray, adv: np.ndarray) -> tuple[float, float, float]:
-        kl = self.ref.mean_kl if self.defense.reduction == "mean" else self.ref.batch_kl
+        offset = self.defense.log_offset
+
+        def kl(target: np.ndarray, logits: np.ndarray) -> float:
+            """Over classes too: times a tenth of their number."""
+            each = target * (np.log(target + offset) - self.ref.log_softmax(logits))
+            return float(each.mean() * target.shape[1] / 10 if self.defense.reduction == "mean" else each.sum(1).mean())
+
         t = self.defense.push_temperature
         if not self.J.any():
             push = 0.0
         elif self.defense.push_form == "released":
             q = self.ref.softmax(self.t_logits[self.J])
-            push = float((q * (np.log(q) - self.ref.log_softmax(adv[self.J], t))).mean())
+            push = float((q * (np.log(q + offset) - self.ref.log_softmax(adv[self.J], t))).mean() * q.shape[1] / 10)
         else:
             log_s, log_t = self.ref.log_softmax(adv[self.J], t), self.ref.log_softmax(self.t_logits[self.J], t)
             push = float((np.exp(log_s) * (log_s - log_t)).sum(1).mean())

@@ -23,9 +23,13 @@ def log_p(logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     return scaled - torch.logsumexp(scaled, dim=1, keepdim=True)
 
 
-def kl(log_target: Tensor, log_q: Tensor) -> Tensor:
-    """KL(target || q) of each sample, shape (B,)."""
-    return (log_target.exp() * (log_target - log_q)).sum(1)
+def kl(log_target: Tensor, log_q: Tensor, offset: float = 0.0) -> Tensor:
+    """KL(target || q) of each sample, shape (B,); offset: what released code adds to the target in its logarithm."""
+    return (log_target.exp() * (shifted(log_target, offset) - log_q)).sum(1)
+
+
+def shifted(log_target: Tensor, offset: float) -> Tensor:
+    return torch.log(log_target.exp() + offset) if offset else log_target
 
 
 def ce(logits: Tensor, y: Tensor) -> Tensor:
@@ -33,9 +37,9 @@ def ce(logits: Tensor, y: Tensor) -> Tensor:
     return -log_p(logits)[torch.arange(len(y)), y]
 
 
-def entropy(log_target: Tensor) -> float:
-    """Mean entropy of a batch of distributions."""
-    return float(-(log_target.exp() * log_target).sum(1).mean())
+def entropy(log_target: Tensor, offset: float = 0.0) -> float:
+    """Mean entropy of a batch of distributions; offset as in `kl`."""
+    return float(-(log_target.exp() * shifted(log_target, offset)).sum(1).mean())
 
 
 def dice(p: Tensor, one_hot: Tensor) -> Tensor:
@@ -48,15 +52,26 @@ def dice(p: Tensor, one_hot: Tensor) -> Tensor:
 class SGD:
     """v <- momentum * v + g + weight_decay * w; w <- w - lr * v (Nesterov: g + weight_decay * w + momentum * v)."""
 
-    def __init__(self, net: nn.Module, momentum: float, weight_decay: float, nesterov: bool = False) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        momentum: float,
+        weight_decay: float,
+        nesterov: bool = False,
+        only: tuple[type[nn.Module], ...] = (nn.Module,),
+    ) -> None:
+        """only: the weights (not the biases) of these layers decay; by default all there is."""
         self.parameters = list(net.parameters())
-        self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
+        self.momentum, self.nesterov = momentum, nesterov
+        decaying = {id(layer.weight) for layer in net.modules() if isinstance(layer, only) and hasattr(layer, "weight")}
+        everything = only == (nn.Module,)
+        self.decays = [weight_decay * (everything or id(weight) in decaying) for weight in self.parameters]
         self.velocities: list[Tensor] = []
 
     def step(self, loss: Tensor, lr: float) -> None:
         gradients = torch.autograd.grad(loss, self.parameters)
         with torch.no_grad():
-            moves = [g + self.weight_decay * w for g, w in zip(gradients, self.parameters, strict=True)]
+            moves = [g + d * w for g, d, w in zip(gradients, self.decays, self.parameters, strict=True)]
             if self.velocities:
                 self.velocities = [self.momentum * v + d for v, d in zip(self.velocities, moves, strict=True)]
             else:
@@ -80,6 +95,8 @@ class Script:
     paper_weight_decay = 2e-4
     drops: tuple[int, ...] = (215, 260, 285)
     official_nesterov = False
+    official_decays: tuple[type[nn.Module], ...] = (nn.Module,)
+    official_offset = 0.0
     eps, step_size = EPS, STEP_SIZE
 
     def __init__(self, variant: str, student: nn.Module, teachers: Mapping[str, nn.Module], classes: int) -> None:
@@ -88,7 +105,9 @@ class Script:
         for teacher in teachers.values():
             teacher.eval()
         decay = self.weight_decay if self.official else self.paper_weight_decay
-        self.sgd = SGD(student, 0.9, decay, nesterov=self.official and self.official_nesterov)
+        decaying = self.official_decays if self.official else (nn.Module,)
+        self.sgd = SGD(student, 0.9, decay, self.official and self.official_nesterov, decaying)
+        self.offset = self.official_offset if self.official else 0.0
         self.carried: dict[str, Any] = {}
 
     def rate(self, epoch: int) -> float:
@@ -145,8 +164,10 @@ class Natural(Script):
 
 
 class SAT(Script):
+    drops, official_decays = (102, 154), (nn.Conv2d, nn.Linear)
+
     def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
-        adv = self.pgd(lambda z, i: ce(self.student(z), y).sum(), x, self.uniform(x, noise))
+        adv = self.pgd(lambda z, i: ce(self.student(z), y).sum(), x, self.uniform(x, noise), train=self.official)
         return ce(self.student(adv), y).mean()
 
 
@@ -171,6 +192,15 @@ class SCORE(Script):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.cut: list[int] = []
+        self.steps = dict.fromkeys(range(1, 111), 0)
+
+    def rate(self, epoch: int) -> float:
+        """The script asks by the share of all epochs that this step, one of three in an epoch, completes."""
+        self.steps[epoch] += 1
+        completed = epoch - 1 + self.steps[epoch] / 3
+        if not self.official:
+            return super().rate(epoch)
+        return self.lr if completed < 100 else self.lr / 10 if completed < 105 else self.lr / 100
 
     def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
         self.student.eval()
@@ -179,7 +209,8 @@ class SCORE(Script):
         def distance(z: Tensor, i: int) -> Tensor:
             return ((log_p(self.student(z)).exp() - p_eval) ** 2).sum()
 
-        adv = self.pgd(distance, x, self.gaussian(x, noise))
+        start = self.gaussian(x, noise)
+        adv = self.pgd(distance, x, start.clamp(0, 1) if self.official else start)
         p_adv = log_p(self.student(adv)).exp()
         p_nat = log_p(self.student(x)).exp()
         one_hot = torch.eye(self.classes, dtype=x.dtype)[y]
@@ -194,7 +225,7 @@ class SCORE(Script):
 
 
 class ARD(Script):
-    drops = (100, 150)
+    drops = (100,)  # at the second milestone its script begins again at the first rate
 
     def weights(self, y: Tensor) -> Tensor:
         return torch.ones(len(y), dtype=torch.float64)
@@ -211,7 +242,8 @@ class ARD(Script):
             self.seen(logits, y)
             return ce(logits, y).sum()
 
-        adv = self.pgd(objective, x, self.uniform(x, noise), train=self.official)
+        start = x + self.eps * noise if self.official else self.uniform(x, noise)
+        adv = self.pgd(objective, x, start, train=self.official)
         z_adv = self.student(adv)
         z_nat = self.student(x)
         target = log_p(self.ask(self.robust, x), t)
@@ -248,6 +280,8 @@ class FairARD(ARD):
 
 
 class RSLAD(Script):
+    official_offset = 1e-5
+
     def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
         logits = self.ask(self.robust, x)
         t_adv, t_nat = self.temperatures(y)
@@ -256,8 +290,8 @@ class RSLAD(Script):
         z_adv = self.student(adv)
         z_nat = self.student(x)
         self.seen(z_adv, z_nat, y)
-        a = kl(target_adv, log_p(z_adv)).mean() / self.classes
-        n = kl(target_nat, log_p(z_nat)).mean() / self.classes
+        a = kl(target_adv, log_p(z_adv), self.offset).mean() / self.classes
+        n = kl(target_nat, log_p(z_nat), self.offset).mean() / self.classes
         return self.classes / 10 * (5 / 6 * a + 1 / 6 * n)
 
     def temperatures(self, y: Tensor) -> tuple[float | Tensor, float | Tensor]:

@@ -16,6 +16,8 @@ def magnitude(value: float) -> int:
 
 
 class MTARD(Script):
+    official_offset = 1e-5
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.carried["w_nat"] = 0.5
@@ -27,8 +29,8 @@ class MTARD(Script):
         z_nat = self.student(x)
         target_adv = log_p(self.ask(self.robust, adv), self.carried.get("t_adv", 1.0))
         target_nat = log_p(self.ask(self.clean, x), self.carried.get("t_nat", 1.0))
-        a = kl(target_adv, log_p(z_adv)).mean() / self.classes
-        n = kl(target_nat, log_p(z_nat)).mean() / self.classes
+        a = kl(target_adv, log_p(z_adv), self.offset).mean() / self.classes
+        n = kl(target_nat, log_p(z_nat), self.offset).mean() / self.classes
         self.balance_temperatures(target_adv, target_nat, epoch)
         w_nat = self.balance_weights(a.item(), n.item(), epoch)
         return self.classes / 10 * ((1 - w_nat) * a + w_nat * n)
@@ -57,12 +59,14 @@ class BMTARD(MTARD):
 
     def balance_temperatures(self, target_adv: Tensor, target_nat: Tensor, epoch: int) -> None:
         rate = 0.001 * 0.1 ** sum(epoch > drop for drop in (215, 260, 285))
-        h_adv, h_nat = entropy(target_adv), entropy(target_nat)
+        h_adv, h_nat = entropy(target_adv, self.offset), entropy(target_nat, self.offset)
         self.carried["t_adv"] = balanced(self.carried["t_adv"], rate, h_adv, h_nat)
         self.carried["t_nat"] = balanced(self.carried["t_nat"], rate, h_nat, h_adv)
 
 
 class CIARD(Script):
+    official_offset = 1e-5
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.carried |= {"t_adv": 1.0, "t_nat": 1.0}
@@ -96,10 +100,10 @@ class CIARD(Script):
         r_adv = self.robust(adv)
         target_nat = log_p(t_nat, self.carried["t_nat"])
         target_adv = log_p(r_adv.detach(), self.carried["t_adv"])
-        n = kl(target_nat, log_p(z_nat)).mean()
-        a = kl(target_adv, log_p(z_adv)).mean()
-        if self.official:
-            n, a = n / self.classes, a / self.classes
+        n = kl(target_nat, log_p(z_nat), self.offset).mean()
+        a = kl(target_adv, log_p(z_adv), self.offset).mean()
+        if self.official:  # the mean over classes, times a tenth of their number
+            n, a = n / 10, a / 10
         self.balance_temperatures(target_adv, target_nat, epoch)
         if epoch > 50:  # after the student's step in the scripts; nothing below reads the teacher any more
             self.teacher_sgd.step(ce(r_adv, y).mean(), self.teacher_rate(epoch))
@@ -120,14 +124,14 @@ class CIARD(Script):
             return 0.0
         if self.official:
             target = log_p(t_adv[j])
-            p = kl(target, log_p(z_adv[j], 5.0)).mean() / self.classes
+            p = kl(target, log_p(z_adv[j], 5.0), self.offset).mean() / 10
         else:
             p = kl(log_p(z_adv[j], 4.0), log_p(t_adv[j], 4.0)).mean()
         return 10.0 ** (min(magnitude(a), magnitude(n)) - magnitude(p.item())) * p
 
     def balance_temperatures(self, target_adv: Tensor, target_nat: Tensor, epoch: int) -> None:
         """Official: the rate falls at every step of the three epochs, after its use; paper: after the epochs."""
-        h_adv, h_nat = entropy(target_adv), entropy(target_nat)
+        h_adv, h_nat = entropy(target_adv, self.offset), entropy(target_nat, self.offset)
         rate = self.temperature_rate
         if not self.official:
             rate *= 0.1 ** sum(epoch > drop for drop in (215, 260, 285))

@@ -52,9 +52,11 @@ def test_natural(make_case: Any, ref: SimpleNamespace) -> None:
 def test_sat(make_case: Any, ref: SimpleNamespace, name: str) -> None:
     case = make_case(noise="uniform")
     loss = case.loss(variant(SAT, name))
-    x_adv = ref.climb(case.np_x, uniform_start(case), ref.ce_gradient(case.np_student, case.np_y))
-    expected = ref.cross_entropy(case.np_student(x_adv, train=True), case.np_y)
+    s, official = case.np_student, name == "official"
+    x_adv = ref.climb(case.np_x, uniform_start(case), ref.ce_gradient(s, case.np_y, train=official))
+    expected = ref.cross_entropy(s(x_adv, train=True), case.np_y)
     case.check(loss, expected, lambda s: ref.cross_entropy(s(x_adv, train=True), case.np_y))
+    assert s.count == (11 if official else 1)
 
 
 @pytest.mark.parametrize("name", ["paper", "official"])
@@ -77,10 +79,11 @@ def test_trades(make_case: Any, ref: SimpleNamespace, name: str) -> None:
     case.check(loss, outer(s), outer)
 
 
+@pytest.mark.parametrize("name", ["paper", "official"])
 @pytest.mark.parametrize(("classes", "clip"), [(10, 0.3), (100, 0.3), (10, 0.9), (100, 0.9)])
-def test_score(make_case: Any, ref: SimpleNamespace, classes: int, clip: float) -> None:
+def test_score(make_case: Any, ref: SimpleNamespace, name: str, classes: int, clip: float) -> None:
     case = make_case(classes)
-    loss = case.loss(SCORE(clip=clip))
+    loss = case.loss(variant(SCORE, name, clip=clip))
     s = case.np_student
     target, hot = ref.softmax(s(case.np_x)), ref.one_hot(case.np_y, classes)
 
@@ -89,7 +92,8 @@ def test_score(make_case: Any, ref: SimpleNamespace, classes: int, clip: float) 
         by_p = 2 * (p - target)
         return s.input_gradient(p * (by_p - (p * by_p).sum(1, keepdims=True)))
 
-    x_adv = ref.climb(case.np_x, gaussian_start(case), gradient)
+    start = gaussian_start(case)
+    x_adv = ref.climb(case.np_x, np.clip(start, 0, 1) if name == "official" else start, gradient)
     bound = clip**2 + (classes - 1) * (clip / (classes - 1)) ** 2
 
     def each(s: Any) -> np.ndarray:
@@ -127,7 +131,8 @@ def test_ard(make_case: Any, ref: SimpleNamespace, name: str, classes: int, alph
     loss = case.loss(variant(ARD, name, alpha=alpha))
 
     s, official = case.np_student, name == "official"
-    x_adv = ref.climb(case.np_x, uniform_start(case), ref.ce_gradient(s, case.np_y, train=official))
+    start = case.np_x + EPS * case.np_noise if official else uniform_start(case)
+    x_adv = ref.climb(case.np_x, start, ref.ce_gradient(s, case.np_y, train=official))
     target = ref.softmax(case.np_robust(case.np_x), 30)
 
     def outer(s: Any) -> float:

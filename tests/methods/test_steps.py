@@ -91,6 +91,7 @@ SEEN_CLEAN, SEEN_ADV = ("student", "x", True, False), ("student", "x'", True, Fa
 STUDENT_PASSES: dict[tuple[str | int, ...], list[Pass]] = {
     ("Natural", "paper"): [CLEAN],
     ("SAT", "paper"): [*10 * ATTACK, ADV],
+    ("SAT", "official"): [*10 * TRAIN_ATTACK, ADV],
     ("TRADES", "paper"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV],
     ("TRADES", "official"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV, CLEAN],
     ("SCORE", "paper"): [("student", "x", False, False), *10 * ATTACK, ADV, CLEAN],

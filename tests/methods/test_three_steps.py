@@ -65,6 +65,7 @@ VARIANTS = [
 ]
 MILESTONE = {
     "natural": 150,
+    "sat": 102,
     "trades": 74,
     **dict.fromkeys(("dard", "pgdard"), 30),
     **dict.fromkeys(("score", "ard", "fair-ard", "adaad", "adaiad", "saad"), 100),

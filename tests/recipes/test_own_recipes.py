@@ -46,10 +46,13 @@ def configured(*settings: str, **asked: object) -> RunConfig:
     return train.configure(request, DIGITS, ())
 
 
-def test_the_id_of_a_run_by_a_built_in_recipe_is_what_it_was() -> None:
-    config = configured()
-    assert config.id == "digits_digits-cnn_sat_demo_s0_20939a42"
-    assert {"recipe_digest", "kind", "clip", "warmup"}.isdisjoint(config.model_dump_json())
+@pytest.mark.parametrize(
+    ("method", "recipe_name", "expected"), [("natural", "demo", "40077060"), ("sat", "paper", "4d729d9d")]
+)
+def test_the_id_of_a_run_by_a_built_in_recipe_is_what_it_was(method: str, recipe_name: str, expected: str) -> None:
+    config = train.configure(Request(method, "digits-cnn", "digits", recipe=recipe_name), DIGITS, ())
+    assert config.id == f"digits_digits-cnn_{method}_{recipe_name}_s0_{expected}"
+    assert {"recipe_digest", "kind", "clip", "warmup", "early", "by", "first"}.isdisjoint(config.model_dump_json())
     assert RunConfig.model_validate_json(config.model_dump_json()) == config
 
 

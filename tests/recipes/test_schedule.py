@@ -15,6 +15,7 @@ from bench.errors import BenchError
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Resolved
 from bench.recipes.schedule import Schedule
+from bench.recipes.training import Selection
 from bench.training.step import TrainingStep
 
 
@@ -37,6 +38,13 @@ def test_multistep_scales_with_the_length_of_the_run() -> None:
     lr = rates(Schedule(kind="multistep", milestones=(215, 260, 285), horizon=300), 60)
     for first, last, expected in ((1, 43, 0.1), (44, 52, 0.01), (53, 57, 1e-3), (58, 60, 1e-4)):
         assert lr[first : last + 1] == pytest.approx([expected] * (last - first + 1))
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_milestone_may_fall_within_an_epoch(early: bool) -> None:
+    """7.17, 8.67 and 9.5 of ten: the epoch that each is in has the lower rate already."""
+    lr = rates(Schedule(kind="multistep", milestones=(215, 260, 285), horizon=300, early=early), 10)
+    assert lr[7:] == pytest.approx([0.1, 0.01, 1e-3, 1e-4])
 
 
 def test_cosine_is_pytorchs() -> None:
@@ -181,9 +189,10 @@ class Official:
     lr: float = 0.1
     weight_decay: float = 2e-4
     nesterov: bool = False
+    decay_norms: bool = True
+    early: bool = False
     variant: str = "official"
     kind: str = "multistep"
-    keep: str = "best"
     split: str = "test"
     steps: int = 20
     step_size: float = 0.003
@@ -191,12 +200,12 @@ class Official:
 
 PGD_10: dict[str, Any] = {"steps": 10, "step_size": 2 / 255}
 OFFICIAL = {
-    "sat": Official(),
-    "trades": Official((74, 89), epochs=100),  # its code lowers the rate in epochs 75 and 90
-    "score": Official((100, 105), epochs=110, lr=0.05, weight_decay=5e-4),
-    "ard": Official((100, 150), epochs=200),
+    "sat": Official((102, 154), epochs=205, decay_norms=False),
+    "trades": Official((74, 89, 99), epochs=76),  # its code lowers the rate in epochs 75, 90 and 100
+    "score": Official((100, 105), epochs=110, lr=0.05, weight_decay=5e-4, early=True),
+    "ard": Official((100,), epochs=200),  # its second milestone begins again at the first rate
     "rslad": Official(),
-    "fair-ard": Official((100, 150), epochs=200, nesterov=True),
+    "fair-ard": Official((100,), epochs=200, nesterov=True),
     "absld": Official(),
     "mtard": Official(),
     "b-mtard": Official(),
@@ -204,8 +213,8 @@ OFFICIAL = {
     "pgdard": Official((30, 40), epochs=50, weight_decay=5e-4, variant="released"),
     "ciard": Official((150,), kind="ciard"),
     **{name: Official((100, 150), 200, weight_decay=5e-4, steps=10, step_size=2 / 255) for name in ("adaad", "adaiad")},
-    **{name: Official((100, 150), 200, keep="last") for name in (*IGDM, "saad")},
-    "igdm-rslad": Official(keep="last"),
+    **{name: Official((100, 150), 200) for name in (*IGDM, "saad")},
+    "igdm-rslad": Official(),
     # Two scripts start again from the first rate at their second drop, which so is none.
     "akd": Official((100,), epochs=200, **PGD_10),
     "iad": Official((100,), epochs=200, **PGD_10),
@@ -229,11 +238,50 @@ def test_the_official_recipe_is_the_released_codes(method: str) -> None:
         "momentum": 0.9,
         "weight_decay": expected.weight_decay,
         "nesterov": expected.nesterov,
-    }
+    } | ({} if expected.decay_norms else {"decay_norms": False})
+    assert training.schedule.early == expected.early
     assert (training.schedule.kind, training.schedule.milestones) == (expected.kind, expected.milestones)
     selection = training.selection
-    assert (selection.split, selection.keep, selection.steps) == (expected.split, expected.keep, expected.steps)
-    assert selection.step_size == pytest.approx(expected.step_size)
+    steps, step_size = (10, 2 / 255) if method == "score" else (expected.steps, expected.step_size)
+    assert (selection.split, selection.steps) == (expected.split, steps)
+    assert selection.step_size == pytest.approx(step_size)
+
+
+RSLADS = [*range(20, 215, 20), *range(215, 301)]
+LOOKS: dict[str, tuple[str, list[int]]] = {
+    "rslad": ("weighted", RSLADS),
+    "mtard": ("weighted", RSLADS),
+    "b-mtard": ("weighted", RSLADS),
+    "absld": ("robust", [*range(10, 215, 10), *range(215, 301)]),
+    "ciard": ("weighted", [1, *range(10, 250, 10), *range(250, 301)]),
+    "score": ("robust", [*range(1, 111)]),
+    "adaad": ("robust", [*range(1, 201)]),
+    "adaiad": ("robust", [*range(1, 201)]),
+    **dict.fromkeys(("akd", "iad", "dgad", "sat-awp", "kd-swa"), ("robust", [*range(1, 201)])),
+    "hat": ("robust", [30, *range(46, 51)]),
+    "mart": ("robust", [*range(1, 121)]),
+    "sat-wa": ("robust", [*range(1, 101)]),
+}
+"""By what the released code selects, and after which epochs; what is not here keeps the last."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_official_recipe_selects_as_the_released_code_does(method: str) -> None:
+    training = resolved("official", method)[1]
+    if method not in LOOKS:
+        assert training.selection.name == "last"
+        return
+    by, looks = LOOKS[method]
+    assert (training.selection.name, training.selection.by) == (OFFICIAL[method].split, by)
+    assert training.selection.looks(training.epochs, training.schedule.horizon) == looks
+
+
+def test_looks_of_a_shorter_run() -> None:
+    """What is stated for 300 epochs is so for 30: in every epoch from the 22nd on."""
+    selection = Selection(split="test", every=20, dense_from=215)
+    assert selection.looks(30, 300) == [20, *range(22, 31)]
+    assert selection.looks(30) == [20, 30]  # the last one always
+    assert Selection(split="test", every=20, first=True).looks(50) == [1, 20, 40, 50]
 
 
 @pytest.mark.parametrize("method", [name for name, each in OFFICIAL.items() if each.kind == "multistep"])
@@ -241,10 +289,33 @@ def test_official_rates_drop_to_a_tenth_after_each_milestone(method: str) -> Non
     training, expected = resolved("official", method)[1], OFFICIAL[method]
     lr = rates(training.schedule, training.epochs, training.optimizer.lr)
     assert (lr[1], len(lr)) == (expected.lr, expected.epochs + 1)
-    for number, milestone in enumerate(expected.milestones):
+    reached = [milestone for milestone in expected.milestones if milestone < expected.epochs]
+    for number, milestone in enumerate(reached):
         assert lr[milestone] == pytest.approx(expected.lr * 0.1**number)
         assert lr[milestone + 1] == pytest.approx(expected.lr * 0.1 ** (number + 1))
-    assert lr[-1] == pytest.approx(expected.lr * 0.1 ** len(expected.milestones))
+    assert lr[-1] == pytest.approx(expected.lr * 0.1 ** len(reached))
+
+
+def test_the_trades_script_of_2019_had_a_hundred_epochs() -> None:
+    settings = {"training.epochs": 100, "training.schedule.horizon": 100}
+    training = recipe.load("official").resolve("trades", "cifar10", "resnet18", settings=settings).training
+    lr = rates(training.schedule, 100)
+    for first, last, expected in ((1, 74, 0.1), (75, 89, 0.01), (90, 99, 1e-3), (100, 100, 1e-4)):
+        assert lr[first : last + 1] == pytest.approx([expected] * (last - first + 1))
+
+
+@pytest.mark.parametrize(("early", "drops"), [(False, (101, 0)), (True, (100, 2))])
+def test_a_rate_may_drop_in_the_last_step_already(early: bool, drops: tuple[int, int]) -> None:
+    """The first step with the lower rate, of three in an epoch."""
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 10))
+    step = TrainingStep.from_recipe("score", network, settings={"training.schedule.early": early})
+    found = {}
+    for epoch in (100, 101):
+        for number in range(3):
+            step(torch.rand(4, 3, 2, 2), torch.arange(4), epoch=epoch, step=number, steps=3)
+            found[epoch, number] = step.lr
+    assert min(place for place, rate in found.items() if rate < 0.04) == drops
+    assert sorted({round(rate, 9) for rate in found.values()}) == [0.005, 0.05]
 
 
 def test_ciards_student_and_teacher_at_chosen_epochs() -> None:
@@ -287,6 +358,10 @@ def test_lengths_scale_with_the_datasets_radius(method: str, eps: float) -> None
             assert values[key] == (pytest.approx(value * scale) if scale != 1 else value)
 
 
+OFFSETS = {(method, "official"): 1e-5 for method in ("rslad", "absld", "mtard", "b-mtard", "ciard", "igdm-rslad")}
+OFFSETS |= {("mart", "official"): 1e-12}
+
+
 def test_training_attacks_are_those_of_the_definitions() -> None:
     uniform = ("sat", "ard", "fair-ard", "igdm-sat", "igdm-ard", "akd", "iad", "kd-swa", "sat-awp", "sat-wa")
     starts = {**dict.fromkeys(uniform, "uniform"), "dard": "none", "pgdard": "none"}
@@ -301,10 +376,14 @@ def test_training_attacks_are_those_of_the_definitions() -> None:
             values = hyperparameters.resolve(method, variant, {}, {}, 8 / 255)
             exact = lengths.get((method, variant), (8 / 255, 2 / 255))
             assert (values["eps"], values["step_size"], values["steps"]) == (*exact, 10)
-            unclamped = method in ("akd", "iad") and variant == "official"
-            assert values["start"] == ("uniform-unclamped" if unclamped else starts.get(method, "gaussian"))
-            trains = {"ard": "official", "fair-ard": "official", "dard": "released", "pgdard": "released"}
+            start = starts.get(method, "gaussian")
+            exceptions = {"ard": "uniform-unclamped", "fair-ard": "uniform-unclamped", "score": "gaussian-clamped"}
+            exceptions |= {"akd": "uniform-unclamped", "iad": "uniform-unclamped"}
+            assert values["start"] == (exceptions.get(method, start) if variant == "official" else start)
+            assert values.get("log_offset", 0.0) == OFFSETS.get((method, variant), 0.0)
+            trains = {"sat": "official", "ard": "official", "fair-ard": "official"}
             trains |= {"akd": "official", "iad": "official", "kd-swa": "official"}
+            trains |= {"dard": "released", "pgdard": "released"}
             assert values["attack_in_train_mode"] == (trains.get(method) == variant)
 
 

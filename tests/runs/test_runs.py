@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from bench.recipes.schedule import Schedule
+from bench.recipes.training import Average, Selection
 from bench.runs import resume
-from bench.runs.folder import RunFolder, Summary
+from bench.runs.folder import RunFolder, Summary, all_runs
+from bench.runs.subject import run_subject
+from bench.system.home import Home
 from bench.training.journal import Journal
 
 SUMMARY = Summary(checkpoint="c", selected_epoch=1, selected_on="last", accuracy=None, seconds=1.0, finished="now")
@@ -146,3 +150,34 @@ def test_the_device_is_what_the_environment_names(folder: RunFolder, environment
     assert folder.device() is None
     (folder.path / "environment.json").write_text(json.dumps(environment))
     assert folder.device() == environment.get("hardware")
+
+
+def test_a_run_and_its_records_say_how_many_looks_the_best_is_of(home: Path) -> None:
+    """The clean teacher's run keeps its last epoch, which is the best of no looks."""
+    counted = {}
+    for folder in all_runs(Home(home)):
+        config, summary, subject = folder.config(), folder.summary(), run_subject(folder)
+        looked = sum(line["kind"] == "epoch" and line["accuracy"] is not None for line in folder.metrics())
+        counted[config.method] = subject.looks
+        assert summary is not None
+        assert subject.looks == summary.looks == (looked if config.selection.keep == "best" else 0)
+        assert run_subject(folder, "last").looks == 0
+        assert subject.procedure is not None
+        assert subject.procedure["hyperparameters"].keys() == config.hyperparameters.keys()
+        assert subject.procedure["selection"]["every"] == config.selection.every
+        folder.finish(summary.model_copy(update={"looks": None}))  # as of a run of an earlier version
+        assert run_subject(folder).looks == subject.looks
+    assert counted["natural"] == 0
+    assert counted["sat"]
+
+
+@pytest.mark.parametrize(("average", "looks"), [("ema", 10), ("swa", 4)])
+def test_before_an_average_has_begun_nothing_can_be_selected(home: Path, average: Any, looks: int) -> None:
+    config = next(folder.config() for folder in all_runs(Home(home)) if folder.config().method == "sat")
+    changed = {
+        "epochs": 20,
+        "average": Average.model_validate({"kind": average} | ({"from_epoch": 14} if average == "swa" else {})),
+        "schedule": Schedule(kind="constant"),
+        "selection": Selection(split="test", every=2),
+    }
+    assert config.model_copy(update=changed).looks == looks

@@ -363,3 +363,53 @@ def test_an_own_table_needs_no_code(make_record: RecordMaker, tmp_path: Path) ->
     with pytest.raises(BenchError, match="Table 9 has no published numbers"):
         build_tables(records, [9], "paper", extra_specs=tmp_path)
     assert len(build_tables(records, values="paper", extra_specs=tmp_path)) == 6
+
+
+def test_the_provenance_says_how_many_looks_a_checkpoint_is_the_best_of(make_record: RecordMaker) -> None:
+    """0 of a last epoch, and what is not known of records of earlier versions, are left out."""
+    counts = {"clean": 80, "fgsm": 60}
+    looks = {"sat": 0, "trades": 5, "ard": 97, "rslad": 97, "ciard": None}
+    records = [make_record(counts, method=method, selection="test", looks=of) for method, of in looks.items()]
+    (said,) = [line for line in build_table(SPECS[3], records).provenance if "selection" in line]
+    assert said == "Checkpoint selection: test; the best of 5 looks (TRADES), of 97 looks (ARD, RSLAD)."
+    (said,) = [line for line in build_table(SPECS[3], records[-1:]).provenance if "selection" in line]
+    assert said == "Checkpoint selection: test."
+
+
+NOW = {"epochs": 300, "hyperparameters": {"log_offset": 1e-5, "eps": 0.03}}
+
+
+@pytest.mark.parametrize(
+    ("before", "row"),
+    [
+        (None, "RSLAD [earlier version]"),
+        ({"epochs": 300, "hyperparameters": {"log_offset": 0.0, "eps": 0.03}}, "RSLAD [log_offset=0.0]"),
+        ({"epochs": 200, "hyperparameters": {"log_offset": 0.0, "eps": 0.03}}, "RSLAD [epochs=200, log_offset=0.0]"),
+    ],
+)
+def test_seeds_that_were_trained_otherwise_are_not_averaged(
+    make_record: RecordMaker, before: dict[str, Any] | None, row: str
+) -> None:
+    counts = {"clean": 80, "fgsm": 60}
+    old = [make_record({**counts, "fgsm": 40}, method="rslad", seed=seed, procedure=before) for seed in (0, 1)]
+    new = [make_record(counts, method="rslad", seed=seed, procedure=NOW) for seed in (1, 2)]
+    alone = build_table(SPECS[3], old)
+    assert _texts(alone, "RSLAD", "FGSM")[1] == "40.00 ± 0.00 (2)"
+    table = build_table(SPECS[3], [*old, *new])
+    assert _texts(table, "RSLAD", "FGSM")[1] == "60.00 ± 0.00 (2)"
+    assert _texts(table, row, "FGSM")[1] == "40.00 ± 0.00 (2)"
+    assert any("Not all rows of a column compare: their trainings differ." in note for note in table.notes)
+    assert any(row in line and "not trained as" in line for line in table.provenance)
+    assert not [line for line in alone.provenance if "not trained as" in line]
+
+
+def test_what_another_record_of_the_run_says_and_what_is_new_is_no_difference(make_record: RecordMaker) -> None:
+    later = {**NOW, "hyperparameters": {**NOW["hyperparameters"], "norm": "linf"}}  # type: ignore[dict-item]
+    records = [
+        make_record({"clean": 80, "fgsm": 40}, method="rslad", run="old"),
+        make_record({"clean": 80, "pgd-sat": 40}, method="rslad", run="old", procedure=NOW),
+        make_record({"clean": 80, "fgsm": 60}, method="rslad", seed=1, procedure=later),
+    ]
+    table = build_table(SPECS[3], records)
+    assert _texts(table, "RSLAD", "FGSM")[1].startswith("50.00 ±")
+    assert not any("RSLAD [" in row for row in _rows(table))

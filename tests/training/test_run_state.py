@@ -10,6 +10,7 @@ from torch import nn
 
 from bench.compute.ranks import ranks
 from bench.defense import Defense
+from bench.recipes.training import Selection
 from bench.training.loss_means import LossMeans
 from bench.training.monitor import CollapseWatch
 from bench.training.run_state import RunState
@@ -83,14 +84,23 @@ def test_a_state_that_lacks_something_is_no_state(saved: dict[str, Any], missing
 
 def test_the_better_weights_are_selected_and_kept_as_they_were() -> None:
     state = fresh()
-    assert state.select({"clean": 0.6, "robust": 0.2}, always=False)
+    best, last = (Selection(split="heldout", keep=keep) for keep in ("best", "last"))
+    assert state.select({"clean": 0.6, "robust": 0.2}, best)
     first = state.best
-    assert not state.select({"clean": 0.4, "robust": 0.4}, always=False)  # as good is not better
+    assert not state.select({"clean": 0.4, "robust": 0.4}, best)  # as good is not better
     assert state.best is first
     state.next_epoch()
     assert state.place == (2, 0)
-    assert state.select({"clean": 0.1, "robust": 0.1}, always=True)
+    assert state.select({"clean": 0.1, "robust": 0.1}, last)
     assert state.best["epoch"] == 2
     nn.init.zeros_(state.student.get_parameter("weight"))
     assert state.best_weights is not None
     assert state.best_weights["weight"].any()
+
+
+def test_the_best_may_be_the_most_robust() -> None:
+    state, by_robust = fresh(), Selection(split="test", by="robust")
+    assert state.select({"clean": 0.9, "robust": 0.2}, by_robust)
+    assert state.select({"clean": 0.3, "robust": 0.3}, by_robust)
+    assert not state.select({"clean": 0.9, "robust": 0.3}, by_robust)
+    assert state.best["score"] == 0.3
