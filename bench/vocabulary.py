@@ -32,4 +32,8 @@ def usual_eps(name: str) -> float:
 Checkpoint = Literal["best", "last", "best-plain", "last-plain"]
 """The networks that a run keeps, as its files are called: the selected one and the final one, and where these are an
 average of the student, the student itself at those times."""
+Selected = Literal["best", "last"]
+"""Of these what tables and comparisons take: never both in one cell."""
+Evaluated = Literal["best", "last", "both"]
+"""What an evaluation of a run attacks."""
 PLAIN: Final[Mapping[Checkpoint, Checkpoint]] = {"best": "best-plain", "last": "last-plain"}

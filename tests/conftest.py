@@ -234,10 +234,14 @@ def runs() -> Find:
 
 @pytest.fixture(scope="session")
 def records() -> Find:
-    """records(home, "sat"): the records of a home with that in their names."""
+    """records(home, "sat"): the records of a home with that in their names; of last weights only where it is of these.
+
+    `bench eval` makes one of a run's best and one of its last weights; a test that asks for no `-last` is of the best.
+    """
 
     def find(home: Path, kind: str = "") -> list[Path]:
-        return sorted(path for path in (home / "results" / "records").glob("*.json") if kind in path.name)
+        named = (path for path in (home / "results" / "records").glob("*.json") if kind in path.name)
+        return sorted(path for path in named if "-last" in kind or "-last-" not in path.name)
 
     return find
 

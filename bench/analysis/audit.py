@@ -21,6 +21,7 @@ from bench.tables.paper import paper_lines
 from bench.tables.spec import TableSpec
 from bench.tables.table import Cell, Group, Table
 from bench.tables.write import choose_specs
+from bench.vocabulary import Selected
 
 Source = Literal["measured", "paper"]
 KINDS = {
@@ -87,19 +88,21 @@ def audit_tables(
     datasets: Sequence[str] | None = None,
     extra_specs: Path | None = None,
     student: str | None = None,
+    checkpoint_of: Selected = "best",
 ) -> Audit:
     """Audit tables of measured or of published numbers.
 
     Args:
-        records, numbers, datasets, extra_specs, student: as for `build_tables`; without numbers, all that have any.
+        records, numbers, datasets, extra_specs, student, checkpoint_of: as for `build_tables`; without numbers, all
+            that have any.
 
     Raises:
         BenchError: as `build_tables`; a file of claims that is not right.
     """
-    known = list(records)
+    known = [record for record in records if record.subject.stands_for(checkpoint_of)]
     specs = choose_specs(known, numbers, values, datasets, extra_specs, all_by_default=True, student=student)
     lines = {spec.number: _counting(spec, known, values, datasets) for spec in specs}
-    tables = tuple(_audit(spec, lines[spec.number], known, values, datasets) for spec in specs)
+    tables = tuple(_audit(spec, lines[spec.number], known, values, datasets, checkpoint_of) for spec in specs)
     claims = tuple(_claims(specs)) if values == "paper" else ()
     return Audit(values, tables, tuple(_between(specs, lines)), claims)
 
@@ -111,9 +114,14 @@ def _counting(spec: TableSpec, records: list[Record], values: Source, datasets: 
 
 
 def _audit(
-    spec: TableSpec, lines: Sequence[Line], records: list[Record], values: Source, datasets: Sequence[str] | None
+    spec: TableSpec,
+    lines: Sequence[Line],
+    records: list[Record],
+    values: Source,
+    datasets: Sequence[str] | None,
+    checkpoint_of: Selected,
 ) -> TableAudit:
-    table = build_table(spec, records, values, datasets)
+    table = build_table(spec, records, values, datasets, checkpoint_of)
     found = [Finding("contradiction", text) for text in contradictions(lines, spec)]
     found += _conditions(lines, spec)
     measured = [line for line in lines if isinstance(line, Measured)]

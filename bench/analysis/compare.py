@@ -175,7 +175,7 @@ def _sides(networks: Sequence[Network]) -> list[Side]:
     for network in networks:
         groups[network.identity].append(network)
     if len(groups) == 1:
-        return [Side(network.name, (network,)) for network in networks]
+        return [Side(network.name + _which(network), (network,)) for network in networks]
     for group in groups.values():
         seeds = [network.subject.seed for network in group]
         if len(set(seeds)) < len(seeds):
@@ -183,11 +183,20 @@ def _sides(networks: Sequence[Network]) -> list[Side]:
                 f"{', '.join(network.name for network in group)}: the same defense and seed, by what their records say."
                 "\nThey are no seeds of one defense: name one of them, and leave --all-seeds away."
             )
-    labels = [defense_label(group[0].subject.label, group[0].subject.overrides) for group in groups.values()]
+    labels = [
+        defense_label(group[0].subject.label, group[0].subject.overrides) + _which(group[0])
+        for group in groups.values()
+    ]
     return [
-        Side(label if labels.count(label) == 1 else group[0].name, tuple(group))
+        Side(label if labels.count(label) == 1 else group[0].name + _which(group[0]), tuple(group))
         for label, group in zip(labels, groups.values(), strict=True)
     ]
+
+
+def _which(network: Network) -> str:
+    """Which network of its run it is, behind a name; nothing of the best."""
+    which = network.subject.checkpoint_of
+    return "" if which == "best" else f" ({which})"
 
 
 def _shared(first: Side, second: Side, attacks: Sequence[str]) -> tuple[list[Key], list[str]]:

@@ -15,6 +15,7 @@ from bench.records.record import Record, read_record
 from bench.system.home import Home
 from bench.system.naming import chosen, listed, network_id, short_names, stands_for
 from bench.system.text import defense_label, one_line
+from bench.vocabulary import Selected
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def find_networks(
     all_seeds: bool = False,
     narrowed: Narrowed = Narrowed(),
     say: Callable[[str], None] = lambda _: None,
+    checkpoint_of: Selected = "best",
 ) -> list[Network]:
     """The networks a user names.
 
@@ -49,13 +51,14 @@ def find_networks(
         all_seeds: with every other run in the home that differs from a named one in the training seed alone.
         narrowed: which networks a method or the beginning of an id can mean.
         say: is told what such a name stands for.
+        checkpoint_of: which network of a run a name stands for; a record's file is of what it is of.
 
     Raises:
         BenchError: no record is of a run of that name, several are that differ in more than the seed, a file that is
             named is not right, or a network comes twice.
     """
     files = {name for name in names if name.endswith(".json") or Path(name).is_file()}
-    known = _known(set(names) - files, home, all_seeds)
+    known = _known(set(names) - files, home, all_seeds, checkpoint_of)
     networks: list[Network] = []
     for name in names:
         found = [_in_file(Path(name))] if name in files else _named(name, known, narrowed)
@@ -67,7 +70,8 @@ def find_networks(
         others = {network.name: network for network in known.values() if network.name not in there}
         networks += [network for network in others.values() if network.identity in wanted]
     for network in networks:
-        if sum(other.name == network.name for other in networks) > 1:
+        which = network.subject.checkpoint_of
+        if sum((other.name, other.subject.checkpoint_of) == (network.name, which) for other in networks) > 1:
             raise BenchError(f"{network.name} is named twice.\nName each run once, with all its records or with one.")
     return networks
 
@@ -79,17 +83,17 @@ def _in_file(path: Path) -> Network:
     return network if record.subject.run is not None else replace(network, name=record.id)
 
 
-def _known(names: set[str], home: Home, everything: bool) -> dict[str, Network]:
+def _known(names: set[str], home: Home, everything: bool, of: Selected) -> dict[str, Network]:
     """By their ids the networks that have a record; where names are of a few runs, no others are read."""
     if not names and not everything:
         return {}
     records: list[Record]
     if everything or names & set(registry.names("methods")):
-        records = home_records(home)
+        records = home_records(home, of)
     else:
-        records, there = records_of(home, lambda one: any(stands_for(name, one) for name in names))
+        records, there = records_of(home, lambda one: any(stands_for(name, one) for name in names), of)
         if not all(any(stands_for(name, one) for one in there) for name in names):
-            records = home_records(home)  # a name may be the method of a file from elsewhere
+            records = home_records(home, of)  # a name may be the method of a file from elsewhere
     return {
         network_id(network.subject.run, each.record.id): network
         for network in networks_of(records)

@@ -20,6 +20,7 @@ from bench.tables.rivals import tested
 from bench.tables.spec import TableSpec
 from bench.tables.table import Cell, Group
 from bench.tables.write import choose_specs
+from bench.vocabulary import Selected
 
 Verdict = Literal["same", "reversed", "open"]
 _QUANTITIES: dict[Quantity, str] = {"clean": "clean", "robust": "robust", "weighted": "W-R"}
@@ -83,17 +84,18 @@ def compare_order(
     datasets: Sequence[str] | None = None,
     extra_specs: Path | None = None,
     student: str | None = None,
+    checkpoint_of: Selected = "best",
 ) -> list[ColumnOrder]:
     """Hold the order of measured rows against that of the paper's.
 
     Args:
         paper_dataset: the paper's dataset whose order is asked for, such as "cifar10", whatever ours is called.
-        records, numbers, datasets, extra_specs, student: as for `build_tables`.
+        records, numbers, datasets, extra_specs, student, checkpoint_of: as for `build_tables`.
 
     Raises:
         BenchError: as `build_tables`; no table with published numbers has such a dataset.
     """
-    known = list(records)
+    known = [record for record in records if record.subject.stands_for(checkpoint_of)]
     specs = choose_specs(known, numbers, "measured", datasets, extra_specs, all_by_default=True, student=student)
     ranked = [
         spec for spec in specs if spec.paper and not spec.paper.about and spec.compared and spec.subject == "student"
@@ -105,14 +107,18 @@ def compare_order(
         order
         for spec in ranked
         if paper_dataset in spec.datasets
-        for order in _orders(spec, known, paper_dataset, datasets)
+        for order in _orders(spec, known, paper_dataset, datasets, checkpoint_of)
     ]
 
 
 def _orders(
-    spec: TableSpec, records: list[Record], paper_dataset: str, datasets: Sequence[str] | None
+    spec: TableSpec,
+    records: list[Record],
+    paper_dataset: str,
+    datasets: Sequence[str] | None,
+    checkpoint_of: Selected,
 ) -> Iterator[ColumnOrder]:
-    table = build_table(spec, records, "measured", datasets)
+    table = build_table(spec, records, "measured", datasets, checkpoint_of)
     paper = measure(paper_lines(spec), spec.columns)
     said = set()
     for section in table.sections:

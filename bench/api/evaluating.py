@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +28,13 @@ from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, write_record
 from bench.records.subjects import foreign_subject
 from bench.runs.folder import RunFolder
+from bench.runs.networks import network_of
 from bench.runs.subject import run_subject
 from bench.system import locks
 from bench.system.console import Reporter
 from bench.system.home import Home
 from bench.system.signals import StopRequest
+from bench.vocabulary import Selected
 
 Model = nn.Module | Callable[[Tensor], Any]
 """A network, or a function of images: what either returns may hold the logits as `.logits`, "logits" or in a tuple."""
@@ -50,6 +53,7 @@ def evaluate(
     home: Path | str | None = None,
     save: bool = False,
     checks: bool = True,
+    checkpoint_of: Selected = "best",
     device: torch.device | str | None = None,
 ) -> Record:
     """Attack a model with all attacks of a suite.
@@ -77,6 +81,7 @@ def evaluate(
             `bench tables --student NAME`, with the name of its class. Where it was saved before, that record is
             returned, and nothing is computed.
         checks: False does without the checks that notice weak attacks; the record then has a flag "not checked".
+        checkpoint_of: of what `bench.train` returns the `best` weights or the `last` ones.
         device: where a function computes that does not show its networks; a network's own is known.
 
     Returns:
@@ -88,7 +93,12 @@ def evaluate(
             record of the same name of a model that computes otherwise.
     """
     run, place = (model if isinstance(model, Trained) else None), _device(device)
-    model = model.student if isinstance(model, Trained) else model
+    arguments.one_of("checkpoint_of", checkpoint_of, get_args(Selected))
+    if run is None and checkpoint_of != "best":
+        raise BenchError(
+            "A model has no best and no last weights.\nGive what bench.train() returns, or no checkpoint_of."
+        )
+    model = _student(model, checkpoint_of) if isinstance(model, Trained) else model
     how = _conditions(suite, limit, protocol, seed, name, save, checks, run.home if run and home is None else home)
     usual = run.dataset if run else "cifar10"
     data = given_dataset(usual if dataset is None else dataset, how.home.data)
@@ -101,7 +111,7 @@ def evaluate(
     own, function = _identity(model, network, data)
     subject = foreign_subject("checkpoint", label, name_of(model), own, setting="model given from Python")
     if run is not None:
-        subject, function = _subject_of(run, network), None
+        subject, function = _subject_of(run, network, checkpoint_of), None
     crafted_on = None if surrogate is None else _surrogate(surrogate, data, place)
     return how.record_of(network, data, subject, function, crafted_on)
 
@@ -160,7 +170,7 @@ class Conditions:
         """The record that was saved before, of a model that computes the same."""
         found = asked.find(self.home.records) if self.save else None
         if found is None:
-            return None
+            return self._same_weights(asked) if self.save and asked.subject.run is not None else None
         of_run = asked.subject.run is not None
         if not of_run and (function is None or found.environment.get("function") != function):
             raise BenchError(
@@ -169,6 +179,15 @@ class Conditions:
             )
         Reporter().say(f"Already evaluated, nothing changed: {self.home.records / f'{found.id}.json'}")
         return found
+
+    def _same_weights(self, asked: Asked) -> Record | None:
+        """The record of a run's network that has the weights of its other one, if that was saved before."""
+        twin = asked.find_of("last" if asked.subject.checkpoint_of == "best" else "best", self.home.records)
+        if twin is None:
+            return None
+        record = asked.of_same_weights(twin)
+        write_record(record, self.home.records)
+        return record
 
 
 def _conditions(
@@ -186,8 +205,16 @@ def _conditions(
     return Conditions(chosen, limit, protocol, seed, arguments.text("name", name), *flags, arguments.home_at(home))
 
 
-def _subject_of(run: Trained, network: nn.Module) -> Subject:
-    subject = run_subject(RunFolder(run.folder))
+def _student(run: Trained, which: Selected) -> nn.Module:
+    """A run's network where its student is; of the student's own class."""
+    if which == "best":
+        return run.student
+    place = next(run.student.parameters(), torch.empty(0)).device
+    return network_of(RunFolder(run.folder), which, copy.deepcopy(run.student)).to(place)
+
+
+def _subject_of(run: Trained, network: nn.Module, which: Selected) -> Subject:
+    subject = run_subject(RunFolder(run.folder), which)
     if weights_hash(network) != subject.checkpoint:
         raise BenchError(
             f"The student of {run.id} has other weights than the run selected.\n"

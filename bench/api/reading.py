@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 from bench.analysis.compare import Comparison, compare_networks
 from bench.analysis.find import find_networks
@@ -15,6 +15,7 @@ from bench.records.index import home_records
 from bench.records.networks import Network, networks_of
 from bench.records.record import Record
 from bench.system.home import Home
+from bench.vocabulary import Selected
 
 
 class _HasId(Protocol):
@@ -35,6 +36,7 @@ def load_records(
     student: str | None = None,
     method: str | None = None,
     attack: str | None = None,
+    checkpoint_of: Selected = "best",
 ) -> list[Record]:
     """The records of a home, the oldest first; a record that is not right is named and left out.
 
@@ -44,6 +46,7 @@ def load_records(
         student: only networks of this architecture, also teachers; of a model from Python it is its class.
         method: only what this method trained; of a model from elsewhere it is its name.
         attack: only records with a result of this; `transfer:NAME` was crafted on a surrogate.
+        checkpoint_of: of each run its `best` or its `last` weights.
 
     Raises:
         BenchError: nothing was measured of one of these names; a home without records has none to tell.
@@ -51,7 +54,8 @@ def load_records(
     place = arguments.home_at(home)
     if home is not None and not place.root.is_dir():
         raise BenchError(f"home={str(home)!r}: there is no such folder.\nGive the folder that has results/ in it.")
-    records = sorted(home_records(place), key=lambda record: (record.created, record.id))
+    arguments.one_of("checkpoint_of", checkpoint_of, get_args(Selected))
+    records = sorted(home_records(place, checkpoint_of), key=lambda record: (record.created, record.id))
     asked = {"dataset": dataset, "student": student, "method": method, "attack": attack}
     wanted = {kind: name for kind, name in asked.items() if arguments.text(kind, name) is not None}
     for kind, name in wanted.items():
@@ -73,7 +77,11 @@ def _names(record: Record, kind: str) -> set[str]:
 
 
 def compare(
-    *sides: Side, attacks: str | Sequence[str] = (), all_seeds: bool = False, home: Path | str | None = None
+    *sides: Side,
+    attacks: str | Sequence[str] = (),
+    all_seeds: bool = False,
+    checkpoint_of: Selected = "best",
+    home: Path | str | None = None,
 ) -> Comparison:
     """Test whether networks differ, sample by sample or, with three seeds and more, seed by seed, as `bench compare`.
 
@@ -82,6 +90,7 @@ def compare(
             it, a method, a record's file. Networks that differ in the training seed alone are one side.
         attacks: only these, as records name them; none for all.
         all_seeds: with every run of the home that differs from a named one in the seed alone.
+        checkpoint_of: whether a named run stands for its `best` or its `last` weights; a record is of what it is of.
         home: where named runs have their records; None: what BENCH_HOME names, or the current folder.
 
     Returns:
@@ -92,6 +101,7 @@ def compare(
     """
     place = arguments.home_at(home)
     only = arguments.names_in("attacks", attacks, "['fgsm', 'pgd-sat']", or_none=True)
+    arguments.one_of("checkpoint_of", checkpoint_of, get_args(Selected))
     everywhere = arguments.yes_or_no("all_seeds", all_seeds)
     records: list[Record] = []
     names: dict[Home, list[str]] = {}
@@ -106,7 +116,7 @@ def compare(
             records += _records_in(side)
     networks: list[Network] = networks_of(records)
     for where, own in names.items():
-        networks += find_networks(own, where, everywhere)
+        networks += find_networks(own, where, everywhere, checkpoint_of=checkpoint_of)
     return compare_networks(networks, only)
 
 

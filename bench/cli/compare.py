@@ -10,15 +10,17 @@ import click
 
 from bench.cli import completing
 from bench.cli.help import Command
-from bench.cli.options import home_option, json_option, named, style_option
+from bench.cli.options import checkpoint_of_option, home_option, json_option, named, style_option
 from bench.cli.printing import show_json
 from bench.system.home import Home
+from bench.vocabulary import Selected
 
 if TYPE_CHECKING:
     from bench.analysis.compare import Accuracy, Comparison, Contrast, Side
     from bench.stats import Test
 
 _DIFFERING = ("model", "setting", "selection", "teachers")
+_OF_SIDE = {"method", "overrides", "checkpoint_of", *_DIFFERING}
 
 
 @click.command(
@@ -29,6 +31,7 @@ _DIFFERING = ("model", "setting", "selection", "teachers")
 @click.argument("runs", metavar="RUN RUN [RUN ...]", nargs=-1, required=True, shell_complete=completing.recorded)
 @named("--student", "models", "Where a method is named: only its networks of this architecture.")
 @named("--dataset", "datasets", "Where a method is named: only its networks that were measured on this.")
+@checkpoint_of_option
 @click.option("--all-seeds", is_flag=True, help="Add every run that differs from a named one in the seed alone.")
 @click.option(
     "--attack",
@@ -46,6 +49,7 @@ def command(
     runs: tuple[str, ...],
     student: str | None,
     dataset: str | None,
+    checkpoint_of: Selected,
     all_seeds: bool,
     attacks: tuple[str, ...],
     style: str,
@@ -62,7 +66,8 @@ def command(
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    found = compare_networks(find_networks(runs, home, all_seeds, Narrowed(student, dataset), say), attacks)
+    networks = find_networks(runs, home, all_seeds, Narrowed(student, dataset), say, checkpoint_of)
+    found = compare_networks(networks, attacks)
     if as_json or style == "json":
         show_json(_content(found))
         return
@@ -81,7 +86,7 @@ def _content(found: Comparison) -> dict[str, Any]:
                 "name": side.name,
                 "runs": [network.name for network in side.networks],
                 "seeds": [network.subject.seed for network in side.networks],
-                **side.networks[0].subject.model_dump(include={"method", "overrides", *_DIFFERING}),
+                **side.networks[0].subject.model_dump(include=_OF_SIDE),
             }
             for side in found.sides
         ],

@@ -56,7 +56,13 @@ from bench.system.naming import short_names_in
     default="32",
     help="GPU only: tf32 is faster; outcomes that differ from a float32 record's are counted.",
 )
-@click.option("--last", is_flag=True, help="Also the last weights of each run, where these are not the selected ones.")
+@click.option(
+    "--checkpoint-of",
+    type=click.Choice(["best", "last", "both"]),
+    default="both",
+    help="Which weights of each run: the selected ones, the last ones, or both (default).",
+)
+@click.option("--last", is_flag=True, hidden=True)  # of earlier versions, which attacked the best alone by default
 @click.option("--no-checks", "checks", flag_value=False, default=True, help="Leave out what notices weak attacks.")
 @click.option("--teacher", metavar="robust=[MODEL:]FILE", help="Surrogate of transfer attacks (default: the recipe's).")
 @options.json_option("What was measured as JSON, without the names of the records' files.")
@@ -73,12 +79,14 @@ def command(
     student: str | None,
     dataset: str | None,
     teacher: str | None,
+    last: bool,
     as_json: bool,
     **conduct: Any,
 ) -> None:
     """Attack every finished run that lacks the suite, or a checkpoint of your own; write one record for each.
 
-    Prints the new records' files, and a table of all that was asked for, also of what was measured before.
+    Of a run the best and the last weights are attacked; where these are the same, once. Prints the new records' files,
+    and a table of all that was asked for, also of what was measured before.
     """
     from bench.evaluation.suites import suite_named
     from bench.jobs.evaluate import Evaluation, finished_runs
@@ -97,6 +105,8 @@ def command(
         raise BenchError("--student goes with --checkpoint.\nWrite --checkpoint FILE --student NAME.")
     if checkpoint is not None and run_ids:
         raise BenchError("--checkpoint and --run exclude each other.\nEvaluate them in two commands.")
+    if last:
+        conduct["checkpoint_of"] = "both"
     wanted = suite_named(suite)
     if dataset is not None:
         dataset = absolute_spec(dataset)
@@ -108,14 +118,18 @@ def command(
             folders = finished_runs(active, run_ids, dataset)
             # A run that is named itself is an error where it cannot be used; of all, it is left out.
             written = [*chain(*map(evaluation.run, folders))] if run_ids else evaluation.run_all(folders)
-            before = len(evaluation.records) - len(written)
-            active.reporter.say(f"{len(written)} evaluated, {before} had the suite already.")
-    rows, short = rows_of(networks_of(evaluation.records)), short_names_in(home)
+            networks = {(record.subject.run, record.subject.checkpoint) for record in evaluation.records}
+            before = len(networks) - evaluation.attacked
+            active.reporter.say(f"{evaluation.attacked} evaluated, {before} had the suite already.")
+    short = short_names_in(home)
     if as_json:
-        show_json([row.content(short) for row in rows])
+        show_json([row.content(short) for row in rows_of(networks_of(evaluation.records))])
         return
     for path in written:
         click.echo(path)
+    # Weights that are the best and the last are shown once.
+    each = {(record.subject.run, record.subject.checkpoint): record for record in reversed(evaluation.records)}
+    rows = rows_of(networks_of([*each.values()][::-1]))
     if rows:
         click.echo()
         show_measured(rows, short)

@@ -9,9 +9,10 @@ import click
 
 from bench.cli import completing
 from bench.cli.help import Command
-from bench.cli.options import datasets_option, home_option, out_option
+from bench.cli.options import checkpoint_of_option, datasets_option, home_option, out_option
 from bench.errors import BenchError
 from bench.system.home import Home
+from bench.vocabulary import Selected
 
 
 @click.command("figures", cls=Command, examples=["bench figures --figure tradeoff --datasets cifar10"])
@@ -28,6 +29,7 @@ from bench.system.home import Home
 )
 @click.option("--attack", help="tradeoff: result on the robust axis (default: autoattack if measured, else pgd-sat).")
 @datasets_option("tradeoff: only these.")
+@checkpoint_of_option
 @out_option("Default: HOME/results/figures.")
 @home_option
 @click.pass_obj
@@ -37,6 +39,7 @@ def command(
     run_ids: tuple[str, ...],
     attack: str | None,
     datasets: list[str] | None,
+    checkpoint_of: Selected,
     out: Path | None,
 ) -> None:
     """Draw accuracy over the epochs (the paper's Figure 3) and the clean-robust trade-off, as PDF, PNG and CSV."""
@@ -46,13 +49,13 @@ def command(
 
     if run_ids and figure is None:
         figure = "curves"
-    if (attack or datasets) and figure is None:
+    if (attack or datasets or checkpoint_of != "best") and figure is None:
         figure = "tradeoff"
     drawings: list[Drawing] = []
     missing: list[BenchError] = []
     drawn: dict[str, Callable[[], list[Drawing]]] = {
         "curves": lambda: [curves.draw(curves.choose(home, run_ids))],
-        "tradeoff": lambda: tradeoff.draw(home_records(home), attack, datasets),
+        "tradeoff": lambda: tradeoff.draw(home_records(home, checkpoint_of), attack, datasets, checkpoint_of),
     }
     for name in [figure] if figure else drawn:
         try:

@@ -54,6 +54,12 @@ def recipe_option(help: str) -> Decorator[Any]:
     return click.option("--recipe", default="official", help=help, shell_complete=completing.recipes)
 
 
+def checkpoint_of_option(function: Command) -> Command:
+    """`--checkpoint-of`: which network of each run."""
+    help = "Of each run the selected weights (default) or the last ones."
+    return click.option("--checkpoint-of", type=click.Choice(["best", "last"]), default="best", help=help)(function)
+
+
 def with_recipe(home: Home, asked: dict[str, Any]) -> dict[str, Any]:
     """What a command was asked for, with its recipe as jobs take it."""
     from bench.recipes.recipe import find

@@ -100,7 +100,9 @@ def show_measured(rows: Sequence[MeasuredRow], short: Mapping[str, str]) -> None
     click.echo("Accuracies in %, with half of the 95 % interval; worst: right without attack and under every attack.")
     for row in rows:
         for flag in row.flags:
-            click.echo(printable(f"Flag: {row.network.name}: {flag}"))
+            which = row.network.subject.checkpoint_of
+            name = row.network.name + (f" ({which})" if which != "best" else "")
+            click.echo(printable(f"Flag: {name}: {flag}"))
 
 
 def _tables(rows: Sequence[MeasuredRow], short: Mapping[str, str], width: int) -> Iterator[tuple[list[str], Any]]:

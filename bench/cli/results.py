@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from bench.cli.help import Group
-from bench.cli.options import home_option, json_option, named, style_option
+from bench.cli.options import checkpoint_of_option, home_option, json_option, named, style_option
 from bench.cli.printing import show_json, show_measured
 from bench.errors import BenchError
 from bench.system.home import Home
 from bench.system.naming import short_names_in
+from bench.vocabulary import Selected
 
 _PATHS = click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 
@@ -27,11 +28,14 @@ def command() -> None:
 @named("--student", "models", "Only networks of this architecture; teachers and checkpoints, too.")
 @named("--method", "methods", "Only what this method trained; or the name of a checkpoint from elsewhere.")
 @named("--attack", "attacks", "Only this, as records name it, beside clean accuracy; may be repeated.", multiple=True)
+@checkpoint_of_option
 @json_option("As JSON: one entry for each network and what it was measured on.")
 @click.option("--csv", "as_csv", is_flag=True, help="As CSV: one line for each of them and each attack.")
 @home_option
 @click.pass_obj
-def list_results(home: Home, attack: tuple[str, ...], as_json: bool, as_csv: bool, **asked: str | None) -> None:
+def list_results(
+    home: Home, attack: tuple[str, ...], checkpoint_of: Selected, as_json: bool, as_csv: bool, **asked: str | None
+) -> None:
     """Show all that was measured here: students, teachers and checkpoints from elsewhere x attacks, newest first."""
     from bench.jobs.results import chosen_rows, to_csv
     from bench.records.index import home_records
@@ -39,7 +43,7 @@ def list_results(home: Home, attack: tuple[str, ...], as_json: bool, as_csv: boo
 
     if as_json and as_csv:
         raise BenchError("--json and --csv are two forms.\nAsk for one after the other.")
-    networks = networks_of(home_records(home))
+    networks = networks_of(home_records(home, checkpoint_of))
     rows = chosen_rows(networks, attacks=attack, **asked) if networks else []
     short = short_names_in(home, (network.name for network in networks))
     if as_json:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 @click.option("--recipe", help="Instead of the spec's: `bench list recipes`; FILE.", shell_complete=completing.recipes)
 @click.option("--limit-train", type=click.IntRange(min=10), help="Training images of every run.")
 @click.option("--limit", type=click.IntRange(min=1), help="Test images of every evaluation, at most.")
+@click.option(
+    "--checkpoint-of",
+    type=click.Choice(["best", "last", "both"]),
+    help="Which weights of each run its evaluations attack (default: the spec's, the best).",
+)
 @click.option("--plan", "only_plan", is_flag=True, help="Show the tasks, their order and what they take; do nothing.")
 @options.json_option("With --plan: as JSON.")
 @click.option("--hardware", metavar="NAME", help="With --plan: estimate for this device (default: this machine's).")

@@ -14,6 +14,7 @@ from bench.cli.help import Command
 from bench.cli.printing import show_json
 from bench.errors import BenchError, printable
 from bench.system.home import Home
+from bench.vocabulary import Selected
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,6 +68,7 @@ class _Number(click.ParamType):
     help="Show students of this architecture instead of each table's own.",
     shell_complete=completing.recorded_students,
 )
+@options.checkpoint_of_option
 @click.option("--all-rows", is_flag=True, help="With the paper's rows and data sets that have no number here.")
 @options.out_option("Default: HOME/results/tables.")
 @click.option("--quiet", is_flag=True, help="Print the files' names alone.")
@@ -86,6 +88,7 @@ def command(
     formats: tuple[str, ...],
     datasets: list[str] | None,
     student: str | None,
+    checkpoint_of: Selected,
     all_rows: bool,
     out: Path | None,
     quiet: bool,
@@ -105,25 +108,30 @@ def command(
     from bench.tables import build_tables, table_content, write_tables
 
     _check_options(audit, order, out, values, formats)
+    if values == "paper" and checkpoint_of != "best":
+        raise BenchError("The paper's numbers are of one checkpoint each.\nLeave --checkpoint-of away, or --values.")
     shown: dict[str, Any] = {
         "numbers": numbers or None,
         "datasets": datasets,
         "extra_specs": home.specs,
         "student": student,
+        "checkpoint_of": checkpoint_of,
     }
     if order is not None:
-        orders = compare_order(home_records(home), order, **shown)
+        orders = compare_order(home_records(home, checkpoint_of), order, **shown)
+        if checkpoint_of != "best":
+            click.echo("Of the last checkpoints.\n")
         click.echo(to_text(orders, order), nl=False)
         return
     if audit:
-        found = audit_tables(home_records(home), values=values, **shown)
+        found = audit_tables(home_records(home, checkpoint_of), values=values, **shown)
         if formats or as_json:
             show_json(audit_text.to_json(found))
         else:
             click.echo(audit_text.to_text(found), nl=False)
         return
     with no_collection():
-        tables = build_tables(home_records(home), values=values, all_rows=all_rows, **shown)
+        tables = build_tables(home_records(home, None), values=values, all_rows=all_rows, **shown)
         if as_json:
             show_json([table_content(table) for table in tables])
             return

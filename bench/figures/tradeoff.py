@@ -19,6 +19,7 @@ from bench.tables.lines import newest, tidy
 from bench.tables.spec import AttackSpec, TableSpec
 from bench.tables.table import Cell, Group
 from bench.threat import eps_text
+from bench.vocabulary import Selected
 
 _MARKERS = "osD^vP*Xh<p>d"
 _LEGEND_COLUMNS = 3
@@ -34,18 +35,27 @@ class Point:
     robust: Cell
 
 
-def draw(records: Iterable[Record], attack: str | None = None, datasets: Sequence[str] | None = None) -> list[Drawing]:
+def draw(
+    records: Iterable[Record],
+    attack: str | None = None,
+    datasets: Sequence[str] | None = None,
+    checkpoint_of: Selected = "best",
+) -> list[Drawing]:
     """A figure for each data set, student, setting and set of images that has two defenses or more.
 
     Args:
         records: evaluation records; students' alone are drawn.
         attack: result to draw (`pgd-sat`, `transfer:cw-inf`); None: AutoAttack where measured, else PGD.
         datasets: only these.
+        checkpoint_of: of which network of its run a record is to be.
 
     Raises:
         BenchError: nothing to draw, or an unknown attack or data set.
     """
-    students = [record for record in records if record.subject.kind != "teacher"]
+    subjects = [(record, record.subject) for record in records]
+    students = [
+        record for record, subject in subjects if subject.kind != "teacher" and subject.stands_for(checkpoint_of)
+    ]
     measured = {name for record in students for name in record.results if name != "clean"}
     if attack is not None and attack not in measured:
         raise unknown_name("attack (of a record)", attack, measured)
@@ -59,7 +69,7 @@ def draw(records: Iterable[Record], attack: str | None = None, datasets: Sequenc
         for name in sorted({record.data.name for record in own} & set(datasets or known)):
             here = [record for record in own if record.data.name == name]
             chosen = attack or next((one for one in STRONGEST if any(one in record.results for record in here)), None)
-            drawings += _of_one(here, model, name, chosen) if chosen else []
+            drawings += _of_one(here, model, name, chosen, checkpoint_of) if chosen else []
     if not drawings:
         raise BenchError(
             "No two defenses were evaluated alike, so there is no trade-off to draw.\n"
@@ -68,7 +78,7 @@ def draw(records: Iterable[Record], attack: str | None = None, datasets: Sequenc
     return drawings
 
 
-def _of_one(records: Sequence[Record], model: str, dataset: str, attack: str) -> list[Drawing]:
+def _of_one(records: Sequence[Record], model: str, dataset: str, attack: str, checkpoint_of: Selected) -> list[Drawing]:
     """The figures of one student and data set: one for each group of comparable results."""
     spec = TableSpec(
         number=0,
@@ -85,10 +95,10 @@ def _of_one(records: Sequence[Record], model: str, dataset: str, attack: str) ->
     for (place, quantity), cell in sorted(cells.items(), key=lambda item: item[0][0].row.casefold()):
         if quantity == "robust" and (place, "clean") in cells:
             groups.setdefault(place.group, []).append(Point(place.row, cells[place, "clean"], cell))
-    return [_figure(points, group, model, attack) for group, points in groups.items() if len(points) > 1]
+    return [_figure(points, group, model, attack, checkpoint_of) for group, points in groups.items() if len(points) > 1]
 
 
-def _figure(points: Sequence[Point], group: Group, model: str, attack: str) -> Drawing:
+def _figure(points: Sequence[Point], group: Group, model: str, attack: str, checkpoint_of: Selected) -> Drawing:
     inside, spread = _inside(points), _several_seeds(points)
     with styled():
         figure = new_figure(COLUMN, 2.6 + 0.13 * -(-len(inside) // _LEGEND_COLUMNS))
@@ -112,10 +122,12 @@ def _figure(points: Sequence[Point], group: Group, model: str, attack: str) -> D
             loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False, handletextpad=0.3, columnspacing=1
         )
     slug = re.sub(r"[^a-z0-9.]+", "-", f"{group.setting} {group.protocol} n{group.n}".lower()).strip("-")
-    name = f"tradeoff_{group.dataset}_{model}_{attack}_{slug}"
+    last = checkpoint_of == "last"
+    name = f"tradeoff_{group.dataset}_{model}_{attack}_{slug}{'_last' if last else ''}"
     rows = [_row(point, group, model, attack) for point in points]
     outside = [point for point in points if point not in inside]
-    return Drawing(_file_name(name), figure, rows, _caption(points, outside, group, model, attack))
+    caption = _caption(points, outside, group, f"the last checkpoints of {model}" if last else model, attack)
+    return Drawing(_file_name(name), figure, rows, caption)
 
 
 def _file_name(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from bench.evaluation.transfers import Surrogate
 from bench.jobs import teachers
 from bench.jobs.foreign import find as find_foreign
 from bench.jobs.foreign import load_foreign
-from bench.jobs.make_record import Asked, evaluator_for, measure
+from bench.jobs.make_record import Asked, evaluator_for, measure, repeat
 from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher
 from bench.models import references
@@ -26,12 +26,12 @@ from bench.records.measurement import differing
 from bench.records.record import Record, Subject
 from bench.records.subjects import foreign_subject
 from bench.runs.folder import RunFolder, all_runs, find_run
-from bench.runs.networks import kept, network_of, summary_of
+from bench.runs.networks import evaluated, kept, network_of
 from bench.runs.subject import run_subject
 from bench.system import locks
 from bench.system.left_out import name_left_out
 from bench.system.text import duration
-from bench.vocabulary import PLAIN, Checkpoint
+from bench.vocabulary import Checkpoint, Evaluated
 
 
 class Unusable(BenchError):
@@ -46,8 +46,9 @@ class Evaluation:
         surrogate_file: the checkpoint that transfer attacks are crafted on (`bench.models.references`); None: the
             recipe's robust teacher, the same for all students of a recipe.
         worst_case, precision, checks: see `Evaluator`.
-        last: whether the last weights are evaluated as well as the selected ones, where they are others.
+        checkpoint_of: which of a run's networks are evaluated; where they have the same weights, one is attacked.
         records: of all that was asked for so far, made now or before.
+        attacked: how many networks were attacked for them now.
     """
 
     session: Session
@@ -58,29 +59,33 @@ class Evaluation:
     worst_case: bool = False
     precision: Literal["32", "tf32"] = "32"
     checks: bool = True
-    last: bool = False
+    checkpoint_of: Evaluated = "both"
     records: list[Record] = field(default_factory=list)
+    attacked: int = 0
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
+    _left: set[str] = field(default_factory=set)  # weights that another process is attacking
 
     def __post_init__(self) -> None:
         self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision, self.checks)
 
     def run(self, folder: RunFolder) -> list[Path]:
-        """Evaluate a finished run: the selected network and, where it is an average, the student itself beside it.
+        """Evaluate a finished run: its networks and, where these are averages, the student itself beside them.
 
         Returns:
             The new records; none of what has a record already, or of what another process is evaluating.
         """
-        wanted: list[Checkpoint] = ["best"]
-        if self.last and summary_of(folder, "last").checkpoint != summary_of(folder, "best").checkpoint:
-            wanted.append("last")
-        wanted += [PLAIN[which] for which in wanted if PLAIN[which] in kept(folder)]
-        return [path for which in wanted if (path := self._run(folder, which)) is not None]
+        return list(self._each(folder))
+
+    def _each(self, folder: RunFolder) -> Iterator[Path]:
+        """As `run`, one record after the other."""
+        for which in evaluated(folder, self.checkpoint_of):
+            path = self._run(folder, which)
+            if path is not None:
+                yield path
 
     def _run(self, folder: RunFolder, which: Checkpoint) -> Path | None:
         """The new record of one network of a run."""
         config = folder.config()
-        subject = run_subject(folder, which)
         if config.own.keys() & {"student", "dataset"}:
             raise Unusable(
                 f"The run {folder.id} was trained from Python on what no name stands for.\n"
@@ -92,29 +97,49 @@ class Evaluation:
                 f"{config.data.spec} no longer holds the images that {folder.id} was trained on.\n"
                 "Put the original files back, or train again."
             )
+        try:
+            subject = run_subject(folder, which)
+        except BenchError as error:
+            raise Unusable(str(error)) from error
         asked = self._asked(subject, dataset)
         found = asked.find(self.session.home.records)
         if found is not None:
             self.records.append(found)
             return None
+        if subject.checkpoint in self._left:
+            return None
+        same = (asked.find_of(other, self.session.home.records) for other in kept(folder) if other != which)
+        twin = next((record for record in same if record is not None), None)
         try:
-            network = network_of(folder, which)
-        except BenchError as error:
-            raise Unusable(str(error)) from error
-        surrogate = self._surrogate(dataset, folder) if self.suite.needs_surrogate else None
-        try:
+            if twin is not None:
+                return self._repeat(asked, twin)
+            network = self._network(folder, which)
+            surrogate = self._surrogate(dataset, folder) if self.suite.needs_surrogate else None
             return self._evaluate(network, asked, surrogate)
         except locks.Busy as error:
+            self._left.add(subject.checkpoint)
             self.session.reporter.say(f"{str(error).splitlines()[0]} It is left to that process.")
             return None
 
+    def _repeat(self, asked: Asked, twin: Record) -> Path | None:
+        """The new record of a network whose weights were attacked as another network of the run."""
+        record, made = repeat(self.session, asked, twin)
+        self.records.append(record)
+        return self._path(record) if made else None
+
+    def _network(self, folder: RunFolder, which: Checkpoint) -> nn.Module:
+        try:
+            return network_of(folder, which)
+        except BenchError as error:
+            raise Unusable(str(error)) from error
+
     def run_all(self, folders: Sequence[RunFolder]) -> list[Path]:
-        """Evaluate finished runs; those whose weights cannot be used are named and left out."""
+        """Evaluate finished runs; weights that cannot be used are named and left out."""
         written: list[Path] = []
         unusable = []
         for folder in folders:
             try:
-                written += self.run(folder)
+                written.extend(self._each(folder))  # what was written before an error is among them
             except Unusable as error:
                 unusable.append(error)
         name_left_out("run", unusable)
@@ -151,6 +176,7 @@ class Evaluation:
         record, made = measure(self.session, self.evaluator, asked, network, surrogate)
         self.records.append(record)
         if made:
+            self.attacked += 1
             self.session.reporter.say(summary_line(record))
             if self.precision != "32":
                 self._say_what_precision_changed(asked, record)

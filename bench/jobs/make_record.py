@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ from bench.records.parameters import changed, parameters_of
 from bench.records.record import Record, Subject, conduct, read_record, write_record
 from bench.records.subjects import record_id
 from bench.system import locks
+from bench.vocabulary import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,7 @@ class Asked:
         Raises:
             BenchError: the record of this name cannot be read, or is of something else; the message says of what.
         """
-        settle(folder)
-        own = (self._id(self.dataset.eps), self.id)
-        for name in dict.fromkeys((*own, self._id(None))):
-            path = folder / f"{name}.json"
-            record = read_record(path) if path.exists() else None
-            if record is None or (name not in own and record.data.eps != self.dataset.eps):
-                continue
+        for path, record in self._called_so(folder):
             different = next(self._differences(record), None)
             if different is None:
                 return record
@@ -83,6 +79,31 @@ class Asked:
                 f"The record {path} is of {different}.\nDelete it (records are never changed) and evaluate again."
             )
         return None
+
+    def find_of(self, which: Checkpoint, folder: Path) -> Record | None:
+        """The same of another network of the run, if that has these very weights and was measured before.
+
+        Raises:
+            BenchError: the record of that name cannot be read.
+        """
+        other = replace(self, subject=self.subject.model_copy(update={"checkpoint_of": which}))
+        same = (record for _, record in other._called_so(folder) if next(other._differences(record), None) is None)
+        return next(same, None)
+
+    def of_same_weights(self, record: Record) -> Record:
+        """The record from that of another network, which `find_of` has found: with other names, as it was measured."""
+        checks = record.checks is None or record.checks.made
+        return record.model_copy(update={"id": replace(self, checks=checks).id, "subject": self.subject})
+
+    def _called_so(self, folder: Path) -> Iterator[tuple[Path, Record]]:
+        """The records by the names that this one has or had."""
+        settle(folder)
+        own = (self._id(self.dataset.eps), self.id)
+        for name in dict.fromkeys((*own, self._id(None))):
+            path = folder / f"{name}.json"
+            record = read_record(path) if path.exists() else None
+            if record is not None and (name in own or record.data.eps == self.dataset.eps):
+                yield path, record
 
     def _differences(self, record: Record) -> Iterator[str]:
         """What a record of this name is of instead."""
@@ -139,8 +160,7 @@ def measure(
         BenchError: as `Asked.find` and `Evaluator.evaluate`.
     """
     records, identity = session.home.records, asked.id
-    lock = session.home.kept / "unfinished" / f"{identity}.lock"
-    with locks.held(lock, f"{identity} is being evaluated", session.stop.pause):
+    with _alone(session, asked):
         found = asked.find(records)
         if found is not None:  # of another process, since we looked
             return found, False
@@ -151,3 +171,30 @@ def measure(
         write_record(record, records)
         evaluator.forget(identity)
     return record, True
+
+
+def repeat(session: Session, asked: Asked, record: Record) -> tuple[Record, bool]:
+    """The record of a network with the weights of another one, from that one's: nothing is attacked again.
+
+    Args:
+        record: as `Asked.find_of` finds it.
+
+    Returns:
+        It, and whether it was made now.
+
+    Raises:
+        locks.Busy: another process is making it.
+    """
+    record = asked.of_same_weights(record)
+    with _alone(session, asked):
+        found = asked.find(session.home.records)
+        if found is not None:
+            return found, False
+        write_record(record, session.home.records)
+    return record, True
+
+
+def _alone(session: Session, asked: Asked) -> AbstractContextManager[object]:
+    """Holds the lock of an evaluation; `locks.Busy` where another process is making it."""
+    lock = session.home.kept / "unfinished" / f"{asked.id}.lock"
+    return locks.held(lock, f"{asked.id} is being evaluated", session.stop.pause)

@@ -92,14 +92,14 @@ class Known(NamedTuple):
     facts: Facts
 
 
-def home_records(home: Home, of: Checkpoint = "best") -> list[Record]:
+def home_records(home: Home, of: Checkpoint | None = "best") -> list[Record]:
     """All records of a home that are right, in the order of their names; the others are named and left out.
 
     Args:
-        of: which network of its run a record is to be of; one of a file from elsewhere is a `best`.
+        of: which network of its run a record is to be of (`Subject.stands_for`); None: any.
     """
     with _Reader(home.records) as reader:
-        return [record for record in reader.records() if record.subject.checkpoint_of == of]
+        return [record for record in reader.records() if of is None or record.subject.stands_for(of)]
 
 
 def records_of(home: Home, wanted: Callable[[str], bool], of: Checkpoint = "best") -> tuple[list[Record], set[str]]:
@@ -108,7 +108,7 @@ def records_of(home: Home, wanted: Callable[[str], bool], of: Checkpoint = "best
     What is known of the records of other networks is enough: they are not read.
     """
     with _Reader(home.records) as reader:
-        found = [record for record in reader.records(wanted) if record.subject.checkpoint_of == of]
+        found = [record for record in reader.records(wanted) if record.subject.stands_for(of)]
         return found, {known.facts.network for known in reader.current.values()}
 
 

@@ -12,8 +12,9 @@ from bench.records.record import AttackResult, Record, unpack
 from bench.stats import weighted_interval, weighted_scores, worst_class_interval
 
 PublishedQuantity = Literal["clean", "robust", "weighted"]
-Quantity = Literal["clean", "robust", "weighted", "worst_class", "cost"]
-"""Accuracies, their mean W-R, the lowest robust accuracy of a class, and the hours of training."""
+Quantity = Literal["clean", "robust", "weighted", "worst_class", "cost", "overfitting"]
+"""Accuracies, their mean W-R, the lowest robust accuracy of a class, the hours of training, and the robust accuracy of
+a run's last network minus that of its best."""
 
 _to_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
@@ -41,6 +42,8 @@ class Measurement(NamedTuple):
 
     def value(self, quantity: Quantity) -> float | None:
         """A number: accuracies in [0, 1], cost in hours; None where the record does not hold it."""
+        if quantity == "overfitting":
+            return None  # it takes two records
         if quantity == "robust":
             return self.result.accuracy
         if quantity == "cost":
@@ -61,7 +64,7 @@ class Measurement(NamedTuple):
         if quantity == "worst_class":
             known = self._classes()
             return worst_class_interval([right for right, _ in known], [n for _, n in known]) if known else None
-        if clean is None or quantity == "cost":
+        if clean is None or quantity in ("cost", "overfitting"):
             return None
         if quantity == "clean":
             return clean.interval

@@ -139,6 +139,10 @@ class Subject(_Frozen):
         default=None, description="None for a file from elsewhere, and in records of earlier versions"
     )
 
+    def stands_for(self, which: Checkpoint) -> bool:
+        """Whether it is that network of its run; a file from elsewhere has one, which is its best and its last."""
+        return self.checkpoint_of == which or (self.run is None and which == "last")
+
 
 class Data(_Frozen):
     """The samples that were attacked, and under which threat."""

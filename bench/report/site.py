@@ -64,10 +64,16 @@ MOST_PRINTED = 250
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything of a home that the pages show."""
+    """Everything of a home that the pages show.
+
+    Attributes:
+        records: of the best weights of each run.
+        last: of the last ones, for the robust overfitting.
+    """
 
     home: Home
     records: Sequence[Record]
+    last: Sequence[Record]
     runs: Runs
     datasets: Sequence[str] | None
 
@@ -126,7 +132,9 @@ def tables_pages(asked: str) -> dict[str, str]:
 
 def _tables_files(contents: Contents) -> dict[str, str]:
     """The files of the pages with tables, by path, and under `_OVERVIEW` what the first page shows of the overview."""
-    overview, *tables = build_tables(contents.records, None, "measured", contents.datasets, contents.home.specs)
+    overview, *tables = build_tables(
+        [*contents.records, *contents.last], None, "measured", contents.datasets, contents.home.specs
+    )
     published = _published(contents)
     shown = overview_facts(overview)
     with tempfile.TemporaryDirectory() as folder:
@@ -166,15 +174,17 @@ def plotly_file() -> Path | None:
 
 
 def _contents(home: Home, datasets: Sequence[str] | None) -> Contents:
-    records, runs = home_records(home), training.runs_of(home, None)
+    every, runs = home_records(home, None), training.runs_of(home, None)
+    records, last = ([each for each in every if each.subject.checkpoint_of == which] for which in ("best", "last"))
     known = {record.data.name for record in records} | {config.data.name for _, config in runs}
     for name in datasets or ():
         if name not in known:
             raise unknown_name("dataset (none of its records or runs are here)", name, known)
     if datasets is None:
-        return Contents(home, records, runs, None)
-    shown = [record for record in records if record.data.name in datasets]
-    return Contents(home, shown, [(run, config) for run, config in runs if config.data.name in datasets], datasets)
+        return Contents(home, records, last, runs, None)
+    shown, ends = ([each for each in some if each.data.name in datasets] for some in (records, last))
+    own = [(run, config) for run, config in runs if config.data.name in datasets]
+    return Contents(home, shown, ends, own, datasets)
 
 
 def _pages(session: Session | None, contents: Contents, examples: int) -> Iterator[tuple[str, dict[str, Any]]]:

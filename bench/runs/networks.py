@@ -13,12 +13,18 @@ from bench.models.checkpoints import load_model, read_metadata, read_state_dict,
 from bench.runs.folder import RunFolder
 from bench.runs.summary import Summary
 from bench.system.text import one_line
-from bench.vocabulary import PLAIN, Checkpoint
+from bench.vocabulary import PLAIN, Checkpoint, Evaluated
 
 
 def kept(folder: RunFolder) -> list[Checkpoint]:
     """The networks that a finished run keeps."""
     return ["best", "last", *(PLAIN.values() if folder.config().average is not None else ())]
+
+
+def evaluated(folder: RunFolder, which: Evaluated) -> list[Checkpoint]:
+    """The networks of a run that an evaluation attacks, an average before the student itself."""
+    wanted: list[Checkpoint] = ["best", "last"] if which == "both" else [which]
+    return wanted + [PLAIN[each] for each in wanted if PLAIN[each] in kept(folder)]
 
 
 def summary_of(folder: RunFolder, which: Checkpoint) -> Summary:

@@ -15,7 +15,7 @@ from bench.jobs.session import Session
 from bench.jobs.train import Request
 from bench.models import references
 from bench.recipes import hyperparameters, recipe
-from bench.records.record import read_record
+from bench.records.record import Subject, read_record
 from bench.records.subjects import record_id
 from bench.runs.config import DataRef, ExtraRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, all_runs
@@ -25,7 +25,7 @@ from bench.sweep.plan import Plan, Task
 from bench.sweep.spec import EvaluationSpec
 from bench.system.files import check_writable
 from bench.system.home import Home
-from bench.vocabulary import Role
+from bench.vocabulary import Checkpoint, Role
 
 
 class Source(Protocol):
@@ -154,8 +154,14 @@ class Standing:
         return teachers.run_ref(folder, role) if folder.finished else None
 
     def _evaluated(self, task: Task, folder: RunFolder, evaluation: EvaluationSpec) -> bool:
-        """Whether the record is there; its name ends in the number of images, which only it knows."""
-        subject, suite = run_subject(folder), suite_named(evaluation.suite)
+        """Whether the records are there."""
+        both: list[Checkpoint] = ["best", "last"]
+        wanted = both if evaluation.checkpoint_of == "both" else [evaluation.checkpoint_of]
+        return all(self._measured(task, folder, evaluation, run_subject(folder, which)) for which in wanted)
+
+    def _measured(self, task: Task, folder: RunFolder, evaluation: EvaluationSpec, subject: Subject) -> bool:
+        """Whether the record of a network is there; its name ends in the number of images, which only it knows."""
+        suite = suite_named(evaluation.suite)
         eps = folder.config().data.eps
         starts = tuple(  # earlier versions left the eps out of every name
             record_id(subject, task.dataset, suite.name, evaluation.protocol, 0, known).removesuffix("0")

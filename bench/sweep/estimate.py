@@ -154,8 +154,16 @@ class Estimator:
                 None, None, f"no record of {evaluation.suite} with {request.student} on {task.dataset} on this device"
             )
         total = next(record.data.total for record in reversed(self._records) if record.data.name == task.dataset)
-        n = min(evaluation.limit or total, total)
-        return Estimate(n * statistics.median(rates), None, f"{len(rates)} records, {n} images")
+        n, networks = min(evaluation.limit or total, total), self._networks(task)
+        basis = f"{len(rates)} records, {n} images" + (f", {networks} networks" if networks > 1 else "")
+        return Estimate(networks * n * statistics.median(rates), None, basis)
+
+    def _networks(self, task: Task) -> int:
+        """How many networks an evaluation attacks, at most: the best may turn out to be the last."""
+        training = train.scheduled(task.request, task.dataset).training
+        both = task.evaluation is not None and task.evaluation.checkpoint_of == "both"
+        kept = 2 if both and training.selection.keep != "last" else 1
+        return kept * (1 if training.average is None else 2)  # and the student itself beside its average
 
 
 class Length(NamedTuple):

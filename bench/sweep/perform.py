@@ -88,6 +88,11 @@ def _perform(session: Session, task: Task) -> None:
     dataset = train.limited(session, task.request)
     config = train.resolve(task.request, dataset, gathered, train.additional(session, task.request, dataset))
     measured_by = Evaluation(
-        session, suite_named(evaluation.suite), evaluation.protocol, evaluation.limit, evaluation.surrogate
+        session,
+        suite_named(evaluation.suite),
+        evaluation.protocol,
+        evaluation.limit,
+        evaluation.surrogate,
+        checkpoint_of=evaluation.checkpoint_of,
     )
     measured_by.run(RunFolder.of(session.home, config.id))

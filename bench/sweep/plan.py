@@ -191,7 +191,10 @@ def _teacher_command(request: Request, method: str) -> Command:
 def _evaluation_command(evaluation: EvaluationSpec) -> Command:
     protocol = None if evaluation.protocol == "official" else evaluation.protocol
     surrogate = evaluation.surrogate and f"robust={evaluation.surrogate}"
-    options = _where(("--limit", evaluation.limit), ("--protocol", protocol), ("--teacher", surrogate))
+    which = None if evaluation.checkpoint_of == "both" else evaluation.checkpoint_of  # `bench eval` attacks both
+    options = _where(
+        ("--limit", evaluation.limit), ("--protocol", protocol), ("--checkpoint-of", which), ("--teacher", surrogate)
+    )
     return ("bench", "eval", "--suite", evaluation.suite, *options)
 
 

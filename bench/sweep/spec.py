@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench.errors import BenchError, unknown_name
 from bench.recipes import recipe
 from bench.system.text import first_mistake, parse_yaml
-from bench.vocabulary import Precision, Protocol, Role
+from bench.vocabulary import Evaluated, Precision, Protocol, Role
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1)]
@@ -31,6 +31,7 @@ class EvaluationSpec(_Strict):
     suite: Name
     limit: Count | None = Field(default=None, description="first test images; None: all")
     protocol: Protocol = "official"
+    checkpoint_of: Evaluated = Field(default="best", description="which weights of each run; both where they differ")
     surrogate: str | None = Field(
         default=None,
         description="checkpoint that attacks are transferred from, as for --teacher; None: the recipe's robust teacher",
@@ -75,12 +76,14 @@ class Changes:
         dataset, recipe: in place of the spec's datasets and recipes.
         limit_train: training images of every run.
         limit: test images of every evaluation, at most.
+        checkpoint_of: which weights every evaluation attacks.
     """
 
     dataset: str | None = None
     recipe: str | None = None
     limit_train: int | None = None
     limit: int | None = None
+    checkpoint_of: Evaluated | None = None
 
     def of(self, spec: SweepSpec) -> SweepSpec:
         """The sweep as changed."""
@@ -88,13 +91,14 @@ class Changes:
 
     def _grid(self, grid: Grid) -> Grid:
         lists = {"datasets": self.dataset and [self.dataset], "recipes": self.recipe and [self.recipe]}
-        evaluations = [
-            each.model_copy(update={"limit": min(self.limit, each.limit or self.limit)}) if self.limit else each
-            for each in grid.evaluations
-        ]
+        evaluations = [self._evaluation(each) for each in grid.evaluations]
         changed = {**lists, "limit_train": self.limit_train}
         given = {key: value for key, value in changed.items() if value is not None}
         return grid.model_copy(update={**given, "evaluations": evaluations})
+
+    def _evaluation(self, each: EvaluationSpec) -> EvaluationSpec:
+        limit = min(self.limit, each.limit or self.limit) if self.limit else each.limit
+        return each.model_copy(update={"limit": limit, "checkpoint_of": self.checkpoint_of or each.checkpoint_of})
 
 
 def located(spec: SweepSpec, folder: Path) -> SweepSpec:

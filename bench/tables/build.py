@@ -16,6 +16,7 @@ from bench.tables.lines import (
     Place,
     Published,
     attacks_of,
+    beside,
     groups_of,
     newest,
     of_one_network,
@@ -37,6 +38,7 @@ from bench.tables.table import (
     Table,
     Values,
 )
+from bench.vocabulary import Selected
 
 _LABELS: dict[Quantity, str] = {
     "clean": "Clean",
@@ -44,6 +46,7 @@ _LABELS: dict[Quantity, str] = {
     "weighted": "W-R",
     "worst_class": "Worst class",
     "cost": "Cost",
+    "overfitting": "Robust overfitting",
 }
 _SOURCES: dict[Values, tuple[Source, ...]] = {
     "measured": ("measured",),
@@ -58,6 +61,7 @@ def build_table(
     records: Iterable[Record],
     values: Values = "measured",
     datasets: Sequence[str] | None = None,
+    checkpoint_of: Selected = "best",
 ) -> Table:
     """Build one table.
 
@@ -67,11 +71,12 @@ def build_table(
         values: "measured" (only what was measured here), "paper" (only what was published), or "compare"
             (both, and their difference, in columns of their own).
         datasets: only these, with or without results; None for the spec's and all others that have results.
+        checkpoint_of: of which network of its run a record is to be; of the others only the robust overfitting is.
 
     Raises:
         BenchError: published numbers are asked for and the spec names none, or its CSV is not right.
     """
-    return annotated([laid_out(spec, records, values, datasets)])
+    return annotated([laid_out(spec, records, values, datasets, checkpoint_of)])
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,11 @@ class LaidOut:
 
 
 def laid_out(
-    spec: TableSpec, records: Iterable[Record], values: Values = "measured", datasets: Sequence[str] | None = None
+    spec: TableSpec,
+    records: Iterable[Record],
+    values: Values = "measured",
+    datasets: Sequence[str] | None = None,
+    checkpoint_of: Selected = "best",
 ) -> LaidOut:
     """A table without its notes; arguments and errors as of `build_table`."""
     sources = _SOURCES[values]
@@ -95,7 +104,8 @@ def laid_out(
             f"Table {spec.number} has no published numbers to show.\n"
             "Render it with --values measured, or name a CSV under `paper` in its spec."
         )
-    measured = tidy(records if "measured" in sources else (), spec)
+    known = list(records) if "measured" in sources else []
+    measured = tidy((record for record in known if record.subject.stands_for(checkpoint_of)), spec)
     here = {line.place.group.dataset for line in measured} if datasets is None else set(datasets)
     shown = [name for name in spec.datasets if datasets is None or name in datasets]
     shown += sorted(here - set(spec.datasets))
@@ -103,12 +113,16 @@ def laid_out(
     current = newest(measured)
     if spec.sections == "datasets":
         current = whole_worst(of_one_network(current))
+    if "overfitting" in spec.columns:
+        other: Selected = "last" if checkpoint_of == "best" else "best"
+        current = beside(current, tidy((record for record in known if record.subject.stands_for(other)), spec))
     published = [line for line in paper_lines(spec) if line.place.group.dataset in shown] if "paper" in sources else []
     layout = _Layout(spec, sources, shown, current, published)
     table = Table(
         number=spec.number,
-        title=_title(spec, values, current),
+        title=_title(spec, values, current, checkpoint_of),
         values=values,
+        checkpoint_of=checkpoint_of,
         stub=("Attack", "Defense") if spec.sections == "attacks" else ("Dataset", spec.subject.capitalize()),
         column_groups=layout.column_groups(),
         sections=layout.sections(),
@@ -128,10 +142,11 @@ def annotated(parts: Sequence[LaidOut]) -> Table:
     return replace(table, notes=tuple(notes(*told)), provenance=tuple(provenance(*told, left_out)))
 
 
-def _title(spec: TableSpec, values: Values, measured: Iterable[Measured]) -> str:
-    """What the table is of, whose it is, and where its numbers come from."""
+def _title(spec: TableSpec, values: Values, measured: Iterable[Measured], checkpoint_of: Selected) -> str:
+    """What the table is of, whose it is, where its numbers come from, and that they are of the last checkpoints."""
+    which = "; last checkpoints" if checkpoint_of == "last" and values != "paper" else ""
     shown = students(spec, {line.place.group for line in measured})
-    return f"{spec.title}{f': {shown}' if shown else ''} ({_provenance(spec, values)})"
+    return f"{spec.title}{f': {shown}' if shown else ''} ({_provenance(spec, values)}{which})"
 
 
 def _provenance(spec: TableSpec, values: Values) -> str:
@@ -155,6 +170,8 @@ class _Layout:
         paper: list[Published],
     ) -> None:
         self.spec, self.sources, self.datasets = spec, sources, datasets
+        has = any(line.value("overfitting") is not None for line in measured)
+        self.quantities = [name for name in spec.columns if has or name != "overfitting"]
         self.measured, self.paper = measure(measured, spec.columns), measure(paper, spec.columns)
         self.measured_groups, self.paper_groups = groups_of(measured), groups_of(paper)
         self.attacks = attacks_of(measured)
@@ -192,11 +209,12 @@ class _Layout:
 
     def _block(self, source: Source, group: Group | None) -> ColumnGroup:
         """Columns from one source: of one group, or of each section's group."""
+        names = [name for name in self.quantities if source == "measured" or name != "overfitting"]
         if group is not None:
-            columns = [Column(_LABELS[name], name, source, group, None) for name in self.spec.columns]
+            columns = [Column(_LABELS[name], name, source, group, None) for name in names]
             return replace(self._header(group, source), columns=tuple(columns))
         columns = []
-        for name in self.spec.columns:
+        for name in names:
             if name in ("clean", "cost"):
                 columns.append(Column(_LABELS[name], name, source, None, None))
                 continue
@@ -228,7 +246,8 @@ class _Layout:
         for i, column in enumerate(columns):
             below = [cells[label][i] if label in filled else Cell() for label in labels]
             of_several = column.source == "paper" and self.spec.paper is not None and bool(self.spec.paper.about)
-            ranked = self.spec.compared and column.source != "difference" and not of_several
+            unranked = column.source == "difference" or column.quantity == "overfitting" or of_several
+            ranked = self.spec.compared and not unranked
             by_column.append(mark_rivals(below, column.quantity) if ranked else below)
         named = len(labels) - len(further)
         return tuple(

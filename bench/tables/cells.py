@@ -33,7 +33,8 @@ def averaged(lines: Sequence[Line], quantities: Collection[Quantity]) -> dict[Qu
         known = [value for value in values if value is not None]
         if known:
             of = [line for line, value in zip(lines, values, strict=True) if value is not None]
-            cells[quantity] = _cell(of, known, quantity, origin if len(of) == len(lines) else _Origin.of(of))
+            whole = len(of) == len(lines) and quantity != "overfitting"
+            cells[quantity] = _cell(of, known, quantity, origin if whole else _Origin.of(of, quantity))
     return cells
 
 
@@ -46,15 +47,17 @@ class _Origin(NamedTuple):
     evidence: Evidence
 
     @classmethod
-    def of(cls, lines: Sequence[Line]) -> _Origin:
+    def of(cls, lines: Sequence[Line], quantity: Quantity = "robust") -> _Origin:
         n = lines[0].place.group.n
         measured = [line for line in lines if isinstance(line, Measured)]
         if not measured:
             return cls((), (), (), Evidence(n, published=(lines[0].value("clean"), lines[0].value("robust"))))
+        others = [line.other.record for line in measured if line.other and quantity == "overfitting"]
+        records = [*(line.record for line in measured), *others]
         return cls(
-            selection=tuple(sorted({line.record.subject.selection for line in measured})),
-            flags=tuple(sorted({flag for line in measured for flag in line.record.flags})),
-            records=tuple(sorted(line.record.id for line in measured)),
+            selection=tuple(sorted({record.subject.selection for record in records})),
+            flags=tuple(sorted({flag for record in records for flag in record.flags})),
+            records=tuple(sorted(record.id for record in records)),
             evidence=Evidence(n, tuple(line.measurement for line in measured)),
         )
 
@@ -74,6 +77,7 @@ def _cell(lines: Sequence[Line], values: Sequence[float], quantity: Quantity, or
         selection=() if cost else origin.selection,
         flags=() if cost else origin.flags,
         records=origin.records,
+        signed=quantity == "overfitting",
         unit="h" if cost else "%",
         evidence=origin.evidence,
     )

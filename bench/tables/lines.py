@@ -6,14 +6,16 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter, itemgetter
 from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
 
 from bench.records.measurement import Measurement, Quantity, measurements
 from bench.records.networks import WORST
 from bench.records.record import Record, Subject
-from bench.stats import wilson_interval
+from bench.stats import compare, wilson_interval
 from bench.system.text import defense_label, leaves, settings_text
 from bench.tables.spec import TableSpec
 from bench.tables.table import Group
@@ -34,12 +36,15 @@ class Measured:
     Attributes:
         position: of the row in the spec; behind its last for a row that it does not name.
         unlike: how it was trained otherwise than the row of its defense, in words; empty for one of that row.
+        other: the same attack on the same samples of the run's other checkpoint, the last or the best; None where it
+            was not measured, or is not asked for.
     """
 
     place: Place
     position: int
     measurement: Measurement
     unlike: str = ""
+    other: Measurement | None = None
 
     @property
     def record(self) -> Record:
@@ -52,10 +57,25 @@ class Measured:
 
     def value(self, quantity: Quantity) -> float | None:
         """Accuracies in [0, 1], cost in hours; None where it is not known."""
+        if quantity == "overfitting":
+            ends = self._ends
+            return None if ends is None else ends[1].result.accuracy - ends[0].result.accuracy
         return self.measurement.value(quantity)
 
     def interval(self, quantity: Quantity) -> tuple[float, float] | None:
+        """Of a difference the score interval over samples, as `bench compare` has it."""
+        if quantity == "overfitting":
+            scores = [each.scores("robust") for each in self._ends or ()]
+            return None if len(scores) < 2 else _score_interval(scores[1], scores[0])
         return self.measurement.interval(quantity)
+
+    @property
+    def _ends(self) -> tuple[Measurement, Measurement] | None:
+        """Of the best and of the last checkpoint."""
+        if self.other is None:
+            return None
+        last = self.record.subject.checkpoint_of == "last"
+        return (self.other, self.measurement) if last else (self.measurement, self.other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +99,13 @@ class Published:
         """Wilson's; none of W-R, which would need the outcomes of each sample."""
         n = self.place.group.n
         return None if quantity == "weighted" else wilson_interval(round(self.numbers[quantity] * n), n)
+
+
+def _score_interval(first: np.ndarray | None, second: np.ndarray | None) -> tuple[float, float] | None:
+    if first is None or second is None:
+        return None
+    difference, _ = compare([first], [second])
+    return difference.low, difference.high
 
 
 Line = Measured | Published
@@ -126,6 +153,18 @@ def newest(lines: Iterable[Measured]) -> list[Measured]:
     """Only the newest record where several measured the same row, group and seed."""
     ordered = sorted(lines, key=attrgetter("record.created", "record.id"))
     return list({(line.place, line.seed): line for line in ordered}.values())
+
+
+def beside(lines: Sequence[Measured], others: Iterable[Measured]) -> list[Measured]:
+    """Lines, each with the newest of the same run's other checkpoint: that attack, as it was, on those samples."""
+
+    def what(line: Measured) -> tuple[object, ...]:
+        each = line.measurement
+        return line.record.subject.run, line.place.group, each.attack, each.parameters, each.result.surrogate
+
+    ordered = sorted(others, key=attrgetter("record.created", "record.id"))
+    known = {what(line): line.measurement for line in ordered if line.record.subject.run is not None}
+    return [replace(line, other=known.get(what(line))) for line in lines]
 
 
 def of_one_network(lines: Sequence[Measured]) -> list[Measured]:

@@ -75,6 +75,8 @@ def _quantities(table: Table, spec: TableSpec, cells: Sequence[tuple[Column, Cel
         yield "Worst: right without attack and under every attack of the row."
     if "worst_class" in shown:
         yield "Worst class: the lowest robust accuracy of a class, biased downward."
+    if "overfitting" in shown:
+        yield "Robust overfitting: robust accuracy of the last checkpoint minus that of the best, in percentage points."
     costs = [cell for column, cell in cells if column.quantity == "cost"]
     if costs:
         names = sorted(devices(costs))
@@ -261,6 +263,11 @@ def _certainty(table: Table) -> Iterator[str]:
         yield (
             f"The widest Wilson 95 % interval of an accuracy here is ± {max(widths):.2f} points; each cell's "
             "own is in the CSV (W-R: score interval)."
+        )
+    if any(column.quantity == "overfitting" for column, _ in measured):
+        yield (
+            "Robust overfitting: of one run's two checkpoints under the same attack on the same samples. Its interval "
+            "in the CSV is the score interval over samples; over several seeds it is the mean of each one's."
         )
     if any(column.quantity == "worst_class" for column, _ in measured):
         yield (

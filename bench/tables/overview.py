@@ -12,12 +12,16 @@ from bench.records.wording import attack_text
 from bench.tables.build import annotated, laid_out
 from bench.tables.spec import OVERVIEW, AttackSpec, RowSpec, TableSpec, read_spec, table_files
 from bench.tables.table import Table, numbered
+from bench.vocabulary import Selected
 
 TEACHERS = [RowSpec(label="Clean teacher", role="clean"), RowSpec(label="Robust teacher", role="robust")]
 
 
 def build_overview(
-    records: Iterable[Record], datasets: Sequence[str] | None = None, student: str | None = None
+    records: Iterable[Record],
+    datasets: Sequence[str] | None = None,
+    student: str | None = None,
+    checkpoint_of: Selected = "best",
 ) -> Table:
     """The table of all test records: a section for each student and group of results that compare, then the teachers.
 
@@ -27,19 +31,20 @@ def build_overview(
         records: evaluation records of any students, teachers and files from elsewhere.
         datasets: only these; None for all.
         student: only networks of this architecture; None for all.
+        checkpoint_of: of which network of its run a record is to be.
     """
     known = [
         record
         for record in records
         if record.data.split == "test" and (datasets is None or record.data.name in datasets)
-        if student in (None, record.subject.model)
+        if student in (None, record.subject.model) and record.subject.stands_for(checkpoint_of)
     ]
     spec = overview_spec(known)
     of_teachers: dict[bool, list[Record]] = {False: [], True: []}
     for record in with_worst(known):
         of_teachers[record.subject.kind == "teacher"].append(record)
-    students = laid_out(spec, of_teachers[False])
-    teachers = laid_out(spec.for_teachers(TEACHERS), of_teachers[True])
+    students = laid_out(spec, of_teachers[False], checkpoint_of=checkpoint_of)
+    teachers = laid_out(spec.for_teachers(TEACHERS), of_teachers[True], checkpoint_of=checkpoint_of)
     named = tuple(replace(each, label=f"Teachers: {each.label}") for each in teachers.table.sections)
     table = annotated([students, replace(teachers, table=replace(teachers.table, sections=named))])
     table = replace(table, number=OVERVIEW, stub=("Dataset", "Defense"))

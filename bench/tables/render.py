@@ -27,13 +27,13 @@ _PROVENANCE = "# How the numbers of these tables came about"
 
 def to_markdown(table: Table) -> str:
     """A table for GitHub's Markdown, in pieces, with its title and notes; what a piece's columns share is above it."""
-    name = provenance_name(table.values)
+    name = provenance_name(table.values, table.ending)
     return _markdown().get_template("table.md.j2").render(table=table, pieces=list(pieces(table)), provenance=name)
 
 
-def provenance_name(values: str) -> str:
-    """The file beside tables of some kind of values that holds what their notes do not say."""
-    return f"provenance{'' if values == 'measured' else f'-{values}'}.md"
+def provenance_name(values: str, ending: str = "") -> str:
+    """The file beside tables of some kind of values, and some ending, that holds what their notes do not say."""
+    return f"provenance{ending}{'' if values == 'measured' else f'-{values}'}.md"
 
 
 def to_provenance(tables: Iterable[Table], before: str = "") -> str:
@@ -103,6 +103,7 @@ def table_content(table: Table) -> dict[str, Any]:
         "table": table.number,
         "title": table.title,
         "values": table.values,
+        "checkpoint_of": table.checkpoint_of,
         "cells": [_json_cell(*place) for place in table.cells() if place[-1].value is not None],
         "notes": [*([table.remark] if table.remark else []), *table.notes],
         "provenance": list(table.provenance),

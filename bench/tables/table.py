@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from bench.records.measurement import Measurement, Quantity
 from bench.stats import LEVEL, Test
+from bench.vocabulary import Selected
 
 Source = Literal["measured", "paper", "difference"]
 Values = Literal["measured", "paper", "compare"]
@@ -244,6 +245,7 @@ class Table:
         notes: what each reader needs. provenance: all else that is known of the numbers.
         remark: that it shows others than it is meant for.
         whole: whether its parts, too, have the rows of the spec that have no number.
+        checkpoint_of: of which network of their runs the measured numbers are.
     """
 
     number: int | Literal["overview"]
@@ -256,6 +258,7 @@ class Table:
     provenance: tuple[str, ...] = ()
     remark: str = ""
     whole: bool = False
+    checkpoint_of: Selected = "best"
 
     @property
     def students(self) -> set[str]:
@@ -268,14 +271,14 @@ class Table:
         return tuple(column for block in self.column_groups for column in block.columns)
 
     @property
-    def name(self) -> str:
-        """The stem of its files."""
-        return self.number if self.number == "overview" else f"table{self.number}"
+    def ending(self) -> str:
+        """Of the stems of its files, so that those of the best checkpoints stay beside them."""
+        return "" if self.checkpoint_of == "best" else f"-{self.checkpoint_of}"
 
     @property
     def heading(self) -> str:
         """Number and title."""
-        return f"{self.name.replace('table', 'Table ').capitalize()}. {self.title}"
+        return f"{'Overview' if self.number == 'overview' else f'Table {self.number}'}. {self.title}"
 
     @property
     def empty(self) -> bool:

@@ -24,6 +24,7 @@ from bench.tables.render import (
 )
 from bench.tables.spec import ANY, OVERVIEW, TableSpec, load_specs
 from bench.tables.table import Table, Values
+from bench.vocabulary import Selected
 
 Number = int | Literal["overview"]
 
@@ -44,6 +45,7 @@ def build_tables(
     extra_specs: Path | None = None,
     student: str | None = None,
     all_rows: bool = False,
+    checkpoint_of: Selected = "best",
 ) -> list[Table]:
     """Build tables from records.
 
@@ -58,20 +60,25 @@ def build_tables(
         extra_specs: folder with a user's own specs; it need not exist.
         student: architecture of the students shown instead of the table's own; measured values only.
         all_rows: with rows and data sets of the specs that have no number, and tables that have none.
+        checkpoint_of: of which network of its run a record is to be, the best or the last: never both in one cell. Of
+            the others only the robust overfitting is.
 
     Raises:
         BenchError: an unknown number, dataset or kind of values, or a spec that is not right.
     """
     known = list(records)
+    chosen = [record for record in known if record.subject.stands_for(checkpoint_of)]
     wanted = [number for number in numbers or () if number != OVERVIEW]
-    specs = choose_specs(known, wanted, values, datasets, extra_specs, student=student) if wanted or not numbers else []
-    tables = [build_table(spec, known, cast(Values, values), datasets or None) for spec in specs]
+    specs = (
+        choose_specs(chosen, wanted, values, datasets, extra_specs, student=student) if wanted or not numbers else []
+    )
+    tables = [build_table(spec, known, cast(Values, values), datasets or None, checkpoint_of) for spec in specs]
     if values == "measured" and student is None:
-        tables = list(_with_fallback(specs, tables, known, datasets or None, bool(numbers)))
+        tables = list(_with_fallback(specs, tables, known, datasets or None, bool(numbers), checkpoint_of))
     if not numbers and not all_rows:
         tables = list(_without_repetition(specs, tables))
     if OVERVIEW in (numbers or [OVERVIEW]) and values == "measured":
-        tables.insert(0, build_overview(known, datasets or None, student))
+        tables.insert(0, build_overview(chosen, datasets or None, student, checkpoint_of))
     return [replace(table, whole=True) if all_rows else table.filled() for table in tables]
 
 
@@ -81,6 +88,7 @@ def _with_fallback(
     records: Sequence[Record],
     datasets: Sequence[str] | None,
     asked: bool,
+    checkpoint_of: Selected,
 ) -> Iterator[Table]:
     """The tables, one without a number with the students that have some; unless it was asked for, with those that no
     other table of its kind has."""
@@ -92,7 +100,7 @@ def _with_fallback(
             yield table
             continue
         others = [record for record in records if record.subject.model not in taken[_kind(spec)]]
-        further = build_table(spec.for_student(ANY), others, "measured", datasets)
+        further = build_table(spec.for_student(ANY), others, "measured", datasets, checkpoint_of)
         taken[_kind(spec)] |= set() if asked else further.students
         if further.empty:
             yield table
@@ -126,10 +134,11 @@ def render_tables(
     extra_specs: Path | None = None,
     student: str | None = None,
     all_rows: bool = False,
+    checkpoint_of: Selected = "best",
 ) -> list[Path]:
     """Build tables and write them, with arguments and errors as of `build_tables` and `write_tables`."""
     check_formats(formats)
-    tables = build_tables(records, numbers, values, datasets, extra_specs, student, all_rows)
+    tables = build_tables(records, numbers, values, datasets, extra_specs, student, all_rows, checkpoint_of)
     return write_tables(tables, values, formats, out)
 
 
@@ -144,7 +153,8 @@ def write_tables(tables: Sequence[Table], values: str, formats: Sequence[str], o
     """Write tables to files `tableN` and `overview` with the suffix of each format.
 
     Beside LaTeX lies `tables.tex`, which shows all of it, beside both it and Markdown `provenance.md`. The names end in
-    `-paper` or `-compare` where the numbers are not only measured ones.
+    `-paper` or `-compare` where the numbers are not only measured ones; before that `-last` where they are of the last
+    checkpoints.
 
     Args:
         formats: of `FORMATS`.
@@ -158,19 +168,22 @@ def write_tables(tables: Sequence[Table], values: str, formats: Sequence[str], o
     """
     check_formats(formats)
     ending = "" if values == "measured" else f"-{values}"
+    ends = {table.ending for table in tables}
+    of = ends.pop() if len(ends) == 1 else ""
     written: list[Path] = []
     for table in tables:
         for name in formats:
             suffix, render = FORMATS[name]
-            written.append(out / f"{table.name}{ending}.{suffix}")
+            stem = "overview" if table.number == OVERVIEW else f"table{table.number}"
+            written.append(out / f"{stem}{table.ending}{ending}.{suffix}")
             write_text_atomically(written[-1], render(table))
     if {"markdown", "latex"} & set(formats):
-        written.append(out / provenance_name(values))
+        written.append(out / provenance_name(values, of))
         before = written[-1].read_text(encoding="utf-8") if written[-1].is_file() else ""
         write_text_atomically(written[-1], to_provenance(tables, before))
     if "latex" in formats:
         snippets = [path for path in written if path.suffix == ".tex"]
-        written.append(out / f"tables{ending}.tex")
+        written.append(out / f"tables{of}{ending}.tex")
         document = to_latex_document(zip(tables, snippets, strict=True), written[-1].name)
         write_text_atomically(written[-1], document)
     return written

@@ -224,3 +224,9 @@ def test_a_real_bash_completes_without_pytorch(
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
 def test_bash_calls_the_function_that_the_test_calls(bench: Bench) -> None:
     assert re.search(r"complete .*-F _bench_completion bench", bench("completion", "bash").out)
+
+
+@pytest.mark.parametrize("command", ["tables", "compare", "figures", "eval", "sweep"])
+def test_which_weights_of_a_run_are_offered(command: str) -> None:
+    either = ["best", "last"]
+    assert offered(command, "--checkpoint-of", "") == [*either, *["both"] * (command in ("eval", "sweep"))]

@@ -238,8 +238,8 @@ class TestRunFolder:
         result = bench(*arguments, home=home)
         assert result.code == 0, result
         assert f"Left out: {sat / 'best.safetensors'} is truncated" in result.err
-        (record,) = records(home, "__fgsm-")
-        assert result.out.startswith(f"{record}\n\n")
+        (record,), (last,) = records(home, "__fgsm-"), records(home, "-last-n2")
+        assert result.out.startswith(f"{record}\n{last}\n\n")
 
     def test_a_stray_file_among_the_runs(self, bench: Bench, home: Path, sat: Path) -> None:
         (sat.parent / "notes.txt").write_text("mine")

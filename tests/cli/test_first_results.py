@@ -14,7 +14,7 @@ def test_run_eval_and_tables_end_with_the_numbers_of_any_student(bench: Bench, t
     assert ran.code == 0, ran
     measured = bench("eval", "--suite", "whitebox", "--limit", 16, home=tmp_path)
     assert measured.code == 0, measured
-    (path,) = (tmp_path / "results" / "records").glob("*_natural_*.json")
+    (path,) = (tmp_path / "results" / "records").glob("*_natural_*official-n16.json")
     accuracies = {name: 100 * result.accuracy for name, result in read_record(path).results.items()}
     (row,) = (line for line in measured.out.splitlines() if " Natural" in line)
     for accuracy in accuracies.values():

@@ -169,7 +169,9 @@ def test_eval_ends_with_a_table_of_what_was_asked_for(bench: Bench, home: Path, 
 
 def test_eval_for_scripts(bench: Bench, home: Path, runs: Find, records: Find) -> None:
     run = runs(home, "_sat_")[0]
-    (row,) = json.loads(bench("eval", "--suite", "fgsm", "--limit", 4, "--run", run.name, "--json", home=home).out)
+    rows = json.loads(bench("eval", "--suite", "fgsm", "--limit", 4, "--run", run.name, "--json", home=home).out)
+    assert [each["checkpoint_of"] for each in rows] == ["best", "last"]
+    row = rows[0]
     (path,) = records(home, "fgsm")
     assert (row["id"], row["n"], row["results"].keys()) == (run.name, 4, {"clean", "fgsm"})
     assert row["results"]["fgsm"]["record"] == path.stem

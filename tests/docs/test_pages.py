@@ -68,7 +68,7 @@ def test_the_attack_of_its_page_is_a_package_that_attacks(reader: Path, follow: 
     assert any(each.command == ("python",) for each in done)  # the page's own check, which asserts
     for protocol, steps in (("official", 20), ("paper", 100)):
         paths = list((reader / "results" / "records").glob(f"*pgd-dlr-{protocol}*.json"))
-        assert len(paths) == 2  # the two students
+        assert len(paths) == 4  # of two students the best and the last weights
         for path in paths:
             result = json.loads(path.read_text(encoding="utf-8"))["results"]["pgd-dlr"]
             assert result["parameters"]["steps"] == steps

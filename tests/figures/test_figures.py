@@ -20,7 +20,7 @@ from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
 from bench.stats import wilson_interval
 from bench.system.home import Home
-from bench.vocabulary import Role
+from bench.vocabulary import Role, Selected
 
 from ..helpers.places import DEMO_RECORDS
 from ..helpers.records import RecordMaker
@@ -257,3 +257,17 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return SimpleNamespace(code=code, output=captured.out, error=captured.err)
 
     return run
+
+
+def test_a_trade_off_is_of_the_best_or_of_the_last_weights_and_says_so(make_record: RecordMaker) -> None:
+    which: dict[Selected, tuple[int, int]] = {"best": (50, 60), "last": (40, 45)}
+    records = [
+        make_record({"clean": 80, "fgsm": right}, method=method, checkpoint_of=kept)
+        for kept, numbers in which.items()
+        for method, right in zip(("sat", "ard"), numbers, strict=True)
+    ]
+    for kept, numbers in which.items():
+        (drawing,) = tradeoff.draw(records, "fgsm", checkpoint_of=kept)
+        assert sorted(float(row["robust"]) for row in drawing.rows) == sorted(numbers)
+        assert ("of the last checkpoints of resnet18" in drawing.caption) == (kept == "last")
+        assert drawing.name.endswith("_last") == (kept == "last")

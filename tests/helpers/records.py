@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, pack
 from bench.stats import wilson_interval
-from bench.vocabulary import Protocol, Role
+from bench.vocabulary import Checkpoint, Protocol, Role
 
 WHITEBOX = {"clean": 80, "fgsm": 60, "pgd-sat": 50, "pgd-trades": 50, "cw-inf": 40}
 BLACKBOX = {"clean": 80, "transfer:pgd-trades": 70, "transfer:cw-inf": 65, "square": 75}
@@ -87,6 +87,7 @@ class RecordMaker:
         labels: np.ndarray | None = None,
         hours: float | None = None,
         device: str = "GPU A",
+        checkpoint_of: Checkpoint = "best",
     ) -> Record:
         number = next(self._numbers)
         counts = None if labels is None else np.bincount(labels, minlength=10).tolist()
@@ -107,6 +108,7 @@ class RecordMaker:
                 looks=looks,
                 procedure=procedure,
                 checkpoint=checkpoint,
+                checkpoint_of=checkpoint_of,
                 teachers=teachers or {},
                 teacher_names=teacher_names or {},
                 training=None if hours is None else TrainingCost(seconds=3600 * hours, device=device),

@@ -397,3 +397,17 @@ def test_data_in_a_page_cannot_end_its_element(tmp_path: Path) -> None:
     (text,) = re.findall(r'<script type="application/json" id="runs-data">(.*?)</script>', html, re.DOTALL)
     assert json.loads(text)[0]["name"] == "</script><script>hacked()</script>\u2028"
     assert "\u2028" not in html
+
+
+def test_the_last_weights_are_in_the_robust_overfitting_alone(tmp_path: Path, make_record: RecordMaker) -> None:
+    home, ends = Home(tmp_path), (("best", 60), ("last", 48))
+    for which, right in ends:
+        outcomes = {"clean": 90, "autoattack": right}
+        keep(home, make_record(outcomes, run="run-0", checkpoint_of=which))  # type: ignore[arg-type]
+    contents = site._contents(home, None)
+    assert [record.subject.checkpoint_of for record in contents.records] == ["best"]
+    headline = site._tables_files(contents)["tables/table0.md"]
+    assert "Robust overfitting" in headline
+    assert "-12.00" in headline
+    assert "48.00" not in headline
+    assert site._contents(home, ["cifar10"]).last == contents.last

@@ -131,6 +131,11 @@ def test_evaluations_go_by_seconds_an_image(tmp_path: Path, make_record: RecordM
     assert whole.seconds == pytest.approx(10_000 * 5 / 200)  # the median of 1/20, 1/40 and 1/200 a second
     assert part.seconds == pytest.approx(400 * 5 / 200)
     assert other == Estimate(None, None, "no record of fgsm with resnet18 on cifar10 on this device")
+    both = {"suite": "whitebox", "checkpoint_of": "both"}
+    for changes, networks in (({}, 2), ({"ablations": [{"training.selection.keep": "last"}]}, 1)):
+        *_, twice = estimates(home, plan_of(evaluations=[both], **changes))
+        assert twice.seconds == pytest.approx(networks * 10_000 * 5 / 200)
+        assert (f", {networks} networks" in twice.basis) == (networks > 1)
 
 
 def test_the_text_adds_up_what_is_known_and_left(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_command_says_all_that_was_asked_for_and_nothing_else() -> None:
         *("--set", "push_form=released"),
     ]
     assert evaluation.command == (
-        f"bench eval --suite blackbox --limit 5 --protocol paper --teacher robust=r.pt "
+        f"bench eval --suite blackbox --limit 5 --protocol paper --checkpoint-of best --teacher robust=r.pt "
         f'--run "$(basename "$({student.command})")"'
     )
     (plain,) = plan_of({})
