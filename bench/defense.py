@@ -23,6 +23,9 @@ ROLES: tuple[Role, ...] = get_args(Role)
 """The teachers there are: one trained naturally, one trained adversarially."""
 
 
+STUDENT = "student"
+"""As a companion's architecture: the student's own."""
+
 Variants = Mapping[str, Mapping[str, Any]]
 """Hyper-parameters that differ from the defaults, by variant (`paper`, `official`, ...)."""
 
@@ -40,6 +43,7 @@ class Batch:
         noise: the attack's start noise before scaling, shaped as x, if the caller wants to set it.
         whole: samples of the whole batch where this is one process's part of it; None: this is all of it.
         first: position of the part's first sample in the whole.
+        steps: in an epoch.
     """
 
     x: Tensor
@@ -50,6 +54,7 @@ class Batch:
     noise: Tensor | None = None
     whole: int | None = None
     first: int = 0
+    steps: int = 1
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over the whole batch, a scalar without gradient, of what the samples here have, or of their mean."""
@@ -89,10 +94,12 @@ class Models:
     Attributes:
         student: the network that is trained; in train mode when `loss` is called.
         teachers: by role; frozen and in eval mode unless the defense changes that itself.
+        companions: the defense's own, by name (`Defense.companions`); those that learn in train mode as the student is.
     """
 
     student: nn.Module
     teachers: Mapping[str, nn.Module] = field(default_factory=dict)
+    companions: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @property
     def clean(self) -> nn.Module:
@@ -103,6 +110,23 @@ class Models:
     def robust(self) -> nn.Module:
         """The robust teacher, r."""
         return self.teachers["robust"]
+
+
+class Companion(NamedTuple):
+    """A network that a defense has beside the student; the harness builds, steps, saves and keeps it.
+
+    Attributes:
+        model: its architecture by name, or `STUDENT`.
+        learns: whether it begins with random weights and the run's optimizer steps it with the student, on the one loss
+            of both; else it begins as a copy of the student, frozen and in eval mode, and the defense moves it.
+    """
+
+    model: str = STUDENT
+    learns: bool = True
+
+    def spec(self, student: str) -> str:
+        """Its architecture beside a student of this one."""
+        return student if self.model == STUDENT else self.model
 
 
 class Loss(NamedTuple):
@@ -162,6 +186,10 @@ class Defense(Carried):
 
     _epochs = 0  # the run's length; no hyper-parameter, hence no annotation
 
+    def companions(self) -> dict[str, Companion]:
+        """Networks of its own, by the name that their files get; none unless a defense says so."""
+        return {}
+
     def begin(self, models: Models, epochs: int) -> None:
         """Called once before the first step (and before `load_state_dict` on a resume); epochs: the run's length."""
         self._epochs = epochs
@@ -169,6 +197,10 @@ class Defense(Carried):
     def epoch_of(self, epoch: float) -> int:
         """An epoch of the definition's schedule (`horizon` epochs long) in this run's schedule."""
         return round(epoch * self._epochs / self.horizon) if self._epochs else round(epoch)
+
+    def passed(self, batch: Batch) -> float:
+        """The share of the run's steps that are done before a batch's, 0 to 1."""
+        return (batch.epoch - 1 + batch.step / batch.steps) / max(self._epochs, 1)
 
     def phases(self) -> dict[str, int]:
         """Parts of the run in which a step costs differently, by name: the epoch (from 1) that each begins with."""
@@ -237,6 +269,22 @@ def named(
         "__module__": method.__module__,
     }
     return type(method.__name__, (method,), own)
+
+
+@torch.no_grad()
+def move_towards(network: nn.Module, goal: nn.Module, share: float, buffers: bool = True) -> None:
+    """The network's weights move by a share of the way to another one's.
+
+    Args:
+        buffers: whether its statistics do too; else, and where they are counts, they become the other's.
+    """
+    for weight, other in zip(network.parameters(), goal.parameters(), strict=True):
+        weight.lerp_(other, share)
+    for mine, theirs in zip(network.buffers(), goal.buffers(), strict=True):
+        if buffers and mine.is_floating_point():
+            mine.lerp_(theirs, share)
+        else:
+            mine.copy_(theirs)
 
 
 @contextmanager

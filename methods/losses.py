@@ -55,6 +55,11 @@ def mean_kl(target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0, l
     return (target * ((target + log_offset).log() - F.log_softmax(logits / temperature, dim=1))).mean()
 
 
+def mean_kl_between(first: Tensor, second: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(p(first; T) || p(second; T)) of two networks' logits (B, classes), averaged over both; gradient to both."""
+    return batch_kl_between(first / temperature, second / temperature) / first.shape[1]
+
+
 def reduced_kl(reduction: Reduction, target: Tensor, logits: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """`batch_kl` or `mean_kl`, as the reduction says."""
     return (batch_kl if reduction == "batch" else mean_kl)(target, logits, temperature)

@@ -167,7 +167,8 @@ class Runner:
         """Where a step's time goes, in a step of its own: every part waits for the device, which is not free."""
         clock = Clock(self.wait)
         hooks = []
-        for network in self.step.models.teachers.values():
+        models = self.step.models
+        for network in (*models.teachers.values(), *models.companions.values()):
             hooks.append(network.register_forward_pre_hook(lambda *_: clock.enter("teachers")))
             hooks.append(network.register_forward_hook(lambda *_: clock.leave()))
         with listening(clock.part), clock.part("update"):

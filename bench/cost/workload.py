@@ -10,9 +10,9 @@ from torch import nn
 
 from bench.models import build_model
 from bench.recipes import recipe
-from bench.recipes.hyperparameters import method_class, parse_settings, parse_training
+from bench.recipes.hyperparameters import make, method_class, parse_settings, parse_training, resolve
 from bench.training.step import TrainingStep
-from bench.vocabulary import Precision
+from bench.vocabulary import LINF_EPS, Precision
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,23 @@ class Workload:
             role: self.given.get(role) or chosen.teacher(role, self.method, self.images.name).model for role in roles
         }
 
+    @property
+    def companions(self) -> dict[str, str]:
+        """The architectures of the networks of the method's own that learn, by name."""
+        variant, _, own = recipe.load(self.recipe).resolve(self.method, self.images.name, self.student)
+        settings = parse_settings(self.method, self.settings)
+        values = resolve(self.method, self.variant or variant, own, settings, LINF_EPS)
+        found = make(self.method, values).companions()
+        return {name: each.spec(self.student) for name, each in found.items() if each.learns}
+
     def resolved(self) -> Workload:
         """The same with the recipe's variant and batch size filled in."""
         variant, training, _ = recipe.load(self.recipe).resolve(self.method, self.images.name, self.student)
         return replace(self, variant=self.variant or variant, batch_size=self.batch_size or training.batch_size)
 
     def networks(self, device: torch.device, wrap: Callable[[nn.Module], nn.Module]) -> dict[str, nn.Module]:
-        """Student and teachers by role on a device."""
-        specs = {"student": self.student, **self.teachers}
+        """Student, teachers by role and companions by name on a device."""
+        specs = {"student": self.student, **self.teachers, **self.companions}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             channels, classes = self.images.shape[0], self.images.classes
@@ -87,11 +96,12 @@ class Workload:
 
     def step(self, networks: Mapping[str, nn.Module]) -> TrainingStep:
         """The method's training step on these networks."""
-        teachers = {role: network for role, network in networks.items() if role != "student"}
+        teachers, companions = ({name: networks[name] for name in names} for names in (self.teachers, self.companions))
         return TrainingStep.from_recipe(
             self.method,
             networks["student"],
             teachers,
+            companions=companions,
             recipe_name=self.recipe,
             variant=self.variant,
             dataset=self.images.name,

@@ -116,6 +116,8 @@ def looked_at(config: RunConfig) -> str:
     """Which images a run looked at after its epochs, and under which attack, in words."""
     images = "the test set" if config.selection.split == "test" else "held-out training images"
     looked = f"the first {config.selection.limit} of {images}" if config.selection.limit else images
+    if config.average is not None:  # what its epochs' lines hold is the average's alone
+        looked += f", the student being its average ({config.average})"
     return f"on {looked}; robust: under PGD-{config.selection.steps} crafted on the student, also for the teachers"
 
 

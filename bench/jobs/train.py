@@ -16,6 +16,7 @@ from bench.compute.seeding import derive
 from bench.data.dataset import Dataset, Split
 from bench.errors import BenchError
 from bench.jobs import additional as extra_images
+from bench.jobs import companions
 from bench.jobs.session import Session, absolute_spec
 from bench.models import build_model, split_spec, try_out
 from bench.models.checkpoints import read_state_dict, weights_hash
@@ -111,9 +112,11 @@ def check(request: Request) -> None:
     ):
         if name in fields and value is not None:
             raise BenchError(f"{flag} and --set {name}=... set the same.\nGive one of them.")
-    training = scheduled(request, request.dataset).training
+    resolved = scheduled(request, request.dataset)
+    training = resolved.training
     completed(training.optimizer)
     _check_options(request, training)
+    companions.check(request.method, resolved, request.settings, request.own.student)
     extra_images.check(request.extra, request.extra_share)
     for role in (*request.teachers, *request.own.teachers):
         if role not in method.roles:
@@ -230,7 +233,8 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
     student = new_network(config, dataset, request.own.student)
     networks: dict[str, nn.Module] = {teacher.ref.role: teacher.network for teacher in teachers}
     listening = loggers.make(session.loggers if ranks().first else ())
-    trainer = Trainer(session, config, dataset, student, networks, folder, listening, extra)
+    own = companions.new(config, dataset)
+    trainer = Trainer(session, config, dataset, student, networks, folder, listening, extra, own)
     with _alone(folder, session) as dead:
         if dead is not None:
             session.reporter.say(f"{folder.id} was being trained by {dead}, which is dead; this process takes it over.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields
@@ -12,11 +13,15 @@ from typing import Any, get_args, get_origin, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from bench import registry
-from bench.defense import ROLES, Defense
+from bench.defense import ROLES, STUDENT, Companion, Defense
 from bench.errors import BenchError, unknown_name
 from bench.recipes.training import unknown_field
 from bench.system.text import parse_yaml
-from bench.vocabulary import LINF_EPS
+from bench.vocabulary import LINF_EPS, PLAIN
+
+_COMPANION = re.compile(r"[a-z][a-z0-9-]*")
+_OTHER_FILES = {STUDENT, *PLAIN, *PLAIN.values(), *(f"{role}-teacher" for role in ROLES)}
+"""What else a run keeps or trains; a companion's name is that of a file."""
 
 
 def method_class(name: str) -> type[Defense]:
@@ -169,12 +174,19 @@ def checked(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def make(name: str, values: Mapping[str, Any]) -> Defense:
     """The defense itself; values that its class refuses by a ValueError are the user's mistake."""
     try:
-        return method_class(name)(**checked(name, values))
+        defense = method_class(name)(**checked(name, values))
     except ValueError as error:
         raise BenchError(
             f"{name} cannot be made of these hyper-parameters: {error}.\nChoose others with --set; it has: "
             f"{describe(method_class(name))}."
         ) from error
+    for own, companion in defense.companions().items():
+        if not isinstance(companion, Companion) or _COMPANION.fullmatch(own) is None or own in _OTHER_FILES:
+            raise BenchError(
+                f"The method plug-in {name!r} has {companion!r} as its companion {own!r}.\nIts author has to give "
+                "each a bench.defense.Companion, by a name of its own of lower-case letters, digits and dashes."
+            )
+    return defense
 
 
 def _unknown(name: str, key: str) -> BenchError:

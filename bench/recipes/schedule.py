@@ -20,10 +20,10 @@ class Schedule(Frozen):
     `one-cycle`: linearly up to lr over the first quarter and down to 0, step by step; `ciard`: the released CIARD
     code: lr up to epoch `milestones[0]`, then times (0.5 + 0.5 cos(pi u)) exp(-0.01 u^2) with u = (epoch -
     milestones[0]) / milestones[0]. With a `warmup` the rate of each step of the first epochs is multiplied by the share
-    of the warm-up that has passed before it.
+    of the warm-up that has passed before it; with `first` that of the run's first epoch is multiplied by this number.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"early", "warmup"})
+    later: ClassVar[frozenset[str]] = frozenset({"early", "first", "warmup"})
 
     kind: Literal["constant", "multistep", "cosine", "one-cycle", "ciard"]
     horizon: int = Field(default=0, ge=0, description="epochs the milestones are stated for; 0: the run's own length")
@@ -34,6 +34,7 @@ class Schedule(Frozen):
         default=False, description="whether multistep drops in a milestone's last step already, not after it"
     )
     warmup: float = Field(default=0.0, ge=0, description="epochs of it, stated for the horizon as milestones are")
+    first: float = Field(default=1.0, gt=0, description="what the rate of the first epoch is multiplied by")
 
     @model_validator(mode="after")
     def _has_milestones(self) -> Schedule:
@@ -51,7 +52,7 @@ class Schedule(Frozen):
             fraction: share of the epoch that has passed, 0 to 1; only `one-cycle` and a warm-up look at it.
             last: whether it is the rate of the epoch's last step; only an `early` multistep looks at it.
         """
-        rate = self._after_warmup(base, epoch, epochs, fraction, last)
+        rate = self._after_warmup(base, epoch, epochs, fraction, last) * (self.first if epoch == 1 else 1)
         warmup = self.warmup * epochs / (self.horizon or epochs)
         passed = epoch - 1 + fraction
         return rate * passed / warmup if passed < warmup else rate

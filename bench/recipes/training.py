@@ -32,6 +32,8 @@ class Optimizer(Frozen):
         decay_norms: whether weights without a second dimension, those of normalisation layers and all biases, have
             weight decay too.
         clip: largest norm of the gradient, all of the student's weights together; a longer one is scaled down to it.
+
+    It steps the networks that a defense has learn beside the student likewise, each as if by an optimizer of its own.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)

@@ -58,6 +58,7 @@ def _facts(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "id": folder.id,
         "name": _name(config),
         "about": f"{config.student} on {config.data.name}, {config.setting}, seed {config.seed}",
+        "trained": trained_with(config),
         "looked": curves.looked_at(config),
         "selected": selected.selected_epoch if selected else None,
     }
@@ -101,15 +102,34 @@ def _name(config: RunConfig) -> str:
     return defense_label(config.label, config.overrides) + role
 
 
+def trained_with(config: RunConfig) -> str:
+    """Optimizer, schedule, augmentation, and what goes with the defense: an average, perturbed weights."""
+    optimizer, schedule = config.optimizer, config.schedule
+    words = [f"{optimizer.kind}, rate {optimizer.lr:g}"]
+    if optimizer.weight_decay:
+        whose = "" if optimizer.decay_norms else ", not of norms and biases"
+        words.append(f"decay {optimizer.weight_decay:g}{whose}")
+    words += [f"gradients up to {optimizer.clip:g}"] if optimizer.clip else []
+    words.append(schedule.kind + (f" after {schedule.warmup:g} epochs of warm-up" if schedule.warmup else ""))
+    words.append(config.augmentation.kind)
+    words += [f"average: {config.average}"] if config.average else []
+    words += [f"AWP {config.awp.gamma:g} from epoch {config.awp.from_epoch}"] if config.awp else []
+    return "; ".join(words)
+
+
 def table(runs: Sequence[tuple[RunFolder, RunConfig]]) -> PlainTable:
     """Every run: how far it is, and which epoch was selected on which images."""
-    headers = ("Defense", "Student", "Dataset", "Schedule", "Seed", "State", "Selected", "Run", "Hours")
+    headers = (
+        *("Defense", "Student", "Dataset", "Schedule", "Trained with"),
+        *("Seed", "State", "Selected", "Run", "Hours"),
+    )
     return PlainTable("Runs", headers, tuple(_row(folder, config) for folder, config in runs))
 
 
 def _row(folder: RunFolder, config: RunConfig) -> tuple[str, ...]:
     summary = folder.summary()
-    about = (_name(config), config.student, config.data.name, config.setting, str(config.seed), str(folder.state()))
+    about: tuple[str, ...] = (_name(config), config.student, config.data.name, config.setting, trained_with(config))
+    about += (str(config.seed), str(folder.state()))
     if summary is None:
         return (*about, DASH, folder.id, DASH)
     selected = f"epoch {summary.selected_epoch}, {summary.selected_on}"

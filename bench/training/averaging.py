@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.compute.ranks import ranks
 from bench.compute.speedups import bare
-from bench.defense import Carried
+from bench.defense import Carried, move_towards
 from bench.recipes.training import Average
 
 
@@ -45,35 +45,16 @@ class Averaged(Carried):
         """Whether there is an average already."""
         return self.setting.kind == "ema" or self.count > 0
 
-    @torch.no_grad()
     def after_step(self) -> None:
         """A step is done."""
         if self.setting.decay is not None:
-            self._towards(1 - self.setting.decay, [*self._weights(), *self._buffers()])
+            move_towards(self.network, self.student, 1 - self.setting.decay)
 
-    @torch.no_grad()
     def after_epoch(self, epoch: int) -> None:
         """An epoch (from 1) is over."""
         if self.setting.kind == "swa" and epoch >= self.first:
             self.count += 1
-            self._towards(1 / self.count, list(self._weights()))
-            for mine, theirs in self._buffers():
-                mine.copy_(theirs)
-
-    @staticmethod
-    def _towards(share: float, pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """The average moves by a share of the way to the student; what is no floating-point number is the student's."""
-        for mine, theirs in pairs:
-            if mine.is_floating_point():
-                mine.lerp_(theirs, share)
-            else:
-                mine.copy_(theirs)
-
-    def _weights(self) -> Iterable[tuple[Tensor, Tensor]]:
-        return zip(self.network.parameters(), self.student.parameters(), strict=True)
-
-    def _buffers(self) -> Iterable[tuple[Tensor, Tensor]]:
-        return zip(self.network.buffers(), self.student.buffers(), strict=True)
+            move_towards(self.network, self.student, 1 / self.count, buffers=False)
 
     @property
     def needs_statistics(self) -> bool:

@@ -79,7 +79,7 @@ def check_split(method: type[Defense]) -> None:
 @contextmanager
 def _untouched_statistics(models: Models) -> Iterator[None]:
     """Inside the block all networks in train mode have copies of their buffers in place of these."""
-    networks: list[nn.Module] = [models.student, *models.teachers.values()]
+    networks: list[nn.Module] = [models.student, *models.teachers.values(), *models.companions.values()]
     modules = [module for network in networks if network.training for module in network.modules()]
     own = [(module, dict(module._buffers)) for module in modules if module._buffers]
     for module, buffers in own:

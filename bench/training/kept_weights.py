@@ -1,4 +1,4 @@
-"""Which weights of a run are kept as files: the selected and the last ones, and of teachers that went on learning."""
+"""Which weights of a run are kept as files: the selected and last ones, companions, teachers that went on learning."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class KeptWeights:
             self.save_selected()
 
     def save_last(self, teachers: Mapping[str, nn.Module]) -> None:
-        """Write the final weights; of the teachers, by role, those that went on learning."""
+        """Write the final weights, those of companions too; of the teachers, by role, those that went on learning."""
         self._save("last", self.state.selectable, self.config.student)
         if self.state.average is not None:
             self._save(PLAIN["last"], self.state.student, self.config.student)
@@ -58,6 +58,8 @@ class KeptWeights:
             network = teachers[ref.role]
             if weights_hash(network) != ref.checkpoint:
                 self._save(f"{ref.role}-teacher", network, ref.model)
+        for name, each in self.state.defense.companions().items():
+            self._save(name, self.state.companions[name], each.spec(self.config.student))
 
     def _save(self, name: str, network: nn.Module, spec: str) -> None:
         data = self.config.data

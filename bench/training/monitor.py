@@ -56,12 +56,13 @@ class Monitor:
         self.attack = pgd(eps=eps, steps=selection.steps, step_size=selection.step_size * scale)  # type: ignore[call-arg]
 
     def look(self, models: Models, check_stop: Callable[[], None] = lambda: None) -> dict[str, dict[str, float]]:
-        """Accuracies, 0 to 1: `{"student": {"clean": ..., "robust": ...}, "clean teacher": {...}, ...}`.
+        """Accuracies, 0 to 1: `{"student": {"clean": ..., "robust": ...}, "clean teacher": {...}, "peer": {...}}`.
 
         Args:
             check_stop: called before every pass of the attack; what it raises ends the look.
         """
         networks = {"student": models.student} | {f"{role} teacher": net for role, net in models.teachers.items()}
+        networks |= models.companions
         right = {name: {"clean": 0, "robust": 0} for name in networks}
         noise_source = generator(self.seed, "monitor", device=self.split.images.device)
         for start in range(0, len(self.split), _BATCH):

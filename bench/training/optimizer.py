@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -64,8 +65,10 @@ def completed(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
-def made(network: nn.Module, optimizer: Optimizer, fused: bool = False) -> torch.optim.Optimizer:
-    """The optimizer of a network's weights.
+def made(
+    network: nn.Module, optimizer: Optimizer, fused: bool = False, companions: Sequence[nn.Module] = ()
+) -> torch.optim.Optimizer:
+    """The optimizer of a network's weights, and of those of others that learn beside it as if each had one of its own.
 
     Args:
         fused: whether its step is one kernel, where its class has one; the same up to rounding.
@@ -77,7 +80,8 @@ def made(network: nn.Module, optimizer: Optimizer, fused: bool = False) -> torch
     if "fused" in inspect.signature(kind).parameters:
         arguments["fused"] = fused
     try:
-        found = kind(_groups(network, optimizer), **arguments)
+        groups = [group for each in (network, *companions) for group in _groups(each, optimizer)]
+        found = kind(groups, **arguments)
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:
         raise BenchError(
             f"The optimizer {optimizer.kind} refuses its arguments: {one_line(str(error)).rstrip('.')}.\n"
@@ -85,11 +89,12 @@ def made(network: nn.Module, optimizer: Optimizer, fused: bool = False) -> torch
         ) from error
     clip = optimizer.clip
     if clip is not None:
-        weights = list(network.parameters())
+        each_weights = [list(each.parameters()) for each in (network, *companions)]
 
         def shorten(*_: Any) -> None:
             # Where several processes train, the gradient here is the whole batch's already.
-            nn.utils.clip_grad_norm_(weights, clip)
+            for weights in each_weights:
+                nn.utils.clip_grad_norm_(weights, clip)
 
         found.register_step_pre_hook(shorten)
     return found

@@ -30,6 +30,7 @@ class RunState:
         epoch, step: how many steps of this epoch (from 1) are done.
         ended: whether the defense was told that this epoch is over.
         average: of the student, which is selected in its place; None where there is none.
+        companions: networks of the defense's own, by name.
         best: of the selected weights: "score", by `Selection.score`, "epoch", "accuracy" (clean and robust),
             "checkpoint", their SHA-256. best_weights: themselves, on the CPU; None before any is selected.
         plain_weights: with an average, the student's own when it was selected.
@@ -41,6 +42,7 @@ class RunState:
     watch: CollapseWatch
     means: LossMeans
     average: Averaged | None = None
+    companions: Mapping[str, nn.Module] = field(default_factory=dict)
     epoch: int = 1
     step: int = 0
     ended: bool = False
@@ -70,6 +72,8 @@ class RunState:
         of_average: dict[str, Any] = {}
         if self.average is not None:
             of_average = {"average": self.average.state_dict(), "plain_weights": self.plain_weights}
+        if self.companions:
+            parts["companions"] = {name: each.state_dict() for name, each in self.companions.items()}
         return {name: getattr(self, name) for name in _VALUES} | parts | of_average | self.means.state_dict()
 
     def load(self, saved: Mapping[str, Any], device: torch.device) -> None:
@@ -81,6 +85,8 @@ class RunState:
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
             self.plain_weights = saved["plain_weights"]
+        for name, network in self.companions.items():
+            network.load_state_dict(saved["companions"][name])
         self.means.load_state_dict(saved, device)
 
     def select(self, accuracy: Mapping[str, float], selection: Selection) -> bool:

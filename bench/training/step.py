@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,9 +34,10 @@ class TrainingStep:
 
     Attributes:
         defense: with its state (`state_dict`).
-        models: the student and the teachers, which are put into eval mode and frozen first.
-        optimizer: of torch.optim, on the student.
+        models: the student; the teachers, which are put into eval mode and frozen first; the defense's companions.
+        optimizer: of torch.optim, on the student and the companions that learn.
         average: of the student so far; None where there is to be none.
+        learning: the networks that the optimizer steps, the student first.
     """
 
     def __init__(
@@ -55,13 +58,16 @@ class TrainingStep:
             awp: how weights are perturbed in each step; None: not at all.
             average: of the student, to be kept; None: of nothing.
         """
+        models = _with_companions(defense, models)
         self.defense, self.models, self.schedule, self.epochs = defense, models, schedule, epochs
         self.base_lr = optimizer.lr
         self._seen_range = False
         for role, teacher in models.teachers.items():
             check_finite(teacher, f"the {role} teacher")
             teacher.eval().requires_grad_(False)
-        self.optimizer = optimizers.made(models.student, optimizer, fused)
+        learning = [models.companions[name] for name, each in defense.companions().items() if each.learns]
+        self.optimizer = optimizers.made(models.student, optimizer, fused, learning)
+        self.learning = nn.ModuleList([models.student, *learning])
         defense.begin(models, epochs)
         self.average: Averaged | None = None
         if average is not None:
@@ -76,6 +82,7 @@ class TrainingStep:
         student: nn.Module,
         teachers: Mapping[str, nn.Module] | None = None,
         *,
+        companions: Mapping[str, nn.Module] | None = None,
         recipe_name: str = "official",
         variant: str | None = None,
         dataset: str = "cifar10",
@@ -91,6 +98,8 @@ class TrainingStep:
             method: registered name of the defense.
             student: maps images in [0, 1], (B, C, H, W), to logits (B, classes); trained in place.
             teachers: by role, as `bench list methods` names them; `robust` and `clean` for CIARD.
+            companions: by name, with first weights of your own, those of the method that learn beside the student
+                (`peer` for PeerAiD); trained in place.
             recipe_name: `official`, `paper`, ...: the optimizer, the schedule, the variant.
             variant: of the method, instead of the recipe's.
             dataset: name by which the recipe's rules choose. model: likewise, the student's architecture.
@@ -100,7 +109,7 @@ class TrainingStep:
             fused: as for `TrainingStep`.
 
         Raises:
-            BenchError: an unknown name, a hyper-parameter of the wrong type, or a teacher that is missing.
+            BenchError: an unknown name, a hyper-parameter of the wrong type, a teacher or a companion that is missing.
         """
         given = dict(teachers or {})
         needed = hyperparameters.method_class(method).roles
@@ -116,7 +125,7 @@ class TrainingStep:
         defense = hyperparameters.make(method, resolved)
         return cls(
             defense,
-            Models(student, given),
+            Models(student, given, dict(companions or {})),
             optimizers.completed(training.optimizer),
             training.scaling_schedule,
             epochs or training.epochs,
@@ -143,7 +152,7 @@ class TrainingStep:
         Args:
             x: images in [0, 1], shape (B, C, H, W), augmented by the caller.
             y: labels, shape (B,), int64.
-            epoch: from 1. step: from 0, within the epoch. steps: in an epoch (one-cycle schedules look at it).
+            epoch: from 1. step: from 0, within the epoch. steps: in an epoch (one-cycle schedules and ADR look at it).
             noise: the attack's start noise before scaling, shaped as x: U(-1, 1) for a uniform start, N(0, 1) for a
                 gaussian one; drawn from `generator` (torch's global one where absent) if not given.
             whole, first: where these are one process's part of a batch: see `Batch`.
@@ -155,13 +164,13 @@ class TrainingStep:
             BenchError: images or labels of the wrong kind; in the first step also images that are not in [0, 1].
         """
         self._check(x, y)
-        batch = Batch(x, y, epoch, step, generator, noise, whole, first)
+        batch = Batch(x, y, epoch, step, generator, noise, whole, first, steps)
         rate = self.schedule.lr(self.base_lr, epoch, self.epochs, step / steps, last=step == steps - 1)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.models.student.train()
+        self.learning.train()
         loss = self._minimised(batch)
-        batch.agree_on_statistics(self.models.student)
+        batch.agree_on_statistics(self.learning)
         with part("teachers" if self.models.teachers else "update"):
             self.defense.after_step(batch, self.models)
         if self.average is not None:
@@ -172,12 +181,12 @@ class TrainingStep:
         """The loss on a batch, after the optimizer's step on it."""
         if self.perturbation is None or batch.epoch < self.perturbation.begins:
             loss = _checked(self.defense, self.defense.loss(batch, self.models))
-            batch.minimise(loss.total, self.models.student, self.optimizer)
+            batch.minimise(loss.total, self.learning, self.optimizer)
             return loss
         inner = self.defense.inner(batch, self.models)
         with self.perturbation.applied(self.defense, batch, self.models, inner):
             loss = _checked(self.defense, self.defense.outer(batch, self.models, inner))
-            batch.minimise(loss.total, self.models.student, self.optimizer)
+            batch.minimise(loss.total, self.learning, self.optimizer)
         return loss
 
     def _check(self, x: Tensor, y: Tensor) -> None:
@@ -230,6 +239,23 @@ def phase_shares(defense: Defense, epochs: int, awp_begins: int | None) -> dict[
         name = begins[max(each for each in begins if each <= first)]
         found[f"{name} awp".strip() if first >= awp_begins else name] = (first, (end - first) / epochs)
     return found
+
+
+def _with_companions(defense: Defense, models: Models) -> Models:
+    """The models with the companions that begin as the student; a `BenchError` where those that learn are not there."""
+    wanted = defense.companions()
+    learning = {name for name, each in wanted.items() if each.learns}
+    if set(models.companions) != learning:
+        raise BenchError(
+            f"{defense.label} has the networks of its own {', '.join(learning) or 'none'}, not "
+            f"{', '.join(models.companions) or 'none'}.\nGive each by its name: companions={{'peer': network}}."
+        )
+    copies = {
+        name: copy.deepcopy(models.student).eval().requires_grad_(False) for name in wanted if name not in learning
+    }
+    for name in learning:
+        check_finite(models.companions[name], f"the {name}")
+    return replace(models, companions={**models.companions, **copies})
 
 
 def _checked(defense: Defense, loss: Any) -> Loss:

@@ -6,14 +6,15 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from bench.compute.ranks import ranks
-from bench.compute.seeding import generator, seeded
-from bench.compute.speedups import Fast
+from bench.compute.seeding import derive, generator, reseed, seeded
+from bench.compute.speedups import Fast, bare
 from bench.compute.sync_bn import synchronised
 from bench.data.augment import Extra, Policy, batches, plan_epoch
 from bench.data.dataset import Dataset, Split, to_float
@@ -60,8 +61,8 @@ class Surroundings(Protocol):
 class Trainer:
     """Trains a student by a defense.
 
-    Nothing random is carried along: the order of the images, the augmentation and the attack's noise follow from
-    (seed, epoch, step), so a run that is continued is the run that was never interrupted.
+    Nothing random is carried along: the order of the images, the augmentation, the attack's noise and what networks
+    draw (dropout) follow from (seed, epoch, step), so a run that is continued is the run that was never interrupted.
     """
 
     def __init__(
@@ -74,8 +75,14 @@ class Trainer:
         folder: RunFolder,
         loggers: Mapping[str, Logger] | None = None,
         extra: Split | None = None,
+        companions: Mapping[str, nn.Module] | None = None,
     ) -> None:
-        """Prepare a run; extra: the additional images that its configuration names."""
+        """Prepare a run.
+
+        Args:
+            extra: the additional images that its configuration names.
+            companions: by name, the networks of the method's own that learn beside the student.
+        """
         self.device, self.reporter, self.stop = surroundings.device, surroundings.reporter, surroundings.stop
         self.config, self.dataset, self.folder = config, dataset, folder
         self.ranks = ranks()
@@ -88,14 +95,16 @@ class Trainer:
         plain = config.model_dump(mode="json")
         self.journal = Journal(folder, dict(loggers or {}), self.steps, self.reporter.say, plain)
         self.student, self.teachers = student.to(self.device), dict(teachers)
+        self.companions = {name: network.to(self.device) for name, network in (companions or {}).items()}
         self._check_last_batch(len(train) - (self.steps - 1) * config.batch_size)
         self.speedups = surroundings.speedups
         if self.ranks.sync_bn:
             # A captured graph would replay its messages to the other processes; they are left out of graphs.
             self.speedups -= {"graphs"}
-            for network in (student, *teachers.values()):
+            for network in (student, *teachers.values(), *self.companions.values()):
                 synchronised(network)
-        models = Models(self._fast(student), {role: self._fast(network) for role, network in teachers.items()})
+        beside = ({name: self._fast(each) for name, each in some.items()} for some in (teachers, self.companions))
+        models = Models(self._fast(student), *beside)
         self.training_step = TrainingStep(
             hyperparameters.make(config.method, config.hyperparameters),
             models,
@@ -109,8 +118,9 @@ class Trainer:
         self.monitor = Monitor(looked_at.to(self.device), config.selection, config.data.eps, config.seed)
         watch, means = CollapseWatch(1 / config.data.classes, len(looked_at)), LossMeans(self.ranks)
         step = self.training_step
+        self.companions |= {name: bare(network) for name, network in step.models.companions.items()}
         self.looks = frozenset(config.selection.looks(config.epochs, config.schedule.horizon))
-        self.state = RunState(self.student, step.optimizer, step.defense, watch, means, step.average)
+        self.state = RunState(self.student, step.optimizer, step.defense, watch, means, step.average, self.companions)
         self.weights = KeptWeights(folder, config, self.state)
         self.checked = (1, 0)  # epoch and step by which all was finite
         self.kept: tuple[int, int] | None = None  # epoch and step of the state that is saved
@@ -125,7 +135,7 @@ class Trainer:
         self._begin()
         state = self.state
         try:
-            with self.reporter.live(self.view), self.ranks.in_step():
+            with self.reporter.live(self.view), self.ranks.in_step(), seeded(self.device, self.config.seed, "networks"):
                 while state.epoch <= self.config.epochs:
                     self._train_epoch()
                     if not state.ended:
@@ -151,15 +161,16 @@ class Trainer:
             )
         if n >= 2 * self.ranks.size:
             return
-        try:
-            with torch.no_grad():
-                copy.deepcopy(self.student).train()(to_float(self.train.images[:1]))
-        except ValueError as error:
-            raise BenchError(
-                f"{len(self.train)} training images in batches of {self.config.batch_size} leave a last batch of "
-                f"{'one' if n == 1 else f'{n} for {self.ranks.size} processes'}, "
-                f"which {self.config.student} cannot be trained on: {error}.\nChoose another --batch-size."
-            ) from error
+        for name, network in {self.config.student: self.student, **self.companions}.items():
+            try:
+                with torch.no_grad():
+                    copy.deepcopy(network).train()(to_float(self.train.images[:1]))
+            except ValueError as error:
+                raise BenchError(
+                    f"{len(self.train)} training images in batches of {self.config.batch_size} leave a last batch of "
+                    f"{'one' if n == 1 else f'{n} for {self.ranks.size} processes'}, "
+                    f"which {name} cannot be trained on: {error}.\nChoose another --batch-size."
+                ) from error
 
     def _begin(self) -> None:
         """Bring defense and networks to where the run stands."""
@@ -190,9 +201,12 @@ class Trainer:
         """The steps of this epoch that are not done yet."""
         state, config = self.state, self.config
         shown = 0.0
+        # What networks draw, dropout say: each process has masks of its own, as it has images of its own.
+        drawn = derive(config.seed, "networks", state.epoch, self.ranks.rank)
         self.view.begin_epoch()
         for images, labels, _ in self._batches(state.epoch, state.step):
             began = time.monotonic()
+            reseed(self.device, drawn + state.step)
             with self.stop.within(_STEP_SECONDS, self._step_is_lost()):
                 self._step(self._laid_out(images), labels)
             self.view.step(self._images(state.step))
@@ -251,7 +265,9 @@ class Trainer:
         """How the models stand; when a signal asks to stop meanwhile, the run goes on with this look."""
         epoch, epochs = self.state.epoch, self.config.epochs
         try:
-            accuracy = self.monitor.look(self._looked_at(), self._check_stop)
+            models = self._looked_at()
+            with seeded(self.device, self.config.seed, "look", epoch):
+                accuracy = self.monitor.look(models, self._check_stop)
         except Interrupted as error:
             self._save()
             raise self._interrupted() from error
@@ -269,7 +285,7 @@ class Trainer:
         if average.needs_statistics:
             with seeded(self.device, self.config.seed, "statistics", epoch):
                 average.estimate(self._unless_stopped(epoch))
-        return Models(average.network, models.teachers)
+        return replace(models, student=average.network)
 
     def _unless_stopped(self, epoch: int) -> Iterator[Tensor]:
         """The augmented training images of an epoch, batch by batch, until a signal asks to stop."""
@@ -303,9 +319,10 @@ class Trainer:
         epoch, step = self.state.place
         read = self.state.means.read()
         bad = sorted(name for name, value in read.items() if not math.isfinite(value))
-        weights = [value.isfinite().all() for value in self.student.state_dict().values()]
-        if self.ranks.agree(not torch.stack(weights).all()):
-            bad.append("the student's weights")
+        for name, network in {"student": self.student, **self.companions}.items():
+            weights = [value.isfinite().all() for value in network.state_dict().values()]
+            if self.ranks.agree(not torch.stack(weights).all()):
+                bad.append(f"the {name}'s weights")
         if bad:
             raise BenchError(
                 f"{self.folder.id}: no longer finite: {', '.join(bad)}; it happened between step {self.checked[1]} of "

@@ -17,14 +17,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from bench.data import load_dataset
 
 from ..helpers.commands import Sit
 from ..helpers.homes import Find, logged
 
 KILLS = int(os.environ.get("BENCH_TEST_KILLS", "10"))
+OPTIONS = (
+    *("average.kind=ema", "average.decay=0.9", "awp.from_epoch=6", "augmentation.kind=trivial-augment"),
+    *("optimizer.kind=adamw", "optimizer.lr=1e-3", "optimizer.clip=1", "optimizer.decay_norms=false"),
+    *("schedule.kind=cosine", "schedule.warmup=4"),
+)
 STEPS = 16  # in an epoch: 80 images (of 100, 20 are held out) in batches of 5
 
 
@@ -77,13 +85,25 @@ def test_the_comparison_sees_one_bit() -> None:
         assert_same(one, other)
 
 
+def options(folder: Path) -> Iterator[str]:
+    """All that may be combined with a defense, additional images included; what it says of epochs is for twelve."""
+    digits = load_dataset("digits", folder).test.first(40)
+    more: dict[str, Any] = {"x": 255 - digits.images.numpy(), "y": digits.labels.numpy()}
+    np.savez(folder / "more.npz", **more)
+    yield from ("--extra", f"npz:{folder}/more.npz", "--extra-share", "0.5")
+    for each in OPTIONS:
+        yield from ("--set", f"training.{each}")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["sat", "mtard", "b-mtard", "absld", "ciard"])
 def test_killed_again_and_again_and_continued(method: str, sit: Sit, trained: Path, tmp_path: Path, runs: Find) -> None:
+    """SAT with all options."""
     epochs = 2 * KILLS // 4
     arguments = (
         *("run", "--method", method, "--student", "digits-cnn", "--dataset", "digits", "--recipe", "demo"),
         *("--epochs", str(epochs), "--limit-train", "100", "--batch-size", "5", "--set", "steps=3"),
+        *(options(tmp_path) if method == "sat" else ()),
     )
     homes = [Path(shutil.copytree(trained, tmp_path / name)) for name in ("whole", "killed")]
     there = {path.name for path in runs(trained)}
@@ -117,6 +137,7 @@ def test_killed_again_and_again_and_continued(method: str, sit: Sit, trained: Pa
     weights = sorted(path.name for path in whole.glob("*.safetensors"))
     assert weights == sorted(path.name for path in killed.glob("*.safetensors"))
     assert ("robust-teacher.safetensors" in weights) == (method == "ciard")
+    assert ("best-plain.safetensors" in weights) == (method == "sat")
     for name in weights:
         assert_same(load_file(whole / name), load_file(killed / name), name)
     summaries = [json.loads((path / "summary.json").read_text()) for path in (whole, killed)]

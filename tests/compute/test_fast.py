@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.compute.folding import fold, foldable
-from bench.compute.speedups import SPEEDUPS, Fast, enabled
-from bench.defense import attacked, mode
+from bench.compute.speedups import SPEEDUPS, Fast, compute, enabled
+from bench.defense import attacked, mode, move_towards
 from bench.errors import BenchError
 from bench.models import build_model
+from bench.vocabulary import Precision
 
 NETWORKS = {"resnet18": 3, "resnet56-option-a@cifar10": 3, "wrn-22-6": 3, "mobilenet_v2": 3, "digits-mobile": 1}
 
@@ -151,3 +152,20 @@ def test_the_state_of_a_fast_network_is_the_network_s_alone() -> None:
 def test_a_speedup_that_there_is_not_is_named() -> None:
     with pytest.raises(BenchError, match="channels-last"):
         enabled(["chanels-last"])
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_a_frozen_network_that_is_moved_is_seen_as_it_is_now(precision: Precision) -> None:
+    """A teacher that is a moving average of the student: its view is made anew, statistics included."""
+    student = Fast(network().float(), precision, SPEEDUPS)
+    teacher = copy.deepcopy(student).eval().requires_grad_(False)
+    x = images().float()
+    before = teacher(x)
+    with torch.no_grad():
+        for value in (*student.parameters(), *student.buffers()):
+            value.mul_(2)
+    move_towards(teacher, student, 0.5)
+    rtol, atol = (1e-4, 1e-4) if precision == "32" else (0.1, 0.2)
+    expected = compute(teacher.network, x, precision)
+    torch.testing.assert_close(teacher(x), expected, rtol=rtol, atol=atol)
+    assert (before - expected).abs().max() > 0.5

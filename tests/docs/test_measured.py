@@ -16,7 +16,7 @@ from ..helpers.commands import Bench
 from ..helpers.places import DOCS
 
 RESULTS = DOCS.parent / "results"
-CAMPAIGNS = ("demo", "cpu-check", "cpu-check-why")
+CAMPAIGNS = ("demo", "cpu-check", "cpu-check-why", "digits-vit")
 
 
 def _load() -> Any:
@@ -96,6 +96,24 @@ def test_a_campaign_has_the_environment_of_its_records(home: str) -> None:
         of_record = json.loads(path.read_text(encoding="utf-8"))["environment"]
         of_record.pop("speedups", None)  # those of an evaluation; the file has a training's
         assert of_record.items() <= environment.items(), path
+
+
+def test_what_the_page_says_of_a_transformer_on_digits() -> None:
+    found: dict[str, list[float]] = {}
+    for path in (RESULTS / "digits-vit" / "records").glob("*pgd-20*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert (record["data"]["n"], record["subject"]["model"]) == (360, "digits-vit")
+        found.setdefault(record["subject"]["method"], []).append(100 * record["results"]["pgd-20"]["accuracy"])
+    natural, sat = sorted(found.pop("natural")), sorted(found["sat"])
+    assert len(natural) == len(sat) == 3
+    assert natural[-1] < 20
+    assert sat[1] > 60
+    lowest = min(value for values in found.values() for value in values)
+    assert lowest > 60  # ten classes: chance is 10
+    page = prose("results")
+    assert f"SAT's median over three seeds is {sat[1]:.1f} %" in page
+    assert f"natural training has at most {natural[-1]:.1f} %" in page
+    assert f"at least {lowest:.1f} %" in page
 
 
 def test_what_the_cpu_check_says_of_autoattack_and_pgd() -> None:

@@ -182,13 +182,15 @@ def dice_gradient(
 
 
 class Case:
-    """A student, both teachers, a batch and start noise; `np_*` is the NumPy side of each."""
+    """A student, both teachers, networks of a defense's own, a batch and start noise; `np_*` is the NumPy side."""
 
     def __init__(self, classes: int = 10, seed: int = 0, noise: str = "gaussian") -> None:
         self.classes = classes
         rng = np.random.default_rng(seed)
-        self.student, self.robust, self.clean = (Network(classes, 10 * seed + k) for k in (1, 2, 3))
-        for teacher in (self.robust, self.clean):
+        self.student, self.robust, self.clean, self.peer, self.mean = (
+            Network(classes, 10 * seed + k) for k in (1, 2, 3, 4, 5)
+        )
+        for teacher in (self.robust, self.clean, self.mean):
             teacher.eval().requires_grad_(False)
         # Some pixels at 0 and 1, where the clamp to [0, 1] bites.
         self.np_x = np.clip(1.4 * rng.random((BATCH, 3, 2, 2)) - 0.2, 0, 1)
@@ -201,14 +203,16 @@ class Case:
         shape = self.np_x.shape
         self.np_noise = rng.standard_normal(shape) if noise == "gaussian" else rng.uniform(-1, 1, shape)
         self.np_student, self.np_robust, self.np_clean = map(NumpyNetwork, (self.student, self.robust, self.clean))
+        self.np_peer, self.np_mean = map(NumpyNetwork, (self.peer, self.mean))
 
     @property
     def models(self) -> Models:
-        return Models(self.student, {"robust": self.robust, "clean": self.clean})
+        companions = {"peer": self.peer, "guide": self.peer, "mean-teacher": self.mean}
+        return Models(self.student, {"robust": self.robust, "clean": self.clean}, companions)
 
-    def batch(self, epoch: int = 1, step: int = 0) -> Batch:
+    def batch(self, epoch: int = 1, step: int = 0, steps: int = 1) -> Batch:
         x, y, noise = (torch.from_numpy(value) for value in (self.np_x, self.np_y, self.np_noise))
-        return Batch(x, y, epoch, step, noise=noise)
+        return Batch(x, y, epoch, step, noise=noise, steps=steps)
 
     def loss(self, defense: Defense, epoch: int = 1, epochs: int = 300) -> Loss:
         """What the defense computes in its first step."""

@@ -8,7 +8,7 @@ methods with two teachers are in `reference_two_teachers.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -69,7 +69,9 @@ class SGD:
         self.velocities: list[Tensor] = []
 
     def step(self, loss: Tensor, lr: float) -> None:
-        gradients = torch.autograd.grad(loss, self.parameters)
+        self.move(torch.autograd.grad(loss, self.parameters), lr)
+
+    def move(self, gradients: Sequence[Tensor], lr: float) -> None:
         with torch.no_grad():
             moves = [g + d * w for g, d, w in zip(gradients, self.decays, self.parameters, strict=True)]
             if self.velocities:
@@ -89,6 +91,7 @@ class Script:
 
     Attributes:
         carried: what moves from step to step besides the networks.
+        companions: networks of its own, by name; `sgds` of those that learn.
     """
 
     lr, weight_decay = 0.1, 2e-4
@@ -109,6 +112,8 @@ class Script:
         self.sgd = SGD(student, 0.9, decay, self.official and self.official_nesterov, decaying)
         self.offset = self.official_offset if self.official else 0.0
         self.carried: dict[str, Any] = {}
+        self.companions: dict[str, nn.Module] = {}
+        self.sgds: dict[str, SGD] = {}
 
     def rate(self, epoch: int) -> float:
         """Official: drops after epochs; paper: cosine from 0.1 to 1e-5 over 300 epochs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_the_paper_alone_is_the_registered_defense_with_every_part_as_in_the_pap
     for defense in (CIARD(), make("paper")):
         case = make_case(seed=1)
         optimizer, schedule = Optimizer(lr=0.1), Schedule(kind="cosine")
-        step = TrainingStep(defense, case.models, optimizer, schedule, 300)
+        step = TrainingStep(defense, replace(case.models, companions={}), optimizer, schedule, 300)
         losses = [
             step(batch.x, batch.y, epoch=epoch, step=number, steps=3, noise=batch.noise)
             for epoch in (50, 51)

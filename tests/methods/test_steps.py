@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from bench.defense import Batch, Defense, Models
 from methods.absld import ABSLD
 from methods.adaad import AdaAD
 from methods.adaiad import AdaIAD
+from methods.adr import ADR
 from methods.akd import AKD
 from methods.ard import ARD
 from methods.b_mtard import BMTARD
@@ -27,9 +28,11 @@ from methods.fair_ard import FairARD
 from methods.hat import HAT
 from methods.iad import IAD
 from methods.igdm import AdaADWithIGDM, ARDWithIGDM, RSLADWithIGDM, SATWithIGDM, TRADESWithIGDM
+from methods.lbgat import LBGAT
 from methods.mart import MART
 from methods.mtard import MTARD
 from methods.natural import Natural
+from methods.peeraid import PeerAiD
 from methods.rslad import RSLAD
 from methods.saad import SAAD
 from methods.sat import SAT
@@ -39,6 +42,7 @@ from methods.trades import TRADES
 METHODS: tuple[type[Defense], ...] = (
     *(Natural, SAT, TRADES, SCORE, ARD, RSLAD, FairARD, ABSLD, MTARD, BMTARD, DARD, PGDARD, ReleasedCIARD),
     *(AdaAD, AdaIAD, SATWithIGDM, TRADESWithIGDM, ARDWithIGDM, RSLADWithIGDM, AdaADWithIGDM, SAAD),
+    *(PeerAiD, LBGAT, ADR),
     *(AKD, DGAD, HAT, IAD, MART),
 )
 ALL = [(method, name) for method in METHODS for name in method.variants]
@@ -54,8 +58,8 @@ Pass = tuple[str, str, bool, bool]
 
 
 @contextmanager
-def recorded(models: Models, batch: Batch) -> Iterator[list[Pass]]:
-    """The forward passes of all networks, in order."""
+def recorded(models: Models, batch: Batch, own: Iterable[str]) -> Iterator[list[Pass]]:
+    """The forward passes of all networks, in order; own: the defense's companions."""
     passes: list[Pass] = []
 
     def note(who: str) -> Any:
@@ -66,7 +70,8 @@ def recorded(models: Models, batch: Batch) -> Iterator[list[Pass]]:
         return hook
 
     with ExitStack() as hooks:
-        for who, network in {"student": models.student, **models.teachers}.items():
+        named = {"student": models.student, **models.teachers}
+        for who, network in (named | {name: models.companions[name] for name in own}).items():
             hooks.enter_context(network.register_forward_hook(note(who)))
         yield passes
 
@@ -75,7 +80,8 @@ def step(defense: Defense, case: Any, epoch: int = 1) -> list[Pass]:
     """A whole step of the trainer but for the student's optimizer; the passes it made."""
     batch = case.batch(epoch)
     case.student.train()
-    with recorded(case.models, batch) as passes:
+    case.peer.train()
+    with recorded(case.models, batch, defense.companions()) as passes:
         loss = defense.loss(batch, case.models)
         loss.total.backward()
         defense.after_step(batch, case.models)
@@ -107,6 +113,10 @@ STUDENT_PASSES: dict[tuple[str | int, ...], list[Pass]] = {
     ("DARD", "released"): [("student", "x", True, True), *9 * TRAIN_ATTACK, CLEAN, ADV],
     ("PGDARD", "paper"): [("student", "x", False, True), *9 * ATTACK, ADV],
     ("PGDARD", "released"): [("student", "x", True, True), *9 * TRAIN_ATTACK, CLEAN, ADV],
+    ("PeerAiD", "paper"): [*10 * ATTACK, ADV, CLEAN],
+    ("PeerAiD", "official"): [*10 * ATTACK, ADV, ADV, CLEAN],
+    ("LBGAT", "paper"): [("student", "x", False, False), *10 * ATTACK, ADV, CLEAN],
+    ("ADR", "paper"): [*10 * TRAIN_ATTACK, ADV],
     ("ReleasedCIARD", "paper"): [CLEAN, *10 * ATTACK, ADV],
     ("ReleasedCIARD", "official"): [CLEAN, *10 * ATTACK, ADV],
     ("AdaAD", "paper"): [*10 * ATTACK, SEEN_CLEAN, ADV],
@@ -133,6 +143,12 @@ STUDENT_PASSES: dict[tuple[str | int, ...], list[Pass]] = {
         *(CLEAN, ("student", "x", True, False)),
     ],
     ("MART", "paper"): [*10 * ATTACK, CLEAN, ADV],
+}
+
+OWN_PASSES = {
+    "PeerAiD": [("peer", "x", False, False), ("peer", "x'", True, True)],
+    "LBGAT": [("guide", "x", True, True)],
+    "ADR": [("mean-teacher", "x", False, False)],
 }
 
 TEACHER_PASSES: dict[tuple[str | int, ...], dict[str, int]] = {
@@ -174,7 +190,9 @@ def test_passes_of_a_step(make_case: Any, method: type[Defense], name: str, epoc
     keys = [(method.__name__, each, *at) for each in (name, "paper") for at in ((epoch,), ())]
     expected = next(STUDENT_PASSES[key] for key in keys if key in STUDENT_PASSES)
     assert [each for each in passes if each[0] == "student"] == expected
-    teachers = Counter(who for who, *_ in passes if who != "student")
+    own = [each for each in passes if each[0] in defense.companions()]
+    assert own == OWN_PASSES.get(method.__name__, [])
+    teachers = Counter(who for who, *_ in passes if who in case.models.teachers)
     assert teachers == next((TEACHER_PASSES[key] for key in keys if key in TEACHER_PASSES), {})
 
 
@@ -195,6 +213,11 @@ def test_modes_and_gradients_after_a_step(make_case: Any, method: type[Defense],
         learns = role == "robust" and method is ReleasedCIARD and epoch == 100
         assert all((value.grad is not None) == learns for value in network.parameters())
     assert all(value.requires_grad for value in case.student.parameters())
+    assert all(module.training for module in case.peer.modules())
+    assert not any(module.training for module in case.mean.modules())
+    learns = method in (PeerAiD, LBGAT)
+    assert all((value.grad is not None) == learns for value in case.peer.parameters())
+    assert all(value.grad is None for value in case.mean.parameters())
 
 
 @each
@@ -203,7 +226,8 @@ def test_the_attack_computes_no_gradient_of_any_weight(make_case: Any, method: t
     defense = make(method, name)
     defense.begin(case.models, 300)
     touched: list[str] = []
-    for who, network in (("student", case.student), ("robust", case.robust), ("clean", case.clean)):
+    networks = {"student": case.student, "robust": case.robust, "clean": case.clean, "peer": case.peer}
+    for who, network in networks.items():
         for key, value in network.named_parameters():
             if value.requires_grad:
                 value.register_hook(lambda gradient, key=key, who=who: touched.append(f"{who} {key}"))
@@ -251,6 +275,7 @@ def test_the_start_noise_comes_from_the_batchs_generator_alone(
         defense = make(method, name, **settings)
         defense.begin(case.models, 300)
         case.student.train()
+        case.peer.train()
         given = case.batch()
         batch = Batch(given.x, given.y, generator=torch.Generator().manual_seed(5))
         totals.append(defense.loss(batch, case.models).total.item())
@@ -264,7 +289,11 @@ class Run:
         self.models = copy.deepcopy(case.models)
         self.defense = make(method, name)
         self.defense.begin(self.models, epochs)
-        self.optimizer = torch.optim.SGD(self.models.student.parameters(), lr=0.05, momentum=0.9)
+        companions = self.models.companions
+        self.learning = [self.models.student]
+        self.learning += [companions[key] for key, own in self.defense.companions().items() if own.learns]
+        weights = [value for network in self.learning for value in network.parameters()]
+        self.optimizer = torch.optim.SGD(weights, lr=0.05, momentum=0.9)
 
     def steps(self, case: Any, epochs: range) -> list[float]:
         """Two steps an epoch, each on its own images; the losses."""
@@ -273,8 +302,9 @@ class Run:
             for number in range(2):
                 source = torch.Generator().manual_seed(100 * epoch + number)
                 x = torch.rand(case.np_x.shape, generator=source, dtype=torch.float64)
-                batch = Batch(x, torch.from_numpy(case.np_y), epoch, number, source)
-                self.models.student.train()
+                batch = Batch(x, torch.from_numpy(case.np_y), epoch, number, source, steps=2)
+                for network in self.learning:
+                    network.train()
                 loss = self.defense.loss(batch, self.models)
                 self.optimizer.zero_grad()
                 loss.total.backward()
@@ -290,6 +320,7 @@ class Run:
             "student": self.models.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "defense": self.defense.state_dict(),
+            "companions": {key: network.state_dict() for key, network in self.models.companions.items()},
         }
         torch.save(state, stream)
         stream.seek(0)
@@ -300,6 +331,8 @@ class Run:
         self.models.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.defense.load_state_dict(state["defense"])
+        for key, network in self.models.companions.items():
+            network.load_state_dict(state["companions"][key])
 
 
 @each

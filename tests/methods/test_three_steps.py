@@ -22,6 +22,7 @@ from bench.training.step import TrainingStep
 
 from . import reference as one
 from . import reference_adaptive as adaptive
+from . import reference_companions as beside
 from . import reference_since as since
 from . import reference_two_teachers as two
 
@@ -47,6 +48,9 @@ SCRIPTS: dict[str, type[one.Script]] = {
     "igdm-rslad": adaptive.IGDMRSLAD,
     "igdm-adaad": adaptive.IGDMAdaAD,
     "saad": adaptive.SAAD,
+    "peeraid": beside.PeerAiD,
+    "lbgat": beside.LBGAT,
+    "adr": beside.ADR,
     "akd": since.AKD,
     "dgad": since.DGAD,
     "hat": since.HAT,
@@ -71,6 +75,7 @@ MILESTONE = {
     **dict.fromkeys(("score", "ard", "fair-ard", "adaad", "adaiad", "saad"), 100),
     **dict.fromkeys(("igdm-sat", "igdm-trades", "igdm-ard", "igdm-adaad"), 100),
 }
+MILESTONE |= {"peeraid": 214, "lbgat": 75, "adr": 100}
 MILESTONE |= {"akd": 100, "dgad": 100, "hat": 12, "iad": 100, "kd-swa": 150, "mart": 74}
 MILESTONE |= {"sat-awp": 150, "sat-wa": 25, "trades-awp": 99}
 """The first epoch of the official schedule after which a rate drops; 215 unless named."""
@@ -170,10 +175,14 @@ def drive(
     """
     roles = registry.load("methods", method).roles
     ours, theirs = ({role: deepcopy(given.teachers[role]) for role in roles} for _ in range(2))
+    own = {"peeraid": ["peer"], "lbgat": ["guide"]}.get(method, [])
+    companions = {name: network(classes, 7) for name in own}
+    theirs |= deepcopy(companions)
     step = TrainingStep.from_recipe(
         method,
         deepcopy(given.student),
         ours,
+        companions=companions,
         recipe_name="paper" if variant.startswith("paper") else "official",
         variant=variant if variant == "wide" else None,
         dataset=f"cifar{classes}",
@@ -217,6 +226,12 @@ def check(pair: Pair) -> None:
     same_network(step.models.student, script.student, "student")
     for weight, velocity in zip(step.models.student.parameters(), script.sgd.velocities, strict=True):
         same(step.optimizer.state[weight]["momentum_buffer"], velocity, "velocity")
+    assert step.models.companions.keys() == script.companions.keys()
+    for name, network in script.companions.items():
+        same_network(step.models.companions[name], network, name)
+    for name, sgd in script.sgds.items():
+        for weight, velocity in zip(step.models.companions[name].parameters(), sgd.velocities, strict=True):
+            same(step.optimizer.state[weight]["momentum_buffer"], velocity, f"{name}'s velocity")
     average = getattr(script, "average", None)
     if average is not None:
         assert step.average is not None

@@ -98,8 +98,9 @@ OF_CIARDS_PAPER = [
 ]
 IGDM = ["igdm-sat", "igdm-trades", "igdm-ard", "igdm-rslad", "igdm-adaad"]
 ADAPTIVE = ["adaad", "adaiad", *IGDM, "saad"]
+BESIDE = ["lbgat", "peeraid", "adr"]
 SINCE = ["akd", "dgad", "hat", "iad", "kd-swa", "mart", "sat-awp", "sat-wa", "trades-awp"]
-METHODS = [*OF_CIARDS_PAPER, *ADAPTIVE, *SINCE]
+METHODS = [*OF_CIARDS_PAPER, *ADAPTIVE, *BESIDE, *SINCE]
 
 
 def test_every_method_is_looked_at() -> None:
@@ -130,7 +131,7 @@ def test_the_paper_recipe_of_later_defenses_is_their_own(method: str) -> None:
     assert training.schedule.kind == "multistep"
     assert training.schedule.milestones == ((215, 260, 285) if long else (100, 150))
     selection = training.selection
-    assert (selection.split, selection.every, selection.steps) == ("test", 1, 10)
+    assert (selection.split, selection.by, selection.every, selection.steps) == ("test", "robust", 1, 10)
     assert selection.step_size == pytest.approx(2 / 255)
     assert selection.keep == ("last" if method == "saad" else "best")
 
@@ -196,9 +197,12 @@ class Official:
     split: str = "test"
     steps: int = 20
     step_size: float = 0.003
+    first: float = 1.0
+    average: str | None = None
 
 
 PGD_10: dict[str, Any] = {"steps": 10, "step_size": 2 / 255}
+MEAN, MOVING = "swa, from epoch 56", "ema, decay 0.9995"
 OFFICIAL = {
     "sat": Official((102, 154), epochs=205, decay_norms=False),
     "trades": Official((74, 89, 99), epochs=76),  # its code lowers the rate in epochs 75, 90 and 100
@@ -215,15 +219,18 @@ OFFICIAL = {
     **{name: Official((100, 150), 200, weight_decay=5e-4, steps=10, step_size=2 / 255) for name in ("adaad", "adaiad")},
     **{name: Official((100, 150), 200) for name in (*IGDM, "saad")},
     "igdm-rslad": Official(),
+    "lbgat": Official((75, 90), epochs=100, first=0.2),  # 0.02 in epoch 1
+    "peeraid": Official((214, 259, 284), steps=10, step_size=2 / 255, average="swa, from epoch 215"),
+    "adr": Official((100, 150), epochs=200, weight_decay=5e-4, nesterov=True, steps=10, step_size=2 / 255),
     # Two scripts start again from the first rate at their second drop, which so is none.
     "akd": Official((100,), epochs=200, **PGD_10),
     "iad": Official((100,), epochs=200, **PGD_10),
     "dgad": Official((100, 150), epochs=200, weight_decay=5e-4, **PGD_10),
     "hat": Official((), 50, 0.21, 5e-4, nesterov=True, kind="one-cycle", step_size=2 / 255),
-    "kd-swa": Official((50, 150), epochs=200, weight_decay=5e-4, split="heldout", step_size=2 / 255),
+    "kd-swa": Official((50, 150), epochs=200, weight_decay=5e-4, split="heldout", step_size=2 / 255, average=MEAN),
     "mart": Official((74, 89, 99), epochs=120, lr=0.01, weight_decay=3.5e-3),  # lowered in epochs 75, 90, 100
     "sat-awp": Official((100, 150), epochs=200, weight_decay=5e-4, **PGD_10),
-    "sat-wa": Official((), 100, weight_decay=5e-4, kind="one-cycle", split="heldout", **PGD_10),
+    "sat-wa": Official((), 100, weight_decay=5e-4, kind="one-cycle", split="heldout", average=MOVING, **PGD_10),
     "trades-awp": Official((99, 149), epochs=200, weight_decay=5e-4, **PGD_10),
 }
 
@@ -245,6 +252,8 @@ def test_the_official_recipe_is_the_released_codes(method: str) -> None:
     steps, step_size = (10, 2 / 255) if method == "score" else (expected.steps, expected.step_size)
     assert (selection.split, selection.steps) == (expected.split, steps)
     assert selection.step_size == pytest.approx(step_size)
+    assert training.schedule.first == expected.first
+    assert method == "saad" or (training.average and str(training.average)) == expected.average
 
 
 RSLADS = [*range(20, 215, 20), *range(215, 301)]
@@ -257,6 +266,8 @@ LOOKS: dict[str, tuple[str, list[int]]] = {
     "score": ("robust", [*range(1, 111)]),
     "adaad": ("robust", [*range(1, 201)]),
     "adaiad": ("robust", [*range(1, 201)]),
+    "peeraid": ("robust", [*range(1, 301)]),
+    "adr": ("robust", [*range(1, 201)]),
     **dict.fromkeys(("akd", "iad", "dgad", "sat-awp", "kd-swa"), ("robust", [*range(1, 201)])),
     "hat": ("robust", [30, *range(46, 51)]),
     "mart": ("robust", [*range(1, 121)]),
@@ -288,7 +299,7 @@ def test_looks_of_a_shorter_run() -> None:
 def test_official_rates_drop_to_a_tenth_after_each_milestone(method: str) -> None:
     training, expected = resolved("official", method)[1], OFFICIAL[method]
     lr = rates(training.schedule, training.epochs, training.optimizer.lr)
-    assert (lr[1], len(lr)) == (expected.lr, expected.epochs + 1)
+    assert (lr[1], lr[2], len(lr)) == (expected.lr * expected.first, expected.lr, expected.epochs + 1)
     reached = [milestone for milestone in expected.milestones if milestone < expected.epochs]
     for number, milestone in enumerate(reached):
         assert lr[milestone] == pytest.approx(expected.lr * 0.1**number)
@@ -363,13 +374,14 @@ OFFSETS |= {("mart", "official"): 1e-12}
 
 
 def test_training_attacks_are_those_of_the_definitions() -> None:
-    uniform = ("sat", "ard", "fair-ard", "igdm-sat", "igdm-ard", "akd", "iad", "kd-swa", "sat-awp", "sat-wa")
+    uniform = ("sat", "ard", "fair-ard", "igdm-sat", "igdm-ard", "adr", "akd", "iad", "kd-swa", "sat-awp", "sat-wa")
     starts = {**dict.fromkeys(uniform, "uniform"), "dard": "none", "pgdard": "none"}
     lengths = {
         ("trades", "official"): (0.031, 0.007),
         ("mart", "official"): (0.031, 0.007),
         ("igdm-ard", "official"): (8 / 255, 2 / 225),
         ("adaad", "wide"): (16 / 255, 4 / 255),
+        **{("lbgat", variant): (0.031, 0.007) for variant in ("paper", "official")},
     }
     for method in METHODS[1:]:
         for variant in registry.load("methods", method).variants:
@@ -384,7 +396,7 @@ def test_training_attacks_are_those_of_the_definitions() -> None:
             trains = {"sat": "official", "ard": "official", "fair-ard": "official"}
             trains |= {"akd": "official", "iad": "official", "kd-swa": "official"}
             trains |= {"dard": "released", "pgdard": "released"}
-            assert values["attack_in_train_mode"] == (trains.get(method) == variant)
+            assert values["attack_in_train_mode"] == (method == "adr" or trains.get(method) == variant)
 
 
 @pytest.mark.parametrize("method", SINCE)

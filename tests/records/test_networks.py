@@ -59,3 +59,11 @@ def test_files_from_elsewhere_are_networks_by_weights_name_and_architecture(
     file: dict[str, Any] = {"kind": "checkpoint", "run": None, "seed": None, "checkpoint": "a" * 64, "n": N}
     same, other = make_record(outcomes, **file), make_record(outcomes, **(file | change))
     assert len(networks_of([same, same, other])) == 2
+
+
+def test_networks_that_were_trained_otherwise_are_no_seeds_of_one_defense(make_record: RecordMaker) -> None:
+    same, other = ({"epochs": epochs} for epochs in (3, 4))
+    made = [make_record({"clean": 80}, seed=seed, procedure=how) for seed, how in enumerate((same, same, other, None))]
+    first, second, *others = (network.identity for network in networks_of(made))
+    assert first == second
+    assert len({first, *others}) == 3

@@ -18,10 +18,13 @@ from markupsafe import Markup
 from bench.cost.profile import Profile, write_profile
 from bench.errors import BenchError
 from bench.evaluation import sanity
+from bench.recipes.schedule import Schedule
+from bench.recipes.training import Augmentation, Average, Optimizer, WeightPerturbation
 from bench.records.record import read_records
 from bench.records.wording import seeds_text
 from bench.report import checks, classes, leaderboard, overview, site, training
 from bench.report.examples import MOST_RUNS, gallery
+from bench.runs.config import ExtraRef
 from bench.runs.folder import RunFolder
 from bench.stats import wilson_interval
 from bench.system.home import Home
@@ -187,6 +190,37 @@ def test_curves_are_those_of_the_log_and_longer_ones_are_thinned(tmp_path: Path)
     shares = {run["id"]: len(run["accuracies"]["epoch"]) for run in training.chart(many)}
     assert shares[long.id] == pytest.approx(training.ALL_POINTS / len(many), abs=2)
     assert len(training.chart(many, [long.id])[-1]["accuracies"]["epoch"]) == len(thinned["epoch"])
+
+
+def test_a_run_s_options_stand_beside_its_curves(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    adamw = Optimizer(kind="adamw", lr=1e-3, weight_decay=0.05, decay_norms=False, clip=1.0)
+    options: dict[str, Any] = {
+        "optimizer": adamw,
+        "schedule": Schedule(kind="cosine", warmup=2),
+        "average": Average(kind="ema", decay=0.99),
+        "awp": WeightPerturbation(from_epoch=3),
+        "augmentation": Augmentation(kind="cutout"),
+    }
+    extra = ExtraRef(name="npz:more", spec="npz:/more.npz", fingerprint="f", n=40, share=0.7)
+    plain = make_run(home, "sat")
+    data = plain.config().data.model_copy(update={"extra": extra})
+    whole = make_run(home, "sat", seed=1, data=data, **options)
+    said = (
+        "adamw, rate 0.001; decay 0.05, not of norms and biases; gradients up to 1; cosine after 2 epochs of warm-up; "
+        "cutout; average: ema, decay 0.99; AWP 0.01 from epoch 3"
+    )
+    runs = training.runs_of(home, None)
+    drawn = {run["id"]: run for run in training.chart(runs)}
+    assert drawn[whole.id]["trained"] == said
+    assert drawn[plain.id]["trained"] == "sgd, rate 0.1; decay 0.0005; one-cycle; crop-flip"
+    assert "the student being its average (ema, decay 0.99)" in drawn[whole.id]["looked"]
+    assert "average" not in drawn[plain.id]["looked"]
+    assert "70 % additional images of npz:more" in drawn[whole.id]["about"]
+    cells = {row[-2]: row for row in training.table(runs).rows}
+    assert said in cells[whole.id]
+    html = site.write_report(home, tmp_path / "out").with_name("training.html").read_text(encoding="utf-8")
+    assert said in html
 
 
 def test_a_damaged_log_is_a_mistake_with_a_remedy(tmp_path: Path) -> None:

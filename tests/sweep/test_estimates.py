@@ -48,7 +48,7 @@ def test_a_run_s_steps_are_counted_by_its_own_length(tmp_path: Path) -> None:
     home = Home(tmp_path)
     write_profile(home, profiled())
     (whole,) = estimates(home, plan_of())
-    assert whole.seconds == pytest.approx(300 * 391 * 0.1)  # 50,000 images in batches of 128
+    assert whole.seconds == pytest.approx(205 * 391 * 0.1)  # 50,000 images in batches of 128
     assert whole.memory == 2 * 10**9
     assert whole.basis == "profile of 2026-01-01"
     (short,) = estimates(home, plan_of(epochs=3, limit_train=1000, ablations=[{"steps": 7}], seeds=[5]))
@@ -145,6 +145,6 @@ def test_the_text_adds_up_what_is_known_and_left(tmp_path: Path) -> None:
     known = {task.number: each for task, each in zip(plan, estimates(home, plan), strict=True)}
     text = "\n".join(lines(plan, {1}, known, GPU))
     assert "4 tasks, 1 done; left: 3 students." in text
-    assert f"About 3.3 h one after the other on {GPU}" in text
+    assert f"About 2.2 h one after the other on {GPU}" in text
     assert f"Nothing is known yet of 2 tasks on {GPU}" in text
     assert "At most 2.0 GB of memory a task" in text

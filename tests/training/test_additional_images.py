@@ -1,17 +1,14 @@
-"""Additional images and augmentation in whole runs: identity, resuming, mistakes, sweeps."""
+"""Additional images and augmentation in whole runs: identity, mistakes, sweeps (resuming: test_options.py)."""
 
 from __future__ import annotations
 
 import json
-import random
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import bench as bench_package
 from bench.data import load_dataset
@@ -26,8 +23,7 @@ from bench.sweep.plan import expand
 from bench.sweep.spec import SweepSpec
 from bench.system.console import Lines
 from bench.system.home import Home
-from bench.system.signals import Interrupted, StopRequest
-from bench.training.trainer import Trainer
+from bench.system.signals import StopRequest
 
 from ..helpers.commands import DIGITS, Bench
 
@@ -96,40 +92,6 @@ def test_what_a_recipe_says_is_what_the_options_say(extra: Path, tmp_path: Path)
     assert config(tmp_path, asked(None, 0.2, recipe=str(recipe))).data.extra.share == 0.2
     changed = asked(None, None, "training.extra.share=0.3", recipe=str(recipe))
     assert config(tmp_path, changed).data.extra.share == 0.3
-
-
-@pytest.mark.parametrize(
-    ("kind", "share", "precision"), [("cutout", 0.7, "32"), ("trivial-augment", 0.4, "bf16"), ("none", 1.0, "32")]
-)
-def test_a_run_that_is_stopped_at_any_step_ends_as_the_one_that_was_not(
-    extra: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, share: float, precision: str
-) -> None:
-    request = asked(extra, share, f"training.augmentation.kind={kind}", precision=precision, limit_train=60)
-    whole = trained(tmp_path / "whole", request)
-    real, draw, stopped = Trainer._step, random.Random(kind), 0
-    left = draw.randint(1, 2)
-
-    def step(self: Trainer, *arguments: Any) -> None:
-        nonlocal left
-        real(self, *arguments)
-        left -= 1
-        if left == 0:
-            self.stop.hear(signal.SIGTERM)
-
-    monkeypatch.setattr(Trainer, "_step", step)
-    while True:
-        try:
-            again = trained(tmp_path / "stopped", request)
-            break
-        except Interrupted:
-            stopped, left = stopped + 1, draw.randint(1, 2)
-    assert stopped >= 2
-    assert again.id == whole.id
-    weights = [load_file(folder.path / "last.safetensors") for folder in (whole, again)]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    lines = [[line for line in folder.metrics() if line["kind"] == "epoch"] for folder in (whole, again)]
-    assert [line["terms"] for line in lines[0]] == [line["terms"] for line in lines[1]]
-    assert [line["step"] for line in lines[0]] == [3, 3]  # 48 of the 60 images in batches of 16, as without
 
 
 def test_mistakes_are_found_before_anything_is_trained(extra: Path, tmp_path: Path, bench: Bench) -> None:

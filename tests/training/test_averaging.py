@@ -1,15 +1,12 @@
-"""Averages over training: definitions, what a run keeps of them, that a killed run ends the same, what is refused."""
+"""Averages over training: definitions, what is evaluated of them, what is refused (kept, resumed: test_options.py)."""
 
 from __future__ import annotations
 
-import random
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -19,17 +16,15 @@ from bench.jobs.train import Request
 from bench.recipes.training import Average
 from bench.records.index import home_records
 from bench.records.record import read_record
-from bench.runs import resume
 from bench.runs.folder import all_runs
 from bench.runs.networks import kept, summary_of
 from bench.system.home import Home
-from bench.training import trainer
 from bench.training.averaging import Averaged
 from bench.vocabulary import Checkpoint
 
-from ..cli.test_exact_resume import assert_same, final_state
+from ..cli.test_exact_resume import assert_same
 from ..helpers.commands import Bench
-from ..helpers.homes import Find, logged
+from ..helpers.homes import Find
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -91,18 +86,8 @@ def test_stochastic_weight_averaging_is_the_mean_of_the_epochs_with_statistics_o
     assert not any(value.requires_grad for value in averaged.network.parameters())
 
 
-class Killed(BaseException):
-    """As a kill ends a process: nothing is saved after it."""
-
-
 EMA = ("training.average.kind=ema", "training.average.decay=0.9")
 SWA = ("training.average.kind=swa", "training.average.from_epoch=2")
-CASES = {
-    "ema-awp-adamw": ("sat", (*EMA, "training.awp.gamma=0.01", "training.awp.from_epoch=2", "steps=1",
-                                 "training.optimizer.kind=adamw", "training.optimizer.lr=1e-3",
-                                 "training.optimizer.clip=1.0", "training.schedule.warmup=1")),
-    "swa": ("natural", (*SWA, "training.selection.keep=best")),
-}  # fmt: skip
 
 
 def command_of(method: str, *settings: str) -> tuple[object, ...]:
@@ -112,59 +97,6 @@ def command_of(method: str, *settings: str) -> tuple[object, ...]:
     looked = ("training.selection.every=1", "training.selection.steps=1")
     sets = (part for each in (*looked, *settings) for part in ("--set", each))
     return ("run", "--method", method, *options, *size, *sets)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_run_keeps_average_and_plain_network_and_ends_the_same_when_killed(
-    case: str, bench: Bench, tmp_path: Path, runs: Find, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    method, settings = CASES[case]
-    command = command_of(method, *settings)
-    real_step, real_finish = trainer.Trainer._step, trainer.Trainer._finish
-
-    def finish(self: trainer.Trainer) -> Any:
-        self._save()
-        shutil.copy(self.folder.path / resume.LAST, self.folder.path / "final.pt")
-        return real_finish(self)
-
-    left = 10**9
-
-    def step(self: trainer.Trainer, x: Tensor, y: Tensor) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise Killed
-        real_step(self, x, y)
-
-    monkeypatch.setattr(trainer, "_SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(trainer.Trainer, "_finish", finish)
-    monkeypatch.setattr(trainer.Trainer, "_step", step)
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert bench(*command, home=whole).code == 0
-    draw = random.Random(case)
-    for _ in range(3):
-        left = draw.randint(1, 4)
-        with pytest.raises(Killed):
-            bench(*command, home=killed)
-    left = 10**9
-    continued = bench(*command, home=killed)
-    assert continued.code == 0, continued
-    assert "Continuing" in continued.err
-    (one,), (other,) = runs(whole), runs(killed)
-    assert_same(final_state(one), final_state(other))
-    assert logged(one) == logged(other)
-    files = {path.stem: path for path in one.glob("*.safetensors")}
-    assert files.keys() == {"best", "last", "best-plain", "last-plain"}
-    for name, path in files.items():
-        assert path.read_bytes() == (other / path.name).read_bytes()
-        with safe_open(path, framework="pt") as file:
-            assert ("average" in file.metadata()) == ("plain" not in name)
-    final = final_state(one)
-    torch.testing.assert_close(load_file(files["last-plain"]), dict(final["student"]), rtol=0, atol=0)
-    average = {name.removeprefix("network."): value for name, value in final["average"]["network"].items()}
-    torch.testing.assert_close(load_file(files["last"]), average, rtol=0, atol=0)
-    plain = load_file(files["last-plain"])
-    assert any(not torch.equal(value, plain[name]) for name, value in load_file(files["last"]).items())
 
 
 def test_average_plain_and_last_network_are_evaluated_in_one_go_and_records_tell_which(

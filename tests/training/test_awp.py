@@ -21,7 +21,7 @@ from bench.training.awp import Perturbation
 from bench.training.step import TrainingStep
 from methods.sat import SAT
 
-from ..compute.script import flat
+from ..compute.script import COMPANIONS, flat
 
 CONSTANT = Schedule(kind="constant")
 ALL = [name for name in names("methods") if method_class(name).__module__.startswith("methods.")]
@@ -44,7 +44,8 @@ def stepping(method: str, awp: WeightPerturbation | None, **settings: Any) -> Tr
     }
     defense = method_class(method)(**({} if method == "natural" else {"steps": 2}), **settings)
     optimizer = Optimizer(lr=0.1, weight_decay=5e-4)
-    return TrainingStep(defense, Models(network(), teachers), optimizer, CONSTANT, 4, awp=awp)
+    companions = {name: network(3) for name in COMPANIONS.get(method, ())}
+    return TrainingStep(defense, Models(network(), teachers, companions), optimizer, CONSTANT, 4, awp=awp)
 
 
 def predict(state: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,6 +113,9 @@ def test_every_method_takes_it_and_where_it_moves_nothing_it_changes_nothing(met
         return
     for name, value in plain.models.student.state_dict().items():
         torch.testing.assert_close(moved.models.student.state_dict()[name], value, rtol=1e-6, atol=1e-8, msg=name)
+    for name, companion in plain.models.companions.items():
+        theirs = moved.models.companions[name].state_dict()
+        torch.testing.assert_close(dict(theirs), dict(companion.state_dict()), rtol=1e-6, atol=1e-8)
     ours, theirs = flat(moved.defense.state_dict(), ""), flat(plain.defense.state_dict(), "")
     torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
 

@@ -13,6 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.models import build_model
 from bench.training.step import TrainingStep
 
+from ..compute.script import COMPANIONS
+
 K = 3
 """Attack iterations."""
 
@@ -58,6 +60,11 @@ EXPECTED = {
     ("dard", "released", 1): (STUDENT, Passes(graph=K, no_graph=2, images=K), NEVER),
     ("ciard", "official", 1): (STUDENT, Passes(no_graph=1), Passes(no_graph=2)),
     ("ciard", "official", 100): (STUDENT, Passes(graph=1, weights=1), Passes(no_graph=2)),
+    ("peeraid", "paper", 1): (STUDENT, NEVER, NEVER),
+    # x* goes through the student once for each of the two losses.
+    ("peeraid", "official", 1): (Passes(graph=K + 3, images=K, weights=3), NEVER, NEVER),
+    ("lbgat", "official", 1): (STUDENT._replace(no_graph=1), NEVER, NEVER),
+    ("adr", "official", 1): (Passes(graph=K + 1, images=K, weights=1), NEVER, NEVER),
     # Its attack goes through the clean teacher as well (Eq. 6).
     ("ciard", "paper", 1): (STUDENT, Passes(no_graph=1), Passes(graph=K, no_graph=2, images=K)),
     ("ciard", "paper", 100): (STUDENT, Passes(graph=1, weights=1), Passes(graph=K, no_graph=2, images=K)),
@@ -97,6 +104,14 @@ EXPECTED = {
     ("trades-awp", "official", 1): (Passes(graph=K + 3, no_graph=1, images=K, weights=3), NEVER, NEVER),
     ("trades-awp", "official", 10): (Passes(graph=K + 6, no_graph=1, images=K, weights=6), NEVER, NEVER),
 }
+
+
+BESIDE = {
+    "peeraid": ("peer", Passes(graph=1, no_graph=1, weights=1)),
+    "lbgat": ("guide", Passes(graph=1, weights=1)),
+    "adr": ("mean-teacher", Passes(no_graph=1)),
+}
+"""Of the networks of a method's own."""
 
 
 class Counting(TorchDispatchMode):
@@ -143,11 +158,13 @@ def _is_mask(index: Any) -> bool:
 
 
 WITH_AWP = {
-    # Of the outer loss one pass forward and back more, on the student alone.
+    # Of the outer loss one pass forward and back more; teachers make none.
     ("natural", "paper", 1): (Passes(graph=2, weights=2), NEVER, NEVER),
     ("sat", "paper", 1): (Passes(graph=K + 2, images=K, weights=2), NEVER, NEVER),
     ("rslad", "official", 1): (STUDENT._replace(graph=K + 4, weights=4), Passes(no_graph=1), NEVER),
     ("mtard", "official", 1): (STUDENT._replace(graph=K + 4, weights=4), Passes(no_graph=1), Passes(no_graph=1)),
+    ("peeraid", "official", 1): (Passes(graph=K + 6, images=K, weights=6), NEVER, NEVER),
+    ("adr", "official", 1): (Passes(graph=K + 2, images=K, weights=2), NEVER, NEVER),
     ("ciard", "official", 100): (
         STUDENT._replace(graph=K + 4, weights=4),
         Passes(graph=1, weights=1),
@@ -161,14 +178,16 @@ def _step(method: str, variant: str, epoch: int, **more: Any) -> tuple[TrainingS
     networks = {name: build_model("digits-cnn", 10, 1) for name in ("student", "robust", "clean")}
     needed = {name: networks[name] for name in ("robust", "clean") if EXPECTED[method, variant, epoch][1:] != NEVER}
     roles = _roles(method)
+    own = {name: build_model("digits-cnn", 10, 1) for name in COMPANIONS.get(method, ())}
     step = TrainingStep.from_recipe(
         method,
         networks["student"],
         {role: needed[role] for role in roles},
+        companions=own,
         variant=variant,
         settings=({} if method == "natural" else {"steps": K}) | more,
     )
-    return step, networks
+    return step, networks | dict(step.models.companions)
 
 
 def _roles(method: str) -> tuple[str, ...]:
@@ -185,19 +204,25 @@ def test_a_step_makes_the_passes_of_its_definition_and_waits_for_nothing(method:
     with Counting(networks) as counting:
         step(x, y, epoch=epoch)
     assert counting.waits == []
-    found = tuple(counting.of(name) for name in ("student", "robust", "clean"))
-    assert found == EXPECTED[method, variant, epoch]
+    found = [counting.of(name) for name in networks]
+    beside = BESIDE.get(method)
+    assert tuple(found[:3]) == EXPECTED[method, variant, epoch]
+    assert (list(networks)[3:], found[3:]) == (([beside[0]], [beside[1]]) if beside else ([], []))
     # A graph that no gradient goes through would have passed for none.
     assert counting.graphs == {name: each.graph for name, each in zip(networks, found, strict=True) if each.graph}
 
 
 @pytest.mark.parametrize(("method", "variant", "epoch"), WITH_AWP)
-def test_weight_perturbation_adds_passes_of_the_student_alone(method: str, variant: str, epoch: int) -> None:
+def test_weight_perturbation_adds_passes_of_the_outer_loss_alone(method: str, variant: str, epoch: int) -> None:
     step, networks = _step(method, variant, epoch, **{"training.awp.gamma": 0.01})
     x, y = torch.rand(8, 1, 8, 8), torch.arange(8) % 10
     with Counting(networks) as counting:
         step(x, y, epoch=epoch)
-    assert tuple(counting.of(name) for name in networks) == WITH_AWP[method, variant, epoch]
+    assert tuple(counting.of(name) for name in ("student", "robust", "clean")) == WITH_AWP[method, variant, epoch]
+    if method in BESIDE:
+        name, passes = BESIDE[method]
+        # One that learns is part of the outer loss; no gradient to its weights is asked for.
+        assert counting.of(name) == passes._replace(no_graph=passes.no_graph + bool(passes.weights))
 
 
 def test_phases_tell_from_when_on_weights_are_perturbed() -> None:

@@ -215,7 +215,7 @@
       legend2: { orientation: "h", y: -0.1, yanchor: "top", font: { size: 11 }, ...(narrow ? { entrywidth: 1, entrywidthmode: "fraction" } : {}) },
     }), CONFIG);
     const step = Math.max(run.accuracies.step, run.terms.step);
-    note.textContent = `${run.about}. Looked at ${run.looked}.`
+    note.textContent = `${run.about}. Trained with ${run.trained}. Looked at ${run.looked}.`
       + (step > 1 ? ` One in ${step} of the logged epochs is drawn.` : "")
       + (run.selected === null ? "" : ` Dotted: the selected epoch, ${run.selected}.`) + ` Run ${run.id}.`;
     div.setAttribute("aria-label", `Accuracy and loss over the epochs of ${run.name}, ${run.about}`);
