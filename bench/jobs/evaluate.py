@@ -52,7 +52,6 @@ class Evaluation:
         threat: what to attack under; a number: a radius in the norm that would be attacked in without it. None: what
             a run was trained against, and for other files the data set's own.
         attack_set: `KEY=VALUE` texts, parameters of the attacks in place of the protocol's.
-        checkpoint_of: which of a run's networks are evaluated; where they have the same weights, one is attacked.
         records: of all that was asked for so far, made now or before.
         attacked: how many networks were attacked for them now.
     """

@@ -245,7 +245,9 @@ class _Layout:
         by_column = []
         for i, column in enumerate(columns):
             below = [cells[label][i] if label in filled else Cell() for label in labels]
-            ranked = self.spec.compared and column.source != "difference" and column.quantity != "overfitting"
+            of_several = column.source == "paper" and self.spec.paper is not None and bool(self.spec.paper.about)
+            unranked = column.source == "difference" or column.quantity == "overfitting" or of_several
+            ranked = self.spec.compared and not unranked
             by_column.append(mark_rivals(below, column.quantity) if ranked else below)
         named = len(labels) - len(further)
         return tuple(

@@ -80,11 +80,16 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The numbers of one row, dataset and attack as a paper prints them; accuracies in [0, 1]."""
+    """The numbers of one row, dataset and attack as a paper prints them; accuracies in [0, 1].
+
+    Attributes:
+        about: where they are from, where a table has those of several papers.
+    """
 
     place: Place
     position: int
     numbers: Mapping[Quantity, float]
+    about: str = ""
     seed: ClassVar[None] = None
 
     def value(self, quantity: Quantity) -> float | None:
