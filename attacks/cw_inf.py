@@ -1,4 +1,4 @@
-"""CW-inf, the Carlini-Wagner margin in the L-infinity ball (Carlini and Wagner 2017)."""
+"""CW-inf, the Carlini-Wagner margin in the L-infinity ball, or another (Carlini and Wagner 2017)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attacks.labels import one_hot
 from attacks.loop import GradientAttack
+from attacks.norms import GEOMETRY
 from bench.attack import Start
 
 
@@ -30,6 +31,7 @@ class CWInf(GradientAttack):
 
     label = "CW-inf"
     source = "Carlini and Wagner 2017, arXiv:1608.04644"
+    same_every_step = True
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "official": {"confidence": 50.0, "clamp_each_step": False},
         # The papers give no confidence; 0 is the margin loss itself (inferred).
@@ -45,7 +47,7 @@ class CWInf(GradientAttack):
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         if self.clamp_each_step:
             return super().project(x_adv, x)
-        return torch.minimum(torch.maximum(x_adv, x - self.eps), x + self.eps)
+        return GEOMETRY[self.norm].project(x_adv, x, self.eps, False)
 
     def may_leave_range(self, step: int) -> bool:
         return super().may_leave_range(step) or (step > 0 and not self.clamp_each_step)

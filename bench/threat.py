@@ -1,11 +1,13 @@
-"""Threat models: in which norm, and how far, an attacker may move an image."""
+"""Threat models: in which norm, and how far, an attacker may move an image; and how results name theirs."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Final, get_args
+from numbers import Real
+from typing import Any, Final, get_args
 
 from bench.errors import BenchError, unknown_name
 from bench.vocabulary import LINF_EPS, Norm
@@ -13,6 +15,8 @@ from bench.vocabulary import LINF_EPS, Norm
 NORMS: Final[tuple[Norm, ...]] = get_args(Norm)
 NORM_TEXT: Final[dict[Norm, str]] = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 """The norms as readers know them."""
+USUAL: Final[Mapping[Norm, float]] = {"linf": LINF_EPS, "l2": 0.5, "l1": 12.0}
+"""The radius that each norm is usually measured at on CIFAR."""
 
 
 @dataclass(frozen=True, order=True)
@@ -54,22 +58,111 @@ class Threat:
         return threat
 
     @classmethod
+    def wanted(cls, value: Any) -> Wanted | None:
+        """What a caller from Python asks for: a threat, its text, a radius in the data set's own norm, or None."""
+        if value is None or isinstance(value, Threat):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
+        raise BenchError(f"threat={value!r} is none.\nGive a text as in 'l2:0.5', a bench.threat.Threat, or a radius.")
+
+    @classmethod
     def of(cls, threat: Threat | float) -> Threat:
         """A threat as it is; of a number the L-infinity ball of that radius."""
         return threat if isinstance(threat, Threat) else cls(eps=threat)
 
     def __str__(self) -> str:
-        return f"{self.norm}:{eps_text(self.eps)}"
+        return f"{self.norm}:{self.radius}"
+
+    @property
+    def radius(self) -> str:
+        """Its radius as papers write it: 8/255; in L2 and L1, where grey levels are rare, 0.6 rather than 153/255."""
+        short = f"{self.eps:.6g}"
+        return short if self.norm != "linf" and float(short) == self.eps else eps_text(self.eps)
 
     @property
     def text(self) -> str:
         """The threat in a reader's words: `eps = 8/255` in L-infinity, which goes without saying; `L2, eps = 0.5`."""
-        radius = f"eps = {eps_text(self.eps)}"
+        radius = f"eps = {self.radius}"
         return radius if self.norm == "linf" else f"{NORM_TEXT[self.norm]}, {radius}"
 
     def at(self, eps: float) -> Threat:
         """The same norm at another radius."""
         return Threat(self.norm, eps)
+
+    def within(self, other: Threat) -> bool:
+        """Whether its ball lies in the other's: L1's in L2's of the same radius, and that in L-infinity's."""
+        outward = NORMS.index(self.norm) >= NORMS.index(other.norm)
+        return outward and self.eps <= other.eps
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One attack of a suite, as a record names its result: ATTACK, transfer:ATTACK, ATTACK@l2:0.5, ATTACK@1.5x.
+
+    Attributes:
+        attack: its registered name.
+        transfer: whether it is crafted on the surrogate, the robust teacher as it was before any student's training.
+        threat: its own, where it has one: `l2:0.5`; or relative to the dataset's: `1.5x` its radius. In a suite also a
+            norm alone: `l2` is the dataset's radius where that is its norm, and else the usual one.
+
+    Raises:
+        BenchError: a threat that is none.
+    """
+
+    attack: str
+    transfer: bool = False
+    threat: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.threat is not None and self.threat not in NORMS:
+            factor = _factor(self.threat)
+            text = str(Threat.parse(self.threat)) if factor is None else f"{factor:.6g}x"
+            object.__setattr__(self, "threat", text)
+
+    @classmethod
+    def of(cls, result: str) -> Entry:
+        """What the name of a result says."""
+        name, stated, threat = result.partition("@")
+        attack = name.removeprefix("transfer:")
+        return cls(attack, attack != name, threat if stated else None)
+
+    @property
+    def result(self) -> str:
+        """The name of its result in a record."""
+        return f"{'transfer:' if self.transfer else ''}{self.attack}{f'@{self.threat}' if self.threat else ''}"
+
+    def under(self, own: Threat) -> Threat:
+        """What it is run under, on a dataset of this threat."""
+        if self.threat is None or self.threat == own.norm:
+            return own
+        if self.threat in NORMS:
+            return Threat(self.threat, USUAL[self.threat])
+        factor = _factor(self.threat)
+        return Threat.parse(self.threat) if factor is None else own.at(factor * own.eps)
+
+    def on(self, own: Threat) -> Entry:
+        """The entry as a dataset of this threat names it: without a threat where that is the dataset's own."""
+        threat = self.under(own)
+        if threat == own:
+            return replace(self, threat=None)
+        return replace(self, threat=str(threat)) if self.threat in NORMS else self
+
+
+def _factor(text: str) -> float | None:
+    """Of a relative threat, `1.5x`, how many times the dataset's radius it has; None of another one."""
+    if not text.endswith("x"):
+        return None
+    factor = parse_eps(text[:-1])
+    if not (0 < factor < math.inf):
+        raise BenchError(f"The threat {text!r} moves no image.\nGive a factor above 0, as in 1.5x.")
+    return factor
+
+
+Wanted = Threat | float
+"""A threat that is asked for; a number is a radius in the data set's own norm."""
 
 
 def parse_eps(text: str) -> float:

@@ -51,7 +51,7 @@ class DARD(AdversarialDefense):
 
     def inner_attack(self) -> GradientAttack:
         kind = DPGD if self.attack == "dpgd" else PGD
-        return kind(eps=self.eps, step_size=self.step_size, steps=self.steps, start=self.start)
+        return kind(norm=self.norm, eps=self.eps, step_size=self.step_size, steps=self.steps, start=self.start)
 
     def objective(self, batch: Batch) -> Objective | None:
         """What x* maximises: DPGD's dice losses, ratios of sums over the whole batch; None for PGD's cross-entropy."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.defense import Batch, Defense, Loss, Models
+from bench.threat import NORMS
 
 
 @dataclass(kw_only=True)
@@ -16,6 +17,7 @@ class Natural(Defense):
 
     label = "Natural"
     source = "standard training"
+    norms = NORMS
 
     def outer(self, batch: Batch, models: Models, x: Tensor) -> Loss:
         ce = F.cross_entropy(models.student(x), batch.y)

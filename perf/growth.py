@@ -145,7 +145,7 @@ def _record(folder: RunFolder, suite: Suite, protocol: Protocol, samples: _Sampl
     for position, entry in enumerate(suite.entries):
         results[entry.result] = _result(entry.result, protocol, 0.6 - 0.02 * position, samples, number)
     return Record(
-        id=record_id(subject, config.data.name, suite.name, protocol, n, config.data.eps),
+        id=record_id(subject, config.data.name, suite.name, protocol, n, config.data.threat),
         subject=subject,
         suite=suite.name,
         protocol=protocol,

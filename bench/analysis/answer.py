@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from bench.analysis.compare import Contrast
 from bench.records.networks import WORST
 from bench.tables.overview import attack_labels
+from bench.threat import Entry
 
 
 def answer(contrasts: Sequence[Contrast]) -> str:
@@ -51,8 +52,9 @@ def _where(contrast: Contrast) -> str:
 
 
 def _label(attack: str) -> str:
-    own = attack.removeprefix("transfer:")
-    return ("transferred " if own != attack else "") + attack_labels().get(own, own)
+    entry = Entry.of(attack)
+    stated = f" within {entry.threat}" if entry.threat else ""
+    return ("transferred " if entry.transfer else "") + attack_labels().get(entry.attack, entry.attack) + stated
 
 
 def _could(contrasts: Sequence[Contrast]) -> Iterator[str]:

@@ -28,7 +28,7 @@ KINDS = {
     "contradiction": "W-R that is not the mean of the two numbers beside it",
     "samples": "Rows measured on different samples stand in columns of their own and are not compared",
     "protocol": "Rows measured by different protocols stand in columns of their own and are not compared",
-    "eps": "Rows measured with different eps stand in columns of their own and are not compared",
+    "threat": "Rows measured under different threats stand in columns of their own and are not compared",
     "setting": "Rows trained in different settings do not compare",
     "surrogates": "Transferred images that are not the same for all rows of a column",
     "trainings": "Seeds of a defense that were not trained alike stand in rows of their own",
@@ -42,7 +42,7 @@ KINDS = {
 _CONDITIONS: dict[str, Callable[[Group], str]] = {
     "samples": lambda group: f"the first {group.n:,} of {group.fingerprint[:8]}",
     "protocol": lambda group: group.protocol,
-    "eps": lambda group: str(group.eps),
+    "threat": lambda group: str(group.threat),
     "setting": lambda group: group.setting,
 }
 """What makes a group a column of its own, by how a finding about it is called."""
@@ -207,7 +207,7 @@ def _between(specs: Iterable[TableSpec], tables: Mapping[int, Sequence[Line]]) -
             clean, (dataset, *condition) = line.value("clean"), line.place.group
             if clean is not None and line.position < len(spec.rows):
                 row = spec.rows[line.position]
-                name = defense_label(str(row.method), row.overrides) + line.place.row.removeprefix(row.label)
+                name = defense_label(row.method or row.label, row.overrides) + line.place.row.removeprefix(row.label)
                 key = (name, dataset, str(spec.model_for(dataset)), *map(str, (*condition, line.seed)))
                 found[key][clean].add(spec.number)
     for (name, dataset, student, *_), values in sorted(found.items()):

@@ -15,6 +15,7 @@ from bench.records.measurement import Measurement, PublishedQuantity
 from bench.records.networks import WORST, Condition, Key, Network
 from bench.stats import LEVEL, Difference, Test, compare, detectable, holm
 from bench.system.text import defense_label, one_line
+from bench.threat import Threat
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class Side:
 
     name: str
     networks: tuple[Network, ...]
+
+    @property
+    def threats(self) -> list[str]:
+        """What it was attacked under."""
+        return sorted({str(each.record.data.threat) for network in self.networks for each in network.measured.values()})
 
 
 @dataclass(frozen=True)
@@ -108,16 +114,22 @@ class Comparison:
         return "\n".join([*lines, *(f"Not compared: {reason}." for reason in self.left_out)])
 
 
-def compare_networks(networks: Sequence[Network], attacks: Sequence[str] = ()) -> Comparison:
+def compare_networks(
+    networks: Sequence[Network], attacks: Sequence[str] = (), threat: Threat | None = None, across: bool = False
+) -> Comparison:
     """Compare every two sides in all that both were measured with on the same samples.
 
     Args:
         networks: those that differ in the training seed alone are one side; if all do, each is a side.
         attacks: only these; none for all.
+        threat: only what was measured under it.
+        across: whether each network's accuracy under its own threat is held against the others' under theirs.
 
     Raises:
         BenchError: there are not two networks, or nothing to compare; or an attack had other parameters.
     """
+    networks = [network.only_under(threat) for network in networks]
+    networks = [across_threats(network) for network in networks] if across else networks
     if len(networks) < 2:
         raise BenchError("There is only one network to compare.\nName two runs or more; `bench status` lists them.")
     _check_attacks(networks, attacks)
@@ -130,12 +142,43 @@ def compare_networks(networks: Sequence[Network], attacks: Sequence[str] = ()) -
         if not [attack for _, attack in shared if attack != "clean" or "clean" in attacks]:
             raise BenchError(
                 f"{one_line(f'{first.name} and {second.name}')} have no attack in common on the same samples. "
-                f"{one_line('; '.join(reasons)) or 'Each was measured with others'}.\n"
-                "Evaluate both with one suite, protocol and --limit: bench eval --suite whitebox."
+                f"{one_line('; '.join(reasons)) or 'Each was measured with others'}.\n{_cure(first, second)}"
             )
         for condition, attack in shared:
             contrasts += _contrasts(first, second, condition, attack)
     return Comparison(tuple(sides), tuple(_corrected(contrasts, sides)), tuple(left_out))
+
+
+def across_threats(network: Network) -> Network:
+    """A network whose measurements are found without their threat, to be held against those of another one.
+
+    Raises:
+        BenchError: it was measured with one attack under several threats.
+    """
+    measured: dict[Key, Measurement] = {}
+    for (condition, attack), each in network.measured.items():
+        key = _without_threat((condition, attack))
+        if key in measured and attack != "clean":
+            threats = " and ".join(str(one.record.data.threat) for one in (measured[key], each))
+            raise BenchError(
+                f"{one_line(network.name)} was measured with {attack} under {threats}.\n"
+                "Name the file of the record that is meant: results/records/ID.json."
+            )
+        measured[key] = each
+    return replace(network, measured=measured)
+
+
+def _without_threat(key: Key) -> Key:
+    condition, attack = key
+    return replace(condition, norm="linf", eps=0.0, across=True), attack
+
+
+def _cure(first: Side, second: Side) -> str:
+    """How two sides without a common measurement can be compared."""
+    one, other = ([key for each in side.networks for key in each.measured] for side in (first, second))
+    if set(map(_without_threat, one)) & set(map(_without_threat, other)):
+        return "Their threats differ: measure both under one (bench eval --threat), or compare with --across-threats."
+    return "Evaluate both with one suite, protocol and --limit: bench eval --suite whitebox."
 
 
 def _corrected(contrasts: Sequence[Contrast], sides: Sequence[Side]) -> Iterator[Contrast]:
@@ -240,7 +283,7 @@ def _check_same_attack(key: Key, networks: Sequence[Network]) -> None:
         "surrogate": {each.result.surrogate: name for name, each in measured},
     }
     for what, found in owners.items():
-        if len(found) > 1:
+        if len(found) > 1 and not (condition.across and what == "parameters"):  # lengths differ with the threat
             (value, name), (other, rival), *_ = found.items()
             raise BenchError(
                 f"{one_line(f'{attack} on {condition} had other {what}: {name} {value}; {rival} {other}')}.\n"

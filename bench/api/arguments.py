@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.system.home import Home
+from bench.system.text import kind_of
 
 
 def home_at(home: Path | str | Home | None) -> Home:
@@ -59,6 +61,14 @@ def names_in(name: str, value: Any, example: str, or_none: bool = False) -> list
     if not several or any(not isinstance(each, str) or not each.strip() for each in several):
         raise BenchError(f"{name}={value!r}: give a name, or a list of names: {name}={example}.")
     return list(dict.fromkeys(part.strip() for each in several for part in each.split(",") if part.strip()))
+
+
+def settings(name: str, given: Any, example: str) -> tuple[str, ...]:
+    """Parameters by name as the texts `key=value` that commands take."""
+    if given is not None and not isinstance(given, Mapping):
+        raise BenchError(f"{name} is {kind_of(given)}.\nGive parameters by name: {name}={example}.")
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in (given or {}).items()}
+    return tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in plain.items())
 
 
 def text(name: str, value: Any) -> str | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,11 +19,12 @@ from bench.attack import Protocol
 from bench.compute.device import as_before, name_memory_errors, prepare
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
+from bench.evaluation import own_parameters
 from bench.evaluation.evaluator import Evaluator
 from bench.evaluation.suites import Suite, suites_named
 from bench.evaluation.target import check_device
 from bench.evaluation.transfers import Surrogate
-from bench.jobs.make_record import Asked
+from bench.jobs.make_record import Asked, begun_by
 from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, write_record
 from bench.records.subjects import foreign_subject
@@ -34,6 +35,7 @@ from bench.system import locks
 from bench.system.console import Reporter
 from bench.system.home import Home
 from bench.system.signals import StopRequest
+from bench.threat import Threat
 from bench.vocabulary import Selected
 
 Model = nn.Module | Callable[[Tensor], Any]
@@ -48,6 +50,8 @@ def evaluate(
     limit: int | None = None,
     protocol: Protocol = "official",
     seed: int = 0,
+    threat: Threat | str | float | None = None,
+    attack_set: Mapping[str, Any] | None = None,
     surrogate: Model | None = None,
     name: str | None = None,
     home: Path | str | None = None,
@@ -74,6 +78,10 @@ def evaluate(
         limit: how many test images, from the first.
         protocol: whose attack parameters: `official` or `paper`.
         seed: of the attacks' start noise.
+        threat: what to attack under: "l2:0.5", or a radius in the data set's own norm; None: what a run was trained
+            against, and for other models the data set's own.
+        attack_set: parameters of the attacks in place of the protocol's: {"steps": 100}, or of one of them:
+            {"pgd-sat.steps": 100}. Tables keep such numbers apart and name the parameters.
         surrogate: what transferred attacks are crafted on; needed by the suites `blackbox` and `full`.
         name: what records and tables call the model; its class's name if not given.
         home: folder of `data/` and `results/`; None: a run's own, what BENCH_HOME names, or the current folder.
@@ -99,9 +107,11 @@ def evaluate(
             "A model has no best and no last weights.\nGive what bench.train() returns, or no checkpoint_of."
         )
     model = _student(model, checkpoint_of) if isinstance(model, Trained) else model
-    how = _conditions(suite, limit, protocol, seed, name, save, checks, run.home if run and home is None else home)
+    place_of_records = run.home if run and home is None else home
+    how = _conditions(suite, limit, protocol, seed, name, save, checks, place_of_records, attack_set)
     usual = run.dataset if run else "cifar10"
-    data = given_dataset(usual if dataset is None else dataset, how.home.data)
+    data = given_dataset(usual if dataset is None else dataset, how.home.data).under(threat)
+    own_parameters.check(how.attack_set, how.suite, protocol, data.threat)
     label = how.name or (run.id if run else name_of(model))
     network = as_network(model, label, data.test, data.num_classes, place)
     if place is not None:
@@ -128,6 +138,7 @@ class Conditions:
     save: bool
     checks: bool
     home: Home
+    attack_set: Mapping[str, Any] = field(default_factory=dict)
 
     def record_of(
         self, network: nn.Module, data: Dataset, subject: Subject, function: str | None, crafted_on: Surrogate | None
@@ -138,7 +149,17 @@ class Conditions:
             function: a digest of what it computes; None where that is not always the same.
         """
         on = crafted_on.checkpoint if crafted_on is not None and self.suite.needs_surrogate else None
-        asked = Asked(subject, data, self.suite, self.limit, self.protocol, self.seed, surrogate=on, checks=self.checks)
+        asked = Asked(
+            subject,
+            data,
+            self.suite,
+            self.limit,
+            self.protocol,
+            self.seed,
+            surrogate=on,
+            checks=self.checks,
+            attack_set=self.attack_set,
+        )
         found = self._found(asked, function)
         if found is not None:
             return found
@@ -155,10 +176,13 @@ class Conditions:
                 kept=kept,
                 checks=self.checks,
                 function=function,
+                attack_set=self.attack_set,
+                places=self.suite.places,
             )
             known = crafted_on is not None and crafted_on.function is not None
             evaluator.transfers.folder = kept / "unfinished" / asked.id if kept is not None and known else None
-            record = evaluator.evaluate(network, data, subject, self.suite, self.limit, asked.id, crafted_on)
+            begun = begun_by(asked, self.home.records) if self.save else None
+            record = evaluator.evaluate(network, data, subject, self.suite, self.limit, asked.id, crafted_on, begun)
             if function is not None:
                 record = record.model_copy(update={"environment": record.environment | {"function": function}})
             if self.save:
@@ -191,7 +215,7 @@ class Conditions:
 
 
 def _conditions(
-    suite: Any, limit: Any, protocol: Any, seed: Any, name: Any, save: Any, checks: Any, home: Any
+    suite: Any, limit: Any, protocol: Any, seed: Any, name: Any, save: Any, checks: Any, home: Any, attack_set: Any
 ) -> Conditions:
     """Find mistakes before anything long begins."""
     if limit is not None:
@@ -202,7 +226,9 @@ def _conditions(
         raise BenchError("Attacks need gradients, and inference mode has none.\nCall outside torch.inference_mode().")
     chosen = suites_named(arguments.names_in("suite", suite, "['fgsm', 'pgd-sat']"))
     flags = arguments.yes_or_no("save", save), arguments.yes_or_no("checks", checks)
-    return Conditions(chosen, limit, protocol, seed, arguments.text("name", name), *flags, arguments.home_at(home))
+    own = own_parameters.parsed(arguments.settings("attack_set", attack_set, "{'steps': 100}"), chosen)
+    place = arguments.home_at(home)
+    return Conditions(chosen, limit, protocol, seed, arguments.text("name", name), *flags, place, own)
 
 
 def _student(run: Trained, which: Selected) -> nn.Module:

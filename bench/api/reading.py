@@ -12,9 +12,10 @@ from bench.analysis.find import find_networks
 from bench.api import arguments
 from bench.errors import BenchError, unknown_name
 from bench.records.index import home_records
-from bench.records.networks import Network, networks_of
+from bench.records.networks import Network, measured_under, networks_of
 from bench.records.record import Record
 from bench.system.home import Home
+from bench.threat import Threat
 from bench.vocabulary import Selected
 
 
@@ -36,6 +37,7 @@ def load_records(
     student: str | None = None,
     method: str | None = None,
     attack: str | None = None,
+    threat: Threat | str | None = None,
     checkpoint_of: Selected = "best",
 ) -> list[Record]:
     """The records of a home, the oldest first; a record that is not right is named and left out.
@@ -46,6 +48,7 @@ def load_records(
         student: only networks of this architecture, also teachers; of a model from Python it is its class.
         method: only what this method trained; of a model from elsewhere it is its name.
         attack: only records with a result of this; `transfer:NAME` was crafted on a surrogate.
+        threat: only what was measured under this: "l2:0.5".
         checkpoint_of: of each run its `best` or its `last` weights.
 
     Raises:
@@ -62,7 +65,16 @@ def load_records(
         known = {each for record in records for each in _names(record, kind)}
         if known and name not in known:
             raise unknown_name(f"{kind} (nothing was measured here of that name)", str(name), known)
-    return [record for record in records if all(name in _names(record, kind) for kind, name in wanted.items())]
+    found = measured_under(records, threat_named(threat))
+    return [record for record in found if all(name in _names(record, kind) for kind, name in wanted.items())]
+
+
+def threat_named(threat: Threat | str | None) -> Threat | None:
+    """A threat that records are to be of; a `BenchError` where it is none."""
+    wanted = Threat.wanted(threat)
+    if isinstance(wanted, float):
+        raise BenchError(f"threat={threat!r} names no norm.\nGive NORM:EPS, as in 'linf:8/255' or 'l2:0.5'.")
+    return wanted
 
 
 def _names(record: Record, kind: str) -> set[str]:
@@ -79,6 +91,8 @@ def _names(record: Record, kind: str) -> set[str]:
 def compare(
     *sides: Side,
     attacks: str | Sequence[str] = (),
+    threat: Threat | str | None = None,
+    across_threats: bool = False,
     all_seeds: bool = False,
     checkpoint_of: Selected = "best",
     home: Path | str | None = None,
@@ -89,6 +103,8 @@ def compare(
         sides: records, lists of records, runs as `bench.train` returns them, or their names: an id or the beginning of
             it, a method, a record's file. Networks that differ in the training seed alone are one side.
         attacks: only these, as records name them; none for all.
+        threat: only what was measured under this: "l2:0.5".
+        across_threats: whether each network's accuracy under its own threat is held against the others' under theirs.
         all_seeds: with every run of the home that differs from a named one in the seed alone.
         checkpoint_of: whether a named run stands for its `best` or its `last` weights; a record is of what it is of.
         home: where named runs have their records; None: what BENCH_HOME names, or the current folder.
@@ -117,7 +133,8 @@ def compare(
     networks: list[Network] = networks_of(records)
     for where, own in names.items():
         networks += find_networks(own, where, everywhere, checkpoint_of=checkpoint_of)
-    return compare_networks(networks, only)
+    across = arguments.yes_or_no("across_threats", across_threats)
+    return compare_networks(networks, only, threat_named(threat), across)
 
 
 def _records_in(side: object) -> list[Record]:

@@ -32,6 +32,7 @@ from bench.runs.config import TeacherRef
 from bench.runs.folder import RunFolder
 from bench.runs.networks import network_of
 from bench.system.text import kind_of
+from bench.threat import Threat
 from bench.vocabulary import Precision
 
 _DIGITS = 9
@@ -55,6 +56,7 @@ def train(
     limit_train: int | None = None,
     extra: str | None = None,
     extra_share: float | None = None,
+    threat: Threat | str | float | None = None,
     device: str = "auto",
     loggers: str | Sequence[str] = (),
     restart: bool = False,
@@ -75,6 +77,7 @@ def train(
         set: hyper-parameters of the method, by name, and fields of the recipe (`training.optimizer.lr`).
         precision: `32` or `bf16`. limit_train: train on the first so many images.
         extra, extra_share: additional training images, "npz:FILE", and their share of every batch, 0 to 1.
+        threat: what to train against: "l2:0.5", or a radius in the data set's own norm; None: the data set's own.
         device: `auto`, `cpu` or `cuda`. loggers: `bench list loggers`.
         restart: delete the run and train it again.
         home: folder of `data/` and `results/`; None: what BENCH_HOME names, or the current folder.
@@ -103,9 +106,10 @@ def train(
         recipe=find(_name("recipe", str(recipe) if isinstance(recipe, Path) else recipe), place.recipes),
         precision=arguments.one_of("precision", precision, ("32", "bf16")),  # type: ignore[arg-type]
         teachers=files,
-        settings=_settings(set),
+        settings=arguments.settings("set", set, "{'weight': 6}"),
         extra=arguments.text("extra", extra),
         extra_share=extra_share,
+        threat=Threat.wanted(threat),
         own=Own(
             student=network,
             dataset=None if isinstance(dataset, str) else data,
@@ -214,13 +218,6 @@ def _teachers(given: Any, data: Dataset) -> tuple[dict[str, str], dict[str, tupl
         else:
             raise BenchError(f"The {role} teacher is {kind_of(value)}.\nGive a network, a file, or 'MODEL:FILE'.")
     return files, networks
-
-
-def _settings(given: Any) -> tuple[str, ...]:
-    if given is not None and not isinstance(given, Mapping):
-        raise BenchError(f"set is {kind_of(given)}.\nGive hyper-parameters by name: set={{'weight': 6}}.")
-    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in (given or {}).items()}
-    return tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in plain.items())
 
 
 def _identity(network: nn.Module, data: Dataset) -> str:

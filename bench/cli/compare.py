@@ -10,9 +10,10 @@ import click
 
 from bench.cli import completing
 from bench.cli.help import Command
-from bench.cli.options import checkpoint_of_option, home_option, json_option, named, style_option
+from bench.cli.options import checkpoint_of_option, home_option, json_option, named, style_option, threat_option
 from bench.cli.printing import show_json
 from bench.system.home import Home
+from bench.threat import Threat
 from bench.vocabulary import Selected
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ _OF_SIDE = {"method", "overrides", "checkpoint_of", *_DIFFERING}
     help="Only this one, as records name it; may be repeated.",
     shell_complete=completing.plugins("attacks"),
 )
+@threat_option("Only what was measured under this: linf:8/255.", completing.recorded_threats)
+@click.option("--across-threats", "across", is_flag=True, help="Hold each under its own threat against the others.")
 @style_option("How to print.")
 @json_option("The same as --format json.")
 @home_option
@@ -52,6 +55,8 @@ def command(
     checkpoint_of: Selected,
     all_seeds: bool,
     attacks: tuple[str, ...],
+    threat: Threat | None,
+    across: bool,
     style: str,
     as_json: bool,
 ) -> None:
@@ -67,7 +72,7 @@ def command(
         click.echo(text, err=True)
 
     networks = find_networks(runs, home, all_seeds, Narrowed(student, dataset), say, checkpoint_of)
-    found = compare_networks(networks, attacks)
+    found = compare_networks(networks, attacks, threat, across)
     if as_json or style == "json":
         show_json(_content(found))
         return
@@ -86,6 +91,7 @@ def _content(found: Comparison) -> dict[str, Any]:
                 "name": side.name,
                 "runs": [network.name for network in side.networks],
                 "seeds": [network.subject.seed for network in side.networks],
+                "threats": side.threats,
                 **side.networks[0].subject.model_dump(include=_OF_SIDE),
             }
             for side in found.sides
@@ -142,6 +148,9 @@ def _introduction(sides: list[Side]) -> Iterator[str]:
     """Which runs the sides are, and what else differs between them."""
     for side in sides:
         yield f"{side.name}: {', '.join(network.name for network in side.networks)}"
+    if any(condition.across for side in sides for network in side.networks for condition in network.conditions):
+        under = "; ".join(f"{side.name} {' and '.join(side.threats)}" for side in sides)
+        yield f"They were attacked under different threats, of which numbers do not compare as such: {under}."
     yield from _shared_teachers(sides)
     first, second = (side.networks[0].subject for side in sides)
     for name in _DIFFERING:

@@ -98,10 +98,27 @@ def suites(home: Home) -> Iterable[str]:
 
 
 @_completer
+def threats(home: Home) -> Iterable[str]:
+    """Every norm, with the radius that it is usually measured at."""
+    from bench.threat import USUAL, Threat
+
+    return [str(Threat(norm, eps)) for norm, eps in USUAL.items()]
+
+
+@_completer
+def recorded_threats(home: Home) -> Iterable[str]:
+    """Threats that something was measured under."""
+    from bench.records.index import home_records
+
+    return {str(record.data.threat) for record in home_records(home)}
+
+
+@_completer
 def tables(home: Home) -> Iterable[str]:
     from bench.tables import load_specs
+    from bench.tables.spec import NAMED
 
-    return ["overview", *map(str, load_specs(home.specs))]
+    return [*NAMED, *map(str, load_specs(home.specs))]
 
 
 @_completer

@@ -22,13 +22,16 @@ from bench.system.naming import short_names_in
     examples=[
         "bench eval --suite whitebox --dataset cifar10",
         "bench eval --suite pgd-20 --limit 1000 --checkpoint my.pt --student resnet18",
+        "bench eval --suite fgsm,pgd-sat --threat l2:0.5",
+        "bench eval --suite pgd-sat --attack-set steps=100 --attack-set restarts=5",
     ],
 )
 @click.option(
     "--suite",
     required=True,
-    help="`bench list suites`: whitebox, blackbox, autoattack, full.",
-    shell_complete=completing.suites,
+    metavar="A[,B]",
+    help="Suites or attacks: `bench list suites`, `bench list attacks`.",
+    shell_complete=completing.separated(completing.suites),
 )
 @click.option(
     "--run",
@@ -48,7 +51,16 @@ from bench.system.naming import short_names_in
     "Only runs on this dataset; for a checkpoint: what to attack it on (default: cifar10).",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Attack only the first N test images (said in every table).")
+@options.threat_options("What to attack under: linf:8/255, l2:0.5, l1:12 (default: what a run was trained against).")
 @click.option("--protocol", type=click.Choice(["official", "paper"]), default="official")
+@click.option(
+    "--attack-set",
+    "attack_set",
+    multiple=True,
+    metavar="[ATTACK.]KEY=VALUE",
+    help="A parameter of the attacks in place of the protocol's: steps=100; said in every table. May be repeated.",
+)
+@click.option("--seed", type=click.IntRange(min=0, max=2**31), default=0, help="Of the attacks' start noise.")
 @click.option("--worst-case", is_flag=True, help="Leave a sample alone once an iterate fools the model; faster.")
 @click.option(
     "--precision",
@@ -88,7 +100,7 @@ def command(
     Of a run the best and the last weights are attacked; where these are the same, once. Prints the new records' files,
     and a table of all that was asked for, also of what was measured before.
     """
-    from bench.evaluation.suites import suite_named
+    from bench.evaluation.suites import suites_named
     from bench.jobs.evaluate import Evaluation, finished_runs
     from bench.jobs.results import rows_of
     from bench.jobs.session import absolute_spec
@@ -107,7 +119,7 @@ def command(
         raise BenchError("--checkpoint and --run exclude each other.\nEvaluate them in two commands.")
     if last:
         conduct["checkpoint_of"] = "both"
-    wanted = suite_named(suite)
+    wanted = suites_named(options.separated(suite) or [suite])
     if dataset is not None:
         dataset = absolute_spec(dataset)
     with session(home, tf32=conduct["precision"] == "tf32") as active:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from bench.cli import completing
+from bench.errors import BenchError
 from bench.system.home import Home
+from bench.threat import Threat, eps_text, parse_eps
 
 if TYPE_CHECKING:
     from bench.jobs.session import Session
@@ -75,6 +78,43 @@ def datasets_option(help: str) -> Decorator[Any]:
 
     complete = completing.separated(completing.recorded_datasets)
     return click.option("--datasets", metavar="A,B", callback=names, help=help, shell_complete=complete)
+
+
+def threat_options(help: str) -> Decorator[Any]:
+    """`--threat NORM:EPS`, and `--eps EPS` for the data set's own norm: together `threat`, as jobs take it."""
+
+    def decorate(function: Command) -> Command:
+        @wraps(function)
+        def together(*args: Any, threat: Threat | None, eps: float | None, **options: Any) -> Any:
+            if threat is not None and eps is not None:
+                raise BenchError(
+                    f"--threat {threat} and --eps {eps_text(eps)} both say how far images are moved.\n"
+                    "Give one of them: --threat NORM:EPS, or --eps for the data set's own norm."
+                )
+            return function(*args, threat=eps if threat is None else threat, **options)
+
+        eps_option = click.option(
+            "--eps", type=_Read("EPS", parse_eps), help="The same in the data set's own norm, at this radius: 4/255."
+        )
+        return threat_option(help)(eps_option(together))
+
+    return decorate
+
+
+def threat_option(help: str, shell_complete: Any = completing.threats, **more: Any) -> Decorator[Any]:
+    """`--threat NORM:EPS`."""
+    kind = _Read("NORM:EPS", Threat.parse)
+    return click.option("--threat", type=kind, help=help, shell_complete=shell_complete, **more)
+
+
+class _Read(click.ParamType):
+    """What a function of ours reads, whose `BenchError` says what is wrong."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name, self._read = name, read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self._read(value) if isinstance(value, str) else value
 
 
 def out_option(help: str) -> Decorator[Any]:

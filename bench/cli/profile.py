@@ -11,6 +11,7 @@ from bench.cli.help import Command
 from bench.cli.printing import show, show_json
 from bench.errors import BenchError, unknown_name
 from bench.system.home import Home
+from bench.threat import Threat
 
 if TYPE_CHECKING:
     from bench.cost.profile import Profile
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @options.recipe_option("Whose variants, teachers and batch size.")
 @click.option("--variant", help="Of the methods, instead of the recipe's.")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Instead of the recipe's.")
+@options.threat_options("What is trained against: linf:8/255, l2:0.5, l1:12.")
 @options.precision_option
 @click.option("--steps", type=click.IntRange(min=1), default=5, help="Timed steps a method.")
 @click.option("--off", multiple=True, metavar="NAME", help="Do without a speed-up: `bench list speedups`.")
@@ -59,7 +61,9 @@ def command(
 
     if dataset not in IMAGES:
         raise unknown_name("dataset to profile", dataset, IMAGES)
-    chosen, asked = _methods(methods, asked["variant"]), options.with_recipe(home, asked)
+    threat = asked["threat"]
+    asked["threat"] = threat if isinstance(threat, Threat) else Threat() if threat is None else Threat().at(threat)
+    chosen, asked = _methods(methods, asked["variant"], asked["threat"]), options.with_recipe(home, asked)
     with options.session(home, off=off) as active, active.stop.at_once():
         kind = asked["precision"]
         choices = [off]
@@ -83,20 +87,22 @@ def command(
     _write_costs(home, active.reporter)
 
 
-def _methods(text: str, variant: str | None) -> list[str]:
-    """The methods asked for: names with commas between them, or all that have the variant."""
+def _methods(text: str, variant: str | None, threat: Threat) -> list[str]:
+    """The methods asked for: names with commas between them, or all that have the variant and know the norm."""
     from bench import registry
-    from bench.recipes.hyperparameters import method_class
+    from bench.recipes.hyperparameters import check_norm, method_class
 
     if text != "all":
         names = options.separated(text)
         for name in names:
-            method_class(name)
+            check_norm(name, threat)
         return names
     return [
         name
         for name, found in registry.load_all("methods", method_class)
-        if not isinstance(found, BenchError) and (variant is None or variant in found.variants)
+        if not isinstance(found, BenchError)
+        and (variant is None or variant in found.variants)
+        and threat.norm in found.norms
     ]
 
 

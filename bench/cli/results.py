@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
+from bench.cli import completing
 from bench.cli.help import Group
-from bench.cli.options import checkpoint_of_option, home_option, json_option, named, style_option
+from bench.cli.options import checkpoint_of_option, home_option, json_option, named, style_option, threat_option
 from bench.cli.printing import show_json, show_measured
 from bench.errors import BenchError
 from bench.system.home import Home
@@ -27,6 +29,7 @@ def command() -> None:
 @named("--dataset", "datasets", "Only what was measured on this.")
 @named("--student", "models", "Only networks of this architecture; teachers and checkpoints, too.")
 @named("--method", "methods", "Only what this method trained; or the name of a checkpoint from elsewhere.")
+@threat_option("Only what was measured under this: linf:8/255.", completing.recorded_threats)
 @named("--attack", "attacks", "Only this, as records name it, beside clean accuracy; may be repeated.", multiple=True)
 @checkpoint_of_option
 @json_option("As JSON: one entry for each network and what it was measured on.")
@@ -34,7 +37,7 @@ def command() -> None:
 @home_option
 @click.pass_obj
 def list_results(
-    home: Home, attack: tuple[str, ...], checkpoint_of: Selected, as_json: bool, as_csv: bool, **asked: str | None
+    home: Home, attack: tuple[str, ...], checkpoint_of: Selected, as_json: bool, as_csv: bool, **asked: Any
 ) -> None:
     """Show all that was measured here: students, teachers and checkpoints from elsewhere x attacks, newest first."""
     from bench.jobs.results import chosen_rows, to_csv

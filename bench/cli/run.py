@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 @options.deterministic_option
 @options.precision_option
 @options.limit_train_option
+@options.threat_options("What to train and evaluate against: linf:8/255, l2:0.5, l1:12 (default: the data set's).")
 @click.option("--extra", metavar="npz:FILE", help="Additional training images: arrays image and label, or x and y.")
 @click.option("--extra-share", type=float, metavar="SHARE", help="Their share of every batch, 0 to 1.")
 @click.option(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.argument("spec", metavar="SPEC", shell_complete=completing.sweeps)
 @click.option("--dataset", metavar="SPEC", help="Instead of the spec's datasets: cifar10, parquet:DIR, ...")
 @click.option("--recipe", help="Instead of the spec's: `bench list recipes`; FILE.", shell_complete=completing.recipes)
+@options.threat_options("Instead of the spec's threats, in training and evaluation: linf:8/255, l2:0.5, l1:12.")
 @click.option("--limit-train", type=click.IntRange(min=10), help="Training images of every run.")
 @click.option("--limit", type=click.IntRange(min=1), help="Test images of every evaluation, at most.")
 @click.option(

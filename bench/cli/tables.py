@@ -14,11 +14,13 @@ from bench.cli.help import Command
 from bench.cli.printing import show_json
 from bench.errors import BenchError, printable
 from bench.system.home import Home
+from bench.threat import Threat
 from bench.vocabulary import Selected
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bench.records.record import Record
     from bench.tables import Table
     from bench.tables.pieces import Piece
 
@@ -30,16 +32,19 @@ _LABELS = 32
 
 
 class _Number(click.ParamType):
-    """A table's number, or `overview`."""
+    """A table's number or name."""
 
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         text = str(value)
-        if text == "overview":
+        from bench.tables.spec import NAMED
+
+        if text in NAMED:
             return text
         if not text.isdecimal():
-            self.fail(f"{text!r} is no number of a table, and not `overview`; see `bench list tables`", param, ctx)
+            names = ", ".join(f"`{name}`" for name in NAMED)
+            self.fail(f"{text!r} is no number of a table, and none of {names}; see `bench list tables`", param, ctx)
         return int(text)
 
 
@@ -49,7 +54,7 @@ class _Number(click.ParamType):
     "numbers",
     type=_Number(),
     multiple=True,
-    help="Number, or overview; default: overview, 0 and 3 to 7.",
+    help="Number or name; default: overview, unseen, corruptions, 0 and 3 to 7.",
     shell_complete=completing.tables,
 )
 @click.option(
@@ -68,6 +73,7 @@ class _Number(click.ParamType):
     help="Show students of this architecture instead of each table's own.",
     shell_complete=completing.recorded_students,
 )
+@options.threat_option("Only what was measured under this: linf:8/255.", completing.recorded_threats)
 @options.checkpoint_of_option
 @click.option("--all-rows", is_flag=True, help="With the paper's rows and data sets that have no number here.")
 @options.out_option("Default: HOME/results/tables.")
@@ -88,6 +94,7 @@ def command(
     formats: tuple[str, ...],
     datasets: list[str] | None,
     student: str | None,
+    threat: Threat | None,
     checkpoint_of: Selected,
     all_rows: bool,
     out: Path | None,
@@ -104,12 +111,17 @@ def command(
     from bench.analysis.audit import audit_tables
     from bench.analysis.order import compare_order, to_text
     from bench.records.index import home_records
+    from bench.records.networks import measured_under
     from bench.system.garbage import no_collection
     from bench.tables import build_tables, table_content, write_tables
 
     _check_options(audit, order, out, values, formats)
     if values == "paper" and checkpoint_of != "best":
         raise BenchError("The paper's numbers are of one checkpoint each.\nLeave --checkpoint-of away, or --values.")
+
+    def records(of: Selected | None = checkpoint_of) -> list[Record]:
+        return measured_under(home_records(home, of), threat)
+
     shown: dict[str, Any] = {
         "numbers": numbers or None,
         "datasets": datasets,
@@ -118,20 +130,20 @@ def command(
         "checkpoint_of": checkpoint_of,
     }
     if order is not None:
-        orders = compare_order(home_records(home, checkpoint_of), order, **shown)
+        orders = compare_order(records(), order, **shown)
         if checkpoint_of != "best":
             click.echo("Of the last checkpoints.\n")
         click.echo(to_text(orders, order), nl=False)
         return
     if audit:
-        found = audit_tables(home_records(home, checkpoint_of), values=values, **shown)
+        found = audit_tables(records(), values=values, **shown)
         if formats or as_json:
             show_json(audit_text.to_json(found))
         else:
             click.echo(audit_text.to_text(found), nl=False)
         return
     with no_collection():
-        tables = build_tables(home_records(home, None), values=values, all_rows=all_rows, **shown)
+        tables = build_tables(records(None), values=values, all_rows=all_rows, **shown)
         if as_json:
             show_json([table_content(table) for table in tables])
             return

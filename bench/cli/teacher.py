@@ -22,6 +22,7 @@ def command() -> None:
 @options.dataset_option("`bench list datasets`.")
 @options.recipe_option("Names the architectures and the schedule.")
 @named("--method", "methods", "The student's method, for those with a teacher of their own (DARD).")
+@options.threat_options("What to train and evaluate against: linf:8/255, l2:0.5, l1:12 (default: the data set's).")
 @options.precision_option
 @options.limit_train_option
 @options.logger_option

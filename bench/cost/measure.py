@@ -63,6 +63,7 @@ def profile(workload: Workload, device: torch.device, steps: int, peak_flops: fl
                 recipe=recipe.load(workload.recipe).name,
                 epochs=runner.step.epochs,
                 precision=workload.precision,
+                norm=workload.threat.norm,
                 phase=name,
                 phase_share=share,
                 off=tuple(sorted(workload.off)),

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bench.errors import BenchError
 from bench.system.files import write_text_atomically
 from bench.system.home import Home
+from bench.vocabulary import Norm
 
 
 class Profile(BaseModel):
@@ -21,6 +22,7 @@ class Profile(BaseModel):
         teachers: architectures, by role.
         train_images: in the dataset. image_shape: (C, H, W).
         recipe: whose batch size and length. epochs: of a whole run.
+        norm: that the attack of the step is in.
         phase: the part of the run it was measured in, where a method's cost changes ("frozen", "learning"); else "".
         phase_share: that part's share of the run's epochs, 0 to 1; the shares of all phases add up to 1.
         off: speed-ups that were switched off.
@@ -46,6 +48,7 @@ class Profile(BaseModel):
     recipe: str
     epochs: int
     precision: str
+    norm: Norm = "linf"
     phase: str = ""
     phase_share: float = 1.0
     off: tuple[str, ...] = ()
@@ -84,6 +87,7 @@ class Profile(BaseModel):
             include={
                 *("method", "variant", "student", "teachers", "dataset", "image_shape", "classes", "batch_size"),
                 *("precision", "phase", "off", "device", "threads"),
+                *["norm"] * (self.norm != "linf"),
             },
         )
         digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]

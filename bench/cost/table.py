@@ -8,6 +8,7 @@ from itertools import groupby
 from bench.cost.profile import Profile
 from bench.evaluation.suites import UNIT_OF_COST
 from bench.tables.plain import PlainTable
+from bench.threat import NORM_TEXT
 
 _HEADERS = (
     *("Defense", "Phase", "ms/step", "images/s", "GFLOP/image", "attack %", "teachers %", "update %"),
@@ -19,7 +20,7 @@ _HEADERS = (
 def cost_tables(profiles: Iterable[Profile]) -> list[PlainTable]:
     """One table for each set of profiles that may be compared, the defenses in alphabetical order.
 
-    A set is of one machine, one dataset, one student, one precision, the same speed-ups.
+    A set is of one machine, one dataset, one student, one precision, one norm, the same speed-ups.
     """
     ordered = sorted(profiles, key=lambda profile: (_conditions(profile), profile.method, profile.phase))
     return [_table(list(group)) for _, group in groupby(ordered, key=_conditions)]
@@ -31,6 +32,7 @@ def _conditions(profile: Profile) -> tuple[str, ...]:
         profile.student,
         profile.recipe,
         profile.precision,
+        profile.norm,
         profile.device,
         str(profile.threads),
         str(profile.batch_size),
@@ -47,8 +49,9 @@ def _table(profiles: Sequence[Profile]) -> PlainTable:
     teachers = sorted({f"{role} {model}" for profile in profiles for role, model in profile.teachers.items()})
     packages = first.environment.get("packages")
     torch_version = packages.get("torch") if isinstance(packages, dict) else None
+    norm = "" if first.norm == "linf" else f" under {NORM_TEXT[first.norm]}"
     return PlainTable(
-        title=f"Cost of training {first.student} on {first.dataset}",
+        title=f"Cost of training {first.student} on {first.dataset}{norm}",
         headers=(*_HEADERS, f"x {unit}"),
         rows=tuple(rows),
         notes=(

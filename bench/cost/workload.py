@@ -11,6 +11,7 @@ from torch import nn
 from bench.models import build_model
 from bench.recipes import recipe
 from bench.recipes.hyperparameters import make, method_class, parse_settings, parse_training, resolve
+from bench.threat import Threat
 from bench.training.step import TrainingStep
 from bench.vocabulary import LINF_EPS, Precision
 
@@ -48,6 +49,7 @@ class Workload:
         variant, batch_size, epochs: instead of the recipe's.
         off: speed-ups to do without.
         settings: hyper-parameters and fields of the recipe, as `--set` takes them.
+        threat: what is trained against.
         given: architectures of teachers that are not the recipe's, by role.
     """
 
@@ -61,6 +63,7 @@ class Workload:
     off: tuple[str, ...] = ()
     epochs: int | None = None
     settings: tuple[str, ...] = ()
+    threat: Threat = field(default_factory=Threat)
     given: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -106,6 +109,7 @@ class Workload:
             variant=self.variant,
             dataset=self.images.name,
             model=self.student,
+            eps=self.threat,
             epochs=self.epochs,
             settings=parse_settings(self.method, self.settings) | parse_training(self.settings)[0],
             fused="fused" not in self.off,

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from bench.errors import BenchError
 from bench.system.text import kind_of
-from bench.threat import NORMS, Threat
+from bench.threat import NORMS, Threat, Wanted
 from bench.vocabulary import LINF_EPS, Norm
 
 if TYPE_CHECKING:
@@ -209,9 +209,18 @@ class Dataset:
         """What its networks are trained against and attacked under."""
         return Threat(self.norm, self.eps)
 
-    def under(self, threat: Threat | None) -> Dataset:
-        """The same images under another threat; None: under its own."""
-        return self if threat in (None, self.threat) else replace(self, norm=threat.norm, eps=threat.eps)
+    def under(self, threat: Wanted | str | None) -> Dataset:
+        """The same images under another threat.
+
+        Args:
+            threat: a `Threat`, its text, or a radius in the dataset's own norm; None: its own.
+
+        Raises:
+            BenchError: it is no threat, or one that moves no image.
+        """
+        wanted = Threat.wanted(threat)
+        chosen = self.threat if wanted is None else wanted if isinstance(wanted, Threat) else self.threat.at(wanted)
+        return self if chosen == self.threat else replace(self, norm=chosen.norm, eps=chosen.eps)
 
     def limit_train(self, n: int | None) -> Dataset:
         """The same dataset with only its first n training images."""

@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.attack import Attack, input_gradient
+from bench.attack import Attack, distance, input_gradient
+from bench.errors import BenchError
 from bench.evaluation.suites import GRADIENT_FREE
 from bench.registry import attack_class
+from bench.threat import Threat
 
 SHARE = 0.5
 """What checks may cost, as a share of the images that the attacks passed through the network."""
@@ -27,7 +29,7 @@ ENOUGH = 16
 eight images nearly all would have to be."""
 
 _LADDER = (2.0, 4.0, 0.5)
-"""Radii besides the dataset's, in multiples of it, over which accuracy must fall; the last rung is a radius of 1."""
+"""Radii besides the dataset's, in multiples of it, over which accuracy must fall; the last rung reaches every image."""
 _SUM = 1e-4
 """By how much probabilities may miss a sum of one."""
 
@@ -91,8 +93,9 @@ class Probes:
     ) -> Probed:
         """All that the budget allows for.
 
-        `reference`: the attack itself; `noise`: random corners of the ball; `queries`: Square, which needs no
-        gradient; `longer`: the attack with twice the steps; `eps=...`: at each rung of the ladder; `clean` and
+        `reference`: the attack itself; `noise`: random points on the ball's edge; `queries`: Square, which needs no
+        gradient; `longer`: the attack with twice the steps; `eps=...`: at each rung of the ladder, and
+        `everywhere` at the last one; `clean` and
         `again`: no attack, twice; `vanished`: whether the gradient at the image is zero or no number; and
         `probabilities`: whether the outputs without an attack are not negative and sum to one.
 
@@ -109,7 +112,10 @@ class Probes:
             if reason is not None:
                 left_out.append(f"{probe.title}: {reason}")
                 continue
-            found |= probe.look(self.x[:n], self.y[:n])
+            try:
+                found |= probe.look(self.x[:n], self.y[:n])
+            except BenchError as error:  # of an attack that cannot be run on such images
+                left_out.append(f"{probe.title}: {str(error).splitlines()[0]}")
             advance(passed() - before)
         if self.white_box and "reference" in found:
             found[f"eps={self.attack.eps!r}"] = found["reference"]
@@ -125,7 +131,7 @@ class Probes:
         steps, name = int(self.attack.parameters()["steps"]), self.attack.label
         if self.white_box:
             yield Probe("outputs and gradients", 3, self._passes)
-            yield Probe(f"{name} with eps = 1", steps + 1, self._rung(1.0))
+            yield Probe(f"{name} with eps = {self._furthest:.3g}", steps + 1, self._everywhere)
         else:
             yield Probe("outputs", 1, lambda x, y: {"probabilities": _are_probabilities(_logits(self.network, x))})
         if "reference" not in self.known:
@@ -133,14 +139,14 @@ class Probes:
         if not self.white_box:
             return
         yield Probe("random noise", 1, self._random, True)
-        if "queries" not in self.known:
-            free = attack_class(GRADIENT_FREE).for_protocol("official", self.attack.threat)
+        if "queries" not in self.known and self.attack.norm in attack_class(GRADIENT_FREE).norms:
+            free = attack_class(GRADIENT_FREE).for_protocol("official", Threat(self.attack.norm, self.attack.eps))
             price = int(free.parameters()["queries"]) + 3  # it asks twice before its queries, and is judged once
             yield Probe(free.label, price, lambda x, y: {"queries": self._judged(free, x, y)}, True)
         longer = replace(self.attack, steps=2 * steps)  # type: ignore[call-arg]
         title = f"{name} with twice the steps"
         yield Probe(title, 2 * steps + 1, lambda x, y: {"longer": self._under(longer, x, y)}, True)
-        for radius in (factor * self.attack.eps for factor in _LADDER if factor * self.attack.eps < 1):
+        for radius in (factor * self.attack.eps for factor in _LADDER if factor * self.attack.eps < self._furthest):
             yield Probe(f"{name} with eps = {radius:.3g}", steps + 1, self._rung(radius), True)
 
     def _against(self, probe: Probe, n: int, found: Outcomes) -> str | None:
@@ -165,8 +171,21 @@ class Probes:
         }
 
     def _random(self, x: Tensor, y: Tensor) -> Outcomes:
-        signs = torch.ones_like(x) if self.noise is None else self.noise[: len(x)].sign()
-        return {"noise": _right(self.network, (x + self.attack.eps * signs).clamp(0, 1), y)}
+        noise = torch.ones_like(x) if self.noise is None else self.noise[: len(x)]
+        # Onto the ball's corners, or in another norm than L-infinity onto its surface.
+        length = distance(noise, torch.zeros_like(noise), self.attack.norm).view(-1, 1, 1, 1)
+        direction = noise.sign() if self.attack.norm == "linf" else noise / length
+        return {"noise": _right(self.network, (x + self.attack.eps * direction).clamp(0, 1), y)}
+
+    @property
+    def _furthest(self) -> float:
+        """The radius within which every image lies."""
+        size = self.x[0].numel()
+        return {"linf": 1.0, "l2": float(size) ** 0.5, "l1": float(size)}[self.attack.norm]
+
+    def _everywhere(self, x: Tensor, y: Tensor) -> Outcomes:
+        ((_, right),) = (found := self._rung(self._furthest)(x, y)).items()
+        return {**found, "everywhere": right}
 
     def _rung(self, eps: float) -> Callable[[Tensor, Tensor], Outcomes]:
         return lambda x, y: {f"eps={eps!r}": self._under(self.attack.scaled_to(eps), x, y)}

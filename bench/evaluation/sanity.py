@@ -8,14 +8,15 @@ their own; here the conclusions are drawn, from those and from a record's result
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 
-from bench.evaluation.suites import ENSEMBLE, GRADIENT_FREE
-from bench.records.record import AttackResult, unpack
+from bench.evaluation.suites import CURVES, ENSEMBLE, GRADIENT_FREE
+from bench.records.record import AttackResult, unpack, unpack_radii
 from bench.registry import attack_class
 from bench.stats import mcnemar_exact, wilson_interval
+from bench.threat import Entry, Threat
 
 PROBE = "pgd-sat"
 """The attack that is varied: the white-box reference of every evaluation."""
@@ -25,6 +26,8 @@ UNCHECKED = "not checked: the checks that attack images of their own were left o
 _REFERENCES = ("pgd-sat", "pgd-20", "pgd-trades", "bim")
 """White-box attacks that no weaker one may beat; the first that a record has is taken."""
 _LEVEL = 0.01
+_SAME_RADIUS = 1e-6
+"""Radii are float32 in a record: so far from a share of eps, relatively, they are still on it."""
 _VANISHED = 0.05
 _SIBLINGS = 0.1
 """Share of the samples by which two lengths of step may differ."""
@@ -34,15 +37,22 @@ _FEWEST = 8
 """As many samples as are significant at 1 % if none speaks for the other side."""
 
 
-def flags(results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.ndarray]) -> list[str]:
+def flags(
+    results: Mapping[str, AttackResult], n: int, probes: Mapping[str, np.ndarray], own: Threat | None = None
+) -> list[str]:
     """The failed checks, in words; one attack beats another where it breaks significantly more (McNemar, 1 %).
 
-    They are drawn from the results of a record of n samples, and from what `Probes.look` gave.
+    They are drawn from the results of a record of n samples under a threat, and from what `Probes.look` gave.
     """
     outcomes = {name: unpack(result.final, n) for name, result in results.items()}
-    failed = [*_unfit(results, n, probes), *_ranked(outcomes, probes.get("reference")), *_siblings(outcomes)]
-    if ENSEMBLE in results:
-        failed += _ensemble(results[ENSEMBLE].components, n)
+    failed = [*_unfit(results, n, probes)]
+    for threat in dict.fromkeys(Entry.of(name).threat for name in outcomes):  # each for itself
+        under = {name: right for name, right in outcomes.items() if Entry.of(name).threat == threat}
+        failed += _ranked(under, None if threat else probes.get("reference"))
+    failed += [*_nested(outcomes, own or Threat()), *_siblings(outcomes)]
+    for name in (name for name in results if Entry.of(name).attack == ENSEMBLE):
+        failed += _ensemble(results[name].components, n)
+    failed += _curves(results, n)
     if "vanished" in probes:
         failed += _variations(probes, _label(PROBE))
     return failed
@@ -68,7 +78,7 @@ def other_radii(results: Mapping[str, AttackResult], eps: float) -> Iterator[str
     """Attacks that were not run at the dataset's eps, as they do not declare that theirs scales; in words."""
     for name, result in results.items():
         own = result.parameters.get("eps", eps)
-        if own != eps:
+        if own != eps and Entry.of(name).threat is None:
             yield f"{name} was run at its own eps = {own:.4g}, not at the dataset's {eps:.4g}"
 
 
@@ -78,22 +88,37 @@ def _ranked(outcomes: Mapping[str, np.ndarray], probed: np.ndarray | None) -> It
     The stronger one is the same attack on the model itself for a transferred one, else the record's reference; without
     either, the probe's, on the samples that it saw.
     """
-    reference = next((name for name in _REFERENCES if name in outcomes), None)
+    on_itself = {entry.attack: name for name in outcomes if not (entry := Entry.of(name)).transfer}
+    reference = next((name for name in _REFERENCES if name in on_itself), None)
     for name, right in outcomes.items():
-        own = name.removeprefix("transfer:")
-        stronger = own if own != name and own in outcomes else reference
-        strong = probed if stronger is None else outcomes[stronger]
+        entry = Entry.of(name)
+        stronger = entry.attack if entry.transfer and entry.attack in on_itself else reference
+        strong = probed if stronger is None else outcomes[on_itself[stronger]]
         if strong is None:
             continue
-        seen, said = right[: len(strong)], _label(stronger or PROBE)
-        if name == ENSEMBLE:
-            yield from _compared(seen, strong, f"{said} breaks more than AutoAttack")
-        elif own != name:
-            yield from _compared(
-                strong, seen, f"a transferred {_label(own)} breaks more than {said} on the model itself"
-            )
-        elif name in ("fgsm", "square"):
-            yield from _compared(strong, seen, f"{_label(name)} breaks more than {said}: gradients may be masked")
+        seen, said, here = (
+            right[: len(strong)],
+            _label(stronger or PROBE),
+            f" within {entry.threat}" * bool(entry.threat),
+        )
+        if entry.attack == ENSEMBLE:
+            yield from _compared(seen, strong, f"{said} breaks more than AutoAttack{here}")
+        elif entry.transfer:
+            message = f"a transferred {_label(entry.attack)} breaks more than {said} on the model itself{here}"
+            yield from _compared(strong, seen, message)
+        elif entry.attack in ("fgsm", "square"):
+            message = f"{_label(entry.attack)} breaks more than {said}{here}: gradients may be masked"
+            yield from _compared(strong, seen, message)
+
+
+def _nested(outcomes: Mapping[str, np.ndarray], own: Threat) -> Iterator[str]:
+    """The same attack in a ball and in one around that: a larger radius, or L-infinity where L2 has the same."""
+    entries = [(name, entry, entry.under(own)) for name in outcomes if (entry := Entry.of(name)).attack != "clean"]
+    for (inner, entry, small), (outer, other, large) in permutations(entries, 2):
+        alike = (entry.attack, entry.transfer) == (other.attack, other.transfer)
+        if alike and small != large and small.within(large):
+            message = f"{_label(entry.attack)} breaks more within {small} than within {large}, the larger ball"
+            yield from _compared(outcomes[outer], outcomes[inner], message)
 
 
 def _siblings(outcomes: Mapping[str, np.ndarray]) -> Iterator[str]:
@@ -105,6 +130,24 @@ def _siblings(outcomes: Mapping[str, np.ndarray]) -> Iterator[str]:
     far = abs(only_one - only_other) > _SIBLINGS * len(one)
     if far and mcnemar_exact(only_one, only_other) < _LEVEL:
         yield f"PGD-SAT leaves {one.mean():.1%} standing and PGD-TRADES {other.mean():.1%}: the step's length decides"
+
+
+def _curves(results: Mapping[str, AttackResult], n: int) -> Iterator[str]:
+    """Two attacks that give each sample's radius have to agree on how many stand at the radii that both tell of.
+
+    The minimal one searches from the image outwards; the other looks at a few radii (`shares` of its eps).
+    """
+    if not set(CURVES) <= results.keys() or any(results[name].radii is None for name in CURVES):
+        return
+    minimal, checking = (unpack_radii(results[name].radii or "", n) for name in CURVES)
+    parameters = results[CURVES[1]].parameters
+    radii = [share * parameters["eps"] * (1 + _SAME_RADIUS) for share in parameters["shares"]]
+    names = [_label(name) for name in CURVES]
+    for weak, strong, said in ((minimal, checking, names), (checking, minimal, names[::-1])):
+        # Where the one that leaves more is furthest above the other.
+        radius = max(radii, key=lambda each: int((weak > each).sum()) - int((strong > each).sum()))
+        message = f"{said[0]} is too weak at radius {radius:.3g}: {said[1]} breaks more"
+        yield from _compared(weak > radius, strong > radius, message)
 
 
 def _label(name: str) -> str:
@@ -140,8 +183,9 @@ def _variations(probes: Mapping[str, np.ndarray], label: str) -> Iterator[str]:
     for (small, smaller), (large, larger) in pairwise(rungs):
         message = f"{label} breaks less with eps = {large:.3g} than with {small:.3g}"
         yield from _compared(probes[larger], probes[smaller], message)
-    if "eps=1.0" in probes and (standing := int(probes["eps=1.0"].sum())):
-        yield f"{label} with eps = 1 leaves {standing} of {len(probes['eps=1.0'])} samples standing"
+    if "everywhere" in probes and (standing := int(probes["everywhere"].sum())):
+        (radius, _), n = rungs[-1], len(probes["everywhere"])
+        yield f"{label} with eps = {radius:.3g} leaves {standing} of {n} samples standing"
     vanished = int(probes["vanished"].sum())
     if vanished > max(1, _VANISHED * seen):  # one of few may be an image that the model is all too sure of
         yield f"the gradient vanishes on {vanished} of {seen} samples"

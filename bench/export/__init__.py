@@ -15,6 +15,7 @@ from bench.export.source import Source, load_source
 from bench.jobs.session import Session
 from bench.system.files import cannot_write, write_text_atomically
 from bench.system.hub import HubFolder
+from bench.threat import Threat
 from bench.vocabulary import Checkpoint
 
 __all__ = ["export", "parse_formats"]
@@ -41,6 +42,7 @@ def export(
     out: Path | None = None,
     to: HubFolder | None = None,
     which: Checkpoint = "best",
+    threat: Threat | float | None = None,
 ) -> Path:
     """Write a run's network, its model card and its RobustBench entry.
 
@@ -50,12 +52,13 @@ def export(
         out: the folder to write; None: one of the run's name in the home.
         to: where to upload the same files in one commit; a repository that does not exist is made, a private one.
         which: of the networks that the run keeps.
+        threat: whose accuracies the card states; None: of all. As for `load_source`.
 
     Raises:
         BenchError: the run is not finished, the folder holds something else, or an exported file does not compute what
             the original does. Nothing is left behind then, and an earlier export is as it was. Or the hub refuses.
     """
-    source = load_source(session, run, which)
+    source = load_source(session, run, which, threat)
     target = out or session.home.exports / (source.folder.id + ("" if which == "best" else f"-{which}"))
     _refuse_other_content(target)
     if to is not None:

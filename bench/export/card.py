@@ -15,7 +15,7 @@ from bench.recipes.training import Optimizer
 from bench.records.wording import protocol_text
 from bench.system import escape, hub
 from bench.system.text import settings_text
-from bench.threat import eps_text
+from bench.threat import Threat, eps_text
 
 if TYPE_CHECKING:
     from bench.export.formats import Agreement
@@ -58,7 +58,7 @@ def _facts(source: Source) -> dict[str, Any]:
         "optimizer": _optimizer(config.optimizer),
         "average": source.average,
         "teachers": "; ".join(_teachers(source)) or "none",
-        "eps": eps_text(config.data.eps),
+        "threat": threat_words(config.data.threat),
         "rows": list(_rows(source)),
         "flags": list(dict.fromkeys(flag for record in source.records for flag in record.flags)),
         "limits": list(_limits(source)),
@@ -78,7 +78,7 @@ def _head(source: Source) -> dict[str, Any]:
     metrics = [
         {
             "type": "accuracy",
-            "name": f"accuracy, {name} (n = {record.data.n}, {protocol_text(record.conduct)})",
+            "name": f"accuracy, {name} (n = {record.data.n}, {protocol_text(record.conduct)}, {record.data.threat})",
             "value": result.accuracy,
         }
         for record in source.records
@@ -103,6 +103,7 @@ def _rows(source: Source) -> Iterator[list[str]]:
                 f"{result.accuracy:.2%}",
                 f"{low:.2%} to {high:.2%}",
                 f"{record.data.n:,} of {record.data.total:,}",
+                "–" if name == "clean" else str(record.data.threat),
                 protocol_text(record.conduct),
                 str(record.seed),
                 record.id,
@@ -122,8 +123,8 @@ def _limits(source: Source) -> Iterator[str]:
     if not attacks:
         yield "Neither its accuracy nor its robustness was measured on the test set."
     yield (
-        f"The threat model is L-infinity alone, eps = {eps_text(config.data.eps)}. Robust accuracy is measured by "
-        "attacks: an estimate from above, and no certificate."
+        f"It was trained against {threat_words(config.data.threat)} alone. Robust accuracy is measured by attacks: an "
+        "estimate from above, and no certificate."
     )
     if ENSEMBLE not in attacks:
         yield "AutoAttack was not run on it; accuracies under weaker attacks are higher."
@@ -136,6 +137,12 @@ def _limits(source: Source) -> Iterator[str]:
     yield f"One training seed ({config.seed}); other seeds give other accuracies."
     height, width = source.image_shape[1:]
     yield f"Images are of {height} x {width} pixels; other sizes were not tried."
+
+
+def threat_words(threat: Threat) -> str:
+    """A threat for those who do not know this harness: `L-infinity, eps = 8/255`."""
+    norm = {"linf": "L-infinity", "l2": "L2", "l1": "L1"}[threat.norm]
+    return f"{norm}, eps = {eps_text(threat.eps)}"
 
 
 def _optimizer(optimizer: Optimizer) -> str:

@@ -11,16 +11,22 @@ from bench.recipes.hyperparameters import method_class
 from bench.records.record import Record
 from bench.system.text import settings_text
 from bench.threat import eps_text
+from bench.vocabulary import Norm
+
+THREAT_MODELS: dict[Norm, str] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+"""RobustBench's names, by which its entries have their folders."""
 
 
 def model_info(source: Source) -> str:
     """The entry as JSON.
 
     RobustBench's accuracies are per cent, as text, of the whole test set; an accuracy of a part of it is no such number
-    and is left null. `link` is the paper of the method, not of these weights; their authors are not known to us.
+    and is left null, and so is one under another threat than that of the training. `link` is the paper of the method,
+    not of these weights; their authors are not known to us.
     """
     config = source.config
     found = re.search(r"arXiv:(\d{4}\.\d{4,5})", method_class(config.method).source)
+    own = tuple(record for record in source.records if record.data.threat == config.data.threat)
     given = any(teacher.given for teacher in config.teachers)
     info = {
         "link": f"https://arxiv.org/abs/{found[1]}" if found else None,
@@ -32,10 +38,11 @@ def model_info(source: Source) -> str:
         "dataset": config.data.name,
         "venue": None,
         "architecture": config.student,
+        "threat_model": THREAT_MODELS[config.data.norm],
         "eps": eps_text(config.data.eps),
         "clean_acc": _accuracy(source.records, "clean"),
         "reported": None,
-        "autoattack_acc": _accuracy(source.records, ENSEMBLE),
+        "autoattack_acc": _accuracy(own, ENSEMBLE),
         "footnote": _footnote(source),
         "unreliable": any(record.flags for record in source.records) if source.records else None,
     }
@@ -69,5 +76,5 @@ def _footnote(source: Source) -> str:
     parts = [record for record in source.records if record.data.n < record.data.total]
     for record in parts:
         accuracies = ", ".join(f"{name} {result.accuracy:.2%}" for name, result in record.results.items())
-        words.append(f"On the first {record.data.n} of {record.data.total} images: {accuracies}.")
+        words.append(f"On the first {record.data.n} of {record.data.total} images, {record.data.threat}: {accuracies}.")
     return " ".join(words)

@@ -8,14 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.dataset import Dataset, to_float
+from bench.errors import BenchError
 from bench.jobs.session import Session
 from bench.models import split_spec
 from bench.models.normalise import statistics
 from bench.records.index import home_records
+from bench.records.networks import measured_under
 from bench.records.record import Record
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, Summary, find_run
 from bench.runs.networks import network_of, summary_of
+from bench.threat import Threat
 from bench.vocabulary import PLAIN, Checkpoint
 
 CHECKED_IMAGES = 256
@@ -74,10 +77,24 @@ class Source:
         return torch.cat([self.network(batch) for batch in images.split(64)])
 
 
-def load_source(session: Session, run: str, which: Checkpoint = "best") -> Source:
-    """Load a network of a finished run for export; `run` as for `find_run`."""
+def load_source(session: Session, run: str, which: Checkpoint = "best", threat: Threat | float | None = None) -> Source:
+    """Load a network of a finished run for export; `run` as for `find_run`.
+
+    Args:
+        threat: the records of this alone; a number: of this radius in the norm that it was trained in.
+
+    Raises:
+        BenchError: there is no such network, or it was not evaluated under the threat.
+    """
     folder = find_run(session.home, run)
     network, config, summary = network_of(folder, which), folder.config(), summary_of(folder, which)
     known = home_records(session.home, which)
     records = [record for record in known if record.subject.checkpoint == summary.checkpoint]
+    if threat is not None:
+        wanted = threat if isinstance(threat, Threat) else config.data.threat.at(threat)
+        if not records:
+            raise BenchError(
+                f"{folder.id} was not evaluated under {wanted}.\nDo that first: bench eval --threat {wanted}."
+            )
+        records = measured_under(records, wanted)
     return Source(folder, config, summary, network, session.dataset(config.data.spec), tuple(records), which)

@@ -12,6 +12,7 @@ from torch import nn
 from bench.attack import Protocol
 from bench.data.dataset import Dataset
 from bench.errors import BenchError, unknown_name
+from bench.evaluation import own_parameters
 from bench.evaluation.suites import Suite
 from bench.evaluation.transfers import Surrogate
 from bench.jobs import teachers
@@ -31,6 +32,7 @@ from bench.runs.subject import run_subject
 from bench.system import locks
 from bench.system.left_out import name_left_out
 from bench.system.text import duration
+from bench.threat import Wanted
 from bench.vocabulary import Checkpoint, Evaluated
 
 
@@ -45,8 +47,11 @@ class Evaluation:
     Attributes:
         surrogate_file: the checkpoint that transfer attacks are crafted on (`bench.models.references`); None: the
             recipe's robust teacher, the same for all students of a recipe.
-        worst_case, precision, checks: see `Evaluator`.
+        worst_case, precision, checks, seed: see `Evaluator`.
         checkpoint_of: which of a run's networks are evaluated; where they have the same weights, one is attacked.
+        threat: what to attack under; a number: a radius in the norm that would be attacked in without it. None: what
+            a run was trained against, and for other files the data set's own.
+        attack_set: `KEY=VALUE` texts, parameters of the attacks in place of the protocol's.
         records: of all that was asked for so far, made now or before.
         attacked: how many networks were attacked for them now.
     """
@@ -60,13 +65,26 @@ class Evaluation:
     precision: Literal["32", "tf32"] = "32"
     checks: bool = True
     checkpoint_of: Evaluated = "both"
+    threat: Wanted | None = None
+    seed: int = 0
+    attack_set: Sequence[str] = ()
     records: list[Record] = field(default_factory=list)
     attacked: int = 0
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
     _left: set[str] = field(default_factory=set)  # weights that another process is attacking
 
     def __post_init__(self) -> None:
-        self.evaluator = evaluator_for(self.session, self.protocol, self.worst_case, self.precision, self.checks)
+        self._own = own_parameters.parsed(self.attack_set, self.suite)
+        self.evaluator = evaluator_for(
+            self.session,
+            self.protocol,
+            worst_case=self.worst_case,
+            precision=self.precision,
+            checks=self.checks,
+            seed=self.seed,
+            attack_set=self._own,
+            places=self.suite.places,
+        )
 
     def run(self, folder: RunFolder) -> list[Path]:
         """Evaluate a finished run: its networks and, where these are averages, the student itself beside them.
@@ -97,6 +115,7 @@ class Evaluation:
                 f"{config.data.spec} no longer holds the images that {folder.id} was trained on.\n"
                 "Put the original files back, or train again."
             )
+        dataset = dataset.under(config.data.threat).under(self.threat)
         try:
             subject = run_subject(folder, which)
         except BenchError as error:
@@ -147,7 +166,7 @@ class Evaluation:
 
     def file(self, checkpoint: str, model: str | None, dataset_spec: str) -> Path:
         """Evaluate a checkpoint from elsewhere, named as in `bench.models.references`; `model`: its architecture."""
-        dataset = self.session.dataset(dataset_spec)
+        dataset = self.session.dataset(dataset_spec).under(self.threat)
         source = find_foreign(self.session, checkpoint, dataset)
         said = references.Reference.parse(checkpoint).model
         if None not in (said, model) and said != model:
@@ -166,8 +185,9 @@ class Evaluation:
     def _asked(self, subject: Subject, dataset: Dataset) -> Asked:
         named = self.suite.needs_surrogate and self.surrogate_file is not None
         surrogate = self._surrogate(dataset, None).checkpoint if named else None
-        conditions = (self.worst_case, self.precision, surrogate, self.checks)
-        return Asked(subject, dataset, self.suite, self.limit, self.protocol, 0, *conditions)
+        own_parameters.check(self._own, self.suite, self.protocol, dataset.threat)
+        conditions = (self.worst_case, self.precision, surrogate, self.checks, self._own)
+        return Asked(subject, dataset, self.suite, self.limit, self.protocol, self.seed, *conditions)
 
     def _path(self, record: Record) -> Path:
         return self.session.home.records / f"{record.id}.json"
@@ -197,7 +217,7 @@ class Evaluation:
         if folder is not None and self.surrogate_file is None:
             config = folder.config()
             recipe = (config.recipe, config.recipe_digest)
-            key = (dataset.name, recipe, config.precision, config.requested.get("limit_train"))
+            key = (dataset.name, recipe, config.precision, config.requested.get("limit_train"), config.data.threat)
         if key not in self._surrogates:
             self._surrogates[key] = self._find_surrogate(dataset, folder)
             self._surrogates[key].network.to(self.session.device)
@@ -220,6 +240,7 @@ class Evaluation:
             recipe=folder.recipe,
             precision=config.precision,
             limit_train=config.requested.get("limit_train"),
+            threat=config.data.threat if config.data.asked else None,
         )
         # No method's own: DARD's teacher, say, may be another one, and all students face the same images.
         asked = teachers.teacher_request(request, "robust", dataset.name, method="")

@@ -12,10 +12,11 @@ from typing import Any
 from bench.errors import unknown_name
 from bench.evaluation.suites import strength
 from bench.records.measurement import Measurement
-from bench.records.networks import WORST, Condition, Network, worst_over
+from bench.records.networks import WORST, Condition, Network, within_threat, worst_over
 from bench.records.record import AttackResult, Record
 from bench.system import escape
 from bench.system.text import defense_label
+from bench.threat import Threat
 
 _OF_SUBJECT = (
     "kind",
@@ -31,7 +32,7 @@ _OF_SUBJECT = (
     "looks",
     "checkpoint_of",
 )
-_OF_RECORD = ("protocol", "worst_case", "precision")
+_OF_RECORD = ("protocol", "worst_case", "precision", "attack_set")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Row:
             "n": newest.data.n,
             "total": newest.data.total,
             "eps": newest.data.eps,
+            "norm": newest.data.norm,
             "fingerprint": newest.data.fingerprint,
             **{name: getattr(newest, name) for name in _OF_RECORD},
             "created": newest.created,
@@ -127,11 +129,13 @@ def chosen_rows(
     student: str | None = None,
     method: str | None = None,
     attacks: Collection[str] = (),
+    threat: Threat | None = None,
 ) -> list[Row]:
     """The rows of some networks, the newest first.
 
     Args:
         student: an architecture, also of a teacher or of a file from elsewhere; without a normalisation any.
+        threat: under which it was measured.
         attacks: only these, beside clean accuracy; none for all. What was measured with none of them has no row.
 
     Raises:
@@ -145,6 +149,7 @@ def chosen_rows(
         "student": ([student], models | {model.partition("@")[0] for model in models}),
         "method": ([method], {network.subject.method for network in networks}),
         "attack": (attacks, measured),
+        "threat": ([None if threat is None else str(threat)], {str(condition.threat) for _, condition in under}),
     }
     for kind, (names, known) in asked.items():
         for name in names:
@@ -156,6 +161,7 @@ def chosen_rows(
         if dataset in (None, condition.dataset)
         and student in (None, network.subject.model, network.subject.model.partition("@")[0])
         and method in (None, network.subject.method)
+        and (threat is None or str(condition.threat) == str(threat))  # as text: a radius is typed as it is shown
         and (not attacks or any((condition, attack) in network.measured for attack in attacks))
     ]
     return sorted(rows, key=lambda row: row.records[-1].created, reverse=True)
@@ -165,8 +171,9 @@ def _row(network: Network, condition: Condition, attacks: Collection[str] = ()) 
     under = network.under(condition)
     shown = [name for name in sorted(under, key=strength) if not attacks or name in {"clean", *attacks}]
     measured = {name: under[name] for name in shown}
-    several = len(measured.keys() - {"clean"}) > 1
-    return Row(network, condition, measured, worst_over([*measured.values()]) if several else None)
+    within = [each for each in measured.values() if within_threat(each)]
+    several = sum(each.attack != "clean" for each in within) > 1
+    return Row(network, condition, measured, worst_over(within) if several else None)
 
 
 def to_csv(rows: Sequence[Row], short: Mapping[str, str]) -> str:
@@ -174,7 +181,8 @@ def to_csv(rows: Sequence[Row], short: Mapping[str, str]) -> str:
     lines = []
     for content in (row.content(short) for row in rows):
         results = content.pop("results")
-        content |= {"overrides": json.dumps(content["overrides"]), "flags": "; ".join(content["flags"])}
+        content |= {name: json.dumps(content[name]) for name in ("overrides", "attack_set")}
+        content["flags"] = "; ".join(content["flags"])
         for attack, result in results.items():
             low, high = result.pop("interval")
             over = " ".join(result.pop("over") or ())

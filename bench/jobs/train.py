@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,10 +29,11 @@ from bench.runs.folder import RunFolder, Summary, all_runs
 from bench.system import locks, provenance
 from bench.system.files import DIGEST
 from bench.system.text import now, one_line
+from bench.threat import Threat, Wanted
 from bench.training.awp import check_split
 from bench.training.optimizer import completed
 from bench.training.trainer import Trainer
-from bench.vocabulary import Precision, Role
+from bench.vocabulary import Precision, Role, usual_eps
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Request:
         recipe: a built-in one's name, or the path of a file (`bench.recipes.recipe.find`).
         settings: `key=value` texts (`--set`): hyper-parameters, and fields of the recipe's training.
         extra, extra_share: additional training images, and their share of every batch; instead of the recipe's.
+        threat: what is trained against, instead of the dataset's own threat; a number: its norm at this radius.
         role: for a teacher's own training.
         own: what was given as it is, from Python.
     """
@@ -89,6 +92,7 @@ class Request:
     settings: tuple[str, ...] = ()
     extra: str | None = None
     extra_share: float | None = None
+    threat: Wanted | None = None
     role: Role | None = None
     own: Own = Own()
 
@@ -116,6 +120,7 @@ def check(request: Request) -> None:
     training = resolved.training
     completed(training.optimizer)
     _check_options(request, training)
+    _check_threat(request)
     companions.check(request.method, resolved, request.settings, request.own.student)
     extra_images.check(request.extra, request.extra_share)
     for role in (*request.teachers, *request.own.teachers):
@@ -137,11 +142,29 @@ def _check_options(request: Request, training: Training) -> None:
         )
 
 
+def _check_threat(request: Request) -> None:
+    """A `BenchError` where the method, or its inner attack, does not know the norm that is asked for."""
+    dataset = request.own.dataset
+    threat = dataset.threat if dataset is not None and request.threat is None else request.threat
+    if isinstance(threat, Threat):
+        _hyperparameters(request, request.dataset, threat)
+
+
+def _hyperparameters(request: Request, dataset: str, threat: Threat) -> dict[str, Any]:
+    """The method's hyper-parameters for a dataset of this name; under another norm than L-infinity they are tried."""
+    variant, _, own = scheduled(request, dataset)
+    settings = hyperparameters.parse_settings(request.method, request.settings)
+    values = hyperparameters.resolve(request.method, variant, own, settings, threat)
+    if threat.norm != "linf":
+        hyperparameters.make(request.method, values)
+    return values
+
+
 def limited(session: Session, request: Request) -> Dataset:
-    """The dataset of a request, with as many training images as it allows."""
+    """The dataset of a request: under its threat, and with as many training images as it allows."""
     dataset = request.own.dataset
     dataset = session.dataset(absolute_spec(request.dataset)) if dataset is None else dataset
-    return dataset.limit_train(request.limit_train)
+    return dataset.under(request.threat).limit_train(request.limit_train)
 
 
 def extra_of(request: Request, dataset: str) -> Extra | None:
@@ -156,7 +179,7 @@ def additional(session: Session, request: Request, dataset: Dataset) -> Split | 
 
 
 def data_ref(request: Request, dataset: Dataset, extra: Split | None = None) -> DataRef:
-    """The dataset of a request, already limited, as a run names it; extra: from `additional`."""
+    """The dataset of a request, as `limited` has it, as a run names it; extra: from `additional`."""
     asked = extra_of(request, dataset.name)
     assert (asked is None) == (extra is None), "additional images are asked for, and not given"
     return DataRef(
@@ -167,6 +190,8 @@ def data_ref(request: Request, dataset: Dataset, extra: Split | None = None) -> 
         classes=dataset.num_classes,
         in_channels=dataset.in_channels,
         eps=dataset.eps,
+        norm=dataset.norm,
+        asked=request.threat is not None and dataset.threat != Threat(eps=usual_eps(dataset.name)),
         extra=None if asked is None or extra is None else extra_images.ref(asked, extra),
     )
 
@@ -179,7 +204,7 @@ def resolve(request: Request, dataset: Dataset, teachers: Sequence[Teacher], ext
 def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -> RunConfig:
     """As `resolve`, without the images and the teachers' networks."""
     chosen = recipe.load(request.recipe)
-    variant, training, recipe_settings = scheduled(request, data.name)
+    variant, training, _ = scheduled(request, data.name)
     settings = hyperparameters.parse_settings(request.method, request.settings)
     fields, _ = hyperparameters.parse_training(request.settings)
     _check_options(request, training)
@@ -188,7 +213,7 @@ def configure(request: Request, data: DataRef, teachers: Sequence[TeacherRef]) -
         method=request.method,
         label=method.label,
         variant=variant,
-        hyperparameters=hyperparameters.resolve(request.method, variant, recipe_settings, settings, data.eps),
+        hyperparameters=_hyperparameters(request, data.name, data.threat),
         overrides=settings | {name: value_at(training, name) for name in fields},
         student=request.student,
         role=request.role,

@@ -17,11 +17,14 @@ from bench.defense import ROLES, STUDENT, Companion, Defense
 from bench.errors import BenchError, unknown_name
 from bench.recipes.training import unknown_field
 from bench.system.text import parse_yaml
+from bench.threat import NORM_TEXT, Threat
 from bench.vocabulary import LINF_EPS, PLAIN
 
 _COMPANION = re.compile(r"[a-z][a-z0-9-]*")
 _OTHER_FILES = {STUDENT, *PLAIN, *PLAIN.values(), *(f"{role}-teacher" for role in ROLES)}
 """What else a run keeps or trains; a companion's name is that of a file."""
+_NORM = "norm"
+"""The field that says in which norm a method attacks."""
 
 
 def method_class(name: str) -> type[Defense]:
@@ -53,9 +56,10 @@ def defaults(method: type[Defense]) -> dict[str, Any]:
 
 
 def describe(method: type[Defense]) -> str:
-    """`name (type, default)` for every hyper-parameter, for messages."""
-    hints = get_type_hints(method)
-    return ", ".join(f"{key} ({type_name(hints[key])}, {_written(value)})" for key, value in defaults(method).items())
+    """`name (type, default)` for every hyper-parameter that can be set, for messages."""
+    hints, known = get_type_hints(method), defaults(method)
+    known.pop(_NORM, None)
+    return ", ".join(f"{key} ({type_name(hints[key])}, {_written(value)})" for key, value in known.items())
 
 
 def _written(value: Any) -> str:
@@ -94,7 +98,7 @@ def parse_training(settings: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
         if key in written:
             raise _given_twice(key, written[key], text)
         written[key] = text
-        fields[key] = _read(text, tuple[float, ...])
+        fields[key] = read(text, tuple[float, ...])
     return fields, others
 
 
@@ -120,14 +124,18 @@ def parse_settings(name: str, settings: Iterable[str]) -> dict[str, Any]:
             raise BenchError(f"--set {setting!r} has no '='.\nWrite --set key=value; {name} has: {describe(method)}.")
         if key not in known:
             raise _unknown(name, key)
+        if key == _NORM:
+            raise BenchError(
+                f"--set {setting}: the run's threat says in which norm a method attacks.\nGive that: --threat l2:0.5."
+            )
         if key in written:
             raise _given_twice(key, written[key], text)
         written[key] = text
-        parsed[key] = _checked(name, key, hints[key], _read(text, hints[key]))
+        parsed[key] = _checked(name, key, hints[key], read(text, hints[key]))
     return parsed
 
 
-def _read(text: str, hint: Any) -> Any:
+def read(text: str, hint: Any) -> Any:
     """A value as YAML reads it, and what people write otherwise: `1e-3`, `8/255`, `(1, 2)`."""
     if float in (hint, *get_args(hint)):
         with suppress(ValueError):
@@ -144,21 +152,46 @@ def _read(text: str, hint: Any) -> Any:
 
 
 def resolve(
-    name: str, variant: str, recipe: Mapping[str, Any], settings: Mapping[str, Any], eps: float
+    name: str, variant: str, recipe: Mapping[str, Any], settings: Mapping[str, Any], threat: Threat | float
 ) -> dict[str, Any]:
-    """All hyper-parameters of a run: default < variant < the dataset's eps < recipe < the user's settings.
+    """All hyper-parameters of a run: default < variant < the threat < recipe < the user's settings.
 
     Args:
-        eps: the dataset's L-infinity bound; a method's lengths are stated for 8/255 and scale with it.
+        threat: what it is trained against, of a number the L-infinity ball of that radius. A method's lengths are
+            stated for 8/255 there, and for the eps of its `under` in another norm; they scale with the radius.
+
+    Raises:
+        BenchError: an unknown variant or name, a value of the wrong type, or a norm that the method does not know.
     """
-    method = method_class(name)
+    method, threat = method_class(name), Threat.of(threat)
     if variant not in method.variants:
         raise unknown_name(f"variant of {name}", variant, method.variants)
-    values = defaults(method) | dict(method.variants[variant])
-    for length in method.lengths if eps != LINF_EPS else ():
-        values[length] = values[length] * eps / LINF_EPS
-    values |= dict(recipe) | dict(settings)
+    check_norm(name, threat)
+    values, chosen = defaults(method) | dict(method.variants[variant]), dict(recipe)
+    stated = LINF_EPS
+    if threat.norm != "linf" and _NORM in values:
+        own = method.under[threat.norm]
+        values, stated = values | {**own, _NORM: threat.norm}, own["eps"]
+        chosen = {key: value for key, value in chosen.items() if key not in own}  # a recipe states L-infinity's
+    for length in method.lengths if threat.eps != stated else ():
+        values[length] = values[length] * threat.eps / stated
+    values |= chosen | dict(settings)
+    if values.get(_NORM) == "linf":  # it goes without saying, as in versions that knew no other
+        del values[_NORM]
     return checked(name, values)
+
+
+def check_norm(name: str, threat: Threat) -> None:
+    """A `BenchError` that names the method where it cannot be trained under a threat."""
+    method = method_class(name)
+    unstated = set(method.lengths) - method.under.get(threat.norm, {}).keys() if threat.norm != "linf" else set()
+    if threat.norm not in method.norms or unstated:
+        known = " and ".join(NORM_TEXT[norm] for norm in method.norms)
+        why = f"states no {' and no '.join(sorted(unstated))} for it" if unstated else f"knows {known} alone"
+        raise BenchError(
+            f"The method {name} cannot be trained under {threat}: it {why}.\n"
+            "Choose another method; a network that is trained can be attacked under any threat: bench eval --threat."
+        )
 
 
 def checked(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,15 +229,19 @@ def _unknown(name: str, key: str) -> BenchError:
 
 
 def _checked(name: str, key: str, hint: Any, value: Any) -> Any:
+    with suppress(ValidationError):
+        return typed(hint, value)
+    finite = ", and a finite one" if isinstance(value, float) and not isfinite(value) else ""
+    raise BenchError(
+        f"--set {key}={_written(value)}: {name}'s {key} takes {type_name(hint)}{finite}.\n"
+        f"All of its hyper-parameters: {describe(method_class(name))}."
+    )
+
+
+def typed(hint: Any, value: Any) -> Any:
+    """A value of a type, a whole number where a number is wanted; a `ValidationError` where it is none of it."""
     if isinstance(value, int) and not isinstance(value, bool) and hint is float:
         with suppress(OverflowError):
             value = float(value)
-    try:
-        adapter = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
-        return adapter.validate_python(tuple(value) if isinstance(value, list) else value, strict=True)
-    except ValidationError as error:
-        finite = ", and a finite one" if isinstance(value, float) and not isfinite(value) else ""
-        raise BenchError(
-            f"--set {key}={_written(value)}: {name}'s {key} takes {type_name(hint)}{finite}.\n"
-            f"All of its hyper-parameters: {describe(method_class(name))}."
-        ) from error
+    adapter = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
+    return adapter.validate_python(tuple(value) if isinstance(value, list) else value, strict=True)

@@ -10,10 +10,12 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from bench import registry
 from bench.errors import BenchError
 from bench.records.parameters import changed, parameters_of
 from bench.records.record import AttackResult, Record, unpack
 from bench.system.text import is_visible
+from bench.threat import Entry, Threat
 
 Kind = Literal["error", "warning"]
 
@@ -61,7 +63,7 @@ def _unlikely(record: Record) -> Iterator[str]:
         yield "its environment names no device"
     if "clean" not in record.results:
         yield "it has no clean accuracy"
-    surrogates = {result.surrogate for name, result in record.results.items() if name.startswith("transfer:")}
+    surrogates = {result.surrogate for name, result in record.results.items() if Entry.of(name).transfer}
     if len(surrogates) > 1:
         yield "its transferred attacks were crafted on different surrogates"
 
@@ -102,19 +104,26 @@ def _contradictions(result: AttackResult, record: Record) -> Iterator[str]:
 def attacked_with(record: Record) -> list[tuple[str, str]]:
     """Each result's name and what it was attacked with, for `foreign`; thousands of records have the same few."""
     return [
-        (name, _to_json([name.removeprefix("transfer:"), record.protocol, record.data.eps, result.parameters]))
+        (name, _to_json([entry.attack, record.protocol, threat.norm, threat.eps, record.attack_set, result.parameters]))
         for name, result in record.results.items()
+        for entry in [Entry.of(name)]
+        for threat in [entry.under(record.data.threat)]
         if name != "clean"
     ]
 
 
 def foreign(what: str) -> tuple[tuple[Kind, str], ...]:
-    """What of an attack, its protocol, eps and parameters is not as this installation would have it."""
-    name, protocol, eps, given = json.loads(what)
+    """What of an attack, its protocol, threat and parameters is not as this installation would have it."""
+    name, protocol, norm, eps, own, given = json.loads(what)
     try:
-        expected = parameters_of(name, protocol, eps)
+        registry.find("attacks", name)
     except BenchError:
         return (("warning", "no attack of that name is installed here, so its parameters cannot be checked"),)
+    try:
+        expected = parameters_of(name, protocol, Threat(norm, eps), own)
+    except (BenchError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        return (("warning", f"its parameters cannot be checked here: {reason}"),)
     found: list[tuple[Kind, str]] = []
     wrong = changed(given, expected)
     if wrong:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -33,7 +33,7 @@ from bench.errors import BenchError
 from bench.stats import wilson_interval
 from bench.system.files import write_text_atomically
 from bench.system.text import first_mistake, newer_schema, one_line
-from bench.threat import Threat
+from bench.threat import NORMS, Entry, Threat
 from bench.vocabulary import Checkpoint, Norm
 
 SCHEMA_VERSION: Final = 1
@@ -186,6 +186,11 @@ class AttackResult(_Frozen):
     components: dict[str, Share] = Field(
         default_factory=dict, description="for an ensemble: robust accuracy after each"
     )
+    radii: str | None = Field(
+        default=None,
+        description="of an attack that looks for the nearest image that fools the model: how far that is for each "
+        "sample, as base64 of little-endian float32, infinite where it found none; `final` is radii > eps",
+    )
 
 
 class Checks(_Frozen):
@@ -214,10 +219,16 @@ class Record(_Frozen):
         "once an iterate fooled the model",
     )
     precision: Literal["32", "tf32"] = Field(default="32", description="what float32 products were computed in")
+    attack_set: Plain = Field(
+        default_factory=dict,
+        description="parameters of the attacks in place of the protocol's, by name (`steps`) or by that of one attack "
+        "(`pgd-sat.steps`)",
+    )
     data: Data
     seed: Seed = Field(description="seed of the attacks' start noise")
     results: dict[str, AttackResult] = Field(
-        description="by attack; `clean` is no attack; `transfer:NAME` was crafted on the surrogate"
+        description="by attack; `clean` is no attack; `transfer:NAME` was crafted on the surrogate; NAME@l2:0.5 and "
+        "NAME@1.5x (of the radius) were run under a threat of their own"
     )
     flags: list[str] = Field(default_factory=list, description="sanity checks that failed, or were left out, in words")
     checks: Checks | None = Field(default=None, description="None in records of earlier versions")
@@ -229,7 +240,7 @@ class Record(_Frozen):
     @property
     def conduct(self) -> str:
         """Whose parameters, and what else sets a measurement apart from others: `official`, `paper, worst case`."""
-        return conduct(self.protocol, self.worst_case, self.precision)
+        return conduct(self.protocol, self.worst_case, self.precision, self.attack_set)
 
     @field_validator("created")
     @classmethod
@@ -256,9 +267,17 @@ class Record(_Frozen):
         return self
 
 
-def conduct(protocol: str, worst_case: bool = False, precision: str = "32") -> str:
+def conduct(
+    protocol: str, worst_case: bool = False, precision: str = "32", attack_set: Mapping[str, Any] | None = None
+) -> str:
     """How an evaluation was made, in words; results compare only where it is the same."""
-    return ", ".join([protocol, *["worst case"] * worst_case, *[precision] * (precision != "32")])
+    own = [f"{key} = {_written(value)}" for key, value in sorted((attack_set or {}).items())]
+    return ", ".join([protocol, *["worst case"] * worst_case, *[precision] * (precision != "32"), *own])
+
+
+def _written(value: Any) -> str:
+    """A parameter's value in one word."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def content_digest(text: str) -> str:
@@ -284,8 +303,13 @@ def _check(name: str, result: AttackResult, data: Data) -> None:
         raise ValueError(f"results.{name}: interval is not Wilson's of {result.correct} in {data.n}")
     if len(result.class_accuracy) != data.classes:
         raise ValueError(f"results.{name}: class_accuracy has {len(result.class_accuracy)} of {data.classes} classes")
-    if name.startswith("transfer:") and result.surrogate is None:
-        raise ValueError(f"results.{name}: a transferred attack needs its surrogate")
+    _check_name(name, result, data)
+    if result.radii is not None:
+        radii, eps = unpack_radii(result.radii, data.n), result.parameters.get("eps")
+        if not isinstance(eps, float) or np.isnan(radii).any() or (radii < 0).any():
+            raise ValueError(f"results.{name}: radii are no distances, or the attack has no eps to hold them against")
+        if pack(radii > eps) != result.final:
+            raise ValueError(f"results.{name}: radii, eps and the per-sample outcomes do not add up")
     worst = None if result.worst is None else as_bits(result.worst, data.n)
     if (worst is None) != (result.worst_accuracy is None):
         raise ValueError(f"results.{name}: worst and worst_accuracy need each other")
@@ -293,6 +317,22 @@ def _check(name: str, result: AttackResult, data: Data) -> None:
         return
     if worst & ~right or abs(result.worst_accuracy - worst.bit_count() / data.n) > _ROUNDING:
         raise ValueError(f"results.{name}: worst, worst_accuracy and final do not add up")
+
+
+def _check_name(name: str, result: AttackResult, data: Data) -> None:
+    """ValueError where a result is not what its name says."""
+    try:
+        entry = Entry.of(name)
+        threat = entry.under(data.threat)
+    except BenchError as error:
+        raise ValueError(f"results.{name}: {str(error).splitlines()[0]}") from error
+    if entry.result != name or entry.threat in NORMS:
+        raise ValueError(f"results.{name}: no name of a result; {entry.on(data.threat).result} would be one")
+    if entry.transfer and result.surrogate is None:
+        raise ValueError(f"results.{name}: a transferred attack needs its surrogate")
+    norm, eps = result.parameters.get("norm", "linf"), result.parameters.get("eps")
+    if entry.threat and eps is not None and (norm != threat.norm or abs(eps - threat.eps) > _ROUNDING):
+        raise ValueError(f"results.{name}: it was run within {norm}:{eps}")
 
 
 def _check_classes(results: dict[str, AttackResult], counts: np.ndarray) -> None:
@@ -324,6 +364,19 @@ def _packed(text: str, n: int) -> bytes:
     if len(packed) != (n + 7) // 8:
         raise ValueError(f"{len(packed)} bytes of outcomes cannot hold {n} samples")
     return packed
+
+
+def pack_radii(radii: np.ndarray) -> str:
+    """Distances, shape (n,), as base64 text of float32."""
+    return base64.b64encode(radii.astype("<f4").tobytes()).decode()
+
+
+def unpack_radii(text: str, n: int) -> np.ndarray:
+    """Distances packed by `pack_radii`: shape (n,), float64. ValueError where the text does not hold n of them."""
+    packed = base64.b64decode(text, validate=True)
+    if len(packed) != 4 * n:
+        raise ValueError(f"{len(packed)} bytes of radii cannot hold {n} samples")
+    return np.frombuffer(packed, dtype="<f4").astype(np.float64)
 
 
 def as_bits(text: str, n: int) -> int:

@@ -6,6 +6,7 @@ import re
 from typing import Literal
 
 from bench.records.record import Subject
+from bench.threat import Threat
 from bench.vocabulary import Role, usual_eps
 
 
@@ -34,16 +35,18 @@ def foreign_subject(
     )
 
 
-def record_id(subject: Subject, dataset: str, suite: str, how: str, n: int, eps: float | None) -> str:
+def record_id(subject: Subject, dataset: str, suite: str, how: str, n: int, threat: Threat | None) -> str:
     """The name of a record: the same evaluation of the same weights has the same one.
 
     Args:
         how: its conduct, and a seed that is not 0. n: samples.
-        eps: the dataset's; None leaves it out, as the usual one of a dataset's name always is.
+        threat: that it is attacked under; None leaves it out, as the usual one of a dataset's name always is.
     """
-    if eps is not None and eps != usual_eps(dataset):
-        levels = round(255 * eps)
-        how += f"-eps{levels}of255" if eps == levels / 255 else f"-eps{eps!r}"
+    if threat is not None and threat != Threat(eps=usual_eps(dataset)):
+        levels = round(255 * threat.eps)
+        grey = threat.norm == "linf" and threat.eps == levels / 255
+        how += "" if threat.norm == "linf" else f"-{threat.norm}"
+        how += f"-eps{levels}of255" if grey else f"-eps{float(threat.eps)!r}"
     if subject.checkpoint_of != "best":
         how += f"-{subject.checkpoint_of}"
     what = subject.method if subject.role is None else f"{subject.method}_{subject.role}-teacher"

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import groupby
+from typing import Final
+
+from bench.threat import Entry
+
+CORRUPTED: Final = re.compile(r"^((?:published-)?corruption)-([a-z_]+)-([1-5])$")
+"""The name of a corruption's result: where its images are from, its kind and its severity."""
 
 
 def protocol_text(conduct: str) -> str:
-    """A record's conduct for readers: `official protocol, worst case`."""
+    """A record's conduct for readers: `official protocol, worst case`, `official protocol but steps = 100`."""
     protocol, *rest = conduct.split(", ")
-    return ", ".join([f"{protocol} protocol", *rest])
+    words = ", ".join([f"{protocol} protocol", *(word for word in rest if not is_own_parameter(word))])
+    own = ", ".join(filter(is_own_parameter, rest))
+    return f"{words} but {own}" if own else words
+
+
+def is_own_parameter(word: str) -> bool:
+    """Whether a word of a record's conduct is a parameter that was set in place of the protocol's."""
+    return " = " in word
 
 
 def attack_text(name: str, labels: dict[str, str]) -> str:
-    """A result's attack for readers, by the labels of attacks: `PGD-SAT`, `CW∞, transferred`."""
-    own = name.removeprefix("transfer:")
-    return labels.get(own, own) + (", transferred" if own != name else "")
+    """A result's attack for readers, by the labels of attacks: `PGD-SAT`, `CW∞, transferred`, `APGD, l2:0.5`."""
+    entry = Entry.of(name)
+    stated = f", {entry.threat}" if entry.threat else ""
+    return labels.get(entry.attack, entry.attack) + stated + (", transferred" if entry.transfer else "")
 
 
 def seeds_text(seeds: Iterable[int]) -> str:

@@ -86,6 +86,14 @@ CHECKS = (
         "Attack with several step lengths and take the lowest accuracy.",
     ),
     Check(
+        "curves-disagree",
+        r"is too weak at radius",
+        "Two ways to the curve over the radius disagree",
+        "FMN looks for the nearest image that fools the model, PGD at a few radii for any. At one radius the two leave "
+        "shares standing that differ by more than chance: the one that leaves more stopped too early there.",
+        "Take the lower of the two at each radius; give FMN or PGD more steps (--attack-set steps=...).",
+    ),
+    Check(
         "square-finds-more",
         r"AutoAttack's Square breaks",
         "AutoAttack's Square finds what its gradient attacks missed",
@@ -117,16 +125,17 @@ CHECKS = (
     ),
     Check(
         "larger-ball-is-weaker",
-        r"breaks less with eps = ",
+        r"breaks less with eps = |, the larger ball",
         "A larger ball is weaker",
         "Every image within a small eps is within a larger one too, so accuracy must fall as eps grows.",
         "The attack does not converge. Use more steps, and steps that scale with eps.",
     ),
     Check(
         "eps-one-leaves-samples",
-        r"with eps = 1 leaves",
+        r"with eps = [0-9.]+ leaves",
         "With eps = 1 something still stands",
-        "With eps = 1 an attack may paint any image it likes, a grey one for every sample, so nothing should stand.",
+        "With eps = 1 (in L2 the root of the number of values, in L1 that number) an attack may paint any image it "
+        "likes, a grey one for every sample, so nothing should stand.",
         "The gradient is of no use to the attack. Do not quote its robust accuracy.",
     ),
     Check(

@@ -16,7 +16,6 @@ from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder
 from bench.system.text import defense_label
 from bench.tables.overview import attack_labels
-from bench.threat import eps_text
 
 if TYPE_CHECKING:  # a report without examples has no use for PyTorch
     from torch import Tensor, nn
@@ -195,7 +194,7 @@ def _answers(
         raise _NotAtHand(f"its weights ({folder.best.name}) are not here")
     if config.data.spec in _DOWNLOADED and not is_at_hand(config.data.spec, session.home.data):
         raise _NotAtHand(f"the images of {config.data.spec} are not here")
-    dataset = session.dataset(config.data.spec)
+    dataset = session.dataset(config.data.spec).under(record.data.threat)
     if dataset.test.first(record.data.n).fingerprint != record.data.fingerprint:
         raise _NotAtHand(f"{config.data.spec} holds other images now")
     network, _ = load_model(folder.best, config.student, config.data.classes, config.data.in_channels)
@@ -204,14 +203,16 @@ def _answers(
     classes[dataset.name] = dataset.classes
     attack = _attack(record)
     assert attack is not None, "only such records are taken"
-    evaluator = Evaluator(session.device, record.protocol, session.reporter, session.stop, seed=record.seed)
+    evaluator = Evaluator(
+        session.device, record.protocol, session.reporter, session.stop, record.seed, attack_set=record.attack_set
+    )
     network = network.to(session.device)
     x_adv = evaluator.crafted(network, dataset, attack, min(n, record.data.n))
     known_as = Network(
         defense_label(record.subject.label, record.subject.overrides),
         (
             *(config.student, config.setting, f"seed {config.seed}", attack_text(attack, attack_labels())),
-            *(protocol_text(record.protocol), f"eps = {eps_text(dataset.eps)}"),
+            *(protocol_text(record.protocol), dataset.threat.text),
         ),
     )
     recorded = unpack(record.results[attack].final, record.data.n).tolist()
@@ -237,11 +238,14 @@ def _answer(
     with ready(network), torch.no_grad():
         before, after = (network(images.to(x_adv.device)).softmax(1).cpu() for images in (x, x_adv))
     x_adv = x_adv.cpu()
-    # Grey where nothing changed, black and white at the ball's edge.
-    perturbations = 0.5 + (x_adv - x) / (2 * dataset.eps)
+    # Grey where nothing changed, black and white at L-infinity's edge, in another norm where the most did.
+    under = f"{dataset.name} {dataset.threat}"
+    edge = dataset.eps if dataset.norm == "linf" else max(float((x_adv - x).abs().amax()), 1 / 255)
+    edge = 1 / (2 * examples[under, 0].magnified) if (under, 0) in examples else edge
+    perturbations = 0.5 + (x_adv - x) / (2 * edge)
     for i, label in enumerate(labels):
-        new = Example(dataset.name, i + 1, dataset.classes[label], _picture(x[i]), 1 / (2 * dataset.eps))
-        examples.setdefault((dataset.name, i), new).answers.append(
+        new = Example(dataset.name, i + 1, dataset.classes[label], _picture(x[i]), 1 / (2 * edge))
+        examples.setdefault((under, i), new).answers.append(
             Answer(
                 network=known_as,
                 attacked=_picture(x_adv[i]),

@@ -22,7 +22,6 @@ from bench.tables.plain import PlainTable
 from bench.tables.rivals import mark_rivals
 from bench.tables.spec import AttackSpec, TableSpec
 from bench.tables.table import DASH, Cell, Group
-from bench.threat import eps_text
 
 View = Literal["network", "mean", "both"]
 """A row is one network, or the mean over a defense's seeds; where there is one seed it is both."""
@@ -72,7 +71,7 @@ class Entry:
 
 def schedule(group: Group) -> str:
     """The setting, with what was reduced, and the bound of the attacks."""
-    return "; ".join(text for text in (group.setting, f"eps = {eps_text(group.eps)}") if text)
+    return "; ".join(text for text in (group.setting, group.threat.text) if text)
 
 
 def samples(group: Group) -> str:
@@ -142,7 +141,7 @@ def _order(entry: Entry) -> tuple[object, ...]:
     group = entry.group
     return (
         *(group.dataset, entry.model, group.n < group.total, rank, entry.attack, group.setting, group.protocol),
-        *(-group.n, group.fingerprint),
+        *(-group.n, group.threat, group.fingerprint),
         *(-(entry.robust.value or 0), entry.label, entry.seeds),
     )
 
@@ -185,7 +184,7 @@ READING = (
     "† the checkpoint was selected on the test set; ‡ sanity checks failed or were left out; ≈ best among its "
     "rivals, but not significantly better than the second best.",
     "n: test images attacked, counted from the first. "
-    "Rows compare only within one dataset, student, attack, protocol, schedule and set of images.",
+    "Rows compare only within one dataset, student, attack, threat, protocol, schedule and set of images.",
 )
 
 

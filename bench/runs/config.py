@@ -13,6 +13,7 @@ from pydantic import Field
 from bench.recipes.frozen import Frozen
 from bench.recipes.schedule import Schedule
 from bench.recipes.training import Augmentation, Average, Optimizer, Selection, WeightPerturbation
+from bench.threat import Threat
 from bench.vocabulary import Norm, Precision, Protocol, Role
 
 SCHEMA_VERSION: Final = 1
@@ -53,7 +54,7 @@ class ExtraRef(Frozen):
 class DataRef(Frozen):
     """A dataset as a run used it."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"extra", "norm"})
+    later: ClassVar[frozenset[str]] = frozenset({"extra", "norm", "asked"})
 
     name: str
     spec: str = Field(description="what loads it: digits, parquet:/path; or that it was given from Python")
@@ -63,7 +64,13 @@ class DataRef(Frozen):
     in_channels: int = Field(ge=1)
     eps: float = Field(gt=0)
     norm: Norm = Field(default="linf")
+    asked: bool = Field(default=False, description="whether norm and eps were asked for and are not the usual ones")
     extra: ExtraRef | None = Field(default=None)
+
+    @property
+    def threat(self) -> Threat:
+        """What the networks are trained against."""
+        return Threat(self.norm, self.eps)
 
 
 class RunConfig(Frozen):
@@ -111,7 +118,7 @@ class RunConfig(Frozen):
     @property
     def id(self) -> str:
         """Readable name of the run, ending in a hash of all that decides its result."""
-        content = self.model_dump(mode="json", exclude={"data": {"spec": True, "extra": {"spec"}}})
+        content = self.model_dump(mode="json", exclude={"data": {"spec": True, "asked": True, "extra": {"spec"}}})
         for teacher in content["teachers"]:
             del teacher["source"], teacher["given"], teacher["name"]
         if not self.own:  # as in versions that knew names alone
@@ -135,6 +142,8 @@ class RunConfig(Frozen):
             words.append(f"first {self.data.n} training images")
         if self.data.extra is not None:
             words.append(f"{100 * self.data.extra.share:g} % additional images of {self.data.extra.name}")
+        if self.data.asked or self.data.norm != "linf":
+            words.append(f"trained under {self.data.threat}")
         if self.precision != "32":
             words.append(self.precision)
         return ", ".join(words)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.errors import BenchError
-from bench.evaluation.suites import TEACHERS, suite_named
+from bench.evaluation.suites import TEACHERS, suites_named
 from bench.jobs import teachers, train
 from bench.jobs.session import Session
 from bench.jobs.train import Request
@@ -25,6 +25,7 @@ from bench.sweep.plan import Plan, Task
 from bench.sweep.spec import EvaluationSpec
 from bench.system.files import check_writable
 from bench.system.home import Home
+from bench.threat import Threat
 from bench.vocabulary import Checkpoint, Role
 
 
@@ -51,7 +52,9 @@ class Known:
 
     @cached_property
     def _data(self) -> dict[tuple[str, int | None], DataRef]:
-        return {(config.data.spec, config.requested.get("limit_train")): config.data for config in self.configs}
+        """By spec and number of images: under the dataset's own threat where anything was trained under it."""
+        ordered = sorted(self.configs, key=lambda config: not config.data.asked)
+        return {(config.data.spec, config.requested.get("limit_train")): config.data for config in ordered}
 
     @cached_property
     def _extra(self) -> dict[str, ExtraRef]:
@@ -68,7 +71,22 @@ class Known:
         extra = None if asked is None else self._extra.get(asked.source)
         if data is None or (asked is not None and extra is None):
             return None
-        return data.model_copy(update={"extra": extra and asked and extra.model_copy(update={"share": asked.share})})
+        threat = self._threat(request, data)
+        if threat is None:
+            return None
+        changed = {"norm": threat.norm, "eps": threat.eps, "asked": data.asked or request.threat is not None}
+        if extra is not None and asked is not None:
+            extra = extra.model_copy(update={"share": asked.share})
+        return data.model_copy(update={**changed, "extra": extra})
+
+    @staticmethod
+    def _threat(request: Request, known: DataRef) -> Threat | None:
+        """What a request trains against, by a known run's dataset; None where that does not tell its own threat."""
+        if isinstance(request.threat, Threat):
+            return request.threat
+        if request.threat is not None:  # all but strangers' datasets are of L-infinity
+            return (Threat() if known.asked else known.threat).at(request.threat)
+        return None if known.asked else known.threat
 
     def given(self, request: Request, role: Role, file: str) -> TeacherRef | None:
         return self._given.get((references.locate(file, self.home.models, request.dataset, ask=False).source, role))
@@ -161,11 +179,13 @@ class Standing:
 
     def _measured(self, task: Task, folder: RunFolder, evaluation: EvaluationSpec, subject: Subject) -> bool:
         """Whether the record of a network is there; its name ends in the number of images, which only it knows."""
-        suite = suite_named(evaluation.suite)
-        eps = folder.config().data.eps
+        suite = suites_named(evaluation.suite.split(","))
+        threat, asked = folder.config().data.threat, evaluation.threats[0]
+        if asked is not None:
+            threat = asked if isinstance(asked, Threat) else threat.at(asked)
         starts = tuple(  # earlier versions left the eps out of every name
             record_id(subject, task.dataset, suite.name, evaluation.protocol, 0, known).removesuffix("0")
-            for known in (eps, None)
+            for known in (threat, None)
         )
         surrogate = None
         if suite.needs_surrogate and evaluation.surrogate is not None:
@@ -176,7 +196,7 @@ class Standing:
                 whole = record.data.n == min(evaluation.limit or record.data.total, record.data.total)
                 crafted_on = {result.surrogate for result in record.results.values() if result.surrogate is not None}
                 fits = surrogate is None or crafted_on <= {surrogate.checkpoint}
-                same = (record.subject.checkpoint, record.data.eps) == (subject.checkpoint, eps)
+                same = (record.subject.checkpoint, record.data.threat) == (subject.checkpoint, threat)
                 if whole and fits and same:
                     return True
         return False

@@ -22,6 +22,7 @@ from bench.records.record import Record
 from bench.runs.folder import RunFolder, all_runs
 from bench.sweep.plan import Task
 from bench.system.home import Home
+from bench.threat import Threat
 from bench.training.monitor import held_out_of
 from bench.training.step import phase_shares
 from bench.vocabulary import LINF_EPS
@@ -75,7 +76,7 @@ class Estimator:
         rates: dict[tuple[object, ...], list[float]] = defaultdict(list)
         for record in self._records:
             if _device(record) == self.hardware:
-                what = (record.suite, record.protocol, record.subject.model, record.data.name)
+                what = (record.suite, record.conduct, record.data.norm, record.subject.model, record.data.name)
                 rates[what].append(record.seconds / record.data.n)
         return rates
 
@@ -117,6 +118,7 @@ class Estimator:
             "dataset": task.dataset,
             "batch_size": request.batch_size or training.batch_size,
             "precision": request.precision,
+            "norm": request.threat.norm if isinstance(request.threat, Threat) else "linf",
         }
         return (each for each in self._profiles if all(getattr(each, name) == value for name, value in what.items()))
 
@@ -136,7 +138,7 @@ class Estimator:
         training, chosen = train.scheduled(request, task.dataset).training, recipe.load(request.recipe)
         wanted = (
             *(request.method, request.student, task.dataset, chosen.name, chosen.digest),
-            *(request.precision, request.role),
+            *(request.precision, request.role, request.threat.norm if isinstance(request.threat, Threat) else "linf"),
             *(request.limit_train, request.epochs or training.epochs, request.batch_size or training.batch_size),
         )
         same = [run for run in self._runs if run.what == wanted]
@@ -148,7 +150,9 @@ class Estimator:
     def _evaluation(self, task: Task) -> Estimate:
         evaluation, request = task.evaluation, task.request
         assert evaluation is not None
-        rates = self._rates.get((evaluation.suite, evaluation.protocol, request.student, task.dataset))
+        asked = evaluation.threats[0] or request.threat
+        norm = asked.norm if isinstance(asked, Threat) else "linf"
+        rates = self._rates.get((evaluation.suite, evaluation.protocol, norm, request.student, task.dataset))
         if not rates:
             return Estimate(
                 None, None, f"no record of {evaluation.suite} with {request.student} on {task.dataset} on this device"
@@ -202,7 +206,7 @@ def _finished(folder: RunFolder) -> tuple[str, _Finished] | None:
         return None
     what = (
         *(config.method, config.student, config.data.name, config.recipe, config.recipe_digest),
-        *(config.precision, config.role),
+        *(config.precision, config.role, config.data.norm),
         *(config.requested.get("limit_train"), config.epochs, config.batch_size),
     )
     return device, _Finished(folder.id, what, summary.seconds)

@@ -10,7 +10,7 @@ import torch
 
 from bench.compute.device import name_memory_errors
 from bench.errors import BenchError
-from bench.evaluation.suites import suite_named
+from bench.evaluation.suites import suites_named
 from bench.jobs import teachers, train
 from bench.jobs.evaluate import Evaluation
 from bench.jobs.session import Session, opened
@@ -89,10 +89,11 @@ def _perform(session: Session, task: Task) -> None:
     config = train.resolve(task.request, dataset, gathered, train.additional(session, task.request, dataset))
     measured_by = Evaluation(
         session,
-        suite_named(evaluation.suite),
+        suites_named(evaluation.suite.split(",")),
         evaluation.protocol,
         evaluation.limit,
         evaluation.surrogate,
+        threat=evaluation.threats[0],
         checkpoint_of=evaluation.checkpoint_of,
     )
     measured_by.run(RunFolder.of(session.home, config.id))

@@ -12,12 +12,13 @@ from typing import Literal
 
 from bench import registry
 from bench.data import find
-from bench.evaluation.suites import suite_named
+from bench.evaluation.suites import suites_named
 from bench.jobs.session import absolute_spec
 from bench.jobs.teachers import teacher_request
 from bench.jobs.train import Request, check
 from bench.recipes import hyperparameters
 from bench.sweep.spec import EvaluationSpec, Grid, SweepSpec, Value
+from bench.threat import Wanted, eps_text
 from bench.vocabulary import Role
 
 Command = tuple[str, ...]
@@ -82,7 +83,7 @@ def expand(spec: SweepSpec, name_of: Callable[[str], str]) -> Plan:
     for grid in spec.runs:
         for request in _requests(grid):
             check(request)
-            builder.add_student(request, grid.evaluations)
+            builder.add_student(request, grid.each_evaluation)
     return tuple(builder.tasks)
 
 
@@ -104,8 +105,8 @@ def of_run(request: Request, name_of: Callable[[str], str]) -> Plan:
 
 
 def _requests(grid: Grid) -> Iterator[Request]:
-    axes = (grid.datasets, grid.recipes, grid.students, grid.methods, grid.ablations, grid.seeds)
-    for dataset, recipe, student, method, ablation, seed in itertools.product(*axes):
+    axes = (grid.datasets, grid.threats, grid.recipes, grid.students, grid.methods, grid.ablations, grid.seeds)
+    for dataset, threat, recipe, student, method, ablation, seed in itertools.product(*axes):
         roles = hyperparameters.method_class(method).roles
         yield Request(
             method=method,
@@ -120,6 +121,7 @@ def _requests(grid: Grid) -> Iterator[Request]:
             teachers={role: file for role, file in grid.teachers.items() if role in roles},
             extra=grid.extra and absolute_spec(grid.extra),
             extra_share=grid.extra_share,
+            threat=threat,
             settings=tuple(f"{key}={_written(value)}" for key, value in ablation.items()),
         )
 
@@ -143,7 +145,7 @@ class _Builder:
         needs = [self._teacher(request, role, request.method) for role in roles if role not in request.teachers]
         student = self._add(request, run_command(request), needs)
         for evaluation in evaluations:
-            transfers = suite_named(evaluation.suite).needs_surrogate and evaluation.surrogate is None
+            transfers = suites_named(evaluation.suite.split(",")).needs_surrogate and evaluation.surrogate is None
             surrogates = [self._teacher(request, "robust", "")] if transfers else []
             self._add(request, run_command(request), [student, *surrogates], evaluation)
 
@@ -195,13 +197,20 @@ def _evaluation_command(evaluation: EvaluationSpec) -> Command:
     options = _where(
         ("--limit", evaluation.limit), ("--protocol", protocol), ("--checkpoint-of", which), ("--teacher", surrogate)
     )
-    return ("bench", "eval", "--suite", evaluation.suite, *options)
+    return ("bench", "eval", "--suite", evaluation.suite, *_threat(evaluation.threats[0]), *options)
 
 
 def _surroundings(request: Request) -> Command:
     precision = None if request.precision == "32" else request.precision
     options = _where(("--precision", precision), ("--limit-train", request.limit_train))
-    return ("--dataset", request.dataset, "--recipe", request.recipe, *options)
+    return ("--dataset", request.dataset, "--recipe", request.recipe, *_threat(request.threat), *options)
+
+
+def _threat(asked: Wanted | None) -> Command:
+    """A threat as the command line takes it."""
+    if isinstance(asked, float):
+        return ("--eps", eps_text(asked))
+    return _where(("--threat", asked))
 
 
 def _where(*options: tuple[str, object]) -> Command:

@@ -23,6 +23,7 @@ from bench.sweep.estimate import Estimator, Length, length
 from bench.sweep.plan import Task, dataset_name, of_run
 from bench.system import provenance
 from bench.system.text import duration
+from bench.threat import Threat
 
 _PATIENCE = 6.0
 """Seconds that the timed steps of one part of a run may take, or one step where that takes longer."""
@@ -172,6 +173,7 @@ def _timed(session: Session, task: Task, images: Images, long: Length, given: di
         off=tuple(enabled() - session.speedups),
         epochs=request.epochs,
         settings=request.settings,
+        threat=Threat.of(request.threat or Threat()),
         given=given,
     )
     seconds, basis = 0.0, ""

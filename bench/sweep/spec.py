@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from bench.errors import BenchError, unknown_name
 from bench.recipes import recipe
 from bench.system.text import first_mistake, parse_yaml
+from bench.threat import Threat, Wanted, parse_eps
 from bench.vocabulary import Evaluated, Precision, Protocol, Role
 
 Name = Annotated[str, Field(min_length=1)]
@@ -25,21 +27,47 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _threat(text: Any) -> Wanted:
+    """A threat as a file writes it: `l2:0.5`, or a radius in the dataset's own norm: 4/255."""
+    try:
+        text = str(text)
+        return Threat.parse(text) if ":" in text else parse_eps(text)
+    except BenchError as error:
+        raise ValueError(str(error).replace("\n", " ")) from error
+
+
+_Threat = Annotated[Any, AfterValidator(lambda one: None if one is None else _threat(one))]
+Threats = Annotated[list[_Threat], Field(min_length=1)]
+
+
+def _threats(content: Any) -> Any:
+    """`threat: T` as `threats: [T]`."""
+    if not isinstance(content, Mapping) or "threat" not in content:
+        return content
+    if "threats" in content:
+        raise ValueError("threat and threats say the same; give one of them")
+    rest = {key: value for key, value in content.items() if key != "threat"}
+    return {**rest, "threats": [content["threat"]]}
+
+
 class EvaluationSpec(_Strict):
     """An evaluation of every run of a grid, as `bench eval` takes it."""
 
     suite: Name
     limit: Count | None = Field(default=None, description="first test images; None: all")
     protocol: Protocol = "official"
+    threats: Threats = Field(default=[None], description="what to attack under; null: what a run was trained against")
     checkpoint_of: Evaluated = Field(default="best", description="which weights of each run; both where they differ")
     surrogate: str | None = Field(
         default=None,
         description="checkpoint that attacks are transferred from, as for --teacher; None: the recipe's robust teacher",
     )
 
+    _one = model_validator(mode="before")(_threats)
+
 
 class Grid(_Strict):
-    """Runs: every method with every student on every dataset by every recipe with every seed in every ablation."""
+    """Runs: every method, student, dataset, recipe, seed, ablation and threat, each with every other."""
 
     methods: Names
     students: Names
@@ -49,6 +77,7 @@ class Grid(_Strict):
     ablations: list[dict[Name, Value]] = Field(
         default=[{}], min_length=1, description="hyper-parameters as `--set` takes them; {} is the method as it is"
     )
+    threats: Threats = Field(default=[None], description="what to train against; null: the dataset's own threat")
     epochs: Count | None = None
     batch_size: Count | None = None
     limit_train: int | None = Field(default=None, ge=10, le=2**31)
@@ -59,6 +88,13 @@ class Grid(_Strict):
         default={}, description="checkpoints by role, as for --teacher; else the recipe's are trained"
     )
     evaluations: list[EvaluationSpec] = []
+
+    _one = model_validator(mode="before")(_threats)
+
+    @property
+    def each_evaluation(self) -> list[EvaluationSpec]:
+        """The evaluations, those under several threats once for each."""
+        return [each.model_copy(update={"threats": [threat]}) for each in self.evaluations for threat in each.threats]
 
 
 class SweepSpec(_Strict):
@@ -74,6 +110,7 @@ class Changes:
 
     Attributes:
         dataset, recipe: in place of the spec's datasets and recipes.
+        threat: in place of the spec's threats, of its runs and of their evaluations.
         limit_train: training images of every run.
         limit: test images of every evaluation, at most.
         checkpoint_of: which weights every evaluation attacks.
@@ -81,6 +118,7 @@ class Changes:
 
     dataset: str | None = None
     recipe: str | None = None
+    threat: Wanted | None = None
     limit_train: int | None = None
     limit: int | None = None
     checkpoint_of: Evaluated | None = None
@@ -92,7 +130,9 @@ class Changes:
     def _grid(self, grid: Grid) -> Grid:
         lists = {"datasets": self.dataset and [self.dataset], "recipes": self.recipe and [self.recipe]}
         evaluations = [self._evaluation(each) for each in grid.evaluations]
-        changed = {**lists, "limit_train": self.limit_train}
+        if self.threat is not None:
+            evaluations = list(dict.fromkeys(each.model_copy(update={"threats": (None,)}) for each in evaluations))
+        changed = {**lists, "limit_train": self.limit_train, "threats": self.threat and [self.threat]}
         given = {key: value for key, value in changed.items() if value is not None}
         return grid.model_copy(update={**given, "evaluations": evaluations})
 

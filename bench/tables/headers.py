@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from bench.records.wording import protocol_text
+from bench.records.wording import is_own_parameter, protocol_text
 from bench.tables.spec import ANY, TableSpec
 from bench.tables.table import Group
-from bench.threat import eps_text
+from bench.threat import Threat
+from bench.vocabulary import usual_eps
 
 _MOST_NAMED = 4
 
@@ -43,10 +44,10 @@ def detail(group: Group, spec: TableSpec, rivals: Collection[Group]) -> str:
     parts = [group.setting, f"n = {group.n:,}"]
     if group.model and len({rival.model for rival in rivals}) > 1:
         parts.append(f"student {group.model}")
-    if _differ("protocol", group, rivals):
+    if _differ("protocol", group, rivals) or any(map(is_own_parameter, group.protocol.split(", "))):
         parts.append(protocol_text(group.protocol))
-    if _differ("eps", group, rivals):
-        parts.append(f"eps = {eps_text(group.eps)}")
+    if _differ("threat", group, rivals) or group.threat != Threat(eps=usual_eps(group.dataset)):
+        parts.append(group.threat.text)
     if _differ("total", group, rivals):
         parts.append(f"of {group.total:,}")
     if _differ("fingerprint", group, [rival for rival in rivals if rival.n == group.n]):

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.records.networks import WORST
-from bench.records.wording import protocol_text
+from bench.records.wording import is_own_parameter, protocol_text
 from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES
 from bench.system.text import one_line
 from bench.tables.headers import dataset_label
@@ -19,7 +19,7 @@ from bench.tables.mismatches import Mismatch, contradictions, listed, mismatches
 from bench.tables.rivals import devices
 from bench.tables.spec import TableSpec
 from bench.tables.table import FLAGGED, PARTIAL, TEST_SELECTED, UNPROVEN, Cell, Column, Group, Table
-from bench.threat import eps_text
+from bench.threat import NORM_TEXT, eps_text
 
 Amiss = Mapping[Group, Sequence[Mismatch]]
 """What keeps rows of each group from being compared."""
@@ -86,16 +86,19 @@ def _quantities(table: Table, spec: TableSpec, cells: Sequence[tuple[Column, Cel
 
 def _attacks(spec: TableSpec, lines: Sequence[Measured], published: Sequence[Published]) -> Iterator[str]:
     if lines:
-        eps = {line.place.group.eps for line in lines}
-        bound = f"eps = {eps_text(eps.pop())}" if len(eps) == 1 else "eps"
+        threats = sorted({line.place.group.threat for line in lines})
+        bound = f"eps = {eps_text(threats[0].eps)}" if len(threats) == 1 else "eps"
+        norms = " or ".join(text for norm, text in NORM_TEXT.items() if norm in {threat.norm for threat in threats})
         words = {word for line in lines for word in line.place.group.protocol.split(", ")}
         right = "on every iterate" if "worst case" in words else "on the attack's last iterate"
-        yield f"{_ACCESS[spec.access]} within {bound} (L∞) by one who knows the labels; robust: right {right}."
+        yield f"{_ACCESS[spec.access]} within {bound} ({norms}) by one who knows the labels; robust: right {right}."
     if published and spec.paper:
-        yield (
-            f"The paper's numbers are those of {spec.paper.citation} (n = {spec.paper.n:,}, "
-            f"eps = {eps_text(spec.paper.eps)}); they were not measured here."
-        )
+        known = f"n = {spec.paper.n:,}, eps = {eps_text(spec.paper.eps)}"
+        sources = dict.fromkeys(f"{line.place.row}: {line.about}" for line in published if line.about)
+        if sources:
+            yield f"Published numbers ({known}) are of several papers, not measured here. {'; '.join(sources)}."
+        else:
+            yield f"The paper's numbers are those of {spec.paper.citation} ({known}); they were not measured here."
 
 
 def _signs(cells: Sequence[tuple[Column, Cell]]) -> Iterator[str]:
@@ -158,6 +161,9 @@ def provenance(
         yield from _conditions(group, spec, own, amiss[group])
     words = {word for line in lines for word in line.place.group.protocol.split(", ")}
     yield from (text for word, text in _PROTOCOLS.items() if word in words)
+    changed = sorted(filter(is_own_parameter, words))
+    if changed:
+        yield f"Set in place of the protocol's, where a header names it: {', '.join(changed)}."
     yield from _leads(table)
     yield from _certainty(table)
     odd = list(contradictions(published, spec))
@@ -224,7 +230,7 @@ def _conditions(group: Group, spec: TableSpec, lines: Sequence[Measured], amiss:
     schedules = {f"{line.place.row}: {line.record.subject.setting}" for line in lines}
     yield (
         f"{name}: {'student' if group.model else 'teacher'} {models}; {protocol_text(group.protocol)}; "
-        f"eps = {eps_text(group.eps)}; the first {group.n:,} of {group.total:,} test samples"
+        f"{group.threat.text}; the first {group.n:,} of {group.total:,} test samples"
         + (f"; transferred images crafted on model {crafted_on}" if crafted_on else "")
         + ("." if group.setting else f"; settings: {listed(schedules)}.")
     )

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 
 from bench.records.measurement import Measurement, Quantity
 from bench.stats import LEVEL, Test
-from bench.vocabulary import Selected
+from bench.threat import Threat
+from bench.vocabulary import Norm, Selected
 
 Source = Literal["measured", "paper", "difference"]
 Values = Literal["measured", "paper", "compare"]
@@ -38,6 +39,12 @@ class Group(NamedTuple):
     eps: float = 0.0
     fingerprint: str = ""
     model: str = ""
+    norm: Norm = "linf"
+
+    @property
+    def threat(self) -> Threat:
+        """What the attacks might do; without results nothing."""
+        return Threat(self.norm, self.eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +123,7 @@ class Cell:
         evidence: what it is tested by.
         over: of a worst over attacks, the attacks; partial: whether these are fewer than its section has, or not of all
             seeds, so that it is no rival in its column.
+        of_seeds: of a mean over attacks, each seed's.
     """
 
     value: float | None = None
@@ -134,6 +142,7 @@ class Cell:
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     over: frozenset[str] = frozenset()
     partial: bool = False
+    of_seeds: tuple[float, ...] = ()
 
     @cached_property
     def shown(self) -> float | None:
@@ -248,7 +257,7 @@ class Table:
         checkpoint_of: of which network of their runs the measured numbers are.
     """
 
-    number: int | Literal["overview"]
+    number: int | str
     title: str
     values: Values
     stub: tuple[str, str]
@@ -278,7 +287,7 @@ class Table:
     @property
     def heading(self) -> str:
         """Number and title."""
-        return f"{'Overview' if self.number == 'overview' else f'Table {self.number}'}. {self.title}"
+        return f"{self.number.capitalize() if isinstance(self.number, str) else f'Table {self.number}'}. {self.title}"
 
     @property
     def empty(self) -> bool:

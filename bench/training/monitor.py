@@ -19,6 +19,7 @@ from bench.evaluation.suites import LOOK
 from bench.recipes.training import Selection
 from bench.stats import wilson_interval
 from bench.system.signals import checked
+from bench.threat import Threat
 from bench.vocabulary import LINF_EPS
 
 _BATCH = 500
@@ -48,12 +49,15 @@ class Monitor:
     what matters in training is what a teacher says of those.
     """
 
-    def __init__(self, split: Split, selection: Selection, eps: float, seed: int) -> None:
+    def __init__(self, split: Split, selection: Selection, threat: Threat, seed: int) -> None:
         self.split = split
         self.seed = seed
         pgd: type[Attack] = registry.load("attacks", LOOK)
-        scale = eps / LINF_EPS
-        self.attack = pgd(eps=eps, steps=selection.steps, step_size=selection.step_size * scale)  # type: ignore[call-arg]
+        if threat.norm == "linf":
+            step_size = selection.step_size * (threat.eps / LINF_EPS)
+            self.attack = pgd(eps=threat.eps, steps=selection.steps, step_size=step_size)  # type: ignore[call-arg]
+        else:  # of other norms a recipe states no step; the attack has its own there
+            self.attack = pgd(steps=selection.steps).in_norm(threat.norm).scaled_to(threat.eps)  # type: ignore[call-arg]
 
     def look(self, models: Models, check_stop: Callable[[], None] = lambda: None) -> dict[str, dict[str, float]]:
         """Accuracies, 0 to 1: `{"student": {"clean": ..., "robust": ...}, "clean teacher": {...}, "peer": {...}}`.

@@ -17,6 +17,7 @@ from bench.models import check_finite
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.schedule import Schedule
 from bench.recipes.training import Average, Optimizer, WeightPerturbation
+from bench.threat import Threat
 from bench.training import optimizer as optimizers
 from bench.training.averaging import Averaged
 from bench.training.awp import Perturbation
@@ -87,7 +88,7 @@ class TrainingStep:
         variant: str | None = None,
         dataset: str = "cifar10",
         model: str = "resnet18",
-        eps: float = LINF_EPS,
+        eps: Threat | float = LINF_EPS,
         epochs: int | None = None,
         settings: Mapping[str, Any] | None = None,
         fused: bool = False,
@@ -103,7 +104,7 @@ class TrainingStep:
             recipe_name: `official`, `paper`, ...: the optimizer, the schedule, the variant.
             variant: of the method, instead of the recipe's.
             dataset: name by which the recipe's rules choose. model: likewise, the student's architecture.
-            eps: the dataset's L-infinity bound; the method's lengths are stated for 8/255 and scale with it.
+            eps: what is trained against, a number being a bound in L-infinity; the method's lengths scale with it.
             epochs: length of the run, instead of the recipe's.
             settings: hyper-parameters that come last, as `--set` does; fields of the recipe's training by dotted names.
             fused: as for `TrainingStep`.

@@ -115,7 +115,7 @@ class Trainer:
             awp=config.awp,
             average=config.average,
         )
-        self.monitor = Monitor(looked_at.to(self.device), config.selection, config.data.eps, config.seed)
+        self.monitor = Monitor(looked_at.to(self.device), config.selection, config.data.threat, config.seed)
         watch, means = CollapseWatch(1 / config.data.classes, len(looked_at)), LossMeans(self.ranks)
         step = self.training_step
         self.companions |= {name: bare(network) for name, network in step.models.companions.items()}

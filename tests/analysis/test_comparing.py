@@ -219,10 +219,10 @@ def test_what_only_one_was_measured_with_is_left_out_and_said(make_record: Recor
     found = _compare(tmp_path, records)
     assert {each.attack for each in found.contrasts} == {"clean", "fgsm"}
     assert found.left_out == (
-        "autoattack: SAT on the first 50 of cifar10 (00000000), official protocol, eps = 0.03137, but "
-        "ARD on the first 100 of cifar10 (ffffffff), official protocol, eps = 0.03137",
+        "autoattack: SAT on the first 50 of cifar10 (00000000), official protocol, eps = 8/255, but "
+        "ARD on the first 100 of cifar10 (ffffffff), official protocol, eps = 8/255",
         "worst: not all were under the same attacks on the first 100 of cifar10 (ffffffff), official protocol, "
-        "eps = 0.03137",
+        "eps = 8/255",
     )
 
 
@@ -243,7 +243,7 @@ def test_an_attack_that_a_seed_lacks_is_left_out(make_record: RecordMaker, tmp_p
         ({"n": 50}, "the first 100 of cifar10"),
         ({"fingerprint": "0" * 64}, "(00000000)"),
         ({"protocol": "paper"}, "paper protocol"),
-        ({"eps": 4 / 255}, "eps = 0.01569"),
+        ({"eps": 4 / 255}, "eps = 4/255"),
     ],
 )
 def test_nothing_in_common_is_refused_with_what_differs(

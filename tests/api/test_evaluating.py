@@ -209,7 +209,7 @@ def test_a_record_that_earlier_versions_named_is_found(natural: nn.Module, few: 
     write_record(earlier, tmp_path / "results" / "records")
     assert bench.evaluate(natural, own, "fgsm", name="mine", home=tmp_path, save=True).id == earlier.id
     bench.evaluate(natural, replace(own, eps=0.2), "fgsm", name="mine", home=tmp_path, save=True)
-    with pytest.raises(BenchError, match=r"is of eps = 0\.1, and 0\.0313725 is asked for"):
+    with pytest.raises(BenchError, match=r"is of the threat linf:0\.1, and linf:8/255 is asked for"):
         bench.evaluate(natural, replace(own, eps=8 / 255), "fgsm", name="mine", home=tmp_path, save=True)
     assert len(saved(tmp_path)) == 2
 
@@ -260,3 +260,19 @@ def test_a_model_that_computes_no_numbers_is_refused_by_name(natural: nn.Module,
         bench.evaluate(spoilt, few, "fgsm", name="mine")
     with pytest.raises(BenchError, match=r"the surrogate .* has NaN or infinite weights"):
         bench.evaluate(natural, few, "blackbox", surrogate=spoilt)
+
+
+def test_a_threat_and_own_parameters_from_python(digits_model: Any, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"limit": 16, "home": tmp_path, "checks": False}
+    network = digits_model("natural")
+    usual = bench.evaluate(network, "digits", "fgsm", **how)
+    wide = bench.evaluate(network, "digits", "fgsm", threat="l2:2", **how)
+    assert (str(usual.data.threat), str(wide.data.threat)) == ("linf:0.125", "l2:2")
+    assert usual.id != wide.id
+    assert bench.evaluate(network, "digits", "fgsm", threat=1 / 16, **how).data.eps == 1 / 16
+    more = bench.evaluate(network, "digits", "pgd-sat", attack_set={"steps": 2}, **how)
+    assert (more.attack_set, more.results["pgd-sat"].parameters["steps"]) == ({"steps": 2}, 2)
+    with pytest.raises(bench.BenchError, match="Unknown parameter of fgsm 'stepz'"):
+        bench.evaluate(network, "digits", "fgsm", attack_set={"stepz": 2}, **how)
+    with pytest.raises(bench.BenchError, match=r"threat=.*is none"):
+        bench.evaluate(network, "digits", "fgsm", threat=["l2"], **how)  # type: ignore[arg-type]

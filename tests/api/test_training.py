@@ -166,7 +166,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"teachers": {"big": net()}}, r"There is no 'big' teacher\.\nThe roles are 'clean' and 'robust'"),
     ({"teachers": {"robust": 5}}, r"The robust teacher is an int\.\nGive a network, a file"),
     ({"method": "natural", "teachers": {"robust": net()}}, "natural has no robust teacher"),
-    ({"set": ["steps=2"]}, r"set is a list\.\nGive hyper-parameters by name"),
+    ({"set": ["steps=2"]}, r"set is a list\.\nGive parameters by name"),
     ({"set": {"step": 2}}, "Did you mean 'step_size' or 'steps'"),
     ({"recipe": "dmo"}, "Did you mean 'demo'"),
     ({"epochs": "5"}, r"epochs='5': .* Without quotes: epochs=5"),

@@ -210,7 +210,7 @@ def test_two_attacks_are_not_compared_on_so_few_images(n: int) -> None:
     flags = sanity.flags({}, n, {name: value.numpy() for name, value in probed.outcomes.items()})
     assert any("twice the steps" in flag for flag in flags) == ("longer" in probed.outcomes) == (n == ENOUGH)
     assert ("Bounded with twice the steps: 15 images are too few" in probed.left_out) == (n < ENOUGH)
-    assert {"clean", "again", "vanished", "probabilities", "eps=1.0"} <= probed.outcomes.keys()
+    assert {"clean", "again", "vanished", "probabilities", "eps=1.0", "everywhere"} <= probed.outcomes.keys()
 
 
 @pytest.mark.parametrize("classes", [2, 10])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -116,7 +117,7 @@ def test_the_card_says_what_the_records_say(exported: Path, trained: Path, recor
     (index,) = head["model-index"]
     metrics = {metric["name"]: metric["value"] for metric in index["results"][0]["metrics"]}
     for name, result in record["results"].items():
-        assert metrics[f"accuracy, {name} (n = 16, official protocol)"] == result["accuracy"]
+        assert metrics[f"accuracy, {name} (n = 16, official protocol, linf:0.125)"] == result["accuracy"]
         low, high = result["interval"]
         row = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
         assert f"| {result['accuracy']:.2%} | {low:.2%} to {high:.2%} | 16 of 360 |" in row
@@ -143,7 +144,7 @@ def test_what_was_not_measured_on_the_whole_test_set_is_null(exported: Path) -> 
     assert (info["eps"], info["architecture"], info["dataset"]) == ("0.125", "digits-cnn", "digits")
     assert info["link"] == "https://arxiv.org/abs/2509.12633"
     assert info["additional_data"] is False
-    assert "On the first 16 of 360 images: clean " in info["footnote"]
+    assert "On the first 16 of 360 images, linf:0.125: clean " in info["footnote"]
 
 
 def test_what_was_measured_on_the_whole_test_set_is_there(make_record: RecordMaker) -> None:
@@ -281,3 +282,17 @@ def test_a_network_that_cannot_be_onnx_is_named(network: nn.Module, reason: str,
     with pytest.raises(BenchError, match=reason) as error:
         export()
     assert len(str(error.value).splitlines()) == 2
+
+
+def test_a_card_may_state_the_accuracies_of_one_threat_alone(bench: Bench, home: Path, tmp_path: Path) -> None:
+    run = next((home / "results" / "runs").glob("*_sat_demo_s0_*")).name
+    assert bench("eval", "--suite", "fgsm", "--limit", 16, "--run", run, "--threat", "l2:0.5", home=home).code == 0
+    for options, threats in ((("--threat", "l2:0.5"), {"l2:0.5"}), ((), {"l2:0.5", "linf:0.125"})):
+        result = bench("export", run, "--format", "safetensors", "--out", tmp_path / "out", *options, home=home)
+        assert result.code == 0, result
+        card = (tmp_path / "out" / "README.md").read_text()
+        assert set(re.findall(r"\| (l\w+:[\d.]+) \|", card)) == threats
+        assert "Threat model of its training: L-infinity, eps = 0.125" in card
+        assert json.loads((tmp_path / "out" / "model_info.json").read_text())["threat_model"] == "Linf"
+    refused = bench("export", run, "--threat", "l1:3", home=home)
+    assert (refused.code, "nothing was measured here under it" in refused.err) == (2, True)

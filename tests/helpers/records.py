@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, pack
 from bench.stats import wilson_interval
-from bench.vocabulary import Checkpoint, Protocol, Role
+from bench.vocabulary import Checkpoint, Norm, Protocol, Role
 
 WHITEBOX = {"clean": 80, "fgsm": 60, "pgd-sat": 50, "pgd-trades": 50, "cw-inf": 40}
 BLACKBOX = {"clean": 80, "transfer:pgd-trades": 70, "transfer:cw-inf": 65, "square": 75}
@@ -74,6 +74,7 @@ class RecordMaker:
         n: int = 100,
         total: int = 10_000,
         eps: float = 8 / 255,
+        norm: Norm = "linf",
         fingerprint: str = "f" * 64,
         protocol: Protocol = "official",
         surrogate: str = SURROGATE,
@@ -122,6 +123,7 @@ class RecordMaker:
                 total=total,
                 classes=10,
                 eps=eps,
+                norm=norm,
                 fingerprint=fingerprint,
                 class_counts=counts,
             ),

@@ -94,7 +94,7 @@ def test_fields_are_described_wherever_their_docstring_stands() -> None:
     about = {each.name: each.about for each in explain("ciard").hyperparameters}
     assert about["alpha"] == "weight of N."
     assert about["beta"] == "weight of A."
-    assert about["eps"].startswith("radius of the L-infinity ball")
+    assert about["eps"].startswith("radius of the ball")
     assert about["teacher_weight_decay"] == "of its SGD."
     assert about["teacher_momentum"] == "of its SGD."
     assert about["teacher_lr_decay"].endswith("have passed.")  # its second line

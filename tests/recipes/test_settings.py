@@ -68,7 +68,7 @@ def test_a_wrong_type_names_the_right_one_and_all_keys(setting: str, right: str)
     wrong, known = str(caught.value).splitlines()
     assert wrong.startswith(f"--set {key}=")
     assert wrong.endswith(f"takes {right}.")
-    assert all(f"{name} (" in known for name in defaults(method_class("ciard")))
+    assert all(f"{name} (" in known for name in defaults(method_class("ciard")) if name != "norm")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_key_that_is_set_twice_is_refused_with_both_values(second: str) -> Non
 
 @pytest.mark.parametrize("method", names("methods"))
 def test_every_default_can_be_written_as_it_is_shown(method: str) -> None:
-    values = defaults(method_class(method))
+    values = {key: value for key, value in defaults(method_class(method)).items() if key != "norm"}
     shown = [f"{key}={list(value) if isinstance(value, tuple) else value}" for key, value in values.items()]
     assert parse_settings(method, shown) == values
     assert make(method, values)

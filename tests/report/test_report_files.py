@@ -237,7 +237,7 @@ def test_every_flag_that_a_check_can_raise_is_explained(make_record: RecordMaker
     results["autoattack"] = results["autoattack"].model_copy(update={"components": components})
     all_right, none = np.ones(64, bool), np.zeros(64, bool)
     stuck = {"reference": none, "longer": all_right, "queries": none, "noise": none, "vanished": all_right}
-    stuck |= {"clean": all_right, "again": none, "eps=0.5": none, "eps=1.0": all_right}
+    stuck |= {"clean": all_right, "again": none, "eps=0.5": none, "eps=1.0": all_right, "everywhere": all_right}
     weak = {**dict.fromkeys(stuck, all_right), "noise": none, "queries": none}
     results["fgsm"] = results["fgsm"].model_copy(update={"parameters": {"eps": 0.1}})
     guessing = {"clean": make_record({"clean": 12}).results["clean"]}

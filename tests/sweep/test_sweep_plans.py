@@ -136,3 +136,38 @@ def test_a_dataset_is_named_by_its_files_or_as_it_is_registered(tmp_path: Path) 
     assert name_of("parquet:/x") == "name of parquet:/x"
     with pytest.raises(BenchError, match="Did you mean 'digits'"):
         plan_of({"datasets": ["digit"]}, name_of=name_of)
+
+
+def test_threats_are_an_axis_of_runs_and_of_their_evaluations() -> None:
+    plan = plan_of(
+        {
+            "methods": ["ard"],
+            "threats": [None, "linf:1/16", "l2:0.5"],
+            "evaluations": [{"suite": "fgsm,pgd-sat", "threats": [None, "l1:6"]}, {"suite": "clean", "threat": "1/16"}],
+        }
+    )
+    students = [task for task in plan if task.kind == "student"]
+    assert [str(task.request.threat) for task in students] == ["None", "linf:0.0625", "l2:0.5"]
+    assert len([task for task in plan if task.kind == "teacher"]) == 3, "each with a teacher under the same threat"
+    assert commands(plan, "teacher")[2].endswith("--recipe demo --threat l2:0.5")
+    assert "--dataset digits --recipe demo --threat linf:0.0625" in commands(plan, "student")[1]
+    evaluations = [task for task in plan if students[0].number in task.needs]
+    assert [shlex.split(task.line.partition(" --run ")[0])[2:] for task in evaluations] == [
+        ["--suite", "fgsm,pgd-sat"],
+        ["--suite", "fgsm,pgd-sat", "--threat", "l1:6"],
+        ["--suite", "clean", "--eps", "0.0625"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"),
+    [
+        ({"threats": ["l3:1"]}, "Unknown norm 'l3'"),
+        ({"threats": []}, "at least 1"),
+        ({"threat": "l2:0.5", "threats": ["l2:1"]}, "give one of them"),
+        ({"evaluations": [{"suite": "clean", "threat": "much"}]}, "is no number"),
+    ],
+)
+def test_a_threat_that_is_none_is_refused(grid: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        plan_of(grid)
