@@ -1,197 +1,37 @@
-"""AutoAttack, the standard ensemble (Croce and Hein 2020), by its authors' code (pyautoattack)."""
+"""AutoAttack, the standard ensemble (Croce and Hein 2020), and what its authors run in its place or before it."""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
-
-from bench.attack import Keep, Model, Outcome, ResumableAttack
-from bench.errors import BenchError
-
-_STANDARD_TARGETS = 9
-_DLR_CLASSES = 4
-"""The targeted DLR loss divides by a difference of the largest logit to the third and fourth."""
-_SAVE_SECONDS = 60
+from attacks.ensemble import Ensemble
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoAttack(ResumableAttack):
-    """APGD-CE, APGD-T, FAB-T and Square with 5,000 queries; each attacks what the ones before left standing.
-
-    With fewer than four classes APGD-T is left out: its loss is not defined there. The library seeds every call, so
-    the batches, which are cut here, can be attacked in several sittings with the same result. It computes in float32,
-    also for a float64 model.
-
-    Attributes:
-        seed: of the library's random draws.
-        batch_size: samples the library attacks at once.
-    """
-
-    seed: int = 0
-    batch_size: int = 500
+class AutoAttack(Ensemble):
+    """APGD-CE, APGD-T, FAB-T and Square with 5,000 queries; each attacks what the ones before left standing."""
 
     label = "AutoAttack"
     source = "Croce and Hein 2020, arXiv:2003.01690; pyautoattack"
-    couples_batch = True
-    needs_module = True
-    whole_set = True
-
-    def run_in_sittings(
-        self,
-        model: Model,
-        x: Tensor,
-        y: Tensor,
-        keep: Keep | None = None,
-        check_stop: Callable[[], None] = lambda: None,
-    ) -> Outcome:
-        """Attack all samples; arguments as in `ResumableAttack`; `check_stop` is called before every batch.
-
-        Raises:
-            BenchError: the model is in train mode, on another device than the images, or without a gradient: the
-                result would mean nothing, or come from the wrong place.
-            TypeError: the model is no module.
-        """
-        _check(model, x)
-        assert isinstance(model, nn.Module)
-        state = _State.of(keep, x)
-        with torch.random.fork_rng():
-            if state.right is None:
-                state.begin(model, x, y, self.batch_size)
-            library = self._library(_Float32(model) if x.dtype == torch.float64 else model, x, state.classes)
-            for name in list(library.attacks_to_run):
-                if name not in state.components:
-                    library.attacks_to_run = [name]
-                    self._run_one(name, library, x, y, state, check_stop)
-        return Outcome(state.x_adv, components=state.components)
-
-    def _run_one(
-        self, name: str, library: Any, x: Tensor, y: Tensor, state: _State, check_stop: Callable[[], None]
-    ) -> None:
-        """One attack of the ensemble on all that stood when it began."""
-        assert state.right is not None
-        assert state.standing is not None
-        parts = state.standing.split(self.batch_size) if len(state.standing) else ()
-        for part in parts[state.batches :]:
-            try:
-                check_stop()
-                moved, predictions = library.run_standard_evaluation(x[part].float(), y[part], batch_size=len(part))
-            except BaseException:
-                state.save()
-                raise
-            broken = predictions != y[part]
-            state.x_adv[part[broken]] = moved[broken].to(x.dtype)
-            state.right[part] = ~broken
-            state.batches += 1
-            state.save_now_and_then()
-        state.finish(name)
-
-    def _library(self, model: nn.Module, x: Tensor, classes: int) -> Any:
-        import pyautoattack
-
-        # Its debug lines repeat what `components` holds; its warnings (a model with randomness, say) still appear.
-        logging.getLogger("auto-attack").setLevel(logging.WARNING)
-        library = pyautoattack.AutoAttack(
-            model, norm="Linf", eps=self.eps, device=x.device, seed=self.seed, version="standard"
-        )
-        # The standard ensemble targets nine classes, more than a dataset of fewer than ten classes has.
-        targets = min(_STANDARD_TARGETS, classes - 1)
-        library.apgd_targeted.n_target_classes = library.fab.n_target_classes = targets
-        if classes < _DLR_CLASSES:
-            library.attacks_to_run.remove("apgd-t")
-        return library
+    components = ("apgd-ce", "apgd-t", "fab-t", "square")
+    begins_as: ClassVar[str | None] = "apgd"
 
 
-@dataclass
-class _State:
-    """How far the ensemble is: which samples stand, and what the attack at work has done of those it began with."""
+@dataclass(frozen=True, kw_only=True)
+class APGD(Ensemble):
+    """The first two of AutoAttack, after which it changes next to nothing: APGD-CE, and APGD-T on the survivors."""
 
-    keep: Keep | None
-    x_adv: Tensor
-    right: Tensor | None = None
-    standing: Tensor | None = None
-    batches: int = 0
-    classes: int = 0
-    components: dict[str, float] = field(default_factory=dict)
-    saved: float = field(default_factory=time.monotonic)
-
-    @classmethod
-    def of(cls, keep: Keep | None, x: Tensor) -> _State:
-        """The state that was kept, or a fresh one."""
-        kept = keep.load() if keep is not None else None
-        if kept is None:
-            return cls(keep, x.clone())
-        tensors = {name: value.to(x.device) for name, value in kept.tensors.items()}
-        return cls(keep, **tensors, **kept.facts)
-
-    def begin(self, model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> None:
-        """Clean predictions; only what is right needs to be attacked."""
-        with torch.no_grad():
-            logits = torch.cat([model(part) for part in x.split(batch_size)])
-        self.right, self.classes = logits.argmax(1) == y, logits.shape[1]
-        self.finish("clean")
-
-    def finish(self, name: str) -> None:
-        """An attack has had all that stood when it began; the next one begins with what stands now."""
-        assert self.right is not None
-        self.components[name] = self.right.double().mean().item()
-        self.standing, self.batches = self.right.nonzero().squeeze(1), 0
-        self.save_now_and_then()
-
-    def save_now_and_then(self) -> None:
-        if time.monotonic() - self.saved > _SAVE_SECONDS:
-            self.save()
-
-    def save(self) -> None:
-        if self.keep is not None and self.right is not None and self.standing is not None:
-            tensors = {"x_adv": self.x_adv, "right": self.right, "standing": self.standing}
-            self.keep.save(tensors, batches=self.batches, classes=self.classes, components=self.components)
-        self.saved = time.monotonic()
+    label = "APGD-CE + APGD-T"
+    source = "Croce and Hein 2020, arXiv:2003.01690; pyautoattack"
+    components = ("apgd-ce", "apgd-t")
 
 
-class _Float32(nn.Module):
-    """A float64 network to a library that computes in float32."""
+@dataclass(frozen=True, kw_only=True)
+class AutoAttackRand(Ensemble):
+    """AutoAttack for networks that draw: APGD on the cross-entropy and on the DLR, each gradient the mean of 20."""
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x.double())
-        return logits.float()
-
-
-def _check(model: Model, x: Tensor) -> None:
-    """Refuse what would mean nothing; the library itself would attack whatever it is given."""
-    if not isinstance(model, nn.Module):
-        raise TypeError("AutoAttack needs an nn.Module: whether it is in eval mode must be seen")
-    if any(module.training for module in model.modules()):
-        raise BenchError(
-            "AutoAttack was given a model in train mode, or with a part in train mode.\n"
-            "Its result would mean nothing: call model.eval() first."
-        )
-    elsewhere = {str(value.device) for value in (*model.parameters(), *model.buffers())} - {str(x.device)}
-    if elsewhere:
-        raise BenchError(
-            f"AutoAttack was given images on {x.device} and a model on {', '.join(sorted(elsewhere))}.\n"
-            f"Move both to one device: model.to({str(x.device)!r})."
-        )
-    if not _has_gradient(model, x[:1]):
-        raise BenchError(
-            "AutoAttack needs a gradient, and the model's output has none with respect to its image.\n"
-            "Something in it (a quantiser, say) cannot be differentiated: attack it by queries, with --suite square."
-        )
-
-
-def _has_gradient(model: nn.Module, image: Tensor) -> bool:
-    """Whether the model's output is connected to its image for autograd; a gradient of 0 is one, too."""
-    with torch.enable_grad():
-        leaf = image.detach().clone().requires_grad_()
-        logits = model(leaf)
-        return logits.requires_grad and torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] is not None
+    label = "AutoAttack (rand)"
+    source = "Croce and Hein 2020, arXiv:2003.01690; pyautoattack"
+    version = "rand"
+    components = ("apgd-ce", "apgd-dlr")

@@ -17,3 +17,4 @@ class BIM(GradientAttack):
 
     label = "BIM"
     source = "Kurakin et al. 2017, arXiv:1607.02533"
+    same_every_step = True

@@ -31,6 +31,7 @@ class CWInf(GradientAttack):
 
     label = "CW-inf"
     source = "Carlini and Wagner 2017, arXiv:1608.04644"
+    same_every_step = True
     protocols: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "official": {"confidence": 50.0, "clamp_each_step": False},
         # The papers give no confidence; 0 is the margin loss itself (inferred).

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attacks.norms import GEOMETRY
+from attacks.restarts import restarted
 from bench.attack import Attack, Model, Outcome, Start, input_gradient
 from bench.vocabulary import Norm
 
@@ -38,12 +39,17 @@ class GradientAttack(Attack):
         step_size: length of a step, for images in [0, 1].
         steps: iterations, K.
         start: where the first iterate lies.
+        restarts: starts from which it is run, each on the samples that no start before has fooled; a start without
+            noise is the same each time, and made once.
+        same_every_step: whether the objective does not look at the number of the step.
     """
 
     step_size: float = 2 / 255
     steps: int = 10
     start: Start = "uniform"
+    restarts: int = 1
 
+    same_every_step: ClassVar[bool] = False
     lengths: ClassVar[tuple[str, ...]] = ("eps", "step_size")
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
 
@@ -53,6 +59,10 @@ class GradientAttack(Attack):
         given = {field.name for field in fields(self) if field.init}
         own = {name: value for name, value in lengths.items() if name in given} | dict(self.under.get(norm, {}))
         return replace(self, norm=norm, **own)
+
+    def parameters(self) -> dict[str, Any]:
+        """As every attack's; `restarts` where there are several."""
+        return {name: value for name, value in super().parameters().items() if (name, value) != ("restarts", 1)}
 
     def objective(self, logits: Tensor, y: Tensor, step: int) -> Tensor:
         """The scalar to maximise: cross-entropy, summed so that no sample's gradient depends on the batch size."""
@@ -69,9 +79,16 @@ class GradientAttack(Attack):
     def start_noise(
         self, shape: Sequence[int], like: Tensor, generator: torch.Generator | None = None
     ) -> Tensor | None:
-        """Uniform in the norm's unit ball, or N(0, 1) for a gaussian start, on `like`'s device and of its dtype."""
+        """Uniform in the norm's unit ball, or N(0, 1) for a gaussian start, on `like`'s device and of its dtype.
+
+        With several restarts that of each, (B, restarts, C, H, W).
+        """
         if self.start == "none":
             return None
+        drawn = [self._start_noise(shape, like, generator) for _ in range(self.restarts)]
+        return drawn[0] if self.restarts == 1 else torch.stack(drawn, 1)
+
+    def _start_noise(self, shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
         if self.start.startswith("uniform"):
             return GEOMETRY[self.norm].ball(shape, like, generator)
         return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
@@ -103,6 +120,12 @@ class GradientAttack(Attack):
             objective: replaces the attack's own objective, for a defense whose inner maximisation has one of its own
                 (a KL divergence from a teacher, say). Shapes: logits (B, classes), x' (B, C, H, W).
         """
+        if self.restarts > 1 and self.start != "none":
+            if objective is not None:
+                raise ValueError("restarts leave samples out, and an objective of the caller's is of the whole batch")
+            starts = self.start_noise(x.shape, x, generator) if noise is None else noise
+            assert starts is not None
+            return restarted(self, model, x, y, starts, track)
         objective = objective or self.objective_for(model, x, y)
         right, witnesses = torch.ones_like(y, dtype=torch.bool), x
         unsaved = []
@@ -120,7 +143,7 @@ class GradientAttack(Attack):
             return Outcome(x_adv)
         # From the last iterate, which fools most, so that few are left to look at on the others.
         for iterate in reversed(unsaved):
-            right, witnesses = self._judged_as_saved(model, iterate, x, y, right, witnesses)
+            right, witnesses = self.judged_as_saved(model, iterate, x, y, right, witnesses)
         return Outcome(x_adv, right, witnesses=witnesses)
 
     def advance(self, model: Model, x_adv: Tensor, x: Tensor, step: int, objective: Objective) -> tuple[Tensor, Tensor]:
@@ -141,7 +164,7 @@ class GradientAttack(Attack):
         """An iterate that may lie outside [0, 1] as the image it would be saved as."""
         return GradientAttack.project(self, x_adv, x)
 
-    def _judged_as_saved(
+    def judged_as_saved(
         self, model: Model, x_adv: Tensor, x: Tensor, y: Tensor, right: Tensor, witnesses: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Which of the samples that are right so far are right on this iterate too, as saved; and the witnesses."""
@@ -161,22 +184,34 @@ class GradientAttack(Attack):
         if self.couples_batch:
             return None
         right, shown = torch.ones_like(y, dtype=torch.bool), x.clone()
+        if self.restarts == 1 or self.start == "none":
+            self._survive(model, x, y, noise, batch_size, right, shown)
+            return Outcome(shown, right)
+        starts = self.start_noise(x.shape, x) if noise is None else noise
+        assert starts is not None
+        for restart in range(self.restarts):
+            self._survive(model, x, y, starts[:, restart], batch_size, right, shown)
+        return Outcome(shown, right)
+
+    def _survive(
+        self, model: Model, x: Tensor, y: Tensor, noise: Tensor | None, size: int, right: Tensor, shown: Tensor
+    ) -> None:
+        """Attack those that are right from one start; which ones are then, and what each was judged by, in place."""
         x_adv = self.first(x, noise, None)
         # All samples make a step before any makes the next: those still standing then fill whole batches.
         for step in range(self.steps):
-            for part in right.nonzero(as_tuple=True)[0].split(batch_size):
+            for part in right.nonzero(as_tuple=True)[0].split(size):
                 objective, before = self.objective_for(model, x[part], y[part]), x_adv[part]
                 x_adv[part], logits = self.advance(model, before, x[part], step, objective)
                 right[part], shown[part] = logits.argmax(1) == y[part], before
                 if self.may_leave_range(step):
-                    right[part], shown[part] = self._judged_as_saved(
+                    right[part], shown[part] = self.judged_as_saved(
                         model, before, x[part], y[part], torch.ones_like(right[part]), x[part]
                     )
-        for part in right.nonzero(as_tuple=True)[0].split(batch_size):
+        for part in right.nonzero(as_tuple=True)[0].split(size):
             shown[part] = self.finish(x_adv[part])
             with torch.no_grad():
                 right[part] = model(shown[part]).argmax(1) == y[part]
-        return Outcome(shown, right)
 
     def finish(self, x_adv: Tensor) -> Tensor:
         """What becomes of the last iterate; here nothing."""

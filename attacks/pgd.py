@@ -19,6 +19,7 @@ class PGD(GradientAttack):
 
     label = "PGD"
     source = "Madry et al. 2018, arXiv:1706.06083"
+    same_every_step = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,22 @@ from torch import Tensor, nn
 from attacks.norms import GEOMETRY
 from bench.attack import Attack, Model, Outcome
 from bench.errors import BenchError
+from bench.threat import NORM_TEXT
 from bench.vocabulary import Norm
 
 _NAMES: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}
 """The norms as the library calls them."""
 _LEAST_SIDE = 5
-"""In L2 the library begins with five tiles a side."""
+"""In L2, and in L1, libraries begin with five tiles a side."""
+
+
+def check_size(norm: Norm, x: Tensor) -> None:
+    """Refuse images that a library's Square cannot tile."""
+    if norm != "linf" and min(x.shape[2:]) < _LEAST_SIDE:
+        raise BenchError(
+            f"Square in {NORM_TEXT[norm]} needs images of {_LEAST_SIDE} pixels or more a side; these have "
+            f"{x.shape[2]} x {x.shape[3]}.\nLeave it out: --suite pgd-sat,apgd."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +64,7 @@ class Square(Attack):
 
         if not isinstance(model, nn.Module):
             raise TypeError("Square needs an nn.Module: torchattacks reads the device from its parameters")
-        if self.norm == "l2" and min(x.shape[2:]) < _LEAST_SIDE:
-            size = " x ".join(map(str, x.shape[2:]))
-            raise BenchError(
-                f"Square in L2 needs images of {_LEAST_SIDE} pixels or more a side; these are {size}.\n"
-                "Leave it out: --suite pgd-sat,apgd."
-            )
+        check_size(self.norm, x)
         library = torchattacks.Square(
             model, norm=_NAMES[self.norm], eps=self.eps, n_queries=self.queries, seed=self.seed
         )

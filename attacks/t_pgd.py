@@ -24,6 +24,7 @@ class TPGD(GradientAttack):
 
     label = "T-PGD"
     source = "Zhang et al. 2019, arXiv:1901.08573"
+    same_every_step = True
 
     def objective_for(self, model: Model, x: Tensor, y: Tensor) -> Objective:
         with torch.no_grad():

@@ -57,12 +57,16 @@ class Outcome:
         components: for an ensemble, the share of the batch still right after each of its attacks.
         witnesses: what `always_right` is believed by: for each sample that is not right on all iterates, the iterate
             that showed it first, as it would be saved; of the others anything in the ball. Shaped as x_adv.
+        radii: of an attack that looks for the nearest image that fools the model: how far that is, (B,), in the
+            attack's norm; 0 where no attack is needed, infinite where it found none. Who is right then follows from
+            them and `eps`, and `x_adv` are the images that they are the distances of.
     """
 
     x_adv: Tensor
     always_right: Tensor | None = None
     components: Mapping[str, float] | None = None
     witnesses: Tensor | None = None
+    radii: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,11 @@ class Attack:
         under: parameters that differ from the defaults in a norm, lengths stated for that norm's `eps` there.
         lengths: fields that are lengths in pixel space and scale with a dataset's eps, as `eps` itself then does; with
             none of them, (), the attack keeps its own radius on every dataset.
+        in_ball: whether its images have to lie in the ball; an attack of another kind (a rotation, say) has no use for
+            eps and norm, which then are none of its parameters, and runs under every threat.
+        at_the_boundary: whether its images lie so near to where the prediction changes that a cheaper way to compute
+            the model, which rounds elsewhere, will not do.
+        sees_model: whether its images depend on the model at all; else they are made once for all.
         couples_batch: whether a sample's result depends on the others in its batch.
         whole_set: whether the attack wants all samples at once and makes batches of its own.
         needs_module: whether the model has to be an nn.Module, as libraries want it; else any callable does.
@@ -94,10 +103,18 @@ class Attack:
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     under: ClassVar[Mapping[Norm, Mapping[str, Any]]] = {}
     lengths: ClassVar[tuple[str, ...]] = ("eps",)
+    in_ball: ClassVar[bool] = True
+    at_the_boundary: ClassVar[bool] = False
+    sees_model: ClassVar[bool] = True
     couples_batch: ClassVar[bool] = False
     whole_set: ClassVar[bool] = False
     needs_module: ClassVar[bool] = False
     white_box: ClassVar[bool] = True
+
+    @classmethod
+    def named(cls, name: str) -> type[Attack]:
+        """The class that a registered name stands for; one that serves many (`corruption-*`) has one for each."""
+        return cls
 
     def run(
         self,
@@ -146,8 +163,12 @@ class Attack:
             return self.run(model, x, y, **options).x_adv
 
     def parameters(self) -> dict[str, Any]:
-        """All parameters by name, as a record stores them; the norm where it is not L-infinity."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("norm", "linf")}
+        """All parameters by name, as a record stores them; the norm where it is not L-infinity, or none."""
+        values = asdict(self)
+        if not self.in_ball:
+            del values["eps"], values["norm"]
+            values["in_ball"] = False
+        return {name: value for name, value in values.items() if (name, value) != ("norm", "linf")}
 
     def scaled_to(self, eps: float) -> Attack:
         """The same attack at another radius: the radius and every length that it declares; with none, itself."""
@@ -165,6 +186,8 @@ class Attack:
             BenchError: the attack does not know the threat's norm, or its own radius is none.
         """
         threat = Threat.of(threat)
+        if not cls.in_ball:
+            return cls(**cls.protocols.get(protocol, {}))
         if threat.norm not in cls.norms:
             known = " and ".join(NORM_TEXT[norm] for norm in cls.norms)
             raise BenchError(
@@ -185,9 +208,9 @@ class Attack:
         return replace(self, norm=norm, **self.under.get(norm, {}))
 
     @property
-    def threat(self) -> Threat:
-        """The ball that its images lie in."""
-        return Threat(self.norm, self.eps)
+    def threat(self) -> Threat | None:
+        """The ball that its images lie in; None where they lie in none."""
+        return Threat(self.norm, self.eps) if self.in_ball else None
 
 
 def distance(x_adv: Tensor, x: Tensor, norm: Norm = "linf") -> Tensor:
@@ -196,14 +219,13 @@ def distance(x_adv: Tensor, x: Tensor, norm: Norm = "linf") -> Tensor:
     return torch.linalg.vector_norm(difference, ord=_ORDER[norm], dim=1)
 
 
-def check_images(name: str, threat: Threat | float, x_adv: Tensor, x: Tensor) -> None:
+def check_images(name: str, threat: Threat | float | None, x_adv: Tensor, x: Tensor) -> None:
     """A BenchError that names the attack where what it made of x are no images, or none within the threat's ball.
 
     Args:
-        threat: of a number the L-infinity ball of that radius.
+        threat: of a number the L-infinity ball of that radius; None: any image will do.
     """
-    threat = Threat.of(threat)
-    bound = "eps" if threat.norm == "linf" else f"{NORM_TEXT[threat.norm]} eps"
+    threat = None if threat is None else Threat.of(threat)
     if not isinstance(x_adv, Tensor) or (x_adv.shape, x_adv.dtype) != (x.shape, x.dtype):
         given = f"{x_adv.dtype} {tuple(x_adv.shape)}" if isinstance(x_adv, Tensor) else type(x_adv).__name__
         problem = f"of kind {given} for originals of kind {x.dtype} {tuple(x.shape)}"
@@ -211,7 +233,10 @@ def check_images(name: str, threat: Threat | float, x_adv: Tensor, x: Tensor) ->
         problem = "with NaN or infinite pixels"
     elif (low := float(x_adv.amin())) < -_ROUNDING or float(x_adv.amax()) > 1 + _ROUNDING:
         problem = f"outside [0, 1]: pixels from {low:.6g} to {float(x_adv.amax()):.6g}"
+    elif threat is None:
+        return
     elif (furthest := float(distance(x_adv, x, threat.norm).amax())) > threat.eps * (1 + _RELATIVE) + _ROUNDING:
+        bound = "eps" if threat.norm == "linf" else f"{NORM_TEXT[threat.norm]} eps"
         problem = f"{furthest:.6g} away from their originals, beyond its {bound} = {threat.eps:.6g}"
     else:
         return
@@ -222,7 +247,23 @@ def check_images(name: str, threat: Threat | float, x_adv: Tensor, x: Tensor) ->
 
 
 class ResumableAttack(Attack):
-    """An attack of hours, which keeps its state so that it can go on after an interruption."""
+    """An attack of hours, which keeps its state so that it can go on after an interruption.
+
+    Attributes:
+        begins_as: registered name of an attack whose outcomes are those of this one's first part, where both have the
+            same parameters; an evaluation that has them does only the rest.
+    """
+
+    begins_as: ClassVar[str | None] = None
+
+    def state_after(self, x: Tensor, right: Tensor, components: Mapping[str, float]) -> tuple[dict[str, Tensor], Any]:
+        """Tensors and facts as `keep` would hold them after the attack that this one begins as.
+
+        Args:
+            x: clean images. right: who was right after it, bool, (n,): of the others the image of now is not told.
+            components: its.
+        """
+        raise NotImplementedError
 
     def run_in_sittings(
         self,

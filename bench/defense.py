@@ -7,6 +7,7 @@ minimise (`outer`). It knows nothing of files, devices, loops or logging.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -174,6 +175,8 @@ class Defense(Carried):
         under: its lengths in a norm, stated for the `eps` there; they scale as `lengths` do.
         horizon: length, in epochs, of the schedule that epoch-valued hyper-parameters are stated for; in a shorter
             run they shrink in proportion (`epoch_of`).
+        training: options of a recipe's training that belong to it (`awp`, `average`), their epochs stated for
+            `horizon`; a recipe's rules may change them.
     """
 
     label: ClassVar[str]
@@ -184,6 +187,7 @@ class Defense(Carried):
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     under: ClassVar[Mapping[Norm, Mapping[str, float]]] = {}
     horizon: ClassVar[int] = 300
+    training: ClassVar[Mapping[str, Any]] = {}
 
     _epochs = 0  # the run's length; no hyper-parameter, hence no annotation
 
@@ -240,6 +244,36 @@ class Defense(Carried):
 
     def after_epoch(self, epoch: int) -> None:
         """Called at the end of each epoch (from 1)."""
+
+
+def named(
+    method: type[Defense],
+    label: str,
+    *,
+    source: str,
+    differs: str,
+    training: Mapping[str, Any],
+    horizon: int,
+    variants: Variants | None = None,
+) -> type[Defense]:
+    """A defense under a name of its own: it differs from another in values alone, and computes nothing itself.
+
+    Args:
+        method: the other one.
+        differs: in what it differs, to be read after the other one's label: `with ...`.
+        training: as `Defense.training`. horizon: as `Defense.horizon`.
+        variants: as `Defense.variants`; None: the other one's.
+    """
+    own = {
+        "label": label,
+        "source": source,
+        "training": training,
+        "horizon": horizon,
+        "variants": method.variants if variants is None else variants,
+        "__doc__": f"{method.label} {differs}.\n\n{inspect.cleandoc(method.__doc__ or '')}",
+        "__module__": method.__module__,
+    }
+    return type(method.__name__, (method,), own)
 
 
 @torch.no_grad()

@@ -75,6 +75,15 @@ def find(kind: str, name: str) -> EntryPoint:
     return _only(kind, max(matching, key=len))
 
 
+def serves(kind: str, name: str) -> bool:
+    """Whether an entry point serves a name."""
+    try:
+        find(kind, name)
+    except BenchError:
+        return False
+    return True
+
+
 def load(kind: str, name: str) -> Any:
     """Import what a name stands for.
 
@@ -100,7 +109,7 @@ def load_all(kind: str, load_one: Callable[[str], Any]) -> Iterator[tuple[str, A
     for name in names(kind):
         try:
             # A pattern serves no name of its own, but what it would load is the same for all of them.
-            yield name, load_one(name.replace("*", "0"))
+            yield name, load_one(name if kind == "attacks" else name.replace("*", "0"))
         except Intruder:
             raise
         except BenchError as error:
@@ -117,7 +126,7 @@ def attack_class(name: str) -> type[Attack]:
     for attribute in ("label", "source"):
         if not isinstance(getattr(found, attribute, None), str):
             raise BenchError(f"The attack plug-in {name!r} has no `{attribute}`.\nIts author has to repair it.")
-    return found
+    return found.named(name)
 
 
 class Intruder(BenchError):

@@ -37,3 +37,27 @@ Selected = Literal["best", "last"]
 Evaluated = Literal["best", "last", "both"]
 """What an evaluation of a run attacks."""
 PLAIN: Final[Mapping[Checkpoint, Checkpoint]] = {"best": "best-plain", "last": "last-plain"}
+
+
+CORRUPTIONS: Final = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+)
+"""The fifteen that accuracy under corruptions is the mean of (Hendrycks and Dietterich 2019)."""
+FURTHER_CORRUPTIONS: Final = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""Four more, which their authors left for validation."""
+SEVERITIES: Final = (1, 2, 3, 4, 5)
+"""Of a corruption."""

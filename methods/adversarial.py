@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from attacks.loop import GradientAttack, Objective
@@ -15,7 +16,7 @@ from bench.attack import Start
 from bench.defense import Batch, Defense, attacked, mode
 from bench.threat import NORM_TEXT, NORMS
 from bench.vocabulary import Norm
-from methods.losses import batch_kl, batch_kl_between
+from methods.losses import batch_kl, batch_kl_between, softened
 
 
 @dataclass(kw_only=True)
@@ -69,6 +70,12 @@ class AdversarialDefense(Defense):
         attack = self.inner_attack()
         with mode(model, training=self.attack_in_train_mode):
             return attack(attacked(model), batch.x, batch.y, noise=self.start_noise(attack, batch), objective=objective)
+
+    def craft_from_clean(self, model: nn.Module, batch: Batch) -> Tensor:
+        """x* that maximises KL(p(model(x)) || p(model(x'))), as TRADES has it; the target is that of eval mode."""
+        with mode(model, training=False), torch.no_grad():
+            target = softened(model(batch.x))
+        return self.craft(model, batch, kl_from(target))
 
     def start_noise(self, attack: GradientAttack, batch: Batch) -> Tensor | None:
         """The attack's start noise for this part of the batch: the same for a sample however the batch is divided."""

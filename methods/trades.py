@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.defense import Batch, Loss, Models, Variants, mode
-from methods.adversarial import AdversarialDefense, kl_from
-from methods.losses import batch_kl_between, softened
+from bench.defense import Batch, Loss, Models, Variants
+from methods.adversarial import AdversarialDefense
+from methods.losses import batch_kl_between
 
 
 @dataclass(kw_only=True)
@@ -37,10 +36,7 @@ class TRADES(AdversarialDefense):
     }
 
     def inner(self, batch: Batch, models: Models) -> Tensor:
-        student = models.student
-        with mode(student, training=False), torch.no_grad():
-            target = softened(student(batch.x))
-        return self.craft(student, batch, kl_from(target))
+        return self.craft_from_clean(models.student, batch)
 
     def outer(self, batch: Batch, models: Models, x_adv: Tensor) -> Loss:
         student = models.student

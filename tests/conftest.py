@@ -121,6 +121,7 @@ def quick_autoattack(monkeypatch: pytest.MonkeyPatch) -> None:
     def made(self: Any, *arguments: Any, **options: Any) -> None:
         real(self, *arguments, **options)
         self.apgd.n_iter = self.apgd_targeted.n_iter = self.fab.n_iter = 10
+        self.apgd.n_iter_orig = self.apgd_targeted.n_iter_orig = 10  # what L1 divides among its balls
         self.square.n_queries = 1000
 
     monkeypatch.setattr(pyautoattack.AutoAttack, "__init__", made)

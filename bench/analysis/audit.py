@@ -207,7 +207,7 @@ def _between(specs: Iterable[TableSpec], tables: Mapping[int, Sequence[Line]]) -
             clean, (dataset, *condition) = line.value("clean"), line.place.group
             if clean is not None and line.position < len(spec.rows):
                 row = spec.rows[line.position]
-                name = defense_label(str(row.method), row.overrides) + line.place.row.removeprefix(row.label)
+                name = defense_label(row.method or row.label, row.overrides) + line.place.row.removeprefix(row.label)
                 key = (name, dataset, str(spec.model_for(dataset)), *map(str, (*condition, line.seed)))
                 found[key][clean].add(spec.number)
     for (name, dataset, student, *_), values in sorted(found.items()):

@@ -97,7 +97,9 @@ def compare_order(
     """
     known = [record for record in records if record.subject.stands_for(checkpoint_of)]
     specs = choose_specs(known, numbers, "measured", datasets, extra_specs, all_by_default=True, student=student)
-    ranked = [spec for spec in specs if spec.paper and spec.compared and spec.subject == "student"]
+    ranked = [
+        spec for spec in specs if spec.paper and not spec.paper.about and spec.compared and spec.subject == "student"
+    ]
     published = {name for spec in ranked for name in spec.datasets}
     if paper_dataset not in published:
         raise unknown_name("dataset of the paper", paper_dataset, published)

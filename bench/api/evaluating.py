@@ -24,7 +24,7 @@ from bench.evaluation.evaluator import Evaluator
 from bench.evaluation.suites import Suite, suites_named
 from bench.evaluation.target import check_device
 from bench.evaluation.transfers import Surrogate
-from bench.jobs.make_record import Asked
+from bench.jobs.make_record import Asked, begun_by
 from bench.models.checkpoints import weights_hash
 from bench.records.record import Record, Subject, write_record
 from bench.records.subjects import foreign_subject
@@ -177,10 +177,12 @@ class Conditions:
                 checks=self.checks,
                 function=function,
                 attack_set=self.attack_set,
+                places=self.suite.places,
             )
             known = crafted_on is not None and crafted_on.function is not None
             evaluator.transfers.folder = kept / "unfinished" / asked.id if kept is not None and known else None
-            record = evaluator.evaluate(network, data, subject, self.suite, self.limit, asked.id, crafted_on)
+            begun = begun_by(asked, self.home.records) if self.save else None
+            record = evaluator.evaluate(network, data, subject, self.suite, self.limit, asked.id, crafted_on, begun)
             if function is not None:
                 record = record.model_copy(update={"environment": record.environment | {"function": function}})
             if self.save:

@@ -116,8 +116,9 @@ def recorded_threats(home: Home) -> Iterable[str]:
 @_completer
 def tables(home: Home) -> Iterable[str]:
     from bench.tables import load_specs
+    from bench.tables.spec import NAMED
 
-    return ["overview", *map(str, load_specs(home.specs))]
+    return [*NAMED, *map(str, load_specs(home.specs))]
 
 
 @_completer

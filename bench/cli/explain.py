@@ -84,6 +84,8 @@ def _hyperparameter(each: Hyperparameter, variants: Sequence[str | None]) -> str
 def _schedule(each: Schedule) -> str:
     teachers = "".join(f"; {role} teacher: {teacher}" for role, teacher in each.teachers.items())
     settings = "".join(f"; sets {name}={_text(value)}" for name, value in each.settings.items())
+    for option, fields in each.options.items():
+        settings += "".join(f"; training.{option}.{name}={_text(value)}" for name, value in fields.items())
     length = f"{each.epochs} epoch{'s' if each.epochs > 1 else ''}, batches of {each.batch_size}"
     return f"- `{each.recipe}`: variant `{each.variant}`, {length}{teachers}{settings}."
 

@@ -17,7 +17,9 @@ from bench.vocabulary import Selected
 
 @click.command("figures", cls=Command, examples=["bench figures --figure tradeoff --datasets cifar10"])
 @click.option(
-    "--figure", type=click.Choice(["curves", "tradeoff"]), help="Only this one; default: all there is data for."
+    "--figure",
+    type=click.Choice(["curves", "tradeoff", "radius"]),
+    help="Only this one; default: all there is data for.",
 )
 @click.option(
     "--run",
@@ -28,7 +30,7 @@ from bench.vocabulary import Selected
     shell_complete=completing.runs,
 )
 @click.option("--attack", help="tradeoff: result on the robust axis (default: autoattack if measured, else pgd-sat).")
-@datasets_option("tradeoff: only these.")
+@datasets_option("tradeoff, radius: only these.")
 @checkpoint_of_option
 @out_option("Default: HOME/results/figures.")
 @home_option
@@ -42,8 +44,11 @@ def command(
     checkpoint_of: Selected,
     out: Path | None,
 ) -> None:
-    """Draw accuracy over the epochs (the paper's Figure 3) and the clean-robust trade-off, as PDF, PNG and CSV."""
-    from bench.figures import curves, tradeoff
+    """Draw accuracy over the epochs (the paper's Figure 3), the clean-robust trade-off, and accuracy over the radius.
+
+    Each as PDF, PNG and CSV.
+    """
+    from bench.figures import curves, radius, tradeoff
     from bench.figures.page import Drawing
     from bench.records.index import home_records
 
@@ -56,6 +61,7 @@ def command(
     drawn: dict[str, Callable[[], list[Drawing]]] = {
         "curves": lambda: [curves.draw(curves.choose(home, run_ids))],
         "tradeoff": lambda: tradeoff.draw(home_records(home, checkpoint_of), attack, datasets, checkpoint_of),
+        "radius": lambda: radius.draw(home_records(home, checkpoint_of), datasets),
     }
     for name in [figure] if figure else drawn:
         try:

@@ -23,6 +23,9 @@ def hyperparameters(method: str) -> dict[str, tuple[str, ...]]:
 def _fields(module: str, name: str) -> dict[str, tuple[str, ...]]:
     """The fields of a dataclass, those of its bases first; nothing of a class whose source is not there."""
     place = _defined(module, name)
+    if place is not None and isinstance(place[1], ast.Assign) and isinstance(place[1].value, ast.Call):
+        (made_of, *_) = [*place[1].value.args, None]  # `named(...)` makes a class of its first argument
+        return _fields(place[0], made_of.id) if isinstance(made_of, ast.Name) else {}
     if place is None or not isinstance(place[1], ast.ClassDef):
         return {}
     module, cls = place[0], place[1]

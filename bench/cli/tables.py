@@ -32,16 +32,19 @@ _LABELS = 32
 
 
 class _Number(click.ParamType):
-    """A table's number, or `overview`."""
+    """A table's number or name."""
 
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         text = str(value)
-        if text == "overview":
+        from bench.tables.spec import NAMED
+
+        if text in NAMED:
             return text
         if not text.isdecimal():
-            self.fail(f"{text!r} is no number of a table, and not `overview`; see `bench list tables`", param, ctx)
+            names = ", ".join(f"`{name}`" for name in NAMED)
+            self.fail(f"{text!r} is no number of a table, and none of {names}; see `bench list tables`", param, ctx)
         return int(text)
 
 
@@ -51,7 +54,7 @@ class _Number(click.ParamType):
     "numbers",
     type=_Number(),
     multiple=True,
-    help="Number, or overview; default: overview, 0 and 3 to 7.",
+    help="Number or name; default: overview, unseen, corruptions, 0 and 3 to 7.",
     shell_complete=completing.tables,
 )
 @click.option(

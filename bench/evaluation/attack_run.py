@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from bench.attack import Attack, Model, Outcome, ResumableAttack, check_images
+from bench.attack import Attack, Model, Outcome, ResumableAttack, check_images, distance
 from bench.compute.seeding import generator, seeded
+from bench.data.dataset import to_float
 from bench.errors import BenchError
-from bench.evaluation.cache import SAVE_SECONDS, Slot
-from bench.evaluation.passes import CountingKeep
+from bench.evaluation.cache import SAVE_SECONDS, Kept, Slot
+from bench.evaluation.passes import CountingKeep, KeepFrom
 from bench.evaluation.target import Job
 from bench.models import not_finite
-from bench.threat import Entry
+from bench.threat import Entry, Threat
 
 BATCH_SIZE = 250
 """Samples in a batch of an attack that couples them: part of its definition here, and in every record."""
@@ -59,14 +60,36 @@ def start_noise(attack: Attack, x: Tensor, first: int, seed: int, name: str) -> 
 
 
 @dataclass(frozen=True)
+class Begun:
+    """Outcomes of an attack that another one begins as.
+
+    Attributes:
+        right: who was right after it, bool, (n,). components: its, with what each left standing.
+        record: of which they are; None: of this very evaluation.
+    """
+
+    right: Tensor
+    components: Mapping[str, float]
+    record: str | None = None
+
+    def state(self, attack: ResumableAttack, x: Tensor) -> Kept:
+        """What the attack would have kept of them."""
+        tensors, facts = attack.state_after(x, self.right.to(x.device), self.components)
+        return Kept(tensors, facts)
+
+
+@dataclass(frozen=True)
 class AttackRun:
     """One attack, as an evaluation conducts it.
 
     Attributes:
         job: the model and its samples. subject: what the model is called in messages.
         attack: with its parameters. result: the name of its result.
-        transferred: gives the images of all samples that were crafted on another model; None: crafted on this one.
-        seed, worst_case: see `Evaluator`. slot: where outcomes are kept.
+            transferred: gives the images of all samples, bytes or floats, that were crafted on another model or are the
+            same for every model; None: crafted on this one.
+        begun: the outcomes of the attack that this one begins as (`ResumableAttack.begins_as`), by the same model on
+            the same samples with the same parameters; None: from the beginning.
+            seed, worst_case: see `Evaluator`. slot: where outcomes are kept.
         check_stop: raises where a signal has asked to stop.
     """
 
@@ -79,6 +102,7 @@ class AttackRun:
     worst_case: bool
     slot: Slot
     check_stop: Callable[[], None]
+    begun: Begun | None = None
 
     @property
     def device(self) -> torch.device:
@@ -102,7 +126,8 @@ class AttackRun:
     def outcomes(self, advance: Callable[[int], None]) -> Progress:
         """Attack all samples, from where a stopped evaluation stood; `advance` hears of each batch's number."""
         progress, size = Progress.of(self.slot), self.batch_size
-        if self._decides_early and not self.attack.couples_batch and not isinstance(self.attack, Clean):
+        alone = self.attack.couples_batch or self.attack.at_the_boundary or isinstance(self.attack, Clean)
+        if self._decides_early and not alone:
             size = _POOL  # many, so that those still standing fill whole batches
         advance(progress.done)
         try:
@@ -124,7 +149,9 @@ class AttackRun:
         outcome = self._outcome(x, y, start) if survivors is None else survivors
         # As they are, should the attack have written into those it was given.
         x, y = self.job.batch(start, start + len(y))
-        right = self._logits(x, outcome.x_adv).argmax(1) == y
+        if outcome.radii is not None:
+            return self._judged_by_radius(x, y, outcome.x_adv, outcome.radii)
+        right = self._logits(x, outcome.x_adv, self.attack.threat).argmax(1) == y
         if survivors is not None:
             assert survivors.always_right is not None
             return survivors.always_right, Outcome(x)
@@ -132,6 +159,8 @@ class AttackRun:
             self._check_witnesses(x, outcome)
             if self.worst_case:
                 right &= outcome.always_right
+        if self.begun is not None:  # what fooled the model then was judged then
+            right &= self.begun.right.to(right.device)
         return right, outcome
 
     def _survivors(self, x: Tensor, y: Tensor, start: int) -> Outcome | None:
@@ -148,10 +177,14 @@ class AttackRun:
     def _outcome(self, x: Tensor, y: Tensor, start: int) -> Outcome:
         """The outcome of one batch; what a resumable attack keeps of its own goes beside the slot."""
         if self.transferred is not None:
-            return Outcome(self.transferred()[start : start + len(x)].to(x))
+            images = self.transferred()[start : start + len(x)]
+            return Outcome(to_float(images).to(x) if images.dtype == torch.uint8 else images.to(x))
         if isinstance(self.attack, ResumableAttack):
             inner, before = self.slot.within("inner"), self.job.passed
-            keep = CountingKeep(inner, lambda: self.job.passed - before, self.check_stop)
+            begun = None if self.begun is None else self.begun.state(self.attack, x)
+            keep = CountingKeep(
+                inner if begun is None else KeepFrom(inner, begun), lambda: self.job.passed - before, self.check_stop
+            )
             outcome = self.attack.run_in_sittings(self.job.module, x, y, keep, keep.check_stop)
             self.job.passes.images += keep.before
             inner.forget()
@@ -159,9 +192,27 @@ class AttackRun:
         noise = start_noise(self.attack, x, start, self.seed, self._noise_name)
         return self.attack.run(self.job.model_for(self.attack), x, y, noise=noise, track=True)
 
-    def _logits(self, x: Tensor, x_adv: Tensor) -> Tensor:
+    def _judged_by_radius(self, x: Tensor, y: Tensor, x_adv: Tensor, radii: Tensor) -> tuple[Tensor, Outcome]:
+        """Who is right at the attack's eps, by distances that their images are the proof of."""
+        if (radii.shape, radii.is_floating_point()) != (y.shape, True) or radii.isnan().any() or (radii < 0).any():
+            raise BenchError(
+                f"The attack {self.result} gives radii that are no distances of {len(y)} samples.\n"
+                "Its author has to return one for each, 0 or more, infinite where nothing was found."
+            )
+        fooled = self._logits(x, x_adv, None).argmax(1) != y
+        # In a record they are float32, and who is right has to follow from what stands there.
+        radii = torch.where(fooled, radii, torch.inf).float()
+        far = distance(x_adv, x, self.attack.norm)
+        if (fooled & (far > radii * (1 + 1e-5) + 1e-6)).any():
+            raise BenchError(
+                f"The attack {self.result} made images further from their originals than its radii say.\n"
+                "Nothing is recorded: its author has to give the distances of the images that it returns."
+            )
+        return radii.double() > self.attack.eps, Outcome(x_adv, radii=radii)
+
+    def _logits(self, x: Tensor, x_adv: Tensor, threat: Threat | None) -> Tensor:
         """What the original network says of the images that an attack made of x, both checked."""
-        check_images(self.result, self.attack.threat, x_adv, x)
+        check_images(self.result, threat, x_adv, x)
         with torch.no_grad():  # in parts: an attack on the whole set gives more than a network can take
             logits = torch.cat([self.job.network(images) for images in x_adv.split(FASTEST[self.device.type])])
         if not logits.isfinite().all():
@@ -192,6 +243,7 @@ class Progress:
     slot: Slot
     final: list[Tensor] = field(default_factory=list)
     always: list[Tensor] = field(default_factory=list)
+    radii: list[Tensor] = field(default_factory=list)
     components: dict[str, float] = field(default_factory=dict)
     seconds_before: float = 0.0
     passed: int | None = 0
@@ -204,10 +256,10 @@ class Progress:
         kept = slot.load()
         if kept is None:
             return cls(slot)
-        always = [kept.tensors["always"]] if "always" in kept.tensors else []
+        always, radii = ([kept.tensors[name]] if name in kept.tensors else [] for name in ("always", "radii"))
         facts = kept.facts
         passed = facts.get("passed")
-        return cls(slot, [kept.tensors["final"]], always, facts["components"], facts["seconds"], passed)
+        return cls(slot, [kept.tensors["final"]], always, radii, facts["components"], facts["seconds"], passed)
 
     @property
     def seconds(self) -> float:
@@ -225,6 +277,8 @@ class Progress:
         self.final.append(right.cpu())
         if outcome.always_right is not None:
             self.always.append((outcome.always_right & right).cpu())
+        if outcome.radii is not None:
+            self.radii.append(outcome.radii.cpu())
         self.components |= outcome.components or {}
         if time.monotonic() - self.saved > SAVE_SECONDS:
             self.save()
@@ -232,8 +286,7 @@ class Progress:
     def save(self) -> None:
         """Keep the outcomes."""
         if self.final:
-            tensors = {"final": torch.cat(self.final)}
-            if self.always:
-                tensors["always"] = torch.cat(self.always)
+            named = {"final": self.final, "always": self.always, "radii": self.radii}
+            tensors = {name: torch.cat(parts) for name, parts in named.items() if parts}
             self.slot.save(tensors, components=self.components, seconds=self.seconds, passed=self.passed)
         self.saved = time.monotonic()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.attack import Attack, Protocol, check_images
+from bench.attack import Attack, Protocol, ResumableAttack, check_images
 from bench.compute.seeding import seeded
 from bench.compute.speedups import enabled
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import sanity
-from bench.evaluation.attack_run import AttackRun, Clean, batch_size, start_noise
+from bench.evaluation.attack_run import AttackRun, Begun, Clean, batch_size, start_noise
 from bench.evaluation.cache import Slot
 from bench.evaluation.probes import PROBED, SHARE, Probes
 from bench.evaluation.suites import GRADIENT_FREE, Entry, Suite
@@ -29,7 +30,7 @@ from bench.evaluation.target import Job, check_device, ready, view_of
 from bench.evaluation.transfers import Surrogate, Transfers
 from bench.models import check_finite
 from bench.records.parameters import applied
-from bench.records.record import AttackResult, Checks, Data, Record, Subject, pack, unpack
+from bench.records.record import AttackResult, Checks, Data, Record, Subject, pack, pack_radii, unpack
 from bench.registry import attack_class
 from bench.stats import wilson_interval
 from bench.system import provenance
@@ -52,7 +53,7 @@ class Evaluator:
         precision: what it was asked to compute in (`bench.compute.device.prepare`).
         checks: whether to look at images for the checks of the evaluation too.
         attack_set: parameters of the attacks in place of the protocol's (`bench.evaluation.own_parameters`); those of
-            the checks stay the protocol's.
+            the checks stay the protocol's. places: see `Suite`.
         function: a digest of what the network computes, where its weights may be another's too; see `kept`.
     """
 
@@ -68,6 +69,7 @@ class Evaluator:
     checks: bool = True
     function: str | None = None
     attack_set: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.transfers = Transfers(self.kept / "transfers" if self.kept else None, self.reporter.say)
@@ -81,8 +83,12 @@ class Evaluator:
         limit: int | None,
         record_id: str,
         surrogate: Surrogate | None = None,
+        begun: Record | None = None,
     ) -> Record:
         """Attack a model with all attacks of a suite on the test split's first `limit` images.
+
+        An attack that begins as another one (AutoAttack as `apgd`) does only the rest where the other's outcomes are
+        among these results, or in the record `begun`, of the same model under the same conditions.
 
         The model is evaluated in eval mode, in its own precision, and comes back in the mode and with the gradient
         flags it was given in.
@@ -103,7 +109,8 @@ class Evaluator:
         with ready(network):
             data, view = _data(dataset, split), view_of(network, self.speedups)
             job = Job(network, split.to(self.device), data, subject, surrogate, view)
-            results, flags, checks = self._attacked(job, suite, unfinished)
+            results, flags, checks = self._attacked(job, suite, unfinished, begun)
+            environment = provenance.describe(self.device) | {"speedups": job.speedups}
         return Record(
             id=record_id,
             subject=subject,
@@ -117,7 +124,7 @@ class Evaluator:
             worst_case=self.worst_case,
             precision=self.precision,
             attack_set=dict(self.attack_set),
-            environment=provenance.describe(self.device) | {"speedups": job.speedups},
+            environment=environment,
             created=now(),
             seconds=round(time.monotonic() - started, 3),
         )
@@ -128,7 +135,7 @@ class Evaluator:
             shutil.rmtree(self.kept / "unfinished" / record_id, ignore_errors=True)
 
     def _attacked(
-        self, job: Job, suite: Suite, unfinished: Path | None
+        self, job: Job, suite: Suite, unfinished: Path | None, begun: Record | None
     ) -> tuple[dict[str, AttackResult], list[str], Checks]:
         """The results of a suite's attacks by name, the checks that failed, and what checks there were."""
         entries = dict.fromkeys([Entry("clean"), *(entry.on(job.data.threat) for entry in suite.entries)])
@@ -141,8 +148,9 @@ class Evaluator:
             total = len(entries) * job.data.n
             with self.reporter.task(f"{job.subject.label}: {suite.name}", total) as advance:
                 for entry in entries:
-                    slot = self._slot(job, entry, unfinished)
-                    results[entry.result], images = self._attack(job, entry, slot, advance)
+                    results[entry.result], images = self._attack(
+                        job, entry, unfinished, self._begun(job, entry, results, begun), advance
+                    )
                     passed.append(images)
             counted = [images for images in passed if images is not None]
             attacked = sum(counted) if len(counted) == len(passed) else None
@@ -166,7 +174,38 @@ class Evaluator:
         check_images(name, attack.threat, x_adv, x)
         return x_adv
 
-    def _slot(self, job: Job, entry: Entry, unfinished: Path | None) -> Slot:
+    def _begun(self, job: Job, entry: Entry, results: dict[str, AttackResult], record: Record | None) -> Begun | None:
+        """The outcomes that an attack may begin from: they are its own first part's, under the same conditions."""
+        attack = self.attack_of(entry, job.data.threat)
+        if not isinstance(attack, ResumableAttack) or attack.begins_as is None or entry.transfer:
+            return None
+        first = replace(entry, attack=attack.begins_as)
+        source = None if first.result in results else record
+        if source is not None and not self._same_conditions(job, source):
+            return None
+        result = (results if source is None else source.results).get(first.result)
+        if (
+            result is None
+            or not result.parameters == self.attack_of(first, job.data.threat).parameters() == attack.parameters()
+        ):
+            return None
+        right = torch.from_numpy(unpack(result.final, job.data.n))
+        return Begun(right, result.components, None if source is None else source.id)
+
+    def _same_conditions(self, job: Job, record: Record) -> bool:
+        """Whether a record's numbers are what this evaluation would find: same weights, images and software."""
+        here = provenance.describe(self.device) | {"speedups": job.speedups}
+        if self.function is not None:
+            here["function"] = self.function
+        conditions = ("device", "packages", "speedups", "function")
+        return (
+            (record.subject.checkpoint, record.subject.model) == (job.subject.checkpoint, job.subject.model)
+            and record.data == job.data
+            and (record.seed, record.protocol, record.precision) == (self.seed, self.protocol, self.precision)
+            and all(record.environment.get(name) == here.get(name) for name in conditions)
+        )
+
+    def _slot(self, job: Job, entry: Entry, unfinished: Path | None, begun: Begun | None = None) -> Slot:
         """Where the outcomes of one attack are kept until the record is written."""
         attack = self.attack_of(entry, job.data.threat)
         key = {
@@ -185,11 +224,22 @@ class Evaluator:
         }
         if self.function is not None:
             key["function"] = self.function
-        name = re.sub("[:/@]", "-", entry.result) + ".safetensors"
+        name = re.sub("[:/@]", "-", entry.result)
+        if begun is not None:  # without those outcomes what is kept says too little
+            key["begun"], name = pack(begun.right.numpy()), f"{name}.rest"
+        name += ".safetensors"
         return Slot(unfinished / name if unfinished else None, key, self.reporter.say)
 
-    def _attack(self, job: Job, entry: Entry, slot: Slot, advance: Any) -> tuple[AttackResult, int | None]:
+    def _attack(
+        self, job: Job, entry: Entry, unfinished: Path | None, begun: Begun | None, advance: Any
+    ) -> tuple[AttackResult, int | None]:
         """The result of one attack, and how many images it passed through the network, if that is known."""
+        slot = self._slot(job, entry, unfinished)
+        if begun is not None and (slot.load() or slot.within("inner").load()):  # it is further already
+            begun = None
+        elif begun is not None:
+            slot = self._slot(job, entry, unfinished, begun)
+            self.reporter.say(f"{entry.result} begins from {begun.record or 'what was just attacked'}.")
         attack, surrogate = self.attack_of(entry, job.data.threat), job.surrogate if entry.transfer else None
         if entry.transfer and surrogate is None:
             raise BenchError(f"{entry.result} needs a surrogate.\nGive one with --teacher robust=FILE.")
@@ -198,11 +248,12 @@ class Evaluator:
             subject=_named(job.subject),
             attack=attack,
             result=entry.result,
-            transferred=None if surrogate is None else lambda: self._transferred(job, entry.attack, attack, surrogate),
+            transferred=self._made_before(job, entry.attack, attack, surrogate),
             seed=self.seed,
             worst_case=self.worst_case,
             slot=slot,
             check_stop=self._check_stop,
+            begun=begun,
         )
         progress = run.outcomes(advance)
         result = _result(
@@ -215,6 +266,7 @@ class Evaluator:
             batch_size=getattr(attack, "batch_size", run.batch_size),
             seconds=round(progress.seconds, 3),
             components=progress.components,
+            radii=pack_radii(torch.cat(progress.radii).numpy()) if progress.radii else None,
         )
         return result, progress.passed
 
@@ -270,7 +322,31 @@ class Evaluator:
         """An attack as the protocol defines it, for a threat, but for `attack_set`; `clean` is none."""
         if name == "clean":
             return Clean()
-        return applied(attack_class(name).for_protocol(self.protocol, threat), name, self.attack_set)
+        attack = attack_class(name).for_protocol(self.protocol, threat)
+        own = {key: place for key, place in self.places.items() if hasattr(attack, key)}
+        return applied(attack, name, {**own, **self.attack_set})
+
+    def _made_before(
+        self, job: Job, name: str, attack: Attack, surrogate: Surrogate | None
+    ) -> Callable[[], Tensor] | None:
+        """What gives an attack's images where they are not crafted on the model itself."""
+        if surrogate is not None:
+            return cache(lambda: self._transferred(job, name, attack, surrogate))
+        if attack.sees_model or attack.whole_set:
+            return None
+        return cache(lambda: self._common(job, name, attack))
+
+    def _common(self, job: Job, name: str, attack: Attack) -> Tensor:
+        """The images of all samples that an attack makes without looking at a model, as bytes."""
+
+        def craft(first: int, end: int) -> Tensor:
+            self._check_stop()
+            x, y = job.batch(first, end)
+            images = attack(job.network, x, y, noise=start_noise(attack, x, first, self.seed, name))
+            check_images(name, attack.threat, images, x)  # before they are kept for others
+            return (images * 255).round().to(torch.uint8)
+
+        return self._kept_or_crafted(job, name, attack, None, craft)
 
     def attack_of(self, entry: Entry, own: Threat) -> Attack:
         """The attack of an entry, on a dataset of this threat.
@@ -302,10 +378,17 @@ class Evaluator:
             check_images(f"transfer:{name}", attack.threat, x_adv, x)  # before they are kept for others
             return x_adv
 
+        return self._kept_or_crafted(job, name, attack, crafted_on, craft)
+
+    def _kept_or_crafted(
+        self, job: Job, name: str, attack: Attack, on: Surrogate | None, craft: Callable[[int, int], Tensor]
+    ) -> Tensor:
         size = batch_size(attack, job.data.n, self.device)
         batches = [(first, min(first + size, job.data.n)) for first in range(0, job.data.n, size)]
-        samples = {"images": job.data.fingerprint, "seed": self.seed, "device": self.device.type}
-        return self.transfers.images(name, attack, crafted_on, samples, batches, craft)
+        samples = {"images": job.data.fingerprint, "seed": self.seed}
+        # What no model is asked for is made on the CPU, and the same everywhere.
+        samples |= {} if on is None else {"device": self.device.type}
+        return self.transfers.images(name, attack, on, samples, batches, craft)
 
 
 def _named(subject: Subject) -> str:

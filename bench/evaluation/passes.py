@@ -32,6 +32,21 @@ class Passes:
             self.images += len(arguments[0])
 
 
+@dataclass(frozen=True)
+class KeepFrom:
+    """A keep that holds a state already, while nothing was saved in it; loaded as `Kept`."""
+
+    keep: Keep
+    state: Any
+
+    def load(self) -> Any:
+        kept = self.keep.load()
+        return self.state if kept is None else kept
+
+    def save(self, tensors: Mapping[str, Tensor], **facts: Any) -> None:
+        self.keep.save(tensors, **facts)
+
+
 class CountingKeep:
     """What a resumable attack keeps, and beside it how many images had gone through the network by then.
 

@@ -18,6 +18,7 @@ from bench.attack import Attack, distance, input_gradient
 from bench.errors import BenchError
 from bench.evaluation.suites import GRADIENT_FREE
 from bench.registry import attack_class
+from bench.threat import Threat
 
 SHARE = 0.5
 """What checks may cost, as a share of the images that the attacks passed through the network."""
@@ -139,7 +140,7 @@ class Probes:
             return
         yield Probe("random noise", 1, self._random, True)
         if "queries" not in self.known and self.attack.norm in attack_class(GRADIENT_FREE).norms:
-            free = attack_class(GRADIENT_FREE).for_protocol("official", self.attack.threat)
+            free = attack_class(GRADIENT_FREE).for_protocol("official", Threat(self.attack.norm, self.attack.eps))
             price = int(free.parameters()["queries"]) + 3  # it asks twice before its queries, and is judged once
             yield Probe(free.label, price, lambda x, y: {"queries": self._judged(free, x, y)}, True)
         longer = replace(self.attack, steps=2 * steps)  # type: ignore[call-arg]

@@ -12,8 +12,8 @@ from itertools import pairwise, permutations
 
 import numpy as np
 
-from bench.evaluation.suites import ENSEMBLE, GRADIENT_FREE
-from bench.records.record import AttackResult, unpack
+from bench.evaluation.suites import CURVES, ENSEMBLE, GRADIENT_FREE
+from bench.records.record import AttackResult, unpack, unpack_radii
 from bench.registry import attack_class
 from bench.stats import mcnemar_exact, wilson_interval
 from bench.threat import Entry, Threat
@@ -26,6 +26,8 @@ UNCHECKED = "not checked: the checks that attack images of their own were left o
 _REFERENCES = ("pgd-sat", "pgd-20", "pgd-trades", "bim")
 """White-box attacks that no weaker one may beat; the first that a record has is taken."""
 _LEVEL = 0.01
+_SAME_RADIUS = 1e-6
+"""Radii are float32 in a record: so far from a share of eps, relatively, they are still on it."""
 _VANISHED = 0.05
 _SIBLINGS = 0.1
 """Share of the samples by which two lengths of step may differ."""
@@ -50,6 +52,7 @@ def flags(
     failed += [*_nested(outcomes, own or Threat()), *_siblings(outcomes)]
     for name in (name for name in results if Entry.of(name).attack == ENSEMBLE):
         failed += _ensemble(results[name].components, n)
+    failed += _curves(results, n)
     if "vanished" in probes:
         failed += _variations(probes, _label(PROBE))
     return failed
@@ -127,6 +130,24 @@ def _siblings(outcomes: Mapping[str, np.ndarray]) -> Iterator[str]:
     far = abs(only_one - only_other) > _SIBLINGS * len(one)
     if far and mcnemar_exact(only_one, only_other) < _LEVEL:
         yield f"PGD-SAT leaves {one.mean():.1%} standing and PGD-TRADES {other.mean():.1%}: the step's length decides"
+
+
+def _curves(results: Mapping[str, AttackResult], n: int) -> Iterator[str]:
+    """Two attacks that give each sample's radius have to agree on how many stand at the radii that both tell of.
+
+    The minimal one searches from the image outwards; the other looks at a few radii (`shares` of its eps).
+    """
+    if not set(CURVES) <= results.keys() or any(results[name].radii is None for name in CURVES):
+        return
+    minimal, checking = (unpack_radii(results[name].radii or "", n) for name in CURVES)
+    parameters = results[CURVES[1]].parameters
+    radii = [share * parameters["eps"] * (1 + _SAME_RADIUS) for share in parameters["shares"]]
+    names = [_label(name) for name in CURVES]
+    for weak, strong, said in ((minimal, checking, names), (checking, minimal, names[::-1])):
+        # Where the one that leaves more is furthest above the other.
+        radius = max(radii, key=lambda each: int((weak > each).sum()) - int((strong > each).sum()))
+        message = f"{said[0]} is too weak at radius {radius:.3g}: {said[1]} breaks more"
+        yield from _compared(weak > radius, strong > radius, message)
 
 
 def _label(name: str) -> str:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from bench import registry
 from bench.errors import unknown_name
 from bench.threat import Entry as Entry
+from bench.vocabulary import CORRUPTIONS, SEVERITIES
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of attacks, of `clean` an empty one; clean accuracy is measured in every suite."""
+    """A named list of attacks, of `clean` an empty one; clean accuracy is measured in every suite.
+
+    Attributes:
+        places: parameters of the attacks that say where files lie, and so are in no record.
+    """
 
     name: str
     description: str
     entries: tuple[Entry, ...]
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def needs_surrogate(self) -> bool:
@@ -28,12 +34,23 @@ class Suite:
         return any(not entry.transfer and registry.attack_class(entry.attack).white_box for entry in self.entries)
 
 
+CURVES = ("fmn", "pgd-curve")
+"""Attacks that give a radius for each sample: the one whose curve is drawn, and the one that checks it."""
+
 _WHITEBOX = (Entry("fgsm"), Entry("pgd-sat"), Entry("pgd-trades"), Entry("cw-inf"))
 _BLACKBOX = (Entry("pgd-trades", transfer=True), Entry("cw-inf", transfer=True), Entry("square"))
 _AUTOATTACK = (Entry("autoattack"),)
 _APGD = (Entry("apgd"),)
 _L2 = (Entry("pgd-sat", threat="l2"), Entry("apgd", threat="l2"), Entry("square", threat="l2"))
 _L1 = (Entry("pgd-sat", threat="l1"), Entry("apgd", threat="l1"))
+_GEOMETRIC = (Entry("geometric"),)
+_CORRUPTIONS = tuple(Entry(f"corruption-{kind}-{severity}") for kind in CORRUPTIONS for severity in SEVERITIES)
+_UNSEEN = (
+    *(Entry("apgd", threat=threat) for threat in ("1.5x", "l2", "l1")),
+    *_GEOMETRIC,
+    *(Entry(f"corruption-{kind}-3") for kind in CORRUPTIONS),
+)
+_CURVE = tuple(map(Entry, CURVES))
 _DARD = (Entry("fgsm"), Entry("pgd-20"), Entry("t-pgd"), Entry("bim"), Entry("dpgd"), Entry("autoattack"))
 
 SUITES = {
@@ -46,6 +63,10 @@ SUITES = {
         Suite("autoattack", "the standard AutoAttack ensemble", _AUTOATTACK),
         Suite("l2", "PGD, APGD and Square in L2: within 0.5, or a dataset's own radius", _L2),
         Suite("l1", "PGD and APGD in L1: within 12, or a dataset's own radius", _L1),
+        Suite("unseen", "other radii and norms, rotations and translations, corruptions of severity 3", _UNSEEN),
+        Suite("geometric", "the worst of a grid of rotations and translations", _GEOMETRIC),
+        Suite("corruptions", "15 common corruptions at 5 severities", _CORRUPTIONS),
+        Suite("curve", "accuracy over the radius: FMN, and PGD at eight radii to check it", _CURVE),
         Suite("dard", "what DARD is evaluated with, AutoAttack included", _DARD),
         Suite("full", "whitebox, blackbox and autoattack", _WHITEBOX + _BLACKBOX + _AUTOATTACK),
     )
@@ -70,6 +91,8 @@ SHOWN = ("pgd-sat", "pgd-20", "pgd-trades", "bim")
 """Attacks whose images can be made again and shown: of these the first that was run."""
 
 _BY_STRENGTH = ("fgsm", "bim", "t-pgd", "pgd-20", "pgd-sat", "pgd-trades", "dpgd", "cw-inf", "apgd")
+PUBLISHED = ("cifar10-c", "cifar100-c")
+"""Corruptions that their authors published as arrays: a suite with the folder they lie in, `cifar10-c:DIR`."""
 _BY_QUERIES = ("square",)
 
 
@@ -89,13 +112,18 @@ def strength(result: str) -> tuple[int, int, int, str]:
 def suite_named(name: str) -> Suite:
     """A suite by its name; an attack's name, also with a threat (`pgd-sat@l2:0.5`), stands for the suite of it alone.
 
-    A `BenchError` names what is closest to one that is none.
+    `cifar10-c:DIR` are the published arrays of corruptions in a folder. A `BenchError` names what is closest to one
+    that is none.
     """
     if name in SUITES:
         return SUITES[name]
-    attacks, entry = registry.names("attacks"), Entry.of(name)
-    if entry.attack not in attacks or entry.transfer:
-        raise unknown_name("suite", name, {*SUITES, *attacks})
+    published, colon, folder = name.partition(":")
+    if colon and published in PUBLISHED:
+        entries = tuple(Entry(f"published-{entry.attack}") for entry in _CORRUPTIONS)
+        return Suite(published, f"the published corruptions in {folder}", entries, {"folder": folder})
+    entry = Entry.of(name)
+    if entry.transfer or not registry.serves("attacks", entry.attack):
+        raise unknown_name("suite", name, {*SUITES, *registry.names("attacks")})
     return Suite(entry.result, f"{entry.result} on the student", (entry,))
 
 
@@ -109,4 +137,5 @@ def suites_named(names: Sequence[str]) -> Suite:
     if len(suites) == 1:
         return suites[0]
     entries = tuple(dict.fromkeys(entry for suite in suites for entry in suite.entries))
-    return Suite(",".join(sorted(suite.name for suite in suites)), "several at once", entries)
+    places = {name: place for suite in suites for name, place in suite.places.items()}
+    return Suite(",".join(sorted(suite.name for suite in suites)), "several at once", entries, places)

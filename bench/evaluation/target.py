@@ -55,6 +55,8 @@ class Job:
 
     def model_for(self, attack: Attack) -> Model:
         """What an attack looks into."""
+        if attack.at_the_boundary:
+            return self.network
         return self.module if attack.needs_module or self.view is None else self.view
 
     def batch(self, first: int, end: int) -> tuple[Tensor, Tensor]:

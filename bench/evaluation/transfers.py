@@ -1,4 +1,4 @@
-"""The images of transfer attacks: crafted once on a surrogate, shown to every student, also by later commands."""
+"""Images that are made once and shown to every student, also by later commands: a surrogate's, or corrupted ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Surrogate:
 
 @dataclass
 class Transfers:
-    """Adversarial images by surrogate, attack, samples and seed.
+    """Images by surrogate (none for those that depend on no model), attack, samples and seed.
 
     Attributes:
         folder: where they are kept; None: in memory alone.
@@ -50,12 +50,12 @@ class Transfers:
         self,
         name: str,
         attack: Attack,
-        surrogate: Surrogate,
+        surrogate: Surrogate | None,
         samples: dict[str, Any],
         batches: list[tuple[int, int]],
         craft: Callable[[int, int], Tensor],
     ) -> Tensor:
-        """The surrogate's adversarial images of all samples, (n, C, H, W), float32, on the CPU.
+        """The images of all samples, (n, C, H, W), float32, or bytes where `craft` gives bytes, on the CPU.
 
         Args:
             name: registered name of the attack.
@@ -63,16 +63,21 @@ class Transfers:
             batches: first and last + 1 of each batch to craft.
             craft: makes the images of one batch; may raise to stop, what is crafted by then is kept.
         """
-        key: dict[str, Any] = {"attack": name, "parameters": attack.parameters(), "surrogate": surrogate.checkpoint}
-        key |= {"model": surrogate.model, **samples}
-        if surrogate.function is not None:
-            key["function"] = surrogate.function
+        key: dict[str, Any] = {"attack": name, "parameters": attack.parameters(), **samples}
+        if surrogate is not None:
+            key |= {"surrogate": surrogate.checkpoint, "model": surrogate.model}
+            if surrogate.function is not None:
+                key["function"] = surrogate.function
         if attack.couples_batch:
             key["batches"] = batches
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
         if digest not in self._known:
-            path = self.folder / f"{name}-{surrogate.checkpoint[:8]}-{digest}.safetensors" if self.folder else None
-            self._known[digest] = self._loaded_or_crafted(Slot(path, key, self.say), batches, craft)
+            of = "" if surrogate is None else f"{surrogate.checkpoint[:8]}-"
+            path = self.folder / f"{name}-{of}{digest}.safetensors" if self.folder else None
+            made = self._loaded_or_crafted(Slot(path, key, self.say), batches, craft)
+            if surrogate is None and path is not None:
+                return made  # there are many of them: they need not all be in memory
+            self._known[digest] = made
         return self._known[digest]
 
     def _loaded_or_crafted(
@@ -89,7 +94,8 @@ class Transfers:
             for first, end in batches:
                 if first < done:
                     continue
-                parts.append(craft(first, end).detach().float().cpu())
+                images = craft(first, end).detach()
+                parts.append((images if images.dtype == torch.uint8 else images.float()).cpu())
                 if time.monotonic() - saved > SAVE_SECONDS:
                     partial.save({"x_adv": torch.cat(parts)})
                     saved = time.monotonic()

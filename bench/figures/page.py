@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ COLUMN = 3.3
 # Okabe and Ito 2008: told apart by colour-blind readers; the order also falls in lightness, for grey printers.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
 
+_LONGEST_NAME = 200
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 7,
@@ -90,6 +93,15 @@ def styled() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]
         yield
+
+
+def file_name(name: str, conditions: str) -> str:
+    """A name that every file system takes: no odd letters, and of a very long one its start and its digest."""
+    slug = re.sub(r"[^a-z0-9.]+", "-", conditions.lower()).strip("-")
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}_{slug}")
+    if len(plain) <= _LONGEST_NAME:
+        return plain
+    return f"{plain[: _LONGEST_NAME - 9]}-{hashlib.sha256(f'{name}_{slug}'.encode()).hexdigest()[:8]}"
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -11,7 +9,7 @@ from typing import Any
 
 from bench.errors import BenchError, unknown_name
 from bench.evaluation.suites import STRONGEST
-from bench.figures.page import COLOURS, COLUMN, Drawing, new_figure, styled
+from bench.figures.page import COLOURS, COLUMN, Drawing, file_name, new_figure, styled
 from bench.records.record import Record
 from bench.records.wording import protocol_text
 from bench.tables.cells import measure
@@ -22,7 +20,6 @@ from bench.vocabulary import Selected
 
 _MARKERS = "osD^vP*Xh<p>d"
 _LEGEND_COLUMNS = 3
-_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -120,21 +117,12 @@ def _figure(points: Sequence[Point], group: Group, model: str, attack: str, chec
         figure.legend(
             loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False, handletextpad=0.3, columnspacing=1
         )
-    slug = re.sub(r"[^a-z0-9.]+", "-", f"{group.setting} {group.protocol} n{group.n}".lower()).strip("-")
     last = checkpoint_of == "last"
-    name = f"tradeoff_{group.dataset}_{model}_{attack}_{slug}{'_last' if last else ''}"
+    slug = f"{group.setting} {group.protocol} n{group.n}{' last' if last else ''}"
     rows = [_row(point, group, model, attack) for point in points]
     outside = [point for point in points if point not in inside]
     caption = _caption(points, outside, group, f"the last checkpoints of {model}" if last else model, attack)
-    return Drawing(_file_name(name), figure, rows, caption)
-
-
-def _file_name(name: str) -> str:
-    """A name that every file system takes: no odd letters, and of a very long one its start and its digest."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
-    if len(plain) <= _LONGEST_NAME:
-        return plain
-    return f"{plain[: _LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return Drawing(file_name(f"tradeoff_{group.dataset}_{model}_{attack}", slug), figure, rows, caption)
 
 
 def _inside(points: Sequence[Point]) -> list[Point]:

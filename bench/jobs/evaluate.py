@@ -83,6 +83,7 @@ class Evaluation:
             checks=self.checks,
             seed=self.seed,
             attack_set=self._own,
+            places=self.suite.places,
         )
 
     def run(self, folder: RunFolder) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,14 @@ from bench.attack import Protocol
 from bench.data.dataset import Dataset, Split
 from bench.errors import BenchError
 from bench.evaluation.evaluator import Evaluator
-from bench.evaluation.suites import Suite
+from bench.evaluation.suites import Suite, suite_named
 from bench.evaluation.transfers import Surrogate
 from bench.jobs.session import Session
 from bench.records.intake import settle
 from bench.records.parameters import changed, parameters_of
 from bench.records.record import Record, Subject, conduct, read_record, write_record
 from bench.records.subjects import record_id
+from bench.registry import attack_class
 from bench.system import locks
 from bench.threat import Threat
 from bench.vocabulary import Checkpoint
@@ -150,6 +151,17 @@ def evaluator_for(session: Session, protocol: Protocol, **how: Any) -> Evaluator
     )
 
 
+def begun_by(asked: Asked, records: Path) -> Record | None:
+    """The record of an attack that one of the suite begins as, if there is one; whether it fits, the evaluator sees."""
+    for entry in (each.on(asked.dataset.threat) for each in asked.suite.entries):
+        first = getattr(attack_class(entry.attack), "begins_as", None)
+        with suppress(BenchError):  # of something else, or damaged: nothing to begin from
+            found = first and replace(asked, suite=suite_named(replace(entry, attack=first).result)).find(records)
+            if found:
+                return found
+    return None
+
+
 def measure(
     session: Session, evaluator: Evaluator, asked: Asked, network: nn.Module, surrogate: Surrogate | None = None
 ) -> tuple[Record, bool]:
@@ -166,8 +178,9 @@ def measure(
         if found is not None:  # of another process, since we looked
             return found, False
         network = network.to(session.device)
+        begun = begun_by(asked, records)
         record = evaluator.evaluate(
-            network, asked.dataset, asked.subject, asked.suite, asked.limit, identity, surrogate
+            network, asked.dataset, asked.subject, asked.suite, asked.limit, identity, surrogate, begun
         )
         write_record(record, records)
         evaluator.forget(identity)

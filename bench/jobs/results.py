@@ -12,7 +12,7 @@ from typing import Any
 from bench.errors import unknown_name
 from bench.evaluation.suites import strength
 from bench.records.measurement import Measurement
-from bench.records.networks import WORST, Condition, Network, worst_over
+from bench.records.networks import WORST, Condition, Network, within_threat, worst_over
 from bench.records.record import AttackResult, Record
 from bench.system import escape
 from bench.system.text import defense_label
@@ -171,8 +171,9 @@ def _row(network: Network, condition: Condition, attacks: Collection[str] = ()) 
     under = network.under(condition)
     shown = [name for name in sorted(under, key=strength) if not attacks or name in {"clean", *attacks}]
     measured = {name: under[name] for name in shown}
-    several = len(measured.keys() - {"clean"}) > 1
-    return Row(network, condition, measured, worst_over([*measured.values()]) if several else None)
+    within = [each for each in measured.values() if within_threat(each)]
+    several = sum(each.attack != "clean" for each in within) > 1
+    return Row(network, condition, measured, worst_over(within) if several else None)
 
 
 def to_csv(rows: Sequence[Row], short: Mapping[str, str]) -> str:

@@ -59,6 +59,7 @@ class Schedule:
 
     Attributes:
         settings: hyper-parameters that the recipe sets besides those of the variant.
+        options: what it combines the defense with (`average`, `awp`), each with its fields.
         teachers: by role.
     """
 
@@ -67,6 +68,7 @@ class Schedule:
     epochs: int
     batch_size: int
     settings: dict[str, Any]
+    options: dict[str, dict[str, Any]]
     teachers: dict[Role, Taught]
 
 
@@ -124,7 +126,9 @@ def _schedules(name: str, method: type[Defense]) -> Iterator[Schedule]:
         variant, training, settings = each.resolve(name, "cifar10", "resnet18")
         rules = {role: each.teacher(role, name, "cifar10") for role in method.roles}
         teachers = {role: Taught(rule.model, rule.trained_by) for role, rule in rules.items()}
-        yield Schedule(each.name, variant, training.epochs, training.batch_size, settings, teachers)
+        given = {"average": training.average, "awp": training.awp}
+        options = {name: option.model_dump(exclude_none=True) for name, option in given.items() if option is not None}
+        yield Schedule(each.name, variant, training.epochs, training.batch_size, settings, options, teachers)
 
 
 def _split(cls: type) -> tuple[str, str]:

@@ -23,7 +23,6 @@ from bench.vocabulary import LINF_EPS, PLAIN
 _COMPANION = re.compile(r"[a-z][a-z0-9-]*")
 _OTHER_FILES = {STUDENT, *PLAIN, *PLAIN.values(), *(f"{role}-teacher" for role in ROLES)}
 """What else a run keeps or trains; a companion's name is that of a file."""
-
 _NORM = "norm"
 """The field that says in which norm a method attacks."""
 

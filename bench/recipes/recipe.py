@@ -14,9 +14,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
@@ -26,6 +26,9 @@ from bench.recipes.frozen import Frozen
 from bench.recipes.training import PREFIX, Training, changed, merged, mistake
 from bench.system.text import first_mistake, leaves, one_line, parse_yaml
 from bench.vocabulary import Protocol
+
+if TYPE_CHECKING:
+    from bench.defense import Defense
 
 _HERE = Path(__file__).parent
 _ENDINGS = (".yaml", ".yml")
@@ -120,12 +123,16 @@ class Recipe(Frozen):
         Raises:
             BenchError: the recipe's file leaves something out, or it or the user has a value that cannot be.
         """
-        variant, training, hyperparameters = self.variant, self.training, dict[str, Any]()
-        for rule in self.rules:
-            if rule.matches(method, dataset, student, role):
-                variant = rule.variant or variant
-                training = merged(training, rule.training)
-                hyperparameters |= rule.hyperparameters
+        from bench.recipes.hyperparameters import method_class  # which imports PyTorch
+
+        variant, hyperparameters = self.variant, dict[str, Any]()
+        rules = [rule for rule in self.rules if rule.matches(method, dataset, student, role)]
+        for rule in rules:
+            variant = rule.variant or variant
+            hyperparameters |= rule.hyperparameters
+        training = reduce(merged, (rule.training for rule in rules), self.training)
+        options = _belonging_to(method_class(method), changed(training, settings or {}))
+        training = reduce(merged, (options, *(rule.training for rule in rules)), self.training)
         try:
             own = Training.model_validate(training)
         except ValidationError as error:
@@ -148,6 +155,18 @@ class Recipe(Frozen):
                 f"Give one with --teacher {role}=FILE, or use another recipe."
             )
         return fitting[-1]
+
+
+def _belonging_to(method: type[Defense], training: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a training that belong to a method, their epochs in proportion to the training's own length."""
+    length = training.get("schedule", {}).get("horizon") or training.get("epochs", method.horizon)
+
+    def scaled(option: Mapping[str, Any]) -> dict[str, Any]:
+        if "from_epoch" not in option:
+            return dict(option)
+        return {**option, "from_epoch": 1 + round((option["from_epoch"] - 1) * length / method.horizon)}
+
+    return {name: scaled(option) for name, option in method.training.items()}
 
 
 class _Lists(Frozen):

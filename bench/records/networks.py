@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import and_
@@ -13,15 +13,17 @@ from typing import Final
 from bench.errors import unknown_name
 from bench.records.measurement import Measurement, measurements, with_result
 from bench.records.record import AttackResult, Record, Subject, as_bits, of_bits
-from bench.records.wording import protocol_text
+from bench.records.wording import CORRUPTED, protocol_text
 from bench.stats import wilson_interval
 from bench.system.naming import network_id
 from bench.system.text import one_line
-from bench.threat import Threat
+from bench.threat import Entry, Threat
 from bench.vocabulary import Norm
 
 WORST: Final = "worst"
-"""The name of what no attack is: all attacks of a network together."""
+"""The name of what no attack is: all attacks of a network together that are within its threat."""
+UNION: Final = "union"
+"""The same for the threats that it was not trained for."""
 
 
 @dataclass(frozen=True, order=True)
@@ -106,16 +108,30 @@ class Network:
         return replace(self, measured=measured)
 
     def with_worst(self) -> Network:
-        """The network with one attack more under each condition, `WORST`: all of its attacks there as one.
+        """The network with one attack more under each condition, `WORST`: all of its attacks within the threat as one.
 
         It stands in the newest record of the condition.
         """
+        within = {each.attack for each in self.measured.values() if within_threat(each)}
+        return self._with_all(WORST, within)
+
+    def with_union(self) -> Network:
+        """The network with all attacks beyond its threat as one, `UNION`, and those under each such threat as one."""
+        beyond = {each.attack: threat for each in self.measured.values() if (threat := beyond_threat(each))}
+        network = self._with_all(UNION, beyond)
+        for threat in sorted(set(beyond.values())):
+            under = {attack for attack, own in beyond.items() if own == threat}
+            network = network._with_all(f"{WORST}@{threat}", under)
+        return network
+
+    def _with_all(self, name: str, attacks: Collection[str]) -> Network:
         worst: dict[Key, Measurement] = {}
         for condition in self.conditions:
-            measured = list(self.under(condition).values())
+            known = self.under(condition)
+            measured = [each for each in known.values() if each.attack == "clean" or each.attack in attacks]
             if any(each.attack != "clean" for each in measured):
                 newest = max((each.record for each in measured), key=lambda record: (record.created, record.id))
-                worst[condition, WORST] = with_result(newest, WORST, worst_over(measured))
+                worst[condition, name] = with_result(newest, name, worst_over(measured))
         return replace(self, measured={**self.measured, **worst})
 
 
@@ -150,13 +166,50 @@ def measured_under(records: Sequence[Record], threat: Threat | None) -> list[Rec
 
 def with_worst(records: Sequence[Record]) -> list[Record]:
     """The records, those with a result more that are the newest of a network on its samples: `Network.with_worst`."""
-    found = {
-        each.record.id: each.record
-        for network in networks_of(records)
-        for (_, attack), each in network.with_worst().measured.items()
-        if attack == WORST
-    }
+    return _with_more(records, (network.with_worst() for network in networks_of(records)))
+
+
+def with_union(records: Sequence[Record]) -> list[Record]:
+    """The same with `Network.with_union`."""
+    return _with_more(records, (network.with_union() for network in networks_of(records)))
+
+
+def _with_more(records: Sequence[Record], networks: Iterable[Network]) -> list[Record]:
+    more: defaultdict[str, dict[str, AttackResult]] = defaultdict(dict)
+    for network in networks:
+        for (_, attack), each in network.measured.items():
+            if is_together(attack):
+                more[each.record.id][attack] = each.result
+    return [
+        record.model_copy(update={"results": {**record.results, **more[record.id]}}) if record.id in more else record
+        for record in records
+    ]
+
+
+def is_together(attack: str) -> bool:
+    """Whether a result's name is that of several attacks as one."""
+    return attack in (WORST, UNION) or attack.startswith(f"{WORST}@")
+
+
+def _replaced(records: Sequence[Record], name: str, networks: Iterable[Network]) -> list[Record]:
+    measured = (item for network in networks for item in network.measured.items())
+    found = {each.record.id: each.record for (_, attack), each in measured if attack == name}
     return [found.get(record.id, record) for record in records]
+
+
+def within_threat(measured: Measurement) -> bool:
+    """Whether an attack stayed within the threat of its record: a rotation, or another norm, is none of it."""
+    return beyond_threat(measured) is None
+
+
+def beyond_threat(measured: Measurement) -> str | None:
+    """The threat of an attack that is not its record's: `l2:0.5`, `1.5x`, `geometric`, `corruptions`; else None."""
+    if is_together(measured.attack):
+        return None
+    entry = Entry.of(measured.attack)
+    if entry.threat is not None or measured.result.parameters.get("in_ball", True):
+        return entry.threat
+    return "corruptions" if CORRUPTED.match(entry.attack) else entry.attack
 
 
 def worst_over(measured: Sequence[Measurement]) -> AttackResult:

@@ -186,6 +186,11 @@ class AttackResult(_Frozen):
     components: dict[str, Share] = Field(
         default_factory=dict, description="for an ensemble: robust accuracy after each"
     )
+    radii: str | None = Field(
+        default=None,
+        description="of an attack that looks for the nearest image that fools the model: how far that is for each "
+        "sample, as base64 of little-endian float32, infinite where it found none; `final` is radii > eps",
+    )
 
 
 class Checks(_Frozen):
@@ -299,6 +304,12 @@ def _check(name: str, result: AttackResult, data: Data) -> None:
     if len(result.class_accuracy) != data.classes:
         raise ValueError(f"results.{name}: class_accuracy has {len(result.class_accuracy)} of {data.classes} classes")
     _check_name(name, result, data)
+    if result.radii is not None:
+        radii, eps = unpack_radii(result.radii, data.n), result.parameters.get("eps")
+        if not isinstance(eps, float) or np.isnan(radii).any() or (radii < 0).any():
+            raise ValueError(f"results.{name}: radii are no distances, or the attack has no eps to hold them against")
+        if pack(radii > eps) != result.final:
+            raise ValueError(f"results.{name}: radii, eps and the per-sample outcomes do not add up")
     worst = None if result.worst is None else as_bits(result.worst, data.n)
     if (worst is None) != (result.worst_accuracy is None):
         raise ValueError(f"results.{name}: worst and worst_accuracy need each other")
@@ -353,6 +364,19 @@ def _packed(text: str, n: int) -> bytes:
     if len(packed) != (n + 7) // 8:
         raise ValueError(f"{len(packed)} bytes of outcomes cannot hold {n} samples")
     return packed
+
+
+def pack_radii(radii: np.ndarray) -> str:
+    """Distances, shape (n,), as base64 text of float32."""
+    return base64.b64encode(radii.astype("<f4").tobytes()).decode()
+
+
+def unpack_radii(text: str, n: int) -> np.ndarray:
+    """Distances packed by `pack_radii`: shape (n,), float64. ValueError where the text does not hold n of them."""
+    packed = base64.b64decode(text, validate=True)
+    if len(packed) != 4 * n:
+        raise ValueError(f"{len(packed)} bytes of radii cannot hold {n} samples")
+    return np.frombuffer(packed, dtype="<f4").astype(np.float64)
 
 
 def as_bits(text: str, n: int) -> int:

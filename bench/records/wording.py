@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import groupby
+from typing import Final
 
 from bench.threat import Entry
+
+CORRUPTED: Final = re.compile(r"^((?:published-)?corruption)-([a-z_]+)-([1-5])$")
+"""The name of a corruption's result: where its images are from, its kind and its severity."""
 
 
 def protocol_text(conduct: str) -> str:

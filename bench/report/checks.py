@@ -86,6 +86,14 @@ CHECKS = (
         "Attack with several step lengths and take the lowest accuracy.",
     ),
     Check(
+        "curves-disagree",
+        r"is too weak at radius",
+        "Two ways to the curve over the radius disagree",
+        "FMN looks for the nearest image that fools the model, PGD at a few radii for any. At one radius the two leave "
+        "shares standing that differ by more than chance: the one that leaves more stopped too early there.",
+        "Take the lower of the two at each radius; give FMN or PGD more steps (--attack-set steps=...).",
+    ),
+    Check(
         "square-finds-more",
         r"AutoAttack's Square breaks",
         "AutoAttack's Square finds what its gradient attacks missed",

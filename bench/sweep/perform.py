@@ -93,7 +93,7 @@ def _perform(session: Session, task: Task) -> None:
         evaluation.protocol,
         evaluation.limit,
         evaluation.surrogate,
-        checkpoint_of=evaluation.checkpoint_of,
         threat=evaluation.threats[0],
+        checkpoint_of=evaluation.checkpoint_of,
     )
     measured_by.run(RunFolder.of(session.home, config.id))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from bench.errors import BenchError
 from bench.records.measurement import Quantity
-from bench.records.networks import WORST
+from bench.records.networks import is_together
 from bench.records.record import Record
 from bench.tables.cells import Cells, measure
 from bench.tables.headers import dataset_label, detail, students
@@ -245,7 +245,9 @@ class _Layout:
         by_column = []
         for i, column in enumerate(columns):
             below = [cells[label][i] if label in filled else Cell() for label in labels]
-            ranked = self.spec.compared and column.source != "difference" and column.quantity != "overfitting"
+            of_several = column.source == "paper" and self.spec.paper is not None and bool(self.spec.paper.about)
+            unranked = column.source == "difference" or column.quantity == "overfitting" or of_several
+            ranked = self.spec.compared and not unranked
             by_column.append(mark_rivals(below, column.quantity) if ranked else below)
         named = len(labels) - len(further)
         return tuple(
@@ -263,10 +265,11 @@ class _Layout:
             return _difference(measured, paper)
         if column.source == "paper":
             return paper
-        if attacks != [WORST] or column.quantity == "clean" or measured.evidence is None:
+        together = attacks[0] if len(attacks) == 1 and is_together(attacks[0]) else None
+        if together is None or column.quantity == "clean" or measured.evidence is None:
             return measured
         over = measured.evidence.over
-        partial = over != {self.attacks[group]}
+        partial = over != {self.attacks[group, together]}
         return replace(measured, over=frozenset.intersection(*over), partial=partial)
 
 

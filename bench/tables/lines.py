@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from bench.records.measurement import Measurement, Quantity, measurements
-from bench.records.networks import WORST
+from bench.records.networks import is_together
 from bench.records.record import Record, Subject
 from bench.stats import compare, wilson_interval
 from bench.system.text import defense_label, leaves, settings_text
@@ -80,11 +80,16 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The numbers of one row, dataset and attack as a paper prints them; accuracies in [0, 1]."""
+    """The numbers of one row, dataset and attack as a paper prints them; accuracies in [0, 1].
+
+    Attributes:
+        about: where they are from, where a table has those of several papers.
+    """
 
     place: Place
     position: int
     numbers: Mapping[Quantity, float]
+    about: str = ""
     seed: ClassVar[None] = None
 
     def value(self, quantity: Quantity) -> float | None:
@@ -175,9 +180,13 @@ def of_one_network(lines: Sequence[Measured]) -> list[Measured]:
     return [line for line, (key, network) in zip(lines, owners, strict=True) if last[key][1] == network]
 
 
-def attacks_of(lines: Iterable[Measured]) -> dict[Group, frozenset[str]]:
-    """The attacks that each group has a line of."""
-    return {group: frozenset(line.place.attack for line in own) - {WORST} for group, own in by_group(lines)}
+def attacks_of(lines: Iterable[Measured]) -> dict[tuple[Group, str], frozenset[str]]:
+    """Of each group's results that are several attacks as one, by name: the attacks that any of its lines is over."""
+    found: defaultdict[tuple[Group, str], frozenset[str]] = defaultdict(frozenset)
+    for line in lines:
+        if is_together(line.place.attack):
+            found[line.place.group, line.place.attack] |= line.measurement.result.parameters["over"].keys() - {"clean"}
+    return found
 
 
 def whole_worst(lines: Sequence[Measured]) -> list[Measured]:
@@ -185,9 +194,12 @@ def whole_worst(lines: Sequence[Measured]) -> list[Measured]:
     attacks = attacks_of(lines)
 
     def whole(line: Measured) -> bool:
-        return line.measurement.result.parameters["over"].keys() - {"clean"} == attacks[line.place.group]
+        return (
+            line.measurement.result.parameters["over"].keys() - {"clean"}
+            == attacks[line.place.group, line.place.attack]
+        )
 
-    known = {line.place for line in lines if line.place.attack == WORST and whole(line)}
+    known = {line.place for line in lines if is_together(line.place.attack) and whole(line)}
     return [line for line in lines if line.place not in known or whole(line)]
 
 

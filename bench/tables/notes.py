@@ -93,10 +93,12 @@ def _attacks(spec: TableSpec, lines: Sequence[Measured], published: Sequence[Pub
         right = "on every iterate" if "worst case" in words else "on the attack's last iterate"
         yield f"{_ACCESS[spec.access]} within {bound} ({norms}) by one who knows the labels; robust: right {right}."
     if published and spec.paper:
-        yield (
-            f"The paper's numbers are those of {spec.paper.citation} (n = {spec.paper.n:,}, "
-            f"eps = {eps_text(spec.paper.eps)}); they were not measured here."
-        )
+        known = f"n = {spec.paper.n:,}, eps = {eps_text(spec.paper.eps)}"
+        sources = dict.fromkeys(f"{line.place.row}: {line.about}" for line in published if line.about)
+        if sources:
+            yield f"Published numbers ({known}) are of several papers, not measured here. {'; '.join(sources)}."
+        else:
+            yield f"The paper's numbers are those of {spec.paper.citation} ({known}); they were not measured here."
 
 
 def _signs(cells: Sequence[tuple[Column, Cell]]) -> Iterator[str]:

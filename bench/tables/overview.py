@@ -8,7 +8,7 @@ from functools import cache
 
 from bench.records.networks import WORST, with_worst
 from bench.records.record import Record
-from bench.records.wording import attack_text
+from bench.records.wording import CORRUPTED, attack_text
 from bench.tables.build import annotated, laid_out
 from bench.tables.spec import OVERVIEW, AttackSpec, RowSpec, TableSpec, read_spec, table_files
 from bench.tables.table import Table, numbered
@@ -63,5 +63,9 @@ def overview_spec(records: Iterable[Record]) -> TableSpec:
     labels = {attack.result: attack for attack in spec.attacks}
     measured = {attack for record in records for attack in record.results} - {"clean"}
     named = [attack for attack in spec.attacks if attack.result in measured]
-    further = [AttackSpec(result=name, label=attack_text(name, {})) for name in sorted(measured - set(labels))]
+    further = [
+        AttackSpec(result=name, label=attack_text(name, {}))
+        for name in sorted(measured - set(labels))
+        if not CORRUPTED.match(name)  # dozens, with a table of their own
+    ]
     return spec.model_copy(update={"attacks": [*named, *further, labels[WORST]]})

@@ -33,7 +33,8 @@ def _lines(spec: TableSpec, paper: PaperSpec) -> Iterator[Published]:
                     continue
                 label = f"{row.label} ({_content(line, paper.model, paper)})" if paper.model else row.label
                 place = Place(group, attack.result, label)
-                yield Published(place, position, _numbers(line, paper, attack, dataset))
+                about = ", ".join(_content(line, name, paper) for name in paper.about)
+                yield Published(place, position, _numbers(line, paper, attack, dataset), about)
 
 
 def _find(

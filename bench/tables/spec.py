@@ -14,6 +14,8 @@ from bench.system.text import first_mistake, parse_yaml
 
 Name = Annotated[str, Field(min_length=1)]
 OVERVIEW: Final = "overview"
+NAMED: Final = (OVERVIEW, "unseen", "corruptions")
+"""Tables that have a name instead of a number."""
 ANY: Final = "*"
 """Stands for a student of any architecture."""
 
@@ -45,7 +47,9 @@ class RowSpec(_Strict):
     """A row that is shown with or without results."""
 
     label: Name
-    method: str | None = Field(default=None, description="registered name; for a table of students")
+    method: str | None = Field(
+        default=None, description="registered name; for a table of students; without one the row is published alone"
+    )
     overrides: dict[str, Any] = Field(default_factory=dict, description="hyper-parameters that make the row")
     role: Literal["clean", "robust"] | None = Field(default=None, description="for a table of teachers")
     paper: dict[str, str] = Field(default_factory=dict, description="the CSV's row; by default `defense` is the label")
@@ -64,6 +68,10 @@ class PaperSpec(_Strict):
     where: dict[str, str] = Field(description="column and content that select the lines of this table")
     values: dict[PublishedQuantity, str] = Field(description="the column of each quantity")
     model: str | None = Field(default=None, description="the column of the architecture, in a table of teachers")
+    about: list[str] = Field(
+        default_factory=list,
+        description="columns that say where each number is from: of several papers, and so rivals of none",
+    )
     proposed: str | None = Field(default=None, description="label of the row that the paper proposes, for the audit")
     claims: Path | None = Field(
         default=None, description="CSV of what the paper's prose says of its numbers, found as `file` is"
@@ -116,7 +124,8 @@ class TableSpec(_Strict):
         if student != bool(self.models):
             raise ValueError("`models` belongs to a table of students, and only there")
         for row in self.rows:
-            if (row.method is None) == student or (row.role is None) != student:
+            published = student and row.paper and row.method is None
+            if ((row.method is None) == student and not published) or (row.role is None) != student:
                 raise ValueError(
                     f"row {row.label!r} needs `{'method' if student else 'role'}` and nothing else of the two"
                 )

@@ -123,6 +123,7 @@ class Cell:
         evidence: what it is tested by.
         over: of a worst over attacks, the attacks; partial: whether these are fewer than its section has, or not of all
             seeds, so that it is no rival in its column.
+        of_seeds: of a mean over attacks, each seed's.
     """
 
     value: float | None = None
@@ -141,6 +142,7 @@ class Cell:
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
     over: frozenset[str] = frozenset()
     partial: bool = False
+    of_seeds: tuple[float, ...] = ()
 
     @cached_property
     def shown(self) -> float | None:
@@ -255,7 +257,7 @@ class Table:
         checkpoint_of: of which network of their runs the measured numbers are.
     """
 
-    number: int | Literal["overview"]
+    number: int | str
     title: str
     values: Values
     stub: tuple[str, str]
@@ -285,7 +287,7 @@ class Table:
     @property
     def heading(self) -> str:
         """Number and title."""
-        return f"{'Overview' if self.number == 'overview' else f'Table {self.number}'}. {self.title}"
+        return f"{self.number.capitalize() if isinstance(self.number, str) else f'Table {self.number}'}. {self.title}"
 
     @property
     def empty(self) -> bool:

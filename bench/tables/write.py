@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from bench.errors import BenchError, unknown_name
 from bench.records.record import Record
@@ -24,9 +24,10 @@ from bench.tables.render import (
 )
 from bench.tables.spec import ANY, OVERVIEW, TableSpec, load_specs
 from bench.tables.table import Table, Values
+from bench.tables.threats import build_corruptions, build_unseen
 from bench.vocabulary import Selected
 
-Number = int | Literal["overview"]
+Number = int | str
 
 FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
     "markdown": ("md", to_markdown),
@@ -46,6 +47,7 @@ def build_tables(
     student: str | None = None,
     all_rows: bool = False,
     checkpoint_of: Selected = "best",
+    baseline: Record | None = None,
 ) -> list[Table]:
     """Build tables from records.
 
@@ -53,12 +55,13 @@ def build_tables(
 
     Args:
         records: evaluation records.
-        numbers: which tables, "overview" among them; none for the overview and those whose spec says `default` (0, 3 to
-            7, and a user's own), of which one that would show nothing, or what another shows, is left out.
+        numbers: which tables, by number or name (`NAMED`); none for the named ones and those whose spec says `default`
+            (0, 3 to 7, and a user's own), of which one that would show nothing, or what another shows, is left out.
         values: "measured", "paper" or "compare"; measured and published numbers never share a column.
         datasets: show only these; none for those of the spec and all others with results.
         extra_specs: folder with a user's own specs; it need not exist.
         student: architecture of the students shown instead of the table's own; measured values only.
+        baseline: whose errors under corruptions those of the others are relative to (mCE).
         all_rows: with rows and data sets of the specs that have no number, and tables that have none.
         checkpoint_of: of which network of its run a record is to be, the best or the last: never both in one cell. Of
             the others only the robust overfitting is.
@@ -68,7 +71,7 @@ def build_tables(
     """
     known = list(records)
     chosen = [record for record in known if record.subject.stands_for(checkpoint_of)]
-    wanted = [number for number in numbers or () if number != OVERVIEW]
+    wanted = [number for number in numbers or () if not isinstance(number, str)]
     specs = (
         choose_specs(chosen, wanted, values, datasets, extra_specs, student=student) if wanted or not numbers else []
     )
@@ -77,9 +80,32 @@ def build_tables(
         tables = list(_with_fallback(specs, tables, known, datasets or None, bool(numbers), checkpoint_of))
     if not numbers and not all_rows:
         tables = list(_without_repetition(specs, tables))
-    if OVERVIEW in (numbers or [OVERVIEW]) and values == "measured":
-        tables.insert(0, build_overview(chosen, datasets or None, student, checkpoint_of))
+    if values == "measured":
+        tables = [*_named(chosen, numbers or (), datasets or None, student, checkpoint_of, baseline), *tables]
     return [replace(table, whole=True) if all_rows else table.filled() for table in tables]
+
+
+def _named(
+    records: Sequence[Record],
+    numbers: Sequence[Number],
+    datasets: Sequence[str] | None,
+    student: str | None,
+    checkpoint_of: Selected,
+    baseline: Record | None,
+) -> Iterator[Table]:
+    """The tables that have a name: those asked for, or without any the overview and what else has numbers."""
+    makers: dict[str, Callable[[], Table]] = {
+        OVERVIEW: lambda: build_overview(records, datasets, student, checkpoint_of),
+        "unseen": lambda: build_unseen(records, datasets, student, checkpoint_of),
+        "corruptions": lambda: build_corruptions(records, datasets, student, checkpoint_of, baseline),
+    }
+    for name, make in makers.items():
+        if name in numbers:
+            yield make()
+        elif not numbers:
+            table = make()
+            if name == OVERVIEW or not table.empty:
+                yield table
 
 
 def _with_fallback(
@@ -174,7 +200,7 @@ def write_tables(tables: Sequence[Table], values: str, formats: Sequence[str], o
     for table in tables:
         for name in formats:
             suffix, render = FORMATS[name]
-            stem = "overview" if table.number == OVERVIEW else f"table{table.number}"
+            stem = table.number if isinstance(table.number, str) else f"table{table.number}"
             written.append(out / f"{stem}{table.ending}{ending}.{suffix}")
             write_text_atomically(written[-1], render(table))
     if {"markdown", "latex"} & set(formats):

@@ -54,8 +54,8 @@ def test_the_papers_five_contradictions_are_found_and_no_other(paper: Audit) -> 
 
 
 def test_all_tables_with_published_numbers_are_audited(paper: Audit) -> None:
-    assert [table.number for table in paper.tables] == [1, 2, 3, 4, 5, 6, 7]
-    assert {table.number for table in paper.tables if table.wins is None} == {2}
+    assert [table.number for table in paper.tables] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert {table.number for table in paper.tables if table.wins is None} == {2, 8}
 
 
 def _published(number: int) -> list[dict[str, str]]:
@@ -111,13 +111,13 @@ def test_no_win_of_the_paper_exceeds_sampling_noise_as_independent_samples(paper
 def test_a_large_win_of_a_users_own_table_exceeds_it(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("defense,clean,robust\nSAT,80.00,50.00\nARD,81.00,55.00\n")
     (tmp_path / "own.yaml").write_text(
-        "number: 8\ntitle: Own\naccess: white-box\nmodels: {default: resnet18}\n"
+        "number: 9\ntitle: Own\naccess: white-box\nmodels: {default: resnet18}\n"
         "datasets: {cifar10: CIFAR-10}\ncolumns: [clean, robust]\n"
         "attacks: [{result: fgsm, label: FGSM}]\nrows: [{method: sat, label: SAT}, {method: ard, label: ARD}]\n"
         "paper: {file: mine.csv, citation: Me 2026, n: 10000, where: {}, proposed: ARD,"
         " values: {clean: clean, robust: robust}}\n"
     )
-    wins = _wins(audit_tables([], [8], "paper", extra_specs=tmp_path), 8)
+    wins = _wins(audit_tables([], [9], "paper", extra_specs=tmp_path), 9)
     assert {win.quantity: win.significant for win in wins.wins} == {"clean": False, "robust": True}
     assert (wins.best, wins.significant, wins.least) == (2, 1, (6, 7))
 
@@ -152,8 +152,8 @@ def test_the_claims_that_the_tables_contradict_are_found(paper: Audit) -> None:
         ("3,here,q,gain,cifar10,fgsm,robust,CIARD,,high", "line 2: claimed"),
         ("3,here,q,guess,cifar10,fgsm,robust,CIARD,,1", "line 2: kind"),
         ("three,here,q,gain,cifar10,fgsm,robust,CIARD,,1", "line 2: tables"),
-        ("8,here,q,number,cifar10,fgsm,robust,CIARD,,1", "a number that its table does not have"),
-        ("8,here,q,number,mnist,fgsm,robust,SAT,,1", "no such table, dataset or attack"),
+        ("9,here,q,number,cifar10,fgsm,robust,CIARD,,1", "a number that its table does not have"),
+        ("9,here,q,number,mnist,fgsm,robust,SAT,,1", "no such table, dataset or attack"),
     ],
 )
 def test_a_wrong_claim_of_ones_own_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -162,14 +162,14 @@ def test_a_wrong_claim_of_ones_own_is_named(tmp_path: Path, line: str, message: 
     )
     (tmp_path / "mine.csv").write_text("defense,clean,robust\nSAT,80.00,50.00\n")
     (tmp_path / "own.yaml").write_text(
-        "number: 8\ntitle: Own\naccess: white-box\nmodels: {default: resnet18}\n"
+        "number: 9\ntitle: Own\naccess: white-box\nmodels: {default: resnet18}\n"
         "datasets: {cifar10: CIFAR-10}\ncolumns: [clean, robust]\n"
         "attacks: [{result: fgsm, label: FGSM, paper: fgsm}]\nrows: [{method: sat, label: SAT}]\n"
         "paper: {file: mine.csv, citation: Me 2026, n: 100, where: {}, claims: claims-own.csv,"
         " values: {clean: clean, robust: robust}}\n"
     )
     with pytest.raises(BenchError, match=message) as caught:
-        audit_tables([], [8], "paper", extra_specs=tmp_path)
+        audit_tables([], [9], "paper", extra_specs=tmp_path)
     assert "claims-own.csv" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 2
 

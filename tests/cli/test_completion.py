@@ -61,7 +61,7 @@ def crowd(tmp_path: Path) -> Path:
         ("profile --methods sat,al", []),
         ("teacher train --recipe off", ["official"]),
         ("explain b-", ["b-mtard"]),
-        ("sweep tab", ["table7", "tables"]),
+        ("sweep tab", ["table7", "table8", "tables"]),
         ("compare x y --attack pgd-s", ["pgd-sat"]),
         ("list met", ["methods"]),
         ("eval --suite pgd-", ["pgd-20", "pgd-sat", "pgd-trades"]),

@@ -200,7 +200,7 @@ class TestTables:
         assert said.code == 0
         assert "No evaluation record fits this table yet." in said.out
         assert bench("tables", "--all-rows", home=tmp_path).code == 0
-        for number in range(3, 8):
+        for number in range(3, 9):
             text = (tmp_path / "results" / "tables" / f"table{number}.md").read_text(encoding="utf-8")
             lines = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
             heads = [line[:2] for line in lines if line[-1].strip() == "W-R"]

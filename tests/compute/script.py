@@ -32,9 +32,14 @@ METHODS = [
     *(("igdm-sat", "paper"), ("igdm-trades", "paper"), ("igdm-ard", "paper")),
     *(("igdm-rslad", "official"), ("igdm-adaad", "official")),
     *(("peeraid", "official"), ("lbgat", "official"), ("adr", "official")),
+    *(("akd", "official"), ("dgad", "paper"), ("dgad", "official"), ("hat", "official"), ("iad", "paper")),
+    *(("kd-swa", "official"), ("mart", "official"), ("sat-wa", "paper"), ("trades-awp", "official")),
 ]
 COMPANIONS = {"peeraid": ["peer"], "lbgat": ["guide"]}
 """Networks of a method's own that learn."""
+
+
+SETTINGS = {("dgad", "official"): {"product": True}}
 
 
 def network(seed: int) -> nn.Module:
@@ -80,7 +85,7 @@ def train(
         role: network(seed) for seed, role in enumerate(method_class(method).roles, start=1)
     }
     student = build(0)
-    settings: dict[str, Any] = {} if method == "natural" else {"steps": 3}
+    settings: dict[str, Any] = {} if method == "natural" else {"steps": 3, **SETTINGS.get((method, variant), {})}
     settings |= {"clean_weight": 0.5} if method == "saad" else {}  # else nothing looks at the greatest entropy
     own = {name: network(3) for name in COMPANIONS.get(method, ())}
     step = TrainingStep.from_recipe(method, student, teachers, companions=own, variant=variant, settings=settings)

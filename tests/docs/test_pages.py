@@ -92,7 +92,7 @@ def test_the_data_set_the_model_and_the_table_of_their_page_go_together(reader: 
     }
     # The file holds the images that the notebook had.
     assert len({record.data.fingerprint for record in records}) == 1
-    table = next((reader / "results" / "tables").glob("table8*.md")).read_text(encoding="utf-8")
+    table = next((reader / "results" / "tables").glob("table9*.md")).read_text(encoding="utf-8")
     shown = {f"{100 * record.results['fgsm'].accuracy:.2f}" for record in records if record.suite == "whitebox"}
     assert all(number in table for number in shown)
 

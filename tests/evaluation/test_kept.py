@@ -96,7 +96,7 @@ class InBatches(AutoAttack):
 @pytest.mark.usefixtures("quick_autoattack")
 @pytest.mark.parametrize(
     ("suite", "calls"),
-    [("whitebox", 1), ("whitebox", 8), ("whitebox", 130), ("autoattack", 20), ("autoattack", 60), ("dard", 250)],
+    [("whitebox", 1), ("whitebox", 8), ("whitebox", 130), ("autoattack", 20), ("autoattack", 30), ("dard", 250)],
 )
 def test_a_stopped_evaluation_goes_on_and_gives_the_same_record(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: str, calls: int

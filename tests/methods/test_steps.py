@@ -18,13 +18,18 @@ from methods.absld import ABSLD
 from methods.adaad import AdaAD
 from methods.adaiad import AdaIAD
 from methods.adr import ADR
+from methods.akd import AKD
 from methods.ard import ARD
 from methods.b_mtard import BMTARD
 from methods.ciard_released import ReleasedCIARD
 from methods.dard import DARD, PGDARD
+from methods.dgad import DGAD
 from methods.fair_ard import FairARD
+from methods.hat import HAT
+from methods.iad import IAD
 from methods.igdm import AdaADWithIGDM, ARDWithIGDM, RSLADWithIGDM, SATWithIGDM, TRADESWithIGDM
 from methods.lbgat import LBGAT
+from methods.mart import MART
 from methods.mtard import MTARD
 from methods.natural import Natural
 from methods.peeraid import PeerAiD
@@ -38,6 +43,7 @@ METHODS: tuple[type[Defense], ...] = (
     *(Natural, SAT, TRADES, SCORE, ARD, RSLAD, FairARD, ABSLD, MTARD, BMTARD, DARD, PGDARD, ReleasedCIARD),
     *(AdaAD, AdaIAD, SATWithIGDM, TRADESWithIGDM, ARDWithIGDM, RSLADWithIGDM, AdaADWithIGDM, SAAD),
     *(PeerAiD, LBGAT, ADR),
+    *(AKD, DGAD, HAT, IAD, MART),
 )
 ALL = [(method, name) for method in METHODS for name in method.variants]
 each = pytest.mark.parametrize(("method", "name"), ALL)
@@ -125,6 +131,18 @@ STUDENT_PASSES: dict[tuple[str | int, ...], list[Pass]] = {
     ("RSLADWithIGDM", "paper"): [*10 * ATTACK, ADV, SEEN_ADV, CLEAN, ADV],
     ("AdaADWithIGDM", "paper"): [*10 * ATTACK, SEEN_ADV, SEEN_CLEAN, ADV, ADV],
     ("SAAD", "paper"): [*10 * ATTACK, ADV, ADV, SEEN_CLEAN],
+    ("AKD", "paper"): [*10 * ATTACK, ADV],
+    ("AKD", "official"): [*10 * TRAIN_ATTACK, ADV],
+    ("DGAD", "paper"): [*10 * ATTACK, CLEAN, ADV],
+    ("HAT", "paper"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV, ADV],
+    ("IAD", "paper"): [*10 * ATTACK, ADV, ("student", "x", True, False)],
+    ("IAD", "paper", 100): [*10 * ATTACK, ADV, CLEAN],
+    ("IAD", "official"): [*10 * TRAIN_ATTACK, ADV, ("student", "x'", True, False), ("student", "x", True, False)],
+    ("IAD", "official", 100): [
+        *(*10 * TRAIN_ATTACK, ADV, ("student", "x'", True, False)),
+        *(CLEAN, ("student", "x", True, False)),
+    ],
+    ("MART", "paper"): [*10 * ATTACK, CLEAN, ADV],
 }
 
 OWN_PASSES = {
@@ -133,7 +151,7 @@ OWN_PASSES = {
     "ADR": [("mean-teacher", "x", False, False)],
 }
 
-TEACHER_PASSES = {
+TEACHER_PASSES: dict[tuple[str | int, ...], dict[str, int]] = {
     ("ARD", "paper"): {"robust": 1},
     ("RSLAD", "paper"): {"robust": 1},
     ("FairARD", "paper"): {"robust": 1},
@@ -154,24 +172,28 @@ TEACHER_PASSES = {
     ("RSLADWithIGDM", "paper"): {"robust": 3},
     ("AdaADWithIGDM", "paper"): {"robust": 10 + 2},
     ("SAAD", "paper"): {"robust": 1 + 2},
+    ("AKD", "paper"): {"robust": 1, "clean": 1},
+    ("DGAD", "paper"): {"robust": 10 + 2},
+    ("HAT", "paper"): {"clean": 1},
+    ("IAD", "paper"): {"robust": 1},
+    ("IAD", "paper", 100): {"robust": 2},
 }
 
 
 @each
 @pytest.mark.parametrize("epoch", [1, 100])
 def test_passes_of_a_step(make_case: Any, method: type[Defense], name: str, epoch: int) -> None:
-    case = make_case(noise="uniform" if issubclass(method, SAT | ARD) else "gaussian")
+    case = make_case(noise="uniform" if issubclass(method, SAT | ARD | AKD | IAD) else "gaussian")
     defense = make(method, name)
     defense.begin(case.models, 300)
     passes = step(defense, case, epoch)
-    key = (method.__name__, name)
-    by_epoch = STUDENT_PASSES.get((*key, epoch))
-    expected = by_epoch or STUDENT_PASSES.get(key) or STUDENT_PASSES[method.__name__, "paper"]
+    keys = [(method.__name__, each, *at) for each in (name, "paper") for at in ((epoch,), ())]
+    expected = next(STUDENT_PASSES[key] for key in keys if key in STUDENT_PASSES)
     assert [each for each in passes if each[0] == "student"] == expected
     own = [each for each in passes if each[0] in defense.companions()]
     assert own == OWN_PASSES.get(method.__name__, [])
     teachers = Counter(who for who, *_ in passes if who in case.models.teachers)
-    assert teachers == (TEACHER_PASSES.get(key) or TEACHER_PASSES.get((method.__name__, "paper"), {}))
+    assert teachers == next((TEACHER_PASSES[key] for key in keys if key in TEACHER_PASSES), {})
 
 
 @each

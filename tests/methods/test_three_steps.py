@@ -23,6 +23,7 @@ from bench.training.step import TrainingStep
 from . import reference as one
 from . import reference_adaptive as adaptive
 from . import reference_companions as beside
+from . import reference_since as since
 from . import reference_two_teachers as two
 
 SCRIPTS: dict[str, type[one.Script]] = {
@@ -50,6 +51,15 @@ SCRIPTS: dict[str, type[one.Script]] = {
     "peeraid": beside.PeerAiD,
     "lbgat": beside.LBGAT,
     "adr": beside.ADR,
+    "akd": since.AKD,
+    "dgad": since.DGAD,
+    "hat": since.HAT,
+    "iad": since.IAD,
+    "kd-swa": since.KDSWA,
+    "mart": since.MART,
+    "sat-awp": since.SATAWP,
+    "sat-wa": since.SATWA,
+    "trades-awp": since.TRADESAWP,
 }
 VARIANTS = [
     ("adaad", "wide"),
@@ -66,6 +76,8 @@ MILESTONE = {
     **dict.fromkeys(("igdm-sat", "igdm-trades", "igdm-ard", "igdm-adaad"), 100),
 }
 MILESTONE |= {"peeraid": 214, "lbgat": 75, "adr": 100}
+MILESTONE |= {"akd": 100, "dgad": 100, "hat": 12, "iad": 100, "kd-swa": 150, "mart": 74}
+MILESTONE |= {"sat-awp": 150, "sat-wa": 25, "trades-awp": 99}
 """The first epoch of the official schedule after which a rate drops; 215 unless named."""
 
 
@@ -152,12 +164,14 @@ def drive(
     given: Setting,
     epochs: list[int],
     script: type[one.Script] | None = None,
+    model: str = "resnet18",
     **settings: Any,
 ) -> Pair:
     """One step an epoch named (with the batches in turn), both ways; where the epoch changes, its end.
 
     Args:
         script: in place of the method's own, for settings of its own.
+        model: the student's architecture, by which the recipe's rules choose.
     """
     roles = registry.load("methods", method).roles
     ours, theirs = ({role: deepcopy(given.teachers[role]) for role in roles} for _ in range(2))
@@ -172,6 +186,7 @@ def drive(
         recipe_name="paper" if variant.startswith("paper") else "official",
         variant=variant if variant == "wide" else None,
         dataset=f"cifar{classes}",
+        model=model,
         settings=settings | ({"attack": "pgd"} if variant.endswith("-pgd") else {}),
     )
     pair = Pair(step, (script or SCRIPTS[method])(variant, deepcopy(given.student), theirs, classes), [])
@@ -217,6 +232,11 @@ def check(pair: Pair) -> None:
     for name, sgd in script.sgds.items():
         for weight, velocity in zip(step.models.companions[name].parameters(), sgd.velocities, strict=True):
             same(step.optimizer.state[weight]["momentum_buffer"], velocity, f"{name}'s velocity")
+    average = getattr(script, "average", None)
+    if average is not None:
+        assert step.average is not None
+        # Those of a mean of weights are estimated anew where it is looked at.
+        same_network(step.average.network, average, "average", buffers=not isinstance(script, since.KDSWA))
     state = step.defense.state_dict()
     carried = flat(state)
     for name, value in script.carried.items():
@@ -241,6 +261,36 @@ def test_an_epoch_of_three_steps_and_the_first_of_the_next(method: str, variant:
 def test_the_epoch_after_which_rates_drop(method: str, variant: str) -> None:
     epoch = MILESTONE.get(method, 215)
     check(drive(method, variant, 10, setting(10, seed=1), [epoch] * 3 + [epoch + 1]))
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+@pytest.mark.parametrize(
+    ("method", "epochs"),
+    [("iad", [60, 61, 61, 61]), ("trades-awp", [9, 10, 10, 10]), ("kd-swa", [55, 56, 56, 57, 58])],
+)
+def test_what_begins_within_a_run(method: str, variant: str, epochs: list[int]) -> None:
+    check(drive(method, variant, 10, setting(10, seed=1), epochs))
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_dgad_with_a_mobilenet_is_another_loss_in_the_released_code(classes: int) -> None:
+    given = setting(classes)
+    pair = drive("dgad", "official", classes, given, [1, 1, 1], since.DGADOfMobileNet, "mobilenet_v2")
+    check(pair)
+    assert isinstance(pair.script, since.DGAD)
+    assert all(0 < wrong < len(given.batches[0][1]) for wrong in pair.script.wrong)
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+@pytest.mark.parametrize("right", [True, False])
+def test_dgad_where_the_teacher_is_always_right_or_always_wrong(variant: str, right: bool) -> None:
+    given = setting(10)
+    robust = given.teachers["robust"]
+    given.batches = [(x, (robust(x).argmax(1) + (not right)) % 10, noise) for x, _, noise in given.batches]
+    pair = drive("dgad", variant, 10, given, [1, 1, 1])
+    check(pair)
+    assert isinstance(pair.script, since.DGAD)
+    assert pair.script.wrong == [0 if right else 24] * 3
 
 
 @pytest.mark.parametrize("epochs", [[1, 1, 1], [50, 51, 51, 51], [150, 150, 151], [260, 260, 261], [299, 300]])

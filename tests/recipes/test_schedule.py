@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -98,7 +99,8 @@ OF_CIARDS_PAPER = [
 IGDM = ["igdm-sat", "igdm-trades", "igdm-ard", "igdm-rslad", "igdm-adaad"]
 ADAPTIVE = ["adaad", "adaiad", *IGDM, "saad"]
 BESIDE = ["lbgat", "peeraid", "adr"]
-METHODS = [*OF_CIARDS_PAPER, *ADAPTIVE, *BESIDE]
+SINCE = ["akd", "dgad", "hat", "iad", "kd-swa", "mart", "sat-awp", "sat-wa", "trades-awp"]
+METHODS = [*OF_CIARDS_PAPER, *ADAPTIVE, *BESIDE, *SINCE]
 
 
 def test_every_method_is_looked_at() -> None:
@@ -192,12 +194,15 @@ class Official:
     early: bool = False
     variant: str = "official"
     kind: str = "multistep"
+    split: str = "test"
     steps: int = 20
     step_size: float = 0.003
     first: float = 1.0
     average: str | None = None
 
 
+PGD_10: dict[str, Any] = {"steps": 10, "step_size": 2 / 255}
+MEAN, MOVING = "swa, from epoch 56", "ema, decay 0.9995"
 OFFICIAL = {
     "sat": Official((102, 154), epochs=205, decay_norms=False),
     "trades": Official((74, 89, 99), epochs=76),  # its code lowers the rate in epochs 75, 90 and 100
@@ -217,6 +222,16 @@ OFFICIAL = {
     "lbgat": Official((75, 90), epochs=100, first=0.2),  # 0.02 in epoch 1
     "peeraid": Official((214, 259, 284), steps=10, step_size=2 / 255, average="swa, from epoch 215"),
     "adr": Official((100, 150), epochs=200, weight_decay=5e-4, nesterov=True, steps=10, step_size=2 / 255),
+    # Two scripts start again from the first rate at their second drop, which so is none.
+    "akd": Official((100,), epochs=200, **PGD_10),
+    "iad": Official((100,), epochs=200, **PGD_10),
+    "dgad": Official((100, 150), epochs=200, weight_decay=5e-4, **PGD_10),
+    "hat": Official((), 50, 0.21, 5e-4, nesterov=True, kind="one-cycle", step_size=2 / 255),
+    "kd-swa": Official((50, 150), epochs=200, weight_decay=5e-4, split="heldout", step_size=2 / 255, average=MEAN),
+    "mart": Official((74, 89, 99), epochs=120, lr=0.01, weight_decay=3.5e-3),  # lowered in epochs 75, 90, 100
+    "sat-awp": Official((100, 150), epochs=200, weight_decay=5e-4, **PGD_10),
+    "sat-wa": Official((), 100, weight_decay=5e-4, kind="one-cycle", split="heldout", average=MOVING, **PGD_10),
+    "trades-awp": Official((99, 149), epochs=200, weight_decay=5e-4, **PGD_10),
 }
 
 
@@ -235,7 +250,7 @@ def test_the_official_recipe_is_the_released_codes(method: str) -> None:
     assert (training.schedule.kind, training.schedule.milestones) == (expected.kind, expected.milestones)
     selection = training.selection
     steps, step_size = (10, 2 / 255) if method == "score" else (expected.steps, expected.step_size)
-    assert (selection.split, selection.steps) == ("test", steps)
+    assert (selection.split, selection.steps) == (expected.split, steps)
     assert selection.step_size == pytest.approx(step_size)
     assert training.schedule.first == expected.first
     assert method == "saad" or (training.average and str(training.average)) == expected.average
@@ -253,6 +268,10 @@ LOOKS: dict[str, tuple[str, list[int]]] = {
     "adaiad": ("robust", [*range(1, 201)]),
     "peeraid": ("robust", [*range(1, 301)]),
     "adr": ("robust", [*range(1, 201)]),
+    **dict.fromkeys(("akd", "iad", "dgad", "sat-awp", "kd-swa"), ("robust", [*range(1, 201)])),
+    "hat": ("robust", [30, *range(46, 51)]),
+    "mart": ("robust", [*range(1, 121)]),
+    "sat-wa": ("robust", [*range(1, 101)]),
 }
 """By what the released code selects, and after which epochs; what is not here keeps the last."""
 
@@ -264,7 +283,7 @@ def test_the_official_recipe_selects_as_the_released_code_does(method: str) -> N
         assert training.selection.name == "last"
         return
     by, looks = LOOKS[method]
-    assert (training.selection.name, training.selection.by) == ("test", by)
+    assert (training.selection.name, training.selection.by) == (OFFICIAL[method].split, by)
     assert training.selection.looks(training.epochs, training.schedule.horizon) == looks
 
 
@@ -276,7 +295,7 @@ def test_looks_of_a_shorter_run() -> None:
     assert Selection(split="test", every=20, first=True).looks(50) == [1, 20, 40, 50]
 
 
-@pytest.mark.parametrize("method", [method for method in OFFICIAL if method != "ciard"])
+@pytest.mark.parametrize("method", [name for name, each in OFFICIAL.items() if each.kind == "multistep"])
 def test_official_rates_drop_to_a_tenth_after_each_milestone(method: str) -> None:
     training, expected = resolved("official", method)[1], OFFICIAL[method]
     lr = rates(training.schedule, training.epochs, training.optimizer.lr)
@@ -350,14 +369,16 @@ def test_lengths_scale_with_the_datasets_radius(method: str, eps: float) -> None
             assert values.get(key, "linf") == (pytest.approx(value * scale) if scale != 1 else value)
 
 
-OFFSETS = {(method, "official") for method in ("rslad", "absld", "mtard", "b-mtard", "ciard", "igdm-rslad")}
+OFFSETS = {(method, "official"): 1e-5 for method in ("rslad", "absld", "mtard", "b-mtard", "ciard", "igdm-rslad")}
+OFFSETS |= {("mart", "official"): 1e-12}
 
 
 def test_training_attacks_are_those_of_the_definitions() -> None:
-    uniform = ("sat", "ard", "fair-ard", "igdm-sat", "igdm-ard", "adr")
+    uniform = ("sat", "ard", "fair-ard", "igdm-sat", "igdm-ard", "adr", "akd", "iad", "kd-swa", "sat-awp", "sat-wa")
     starts = {**dict.fromkeys(uniform, "uniform"), "dard": "none", "pgdard": "none"}
     lengths = {
         ("trades", "official"): (0.031, 0.007),
+        ("mart", "official"): (0.031, 0.007),
         ("igdm-ard", "official"): (8 / 255, 2 / 225),
         ("adaad", "wide"): (16 / 255, 4 / 255),
         **{("lbgat", variant): (0.031, 0.007) for variant in ("paper", "official")},
@@ -369,11 +390,58 @@ def test_training_attacks_are_those_of_the_definitions() -> None:
             assert (values["eps"], values["step_size"], values["steps"]) == (*exact, 10)
             start = starts.get(method, "gaussian")
             exceptions = {"ard": "uniform-unclamped", "fair-ard": "uniform-unclamped", "score": "gaussian-clamped"}
+            exceptions |= {"akd": "uniform-unclamped", "iad": "uniform-unclamped"}
             assert values["start"] == (exceptions.get(method, start) if variant == "official" else start)
-            assert values.get("log_offset", 0.0) == (1e-5 if (method, variant) in OFFSETS else 0.0)
+            assert values.get("log_offset", 0.0) == OFFSETS.get((method, variant), 0.0)
             trains = {"sat": "official", "ard": "official", "fair-ard": "official"}
+            trains |= {"akd": "official", "iad": "official", "kd-swa": "official"}
             trains |= {"dard": "released", "pgdard": "released"}
             assert values["attack_in_train_mode"] == (method == "adr" or trains.get(method) == variant)
+
+
+@pytest.mark.parametrize("method", SINCE)
+def test_later_defenses_have_their_own_papers_schedule_in_the_paper_recipe(method: str) -> None:
+    variant, training, _ = resolved("paper", method)
+    lengths = {"hat": 50, "mart": 120, "sat-wa": 100}
+    assert (variant, training.epochs, training.batch_size) == ("paper", lengths.get(method, 200), 128)
+    drops = {"hat": (), "sat-wa": (), "mart": (75, 90), "kd-swa": (50, 150)}
+    assert training.schedule.milestones == drops.get(method, (100, 150))
+    decay = {"akd": 2e-4, "iad": 2e-4, "mart": 3.5e-3}
+    assert training.optimizer.weight_decay == decay.get(method, 5e-4)
+
+
+def test_what_the_scripts_change_by_the_students_architecture() -> None:
+    official = recipe.load("official")
+    wide = official.resolve("mart", "cifar10", "wrn-34-10")
+    assert (wide.training.epochs, wide.training.optimizer.lr, wide.training.optimizer.weight_decay) == (76, 0.1, 2e-4)
+    assert wide.hyperparameters == {"beta": 6.0}
+    assert official.resolve("dgad", "cifar10", "mobilenet_v2").hyperparameters == {"product": True}
+    assert official.resolve("dgad", "cifar10", "resnet18").hyperparameters == {}
+
+
+@pytest.mark.parametrize("name", ["official", "short", "demo", "vit"])
+def test_options_that_belong_to_a_name_are_in_every_recipe(name: str) -> None:
+    """Their epochs in proportion to the recipe's own length."""
+    sat, trades, mean = (resolved(name, method)[1] for method in ("sat-awp", "trades-awp", "kd-swa"))
+    assert sat.awp is not None
+    assert (sat.awp.gamma, sat.awp.from_epoch) == (0.01, 1)
+    assert trades.awp is not None
+    assert (trades.awp.gamma, trades.awp.from_epoch) == (0.005, 1 + round(9 * trades.epochs / 200))
+    assert mean.average is not None
+    assert (mean.average.kind, mean.average.from_epoch) == ("swa", 1 + round(55 * mean.epochs / 200))
+    moving = resolved(name, "sat-wa")[1].average
+    assert moving is not None
+    assert (moving.kind, moving.decay) == ("ema", 0.98 if name == "demo" else 0.9995)
+    assert all(resolved(name, plain)[1].awp is None for plain in ("sat", "trades"))
+
+
+def test_a_users_rule_and_set_change_what_belongs_to_a_name() -> None:
+    text = "extends: short\ndescription: x\nrules: [{method: trades-awp, training: {awp: {gamma: 0.02}}}]\n"
+    own = recipe.parse("own", text)
+    for settings, gamma in (({}, 0.02), ({"training.awp.gamma": 0.03}, 0.03)):
+        found = own.resolve("trades-awp", "cifar10", "resnet18", settings=settings).training.awp
+        assert found is not None
+        assert (found.gamma, found.from_epoch) == (gamma, 2)
 
 
 def test_a_recipe_that_extends_another_has_its_rules_first_and_its_own_teachers_last() -> None:
@@ -381,7 +449,7 @@ def test_a_recipe_that_extends_another_has_its_rules_first_and_its_own_teachers_
     selection = {**short.training["selection"], "limit": None}
     assert larger.training == {**short.training, "selection": selection} != short.training
     assert larger.rules == [*short.rules, recipe.Rule(training={"selection": {"limit": None}})]
-    assert rehearsal.rules[:-1] == larger.rules
+    assert rehearsal.rules[:-2] == larger.rules
     assert larger.teachers[: len(short.teachers)] == short.teachers
     assert [larger.teacher(role, "ciard", "any").model for role in ("clean", "robust")] == ["resnet56", "wrn-22-6"]
     assert rehearsal.teachers == larger.teachers

@@ -183,7 +183,7 @@ def test_the_sign_is_in_every_format_with_its_legend(three: list[Record], tmp_pa
 
 def test_a_users_own_table_has_it_all(make_record: RecordMaker, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(
-        "number: 8\ntitle: Own\naccess: white-box\nmodels: {default: resnet18}\n"
+        "number: 9\ntitle: Own\naccess: white-box\nmodels: {default: resnet18}\n"
         "datasets: {cifar10: CIFAR-10}\ncolumns: [robust, worst_class, cost]\n"
         "attacks: [{result: dpgd, label: DPGD}]\nrows: [{method: sat, label: SAT}, {method: ard, label: ARD}]\n"
     )
@@ -192,7 +192,7 @@ def test_a_users_own_table_has_it_all(make_record: RecordMaker, tmp_path: Path) 
         make_record({"clean": 80, "dpgd": right}, method=name, labels=labels, hours=hours)
         for name, right, hours in (("sat", 52, 2.0), ("ard", 50, 3.0))
     ]
-    (table,) = build_tables(records, [8], extra_specs=tmp_path)
+    (table,) = build_tables(records, [9], extra_specs=tmp_path)
     texts = [[cell.text for cell in row.cells] for row in table.sections[0].rows]
     assert texts == [["52.00≈", "50.00≈", "2.00"], ["50.00", "50.00≈", "3.00"]]
     assert [[cell.mark for cell in row.cells] for row in table.sections[0].rows] == [

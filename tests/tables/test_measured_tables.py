@@ -352,17 +352,17 @@ def test_the_provenance_names_the_teachers(make_record: RecordMaker) -> None:
 
 def test_an_own_table_needs_no_code(make_record: RecordMaker, tmp_path: Path) -> None:
     (tmp_path / "headline.yaml").write_text(
-        "number: 8\ntitle: Headline\naccess: white-box\nmodels: {default: resnet18}\n"
+        "number: 9\ntitle: Headline\naccess: white-box\nmodels: {default: resnet18}\n"
         "datasets: {cifar10: CIFAR-10}\ncolumns: [clean, robust]\n"
         "attacks: [{result: autoattack, label: AutoAttack}]\nrows: [{method: sat, label: SAT}]\n"
     )
     records = [make_record({"clean": 80, "autoattack": 44})]
     tables = build_tables(records, extra_specs=tmp_path)
-    assert [table.number for table in tables] == ["overview", 0, 8]
+    assert [table.number for table in tables] == ["overview", 0, 9]
     assert _texts(tables[-1], "SAT", "AutoAttack") == ["80.00", "44.00"]
-    with pytest.raises(BenchError, match="Table 8 has no published numbers"):
-        build_tables(records, [8], "paper", extra_specs=tmp_path)
-    assert len(build_tables(records, values="paper", extra_specs=tmp_path)) == 5
+    with pytest.raises(BenchError, match="Table 9 has no published numbers"):
+        build_tables(records, [9], "paper", extra_specs=tmp_path)
+    assert len(build_tables(records, values="paper", extra_specs=tmp_path)) == 6
 
 
 def test_the_provenance_says_how_many_looks_a_checkpoint_is_the_best_of(make_record: RecordMaker) -> None:

@@ -12,7 +12,7 @@ from bench.errors import BenchError
 from bench.records.record import Record
 from bench.tables import Table, build_table, build_tables, load_specs
 from bench.tables.spec import table_files
-from bench.tables.table import UNPROVEN
+from bench.tables.table import UNPROVEN, Values
 
 from ..helpers.records import RecordMaker
 
@@ -57,6 +57,43 @@ def _shown(table: Table) -> dict[tuple[str, str, str, str], str]:
         if column.source == "paper":
             found[group.dataset, attack, row.label, column.quantity] = cell.text.removesuffix(UNPROVEN)
     return found
+
+
+def _since() -> list[dict[str, str]]:
+    """The lines of Table 8's CSV that are of its student."""
+    with (table_files("paper") / "since.csv").open() as stream:
+        return [line for line in csv.DictReader(stream) if line["student"] == "resnet18"]
+
+
+def _row_of(line: dict[str, str]) -> str:
+    return "RSLAD, LTD teacher" if line["defense"] == "RSLAD" else line["defense"]
+
+
+@pytest.mark.parametrize("values", ["paper", "compare"])
+def test_numbers_of_several_papers_are_shown_with_where_each_is_from(values: Values) -> None:
+    table = build_table(SPECS[8], [], values)
+    shown = _shown(table)
+    for line in _since():
+        for quantity in ("clean", "robust"):
+            place = (line["dataset"], "autoattack", _row_of(line), quantity)
+            assert shown.pop(place) == (f"{float(line[quantity]):.2f}" if line[quantity] else "–")
+    assert set(shown.values()) == {"–"}
+    told = " ".join(table.notes)
+    for line in _since():
+        assert f"{_row_of(line)}: {line['source']}, {line['teacher']}, {line['checkpoint']}" in told
+
+
+def test_numbers_of_several_papers_are_rivals_of_none(make_record: RecordMaker) -> None:
+    records = [make_record({"clean": 90, "autoattack": 9}, method="mart"), make_record({"clean": 80, "autoattack": 8})]
+    table = build_table(SPECS[8], [*records, make_record({"clean": 80, "autoattack": 8}, method="iad")], "compare")
+    marks = {(column.source, cell.mark) for _, _, column, cell in table.cells() if cell.mark}
+    assert marks == {("measured", "best"), ("measured", "second")}
+    assert {row.label for row in table.sections[2].rows if row.cells[0].value is not None} == {"MART", "IAD"}
+
+
+def test_a_row_that_is_published_alone_takes_no_record(make_record: RecordMaker) -> None:
+    table = build_table(SPECS[8], [make_record({"clean": 90, "autoattack": 9}, method="rslad")])
+    assert not [cell for _, _, _, cell in table.cells() if cell.value is not None]
 
 
 @pytest.mark.parametrize("values", ["paper", "compare"])
@@ -166,12 +203,12 @@ def test_a_measured_teacher_meets_the_papers_only_where_it_is_the_same_model(
 def test_a_wrong_csv_of_ones_own_is_named(tmp_path: Path, content: str, named: str) -> None:
     (tmp_path / "mine.csv").write_text(content)
     (tmp_path / "own.yaml").write_text(
-        "number: 8\ntitle: Own\naccess: white-box\nmodels: {default: resnet18}\n"
+        "number: 9\ntitle: Own\naccess: white-box\nmodels: {default: resnet18}\n"
         "datasets: {cifar10: CIFAR-10}\ncolumns: [clean, robust]\n"
         "attacks: [{result: fgsm, label: FGSM}]\nrows: [{method: sat, label: SAT}]\n"
         "paper: {file: mine.csv, citation: Me 2026, n: 100, where: {dataset: '{dataset}'},"
         " values: {clean: clean, robust: robust}}\n"
     )
     with pytest.raises(BenchError, match=named) as caught:
-        build_tables([], [8], "paper", extra_specs=tmp_path)
+        build_tables([], [9], "paper", extra_specs=tmp_path)
     assert "mine.csv" in str(caught.value)

@@ -90,7 +90,7 @@ def test_files_are_named_by_what_they_show(records: list[Record], tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(chain(*names.values()))
 
 
-def test_by_default_the_overview_and_those_of_tables_0_and_3_to_7_are_written_that_have_a_number(
+def test_by_default_the_overview_and_those_of_tables_0_and_3_to_8_are_written_that_have_a_number(
     records: list[Record], tmp_path: Path
 ) -> None:
     def names(*arguments: Any, **more: Any) -> list[str]:
@@ -99,9 +99,9 @@ def test_by_default_the_overview_and_those_of_tables_0_and_3_to_7_are_written_th
 
     assert names([]) == ["overview"]
     assert names(records) == ["overview", "table3", "table7"]
-    assert names([], all_rows=True) == ["overview", *(f"table{number}" for number in (0, 3, 4, 5, 6, 7))]
+    assert names([], all_rows=True) == ["overview", *(f"table{number}" for number in (0, 3, 4, 5, 6, 7, 8))]
     assert names([], [4]) == ["table4"]
-    assert names([], values="paper") == [f"table{number}-paper" for number in (3, 4, 5, 6, 7)]
+    assert names([], values="paper") == [f"table{number}-paper" for number in (3, 4, 5, 6, 7, 8)]
 
 
 def test_the_same_records_give_the_same_files(records: list[Record], tmp_path: Path) -> None:

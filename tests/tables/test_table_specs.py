@@ -10,7 +10,7 @@ from bench.errors import BenchError
 from bench.tables import load_specs, read_spec
 
 OWN = """
-number: 8
+number: 9
 title: Our own
 access: white-box
 models: {default: resnet18}
@@ -29,8 +29,8 @@ def _write(folder: Path, text: str, name: str = "own.yaml") -> Path:
 
 def test_the_papers_tables_are_shipped() -> None:
     specs = load_specs()
-    assert list(specs) == [0, 1, 2, 3, 4, 5, 6, 7]
-    assert [number for number, spec in specs.items() if spec.default] == [0, 3, 4, 5, 6, 7]
+    assert list(specs) == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    assert [number for number, spec in specs.items() if spec.default] == [0, 3, 4, 5, 6, 7, 8]
     assert {number: len(spec.rows) for number, spec in specs.items()} == {
         0: 10,
         1: 5,
@@ -40,6 +40,7 @@ def test_the_papers_tables_are_shipped() -> None:
         5: 7,
         6: 7,
         7: 3,
+        8: 24,
     }
     assert [attack.result for attack in specs[5].attacks] == [
         "transfer:pgd-trades",
@@ -56,6 +57,7 @@ def test_the_papers_tables_are_shipped() -> None:
         (5, "resnet18", "digits-cnn"),
         (6, "mobilenet_v2", "digits-mobile"),
         (7, "resnet18", "digits-cnn"),
+        (8, "resnet18", "digits-cnn"),
     ],
 )
 def test_each_dataset_has_its_student(number: int, cifar: str, digits: str) -> None:
@@ -65,16 +67,16 @@ def test_each_dataset_has_its_student(number: int, cifar: str, digits: str) -> N
 
 def test_an_own_spec_joins_the_shipped_ones(tmp_path: Path) -> None:
     _write(tmp_path, OWN)
-    assert load_specs(tmp_path)[8].title == "Our own"
+    assert load_specs(tmp_path)[9].title == "Our own"
     assert list(load_specs(tmp_path / "nowhere")) == list(load_specs())
 
 
 def test_what_is_wrong_is_named_and_the_others_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _write(tmp_path, OWN.replace("number: 8", "number: 3"), "a-taken.yaml")
+    _write(tmp_path, OWN.replace("number: 9", "number: 3"), "a-taken.yaml")
     _write(tmp_path, "number: [", "b-damaged.yaml")
     (tmp_path / "c-binary.yaml").write_bytes(b"\xff\xfe\x00")
     _write(tmp_path, OWN)
-    assert list(load_specs(tmp_path)) == [*load_specs(), 8]
+    assert list(load_specs(tmp_path)) == [*load_specs(), 9]
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert "a-taken.yaml has the number 3" in lines[0]
@@ -85,9 +87,9 @@ def test_what_is_wrong_is_named_and_the_others_are_there(tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("number: 8", "number: [", "own.yaml"),
-        ("number: 8", "number: eight", "number"),
-        ("number: 8\n", "", "number"),
+        ("number: 9", "number: [", "own.yaml"),
+        ("number: 9", "number: eight", "number"),
+        ("number: 9\n", "", "number"),
         ("title: Our own", "title: Our own\ncolour: red", "colour"),
         ("access: white-box", "access: grey-box", "access"),
         ("columns: [clean, robust]", "columns: [clean, price]", "columns.1"),
@@ -98,10 +100,10 @@ def test_what_is_wrong_is_named_and_the_others_are_there(tmp_path: Path, capsys:
         ("{method: sat, label: SAT}", "{role: clean, label: SAT}", "needs `method`"),
         ("{method: sat, label: SAT}", "{label: SAT}", "needs `method`"),
         ("{method: sat, label: SAT}", "{method: sat, label: SAT}, {method: ard, label: SAT}", "label twice"),
-        ("number: 8", "number: 8\npaper: {file: no.csv, citation: X, n: 1, where: {}, values: {}}", "no.csv"),
+        ("number: 9", "number: 9\npaper: {file: no.csv, citation: X, n: 1, where: {}, values: {}}", "no.csv"),
         (
-            "number: 8",
-            "number: 8\npaper: {file: ../a.csv, citation: X, n: 1, where: {}, values: {}}",
+            "number: 9",
+            "number: 9\npaper: {file: ../a.csv, citation: X, n: 1, where: {}, values: {}}",
             "plain",
         ),
         ("title: Our own", "title: !!python/object/apply:os.getcwd []", "own.yaml"),

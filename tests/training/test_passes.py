@@ -79,6 +79,30 @@ EXPECTED = {
     ("igdm-adaad", "official", 1): (STUDENT._replace(no_graph=2), THROUGH_TEACHER._replace(no_graph=2), NEVER),
     # The teacher's gradient is taken once, not at every iteration.
     ("saad", "official", 1): (STUDENT._replace(no_graph=1), Passes(graph=1, no_graph=2, images=1), NEVER),
+    ("mart", "official", 1): (STUDENT, NEVER, NEVER),
+    # s(x), s(x*) and the helper image; the teacher labels x*.
+    ("hat", "official", 1): (Passes(graph=K + 3, no_graph=1, images=K, weights=3), NEVER, Passes(no_graph=1)),
+    # Until epoch 60 nothing needs r(x*), nor the released code's further passes, s(x*) and s(x), a gradient.
+    ("iad", "paper", 1): (Passes(graph=K + 1, no_graph=1, images=K, weights=1), Passes(no_graph=1), NEVER),
+    ("iad", "paper", 100): (STUDENT, Passes(no_graph=2), NEVER),
+    ("iad", "official", 1): (Passes(graph=K + 1, no_graph=2, images=K, weights=1), Passes(no_graph=1), NEVER),
+    ("iad", "official", 100): (STUDENT._replace(no_graph=2), Passes(no_graph=2), NEVER),
+    ("akd", "official", 1): (
+        Passes(graph=K + 1, images=K, weights=1),
+        Passes(no_graph=1),
+        Passes(no_graph=1),
+    ),
+    ("kd-swa", "official", 1): (
+        Passes(graph=K + 1, images=K, weights=1),
+        Passes(no_graph=1),
+        Passes(no_graph=1),
+    ),
+    # Its attack goes through the teacher as well.
+    ("dgad", "official", 1): (STUDENT, Passes(graph=K, no_graph=2, images=K), NEVER),
+    ("sat-wa", "official", 1): (Passes(graph=K + 1, images=K, weights=1), NEVER, NEVER),
+    ("sat-awp", "official", 1): (Passes(graph=K + 2, images=K, weights=2), NEVER, NEVER),
+    ("trades-awp", "official", 1): (Passes(graph=K + 3, no_graph=1, images=K, weights=3), NEVER, NEVER),
+    ("trades-awp", "official", 10): (Passes(graph=K + 6, no_graph=1, images=K, weights=6), NEVER, NEVER),
 }
 
 
