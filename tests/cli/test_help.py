@@ -96,8 +96,8 @@ def test_what_is_close_to_a_name(name: str, known: set[str], close: list[str]) -
 @pytest.mark.parametrize(
     ("command", "hint"),
     [
-        ("eval --eps 4", "No such option: --eps.\n"),
-        ("eval --seed 4", "No such option: --seed.\n"),
+        ("report --eps 4", "No such option: --eps.\n"),
+        ("report --seed 4", "No such option: --seed.\n"),
         ("run --limit 4", "No such option: --limit. Did you mean --limit-train?\n"),
         ("eval --suite pgd", "Did you mean 'pgd-20', 'pgd-sat', 'pgd-trades' or 't-pgd'?\n"),
         ("run --student resnet18 --method pgd", "Unknown method 'pgd'.\n"),
