@@ -91,8 +91,8 @@ class Corruption(Attack):
         """One image, (H, W, 3), uint8, as the package corrupts it from a seed; NumPy's random state is left alone."""
         if image.shape[2] != 3 or min(image.shape[:2]) < LEAST_CORRUPTED:
             raise BenchError(
-                f"Corruptions take images of 3 channels and at least {LEAST_CORRUPTED} x {LEAST_CORRUPTED} pixels; these "
-                f"are {image.shape[2]} x {image.shape[0]} x {image.shape[1]}.\nEvaluate without them."
+                f"Corruptions take images of 3 channels and at least {LEAST_CORRUPTED} x {LEAST_CORRUPTED} pixels; "
+                f"these are {image.shape[2]} x {image.shape[0]} x {image.shape[1]}.\nEvaluate without them."
             )
         function = _functions()[self.kind]
         seeded = {"seed": seed} if "seed" in inspect.signature(function).parameters else {}

@@ -190,7 +190,7 @@ class Evaluation:
         suite = self.suite.on(channels, min(sides))
         if suite != self.suite and dataset.name not in self._told:
             size = " x ".join(map(str, (channels, *sides)))
-            self.session.reporter.say(f"Without corruptions, which images of {size}, those of {dataset.name}, do not take.")
+            self.session.reporter.say(f"Without corruptions: the images of {dataset.name} are too small ({size}).")
             self._told.add(dataset.name)
         own_parameters.check(self._own, suite, self.protocol, dataset.threat)
         conditions = (self.worst_case, self.precision, surrogate, self.checks, self._own)
