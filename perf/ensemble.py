@@ -1,4 +1,4 @@
-"""APGD, AutoAttack and PGD with restarts, float32, beside pyautoattack and torchattacks called directly."""
+"""APGD, AutoAttack, PGD with restarts and rotations, float32, beside pyautoattack, torchattacks and a plain loop."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from attacks.autoattack import APGD, AutoAttack
 from attacks.ensemble import Ensemble
+from attacks.geometric import Geometric, transformed
 from attacks.pgd import PGD
 from bench.attack import Attack
 from bench.compute.speedups import enabled
@@ -40,6 +41,7 @@ def rows(options: Options) -> Iterator[Row]:
         return
     n = options.batch_size or 64
     network, x, y, eps = subject(options.model, options.dataset, n)
+    yield geometric(network, x, y, options.repeats)
     yield restarts(network, x, y, eps, options.repeats)
     for attack in (APGD(eps=eps), AutoAttack(eps=eps)):
         yield ensemble(attack, network, x, y, options.repeats)
@@ -59,6 +61,26 @@ def subject(model: Path, spec: str, n: int) -> tuple[nn.Module, Tensor, Tensor, 
         return float(outcome.always_right.float().mean())
 
     return network, x, y, telling_eps(share)
+
+
+def geometric(network: nn.Module, x: Tensor, y: Tensor, repeats: int) -> Row:
+    """Every rotation with every shift on every image, beside those that are still right alone."""
+    attack = Geometric()
+
+    def theirs() -> Tensor:
+        right = _right(network, x, y)
+        for place in attack.grid():
+            right &= _right(network, transformed(x, *place), y)
+        return right
+
+    def ours() -> Tensor:
+        with ready(network):
+            view = view_of(network, enabled()) or network
+            parts = torch.arange(len(y)).split(FASTEST["cpu"])
+            return torch.cat([_right(network, attack.run(view, x[part], y[part]).x_adv, y[part]) for part in parts])
+
+    what = f"Geometric, {len(attack.grid())} places"
+    return _row(what, f"plain grid, batch {BASELINE_BATCH}", attack, theirs, ours, repeats, target=2.0)
 
 
 def restarts(network: nn.Module, x: Tensor, y: Tensor, eps: float, repeats: int) -> Row:
@@ -123,7 +145,8 @@ def _row(what: str, baseline: str, attack: Attack, theirs: Side, ours: Side, rep
 
     times = by_turns(keeping("theirs", theirs), keeping("ours", ours), repeats)
     differ, right = int((found["theirs"] != found["ours"]).sum()), found["ours"]
-    text = f"{what}, eps {attack.eps * 255:.3g}/255, {len(right)} images, {right.float().mean():.0%} survive"
+    radius = f", eps {attack.eps * 255:.3g}/255" if attack.in_ball else ""
+    text = f"{what}{radius}, {len(right)} images, {right.float().mean():.0%} survive"
     return Row(f"{text}, verdicts differ on {differ}", baseline, "harness", *times, target=target)
 
 
