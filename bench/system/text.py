@@ -8,9 +8,6 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
 
 def one_line(text: str) -> str:
     """Without line breaks, and without invisible marks such as those that turn the reading direction."""
@@ -47,6 +44,8 @@ def leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def parse_yaml(text: str) -> Any:
     """YAML that makes plain values alone; a ValueError with the reason on one line for anything else."""
+    import yaml  # `bench --help` does without
+
     try:
         return yaml.safe_load(text)
     except RecursionError:
@@ -74,6 +73,8 @@ def newer_schema(content: Any, known: int) -> str | None:
 
 def first_mistake(error: Exception) -> str:
     """What is wrong, on one line; of a check of types the first thing that it found, and where."""
+    from pydantic import ValidationError
+
     if not isinstance(error, ValidationError):
         return one_line(str(error))
     first = error.errors(include_url=False, include_input=False)[0]
