@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from bench.errors import BenchError
 from bench.evaluation import sanity
 from bench.evaluation.attack_run import AttackRun, Begun, Clean, batch_size, start_noise
 from bench.evaluation.cache import Slot
+from bench.evaluation.made_before import MadeBefore
 from bench.evaluation.probes import PROBED, SHARE, Probes
 from bench.evaluation.suites import GRADIENT_FREE, Entry, Suite
 from bench.evaluation.target import Job, check_device, ready, view_of
@@ -73,6 +73,7 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         self.transfers = Transfers(self.kept / "transfers" if self.kept else None, self.reporter.say)
+        self.made_before = MadeBefore(self.transfers, self.device, self.seed, self.speedups, self._check_stop)
 
     def evaluate(
         self,
@@ -248,7 +249,7 @@ class Evaluator:
             subject=_named(job.subject),
             attack=attack,
             result=entry.result,
-            transferred=self._made_before(job, entry.attack, attack, surrogate),
+            transferred=self.made_before.images(job, entry.attack, attack, surrogate),
             seed=self.seed,
             worst_case=self.worst_case,
             slot=slot,
@@ -326,28 +327,6 @@ class Evaluator:
         own = {key: place for key, place in self.places.items() if hasattr(attack, key)}
         return applied(attack, name, {**own, **self.attack_set})
 
-    def _made_before(
-        self, job: Job, name: str, attack: Attack, surrogate: Surrogate | None
-    ) -> Callable[[], Tensor] | None:
-        """What gives an attack's images where they are not crafted on the model itself."""
-        if surrogate is not None:
-            return cache(lambda: self._transferred(job, name, attack, surrogate))
-        if attack.sees_model or attack.whole_set:
-            return None
-        return cache(lambda: self._common(job, name, attack))
-
-    def _common(self, job: Job, name: str, attack: Attack) -> Tensor:
-        """The images of all samples that an attack makes without looking at a model, as bytes."""
-
-        def craft(first: int, end: int) -> Tensor:
-            self._check_stop()
-            x, y = job.batch(first, end)
-            images = attack(job.network, x, y, noise=start_noise(attack, x, first, self.seed, name))
-            check_images(name, attack.threat, images, x)  # before they are kept for others
-            return (images * 255).round().to(torch.uint8)
-
-        return self._kept_or_crafted(job, name, attack, None, craft)
-
     def attack_of(self, entry: Entry, own: Threat) -> Attack:
         """The attack of an entry, on a dataset of this threat.
 
@@ -361,34 +340,6 @@ class Evaluator:
                 f"{entry.under(own)}.\nRun it without @{entry.threat}."
             )
         return attack
-
-    def _transferred(self, job: Job, name: str, attack: Attack, crafted_on: Surrogate) -> Tensor:
-        """The surrogate's adversarial images of all samples."""
-        surrogate = crafted_on.network
-        made: list[Job] = []  # where images have to be crafted at all
-
-        def craft(first: int, end: int) -> Tensor:
-            made[:] = made or [job.on(surrogate, self.speedups)]
-            (crafting,) = made
-            x, y = crafting.batch(first, end)
-            with ready(surrogate), interruptible(crafting.module, self._check_stop):
-                noise = start_noise(attack, x, first, self.seed, f"transfer:{name}")
-                x_adv = attack(crafting.model_for(attack), x, y, noise=noise)
-            x, _ = crafting.batch(first, end)  # as they are
-            check_images(f"transfer:{name}", attack.threat, x_adv, x)  # before they are kept for others
-            return x_adv
-
-        return self._kept_or_crafted(job, name, attack, crafted_on, craft)
-
-    def _kept_or_crafted(
-        self, job: Job, name: str, attack: Attack, on: Surrogate | None, craft: Callable[[int, int], Tensor]
-    ) -> Tensor:
-        size = batch_size(attack, job.data.n, self.device)
-        batches = [(first, min(first + size, job.data.n)) for first in range(0, job.data.n, size)]
-        samples = {"images": job.data.fingerprint, "seed": self.seed}
-        # What no model is asked for is made on the CPU, and the same everywhere.
-        samples |= {} if on is None else {"device": self.device.type}
-        return self.transfers.images(name, attack, on, samples, batches, craft)
 
 
 def _named(subject: Subject) -> str:
