@@ -93,8 +93,10 @@ def test_without_radii_it_says_what_to_run(make_record: RecordMaker) -> None:
         radius.draw([measured], ["digits"])
 
 
-def test_a_command_measures_the_curve_and_another_draws_it(home: Path, bench: Bench, records: Find) -> None:
-    assert bench("eval", "sat", "--suite", "curve", "--limit", 12, "--checkpoint-of", "best", home=home).code == 0
+def test_a_command_measures_the_curve_and_another_draws_it(home: Path, bench: Bench, runs: Find, records: Find) -> None:
+    (run,) = runs(home, "sat")
+    asked = ("--suite", "curve", "--limit", 12, "--checkpoint-of", "best", "--no-checks")
+    assert bench("eval", "--run", run.name, *asked, home=home).code == 0
     (file,) = records(home, "curve")
     results = read_record(file).results
     found = {name: unpack_radii(results[name].radii or "", 12) for name in ("fmn", "pgd-curve")}
