@@ -16,10 +16,9 @@ from torch import Tensor
 
 from bench.attack import Attack, Model, Outcome
 from bench.errors import BenchError, unknown_name
-from bench.vocabulary import CORRUPTIONS, FURTHER_CORRUPTIONS, SEVERITIES
+from bench.vocabulary import CORRUPTIONS, FURTHER_CORRUPTIONS, LEAST_CORRUPTED, SEVERITIES
 
 _KINDS = (*CORRUPTIONS, *FURTHER_CORRUPTIONS)
-_LEAST_PIXELS = 32
 _SEEDS = 2**31
 
 
@@ -90,10 +89,10 @@ class Corruption(Attack):
 
     def corrupted(self, image: np.ndarray, seed: int) -> np.ndarray:
         """One image, (H, W, 3), uint8, as the package corrupts it from a seed; NumPy's random state is left alone."""
-        if image.shape[2] != 3 or min(image.shape[:2]) < _LEAST_PIXELS:
+        if image.shape[2] != 3 or min(image.shape[:2]) < LEAST_CORRUPTED:
             raise BenchError(
-                f"Corruptions take images of 3 channels and at least {_LEAST_PIXELS} x {_LEAST_PIXELS} pixels; these "
-                f"are {image.shape[2]} x {image.shape[0]} x {image.shape[1]}.\nEvaluate without them."
+                f"Corruptions take images of 3 channels and at least {LEAST_CORRUPTED} x {LEAST_CORRUPTED} pixels; "
+                f"these are {image.shape[2]} x {image.shape[0]} x {image.shape[1]}.\nEvaluate without them."
             )
         function = _functions()[self.kind]
         seeded = {"seed": seed} if "seed" in inspect.signature(function).parameters else {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from numbers import Real
 from typing import Any, Final, get_args
 
@@ -167,6 +166,8 @@ Wanted = Threat | float
 
 def parse_eps(text: str) -> float:
     """A radius as users write it: 8/255, 0.5, 12."""
+    from fractions import Fraction  # it brings decimal, and every command starts by importing this module
+
     try:
         return float(Fraction(text.strip()))
     except (ValueError, ZeroDivisionError, OverflowError) as error:

@@ -61,3 +61,5 @@ FURTHER_CORRUPTIONS: Final = ("speckle_noise", "gaussian_blur", "spatter", "satu
 """Four more, which their authors left for validation."""
 SEVERITIES: Final = (1, 2, 3, 4, 5)
 """Of a corruption."""
+LEAST_CORRUPTED: Final = 32
+"""Pixels a side that an image has at least where corruptions are defined; it has three channels."""

@@ -15,7 +15,7 @@ import torch
 
 from perf.timing import to_markdown
 
-BENCHMARKS = ("training", "evaluation", "data")
+BENCHMARKS = ("training", "evaluation", "ensemble", "data")
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,12 @@ class _Number(click.ParamType):
 )
 @options.threat_option("Only what was measured under this: linf:8/255.", completing.recorded_threats)
 @options.checkpoint_of_option
+@click.option(
+    "--relative-to",
+    metavar="RUN",
+    help="corruptions: mCE relative to this run's errors (a naturally trained network's, say).",
+    shell_complete=completing.recorded,
+)
 @click.option("--all-rows", is_flag=True, help="With the paper's rows and data sets that have no number here.")
 @options.out_option("Default: HOME/results/tables.")
 @click.option("--quiet", is_flag=True, help="Print the files' names alone.")
@@ -96,6 +102,7 @@ def command(
     student: str | None,
     threat: Threat | None,
     checkpoint_of: Selected,
+    relative_to: str | None,
     all_rows: bool,
     out: Path | None,
     quiet: bool,
@@ -143,7 +150,8 @@ def command(
             click.echo(audit_text.to_text(found), nl=False)
         return
     with no_collection():
-        tables = build_tables(records(None), values=values, all_rows=all_rows, **shown)
+        baseline = None if relative_to is None else _baseline(home, relative_to, checkpoint_of)
+        tables = build_tables(records(None), values=values, all_rows=all_rows, baseline=baseline, **shown)
         if as_json:
             show_json([table_content(table) for table in tables])
             return
@@ -156,6 +164,24 @@ def command(
         click.echo("Files:")
     for path in paths:
         click.echo(path)
+
+
+def _baseline(home: Home, name: str, checkpoint_of: Selected) -> Record:
+    """The newest record of corruptions of the one network of a name."""
+    from bench.analysis.find import find_networks
+    from bench.records.wording import CORRUPTED
+
+    network, *others = find_networks([name], home, checkpoint_of=checkpoint_of)
+    if others:
+        raise BenchError(
+            f"--relative-to {name} stands for {1 + len(others)} networks.\nName one: {network.name}, for instance."
+        )
+    found = {each.record.id: each.record for each in network.measured.values() if CORRUPTED.match(each.attack)}
+    if not found:
+        raise BenchError(
+            f"{network.name} was not measured under corruptions.\nDo so: bench eval --suite corruptions --run {name}."
+        )
+    return max(found.values(), key=lambda record: (record.created, record.id))
 
 
 def _print_left_out(home: Home, values: str, written: set[Any]) -> None:

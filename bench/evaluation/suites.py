@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench import registry
 from bench.errors import unknown_name
+from bench.records.wording import CORRUPTED
 from bench.threat import Entry as Entry
-from bench.vocabulary import CORRUPTIONS, SEVERITIES
+from bench.vocabulary import CORRUPTIONS, LEAST_CORRUPTED, SEVERITIES
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,15 @@ class Suite:
     description: str
     entries: tuple[Entry, ...]
     places: Mapping[str, str] = field(default_factory=dict)
+
+    def on(self, channels: int, pixels: int) -> Suite:
+        """The suite for images of so many channels and at least so many pixels a side.
+
+        Where corruptions are not defined they are left out, unless they are all there is: then they say why.
+        """
+        kept = tuple(entry for entry in self.entries if not CORRUPTED.match(entry.attack))
+        able = channels == 3 and pixels >= LEAST_CORRUPTED
+        return self if able or not kept else replace(self, entries=kept)
 
     @property
     def needs_surrogate(self) -> bool:

@@ -71,6 +71,7 @@ class Evaluation:
     records: list[Record] = field(default_factory=list)
     attacked: int = 0
     _surrogates: dict[tuple[object, ...], Teacher] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
     _left: set[str] = field(default_factory=set)  # weights that another process is attacking
 
     def __post_init__(self) -> None:
@@ -185,9 +186,15 @@ class Evaluation:
     def _asked(self, subject: Subject, dataset: Dataset) -> Asked:
         named = self.suite.needs_surrogate and self.surrogate_file is not None
         surrogate = self._surrogate(dataset, None).checkpoint if named else None
-        own_parameters.check(self._own, self.suite, self.protocol, dataset.threat)
+        channels, *sides = dataset.test.images.shape[1:]
+        suite = self.suite.on(channels, min(sides))
+        if suite != self.suite and dataset.name not in self._told:
+            size = " x ".join(map(str, (channels, *sides)))
+            self.session.reporter.say(f"Without corruptions: the images of {dataset.name} are too small ({size}).")
+            self._told.add(dataset.name)
+        own_parameters.check(self._own, suite, self.protocol, dataset.threat)
         conditions = (self.worst_case, self.precision, surrogate, self.checks, self._own)
-        return Asked(subject, dataset, self.suite, self.limit, self.protocol, self.seed, *conditions)
+        return Asked(subject, dataset, suite, self.limit, self.protocol, self.seed, *conditions)
 
     def _path(self, record: Record) -> Path:
         return self.session.home.records / f"{record.id}.json"

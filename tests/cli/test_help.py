@@ -75,12 +75,12 @@ ATTACKS = {*SUITES, *registry.names("attacks")}
 @pytest.mark.parametrize(
     ("name", "known", "close"),
     [
-        ("pgd", ATTACKS, ["pgd-20", "pgd-sat", "pgd-trades", "t-pgd"]),
+        ("pgd", ATTACKS, ["pgd-20", "pgd-curve", "pgd-sat", "pgd-trades"]),
         ("pgd", registry.names("methods"), []),  # PGDARD is no attack
         ("seed", {"suite", "student", "precision"}, []),
         ("eps", {"help", "home", "limit"}, []),
         ("limit", {"limit-train", "help"}, ["limit-train"]),
-        ("auto", ATTACKS, ["autoattack"]),
+        ("auto", ATTACKS, ["autoattack", "autoattack-rand"]),
         ("cifar", {"cifar10", "cifar100", "digits"}, ["cifar10", "cifar100"]),
         ("B_MTARD", registry.names("methods"), ["b-mtard"]),
         ("mtrad", registry.names("methods"), ["mtard"]),
@@ -96,10 +96,10 @@ def test_what_is_close_to_a_name(name: str, known: set[str], close: list[str]) -
 @pytest.mark.parametrize(
     ("command", "hint"),
     [
-        ("eval --eps 4", "No such option: --eps.\n"),
-        ("eval --seed 4", "No such option: --seed.\n"),
+        ("report --eps 4", "No such option: --eps.\n"),
+        ("report --seed 4", "No such option: --seed.\n"),
         ("run --limit 4", "No such option: --limit. Did you mean --limit-train?\n"),
-        ("eval --suite pgd", "Did you mean 'pgd-20', 'pgd-sat', 'pgd-trades' or 't-pgd'?\n"),
+        ("eval --suite pgd", "Did you mean 'pgd-20', 'pgd-curve', 'pgd-sat' or 'pgd-trades'?\n"),
         ("run --student resnet18 --method pgd", "Unknown method 'pgd'.\n"),
     ],
 )

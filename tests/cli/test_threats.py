@@ -24,8 +24,9 @@ def test_every_threat_of_a_network_has_a_record_of_its_own_and_none_is_measured_
     run = next((home / "results" / "runs").glob("*_sat_demo_s0_*"))
     config = json.loads((run / "config.json").read_text())
     assert not {"norm", "asked"} & config["data"].keys(), "a run under the usual threat is as it was"
+    asked = ("eval", "--suite", "fgsm", "--run", run.name, "--checkpoint-of", "best", "--limit", 16)
     for options in (("--eps", "1/16"), ("--threat", "l2:0.5"), ("--threat", "linf:2/16")):
-        assert bench("eval", "--suite", "fgsm", "--run", run.name, "--limit", 16, *options, home=home).code == 0
+        assert bench(*asked, *options, home=home).code == 0
     found = {how: str(record.data.threat) for how, record in records(home).items() if how.startswith("fgsm")}
     assert found == {
         "fgsm-official-eps0.0625-n16": "linf:0.0625",
@@ -34,7 +35,7 @@ def test_every_threat_of_a_network_has_a_record_of_its_own_and_none_is_measured_
     }
     under_l2 = records(home)["fgsm-official-l2-eps0.5-n16"].results["fgsm"].parameters
     assert (under_l2["norm"], under_l2["eps"]) == ("l2", 0.5)
-    again = bench("eval", "--suite", "fgsm", "--run", run.name, "--limit", 16, "--threat", "l2:1/2", home=home)
+    again = bench(*asked, "--threat", "l2:1/2", home=home)
     assert "0 evaluated, 1 had the suite already" in again.err
     checked = bench("results", "validate", home=home)
     assert (checked.code, "0 errors, 0 warnings" in checked.out) == (0, True), checked

@@ -141,7 +141,8 @@ def test_saad_averages_the_epochs_from_95_on(name: str) -> None:
     average = resolved(name, "saad")[1].average
     assert average is not None
     assert (average.kind, average.from_epoch) == ("swa", 95)
-    assert resolved("vit", "saad")[1].average is None  # it has 40 epochs
+    for method in ("saad", "peeraid"):
+        assert resolved("vit", method)[1].average is None  # it has 40 epochs
 
 
 WEIGHTS = {
@@ -408,6 +409,7 @@ def test_later_defenses_have_their_own_papers_schedule_in_the_paper_recipe(metho
     assert training.schedule.milestones == drops.get(method, (100, 150))
     decay = {"akd": 2e-4, "iad": 2e-4, "mart": 3.5e-3}
     assert training.optimizer.weight_decay == decay.get(method, 5e-4)
+    assert (training.selection.by, training.selection.keep, training.selection.every) == ("robust", "best", 1)
 
 
 def test_what_the_scripts_change_by_the_students_architecture() -> None:

@@ -153,9 +153,9 @@ def test_threats_are_an_axis_of_runs_and_of_their_evaluations() -> None:
     assert "--dataset digits --recipe demo --threat linf:0.0625" in commands(plan, "student")[1]
     evaluations = [task for task in plan if students[0].number in task.needs]
     assert [shlex.split(task.line.partition(" --run ")[0])[2:] for task in evaluations] == [
-        ["--suite", "fgsm,pgd-sat"],
-        ["--suite", "fgsm,pgd-sat", "--threat", "l1:6"],
-        ["--suite", "clean", "--eps", "0.0625"],
+        ["--suite", "fgsm,pgd-sat", "--checkpoint-of", "best"],
+        ["--suite", "fgsm,pgd-sat", "--threat", "l1:6", "--checkpoint-of", "best"],
+        ["--suite", "clean", "--eps", "0.0625", "--checkpoint-of", "best"],
     ]
 
 
