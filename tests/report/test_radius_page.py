@@ -12,6 +12,7 @@ import pytest
 
 from bench.figures.radius import curves, grouped
 from bench.report import radius, site
+from bench.report.classes import MOST_NETWORKS
 from bench.stats import wilson_interval
 from bench.system.home import Home
 
@@ -66,10 +67,10 @@ def test_the_table_and_the_chart_have_the_numbers_of_the_radii(home: Home) -> No
 
 
 def test_no_more_networks_than_can_be_told_apart(make_record: RecordMaker) -> None:
-    records = [make_record(radii={"fmn": SPREAD}, n=60, method=f"m{i}") for i in range(radius.MOST_NETWORKS + 3)]
+    records = [make_record(radii={"fmn": SPREAD}, n=60, method=f"m{i}") for i in range(MOST_NETWORKS + 3)]
     groups = grouped(curves(records))
     (choice,) = radius.chart(groups)["choices"]
-    assert (len(choice["networks"]), choice["left_out"]) == (radius.MOST_NETWORKS, 3)
+    assert (len(choice["networks"]), choice["left_out"]) == (MOST_NETWORKS, 3)
     assert len(radius.table(groups).rows) == len(records)
 
 
