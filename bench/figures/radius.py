@@ -16,11 +16,14 @@ from bench.records.record import Record, unpack_radii
 from bench.records.wording import protocol_text
 from bench.stats import wilson_interval
 from bench.system.text import defense_label
+from bench.threat import NORM_TEXT
 
 CURVE, CHECK = CURVES
+_DASHES = ("-", "--", ":", "-.", (0, (1, 3)))
+"""Tell curves apart that have one colour."""
 _POINTS = 101
 """Radii at which the numbers are written down."""
-_REACH = 2.0
+REACH = 2.0
 """How many of the dataset's radii are drawn."""
 
 
@@ -63,24 +66,35 @@ def curves(records: Iterable[Record], datasets: Sequence[str] | None = None) -> 
     return [_curve(record) for record in newest.values()]
 
 
-def draw(records: Iterable[Record], datasets: Sequence[str] | None = None) -> list[Drawing]:
-    """A figure for each data set, student, setting, protocol and threat that has a curve.
-
-    Raises:
-        BenchError: there is none.
-    """
+def grouped(found: Iterable[Curve]) -> list[list[Curve]]:
+    """The curves of each data set, student, setting, protocol and threat, the largest median first."""
     groups: defaultdict[tuple[Any, ...], list[Curve]] = defaultdict(list)
-    for curve in curves(records, datasets):
+    for curve in found:
         record = curve.record
         subject, data = record.subject, record.data
         key = (data.name, data.fingerprint, str(data.threat), subject.model, subject.setting, record.conduct)
         groups[key].append(curve)
+    return [sorted(own, key=lambda each: (-each.median, each.label)) for _, own in sorted(groups.items())]
+
+
+def draw(records: Iterable[Record], datasets: Sequence[str] | None = None) -> list[Drawing]:
+    """A figure for each group of curves.
+
+    Raises:
+        BenchError: there is none.
+    """
+    groups = grouped(curves(records, datasets))
     if not groups:
         raise BenchError(
             "No record has the radii of its samples, so there is no curve over the radius to draw.\n"
             "Measure some first: bench eval --suite curve."
         )
-    return [_figure(sorted(own, key=lambda each: -each.median)) for _, own in sorted(groups.items())]
+    return [_figure(own) for own in groups]
+
+
+def radius_text(value: float) -> str:
+    """A radius for readers; an infinite one is beyond all that was found."""
+    return f"{value:.3g}" if np.isfinite(value) else "beyond all found"
 
 
 def _curve(record: Record) -> Curve:
@@ -104,30 +118,33 @@ def _checks(record: Record) -> Iterator[tuple[float, float]]:
 def _figure(own: Sequence[Curve]) -> Drawing:
     record = own[0].record
     data, threat, model = record.data, record.data.threat, record.subject.model
-    radii = np.linspace(0, _REACH * data.eps, _POINTS)
+    radii = np.linspace(0, REACH * data.eps, _POINTS)
     with styled():
         figure = new_figure(COLUMN, 2.4 + 0.13 * -(-len(own) // 2))
         axes = figure.subplots()
         for i, curve in enumerate(own):
             colour = COLOURS[i % len(COLOURS)]
             steps = np.array([curve.at(radius) for radius in radii]) * 100
-            axes.plot(radii, steps[:, 0], color=colour, label=f"{curve.label} (median {_radius(curve.median)})")
+            style = _DASHES[i // len(COLOURS) % len(_DASHES)]
+            axes.plot(
+                radii,
+                steps[:, 0],
+                color=colour,
+                linestyle=style,
+                label=f"{curve.label} (median {radius_text(curve.median)})",
+            )
             axes.fill_between(radii, steps[:, 1], steps[:, 2], color=colour, alpha=0.12, linewidth=0)
             if curve.checked:
                 axes.plot(*zip(*((r, 100 * a) for r, a in curve.checked), strict=True), ".", color=colour, markersize=3)
         axes.axvline(data.eps, color="#888888", linewidth=0.5, linestyle="--")
-        axes.set_xlim(0, _REACH * data.eps)
+        axes.set_xlim(0, REACH * data.eps)
         axes.set_ylim(0, 100)
-        axes.set_xlabel(f"Radius of the attack ({threat.norm}); dashed: {threat.text}")
+        axes.set_xlabel(f"Radius of the attack, {NORM_TEXT[threat.norm]} (vertical: {threat.text})")
         axes.set_ylabel("Accuracy (%)")
         figure.legend(loc="outside lower center", ncols=2, frameon=False, handletextpad=0.3, columnspacing=1)
     slug = f"{record.subject.setting} {record.conduct} {threat} n{data.n}"
     rows = [_row(curve, radius) for curve in own for radius in radii]
     return Drawing(file_name(f"radius_{data.name}_{model}", slug), figure, rows, _caption(own, record))
-
-
-def _radius(value: float) -> str:
-    return f"{value:.3g}" if np.isfinite(value) else "beyond all found"
 
 
 def _row(curve: Curve, radius: float) -> dict[str, Any]:
@@ -141,7 +158,7 @@ def _row(curve: Curve, radius: float) -> dict[str, Any]:
 def _caption(own: Sequence[Curve], record: Record) -> str:
     data, checked = record.data, any(curve.checked for curve in own)
     return (
-        f"Accuracy of {record.subject.model} on {data.name} over the radius ({data.norm}), by FMN "
+        f"Accuracy of {record.subject.model} on {data.name} over the radius ({NORM_TEXT[data.norm]}), by FMN "
         f"({protocol_text(record.conduct)}), {record.subject.setting}, the first {data.n} of {data.total} test "
         "samples. Bands: Wilson's 95 % interval at each radius; median: the radius at which half of the samples are "
         "right." + " Dots: PGD-SAT at that radius; below its curve they show nearer images that FMN missed." * checked

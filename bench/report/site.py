@@ -19,9 +19,10 @@ from markupsafe import Markup
 from bench.cost.profile import load_profiles
 from bench.cost.table import cost_tables
 from bench.errors import unknown_name
+from bench.figures.radius import curves, grouped
 from bench.records.index import folder_facts, home_records
 from bench.records.record import Record
-from bench.report import checks, classes, leaderboard, training
+from bench.report import checks, classes, leaderboard, radius, training
 from bench.report.examples import gallery
 from bench.report.overview import facts as overview_facts
 from bench.report.rows import Rows, number, of_texts
@@ -47,6 +48,7 @@ Runs = Sequence[tuple[RunFolder, RunConfig]]
 PAGES = {
     "index": "Leaderboard",
     "tables": "Tables",
+    "radius": "Radius",
     "classes": "Classes",
     "training": "Training",
     "examples": "Examples",
@@ -193,6 +195,7 @@ def _pages(session: Session | None, contents: Contents, examples: int) -> Iterat
     yield "training", _training(contents)
     yield "costs", _costs(contents)
     yield "checks", _checks(contents)
+    yield "radius", _radius(contents)
     found = gallery(session, contents.runs, contents.records, examples)
     pictures = {picture.file: picture.png for picture in found.pictures}
     yield "examples", {"gallery": found, "wanted": examples if session else 0, "pictures": pictures}
@@ -220,6 +223,13 @@ def _classes(found: list[leaderboard.Entry], contents: Contents, names: dict[str
     accuracies = classes.class_accuracies(found, {record.id: record for record in contents.records})
     table = classes.worst_table(accuracies, names)
     return {"chart": classes.chart(accuracies, names), "table": table, **_listed("worst-classes", table)}
+
+
+def _radius(contents: Contents) -> dict[str, Any]:
+    groups = grouped(curves(contents.records))
+    table = radius.table(groups)
+    rows = {"radii": Rows.of("radii", radius.to_rows(groups))}
+    return {"chart": radius.chart(groups), "table": table, "rows": rows, "downloads": {"radii": [table]}}
 
 
 def _training(contents: Contents) -> dict[str, Any]:

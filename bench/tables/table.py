@@ -285,9 +285,19 @@ class Table:
         return "" if self.checkpoint_of == "best" else f"-{self.checkpoint_of}"
 
     @property
+    def stem(self) -> str:
+        """What the names of its files begin with, and the name of its place on a page."""
+        return self.number if isinstance(self.number, str) else f"table{self.number}"
+
+    @property
+    def name(self) -> str:
+        """`Table 3`, or the name of one that has no number."""
+        return self.number.capitalize() if isinstance(self.number, str) else f"Table {self.number}"
+
+    @property
     def heading(self) -> str:
         """Number and title."""
-        return f"{self.number.capitalize() if isinstance(self.number, str) else f'Table {self.number}'}. {self.title}"
+        return f"{self.name}. {self.title}"
 
     @property
     def empty(self) -> bool:

@@ -200,8 +200,7 @@ def write_tables(tables: Sequence[Table], values: str, formats: Sequence[str], o
     for table in tables:
         for name in formats:
             suffix, render = FORMATS[name]
-            stem = table.number if isinstance(table.number, str) else f"table{table.number}"
-            written.append(out / f"{stem}{table.ending}{ending}.{suffix}")
+            written.append(out / f"{table.stem}{table.ending}{ending}.{suffix}")
             write_text_atomically(written[-1], render(table))
     if {"markdown", "latex"} & set(formats):
         written.append(out / provenance_name(values, of))

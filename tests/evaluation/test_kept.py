@@ -96,7 +96,10 @@ class InBatches(AutoAttack):
 @pytest.mark.usefixtures("quick_autoattack")
 @pytest.mark.parametrize(
     ("suite", "calls"),
-    [("whitebox", 1), ("whitebox", 8), ("whitebox", 130), ("autoattack", 20), ("autoattack", 30), ("dard", 250)],
+    [
+        *(("whitebox", 1), ("whitebox", 8), ("whitebox", 130), ("autoattack", 20), ("autoattack", 30), ("dard", 250)),
+        ("curve", 150),
+    ],
 )
 def test_a_stopped_evaluation_goes_on_and_gives_the_same_record(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: str, calls: int
@@ -120,6 +123,7 @@ def test_a_stopped_evaluation_goes_on_and_gives_the_same_record(
     assert list((folder / "unfinished" / "record").glob("*.safetensors"))
     record, further_calls = counted(folder)
     assert content(record) == content(whole)
+    assert (suite == "curve") == any(result.radii is not None for result in record.results.values())
     assert further_calls < all_calls
     assert not (folder / "unfinished" / "record").exists()
 

@@ -30,6 +30,7 @@ from bench.system.console import Reporter
 from bench.system.signals import StopRequest
 
 from ..helpers.networks import DigitsModel
+from ..helpers.records import RecordMaker
 
 
 @pytest.fixture(scope="module")
@@ -350,3 +351,35 @@ def test_a_model_that_draws_is_flagged_and_its_record_repeats(digits_model: Digi
     assert {name: each.final for name, each in first.results.items()} == {
         name: each.final for name, each in second.results.items()
     }
+
+
+EPS = 8 / 255
+
+
+def disagreeing(make_record: RecordMaker, minimal: np.ndarray, checking: np.ndarray) -> list[str]:
+    """The flags of two attacks' radii, in shares of eps."""
+    record = make_record(radii={"fmn": minimal * EPS, "pgd-curve": checking * EPS}, n=len(minimal), eps=EPS)
+    return sanity.flags(record.results, len(minimal), {})
+
+
+def test_two_ways_to_the_curve_that_disagree_at_a_radius_are_flagged(make_record: RecordMaker) -> None:
+    spread = np.linspace(0.01, 1.99, 100)
+    on_grid = np.ceil(4 * spread) / 4  # the first of the eight radii that reaches as far
+    assert disagreeing(make_record, spread, on_grid) == []
+    missed = spread.copy()
+    missed[40:60] = np.inf  # which PGD finds at one eps and a little more
+    (flag,) = disagreeing(make_record, missed, on_grid)
+    assert flag == "FMN is too weak at radius 0.0392: PGD curve breaks more (20 against 0 of 100 samples)"
+    late = on_grid.copy()
+    late[10:30] = 2.0
+    (flag,) = disagreeing(make_record, spread, late)
+    assert re.match(r"PGD curve is too weak at radius 0\.0\d+: FMN breaks more \(20 against 0 of 100 samples\)", flag)
+    few = spread.copy()
+    few[40:46] = np.inf  # six against none: chance at 1 %
+    assert disagreeing(make_record, few, on_grid) == []
+
+
+def test_a_radius_of_the_grid_counts_as_reached_although_it_was_rounded(make_record: RecordMaker) -> None:
+    on_grid = np.repeat(np.arange(1, 9) / 4, 12)
+    assert disagreeing(make_record, on_grid, on_grid) == []
+    assert disagreeing(make_record, on_grid * (1 + 1e-7), on_grid) == []

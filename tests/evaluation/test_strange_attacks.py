@@ -6,18 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bench import evaluation, registry
-from bench.attack import Attack, Outcome
+from bench.attack import Attack, Outcome, distance
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import sanity
 from bench.evaluation.suites import Entry, Suite
 from bench.evaluation.transfers import Surrogate
-from bench.records.record import unpack
+from bench.records.record import unpack, unpack_radii
 
 from .small import BLACKBOX, WHITEBOX, N, evaluate, network
 
@@ -173,6 +174,58 @@ def test_a_length_that_scales_takes_the_radius_with_it() -> None:
 
     with pytest.raises(BenchError, match=r"has eps = 0.*\n"):
         Nothing.for_protocol("official", 8 / 255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Radial(Strange):
+    """Says that its images are `said` of their distances from the originals; `wrong` says it in another way."""
+
+    said: float = 1.0
+    wrong: str = ""
+
+    def run(self, model: Any, x: Tensor, y: Tensor, **options: Any) -> Outcome:
+        x_adv = self.moved(x, self.by)
+        radii = self.said * distance(x_adv, x, self.norm)
+        if self.spoilt is not None:
+            x_adv[-1, 0, 0, 0] = self.spoilt
+        if self.wrong == "shape":
+            return Outcome(x_adv, radii=radii[:-1])
+        if self.wrong == "kind":
+            return Outcome(x_adv, radii=torch.ones_like(y))
+        return Outcome(x_adv, radii=torch.full_like(radii, float(self.wrong)) if self.wrong else radii)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        ({"said": 0.9}, "made images further from their originals than its radii say"),
+        ({"wrong": "0"}, "made images further from their originals than its radii say"),
+        *(({"wrong": wrong}, "gives radii that are no distances") for wrong in ("shape", "kind", "nan", "-0.1")),
+        ({"spoilt": float("nan"), "by": 0.5}, "NaN or infinite pixels"),
+    ],
+)
+def test_radii_are_believed_by_their_images(
+    dataset: Dataset, strange: Register, parameters: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    suite = strange(Radial, **{"by": 4.0, **parameters})
+    with pytest.raises(BenchError, match=f"The attack strange .*{problem}"):
+        evaluate(network(), dataset, suite, kept=tmp_path)
+    assert not list(tmp_path.rglob("strange*"))
+
+
+def test_an_image_that_does_not_fool_is_none_that_was_found(dataset: Dataset, strange: Register) -> None:
+    record = evaluate(network(), dataset, strange(Radial, by=4.0))
+    result, clean = record.results["strange"], record.results["clean"]
+    x, y = to_float(dataset.test.images), dataset.test.labels
+    with torch.no_grad():
+        fooled = network()(Radial(eps=dataset.eps).moved(x, 4.0)).argmax(1) != y
+    assert 0 < fooled.sum() < N
+    radii = unpack_radii(result.radii or "", N)
+    assert (np.isfinite(radii) == fooled.numpy()).all()
+    assert radii[fooled.numpy()] == pytest.approx(4 * dataset.eps, rel=1e-5)  # beyond eps: all count as right
+    assert result.correct == N
+    still = evaluate(network(), dataset, strange(Radial, by=0.0)).results["strange"]
+    assert still.final == clean.final
 
 
 def spoilt(value: float, where: str) -> nn.Module:

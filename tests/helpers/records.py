@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, pack
+from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, pack, pack_radii
 from bench.stats import wilson_interval
 from bench.vocabulary import Checkpoint, Norm, Protocol, Role
 
@@ -42,11 +42,19 @@ def _result(
     )
 
 
+def _by_radius(radii: np.ndarray, eps: float, norm: Norm, labels: np.ndarray | None) -> AttackResult:
+    radii = radii.astype(np.float32)
+    shares = [0.25 * i for i in range(1, 9)]
+    made = _result(radii.astype(float) > eps, len(radii), None, {"norm": norm, "eps": eps, "shares": shares}, labels)
+    return made.model_copy(update={"radii": pack_radii(radii)})
+
+
 class RecordMaker:
     """Makes records of a ResNet-18 on CIFAR-10; its arguments are what is to be different.
 
-    `correct` holds for each attack how many samples (the first ones) are right, or the outcome of each; `labels`, the
-    samples' classes, makes the accuracies of classes, and `hours` and `device` the cost of training.
+    `correct` holds for each attack how many samples (the first ones) are right, or the outcome of each; `radii` those
+    of each sample under attacks that give them; `labels`, the samples' classes, makes the accuracies of classes, and
+    `hours` and `device` the cost of training.
     """
 
     def __init__(self) -> None:
@@ -89,8 +97,10 @@ class RecordMaker:
         hours: float | None = None,
         device: str = "GPU A",
         checkpoint_of: Checkpoint = "best",
+        radii: Mapping[str, np.ndarray] | None = None,
     ) -> Record:
         number = next(self._numbers)
+        radii = radii or {}
         counts = None if labels is None else np.bincount(labels, minlength=10).tolist()
         return Record(
             id=f"record-{number:03d}",
@@ -132,8 +142,9 @@ class RecordMaker:
                 name: _result(
                     right, n, surrogate if name.startswith("transfer:") else None, parameters or {"steps": 20}, labels
                 )
-                for name, right in (correct or WHITEBOX).items()
-            },
+                for name, right in (correct or ({} if radii else WHITEBOX)).items()
+            }
+            | {name: _by_radius(found, eps, norm, labels) for name, found in radii.items()},
             flags=flags or [],
             environment=environment or {"bench": "0.1.0", "device": "cpu"},
             created=f"2026-01-01T00:{number if minute is None else minute:02d}:00+00:00",

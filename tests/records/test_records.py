@@ -21,9 +21,11 @@ from bench.records.record import (
     TrainingCost,
     content_digest,
     pack,
+    pack_radii,
     read_record,
     read_records,
     unpack,
+    unpack_radii,
     write_record,
 )
 from bench.stats import wilson_interval
@@ -280,3 +282,40 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
     with pytest.raises(BenchError, match=r"The record .*a\.json is no regular file"):
         read_record(tmp_path / "a.json")
+
+
+def _of_radii(radii: np.ndarray, **changes: Any) -> dict[str, Any]:
+    return _result(worst=None, worst_accuracy=None, radii=pack_radii(radii), **changes)
+
+
+FAR = np.where(RIGHT, 9 / 255, 0.0)
+"""Of each sample a radius that says what the outcomes say."""
+
+
+def test_radii_come_back(tmp_path: Path) -> None:
+    radii = np.where(np.arange(N) < 2, np.inf, FAR)
+    write_record(_record(_of_radii(radii)), tmp_path)
+    (record,) = read_records(tmp_path)
+    (result,) = record.results.values()
+    assert unpack_radii(result.radii or "", N).tolist() == radii.astype(np.float32).astype(float).tolist()
+
+
+@pytest.mark.parametrize(
+    ("radii", "changes", "problem"),
+    [
+        (np.where(np.arange(N) < 6, FAR, 0.0), {}, "radii, eps and the per-sample outcomes do not add up"),
+        (np.where(RIGHT, 8 / 255 * 0.999, 0.0), {}, "radii, eps and the per-sample outcomes do not add up"),
+        (FAR[::-1], {}, "radii, eps and the per-sample outcomes do not add up"),
+        (np.where(np.arange(N) == 8, np.nan, FAR), {}, "radii are no distances"),
+        (np.where(np.arange(N) == 8, -1.0, FAR), {}, "radii are no distances"),
+        (FAR, {"parameters": {"steps": 20}}, "no eps to hold them against"),
+        (FAR, {"parameters": {"eps": "8/255"}}, "no eps to hold them against"),
+        (FAR[:-1], {}, "36 bytes of radii cannot hold 10 samples"),
+        (np.append(FAR, 0.0), {}, "44 bytes of radii cannot hold 10 samples"),
+    ],
+)
+def test_radii_that_contradict_the_outcomes_are_refused(
+    radii: np.ndarray, changes: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        _record(_of_radii(radii, **changes))

@@ -36,7 +36,8 @@ def demo_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             method=method, student="digits-cnn", dataset="digits", recipe="demo", epochs=2, limit_train=400, seed=7
         )
         folder = train(session, asked)
-        Evaluation(session, suite_named("pgd-sat"), "official", limit=20).run(folder)
+        for suite in ("pgd-sat", "curve"):
+            Evaluation(session, suite_named(suite), "official", limit=20).run(folder)
     return write_report(home, home.root / "report", examples=EXAMPLES, session=session).parent
 
 

@@ -34,6 +34,7 @@ from ..helpers.places import DEMO_RECORDS
 from ..helpers.records import RecordMaker
 from .homes import EXAMPLES, keep, make_run, session_of
 
+EPS = 8 / 255
 PROFILE = Profile(
     method="sat",
     variant="official",
@@ -243,6 +244,8 @@ def test_every_flag_that_a_check_can_raise_is_explained(make_record: RecordMaker
     guessing = {"clean": make_record({"clean": 12}).results["clean"]}
     flags = [flag for probes in (stuck, weak) for flag in sanity.flags(results, 100, probes)]
     flags += [*sanity.flags(guessing, 100, {"probabilities": all_right}), *sanity.other_radii(results, 8 / 255)]
+    near, far = np.full(100, 0.1 * EPS), np.full(100, np.inf)
+    flags += sanity.flags(make_record(radii={"fmn": far, "pgd-curve": near}).results, 100, {})
     flags.append(sanity.UNCHECKED)
     found = [checks.explained(flag) for flag in flags]
     assert None not in found, flags

@@ -98,7 +98,7 @@ def test_filters(demo_report: Path, watch: Watch) -> None:
         assert set(column(page, "attack")) == {"PGD-SAT"}
         assert set(column(page, "student")) == {"digits-cnn"}
         first = column(page, "defense")
-        assert page.inner_text("#leaderboard-count").startswith(f"{len(first)} of 211 rows, all of them: digits")
+        assert page.inner_text("#leaderboard-count").startswith(f"{len(first)} of 215 rows, all of them: digits")
         assert page.is_hidden("#leaderboard-mixed")
         page.select_option("form[data-table=leaderboard] select[name=student]", "digits-mobile")
         page.select_option("form[data-table=leaderboard] select[name=attack]", "CW∞, transferred")
@@ -342,7 +342,7 @@ def test_charts_say_what_is_missing_without_plotly_and_all_else_works(demo_repor
     with watch() as watched:
         page = watched.page
         page.route("**/plotly.min.js", lambda route: route.abort())
-        for name in ("index", "training"):
+        for name in ("index", "radius", "training"):
             watched.open(demo_report / f"{name}.html")
             notice = page.locator("section .notice", has_text="assets/plotly.min.js")
             assert notice.count() == 1

@@ -245,6 +245,59 @@
     return draw;
   }
 
+  // ---- accuracy over the radius ------------------------------------------------------------------------------------
+
+  function radiusTraces({ n, radii, networks }, intervals, look) {
+    return networks.flatMap(({ name, median, right, checked }, i) => {
+      const colour = look.colours[i % look.colours.length], bounds = right.map((count) => intervals[`${count}/${n}`]);
+      const own = { type: "scatter", mode: "lines", x: radii, legendgroup: String(i), showlegend: false };
+      const edge = (side, fill) => ({ ...own, y: bounds.map((pair) => pair[side]), line: { width: 0 }, fill, fillcolor: `${colour}1f`, hoverinfo: "skip" });
+      return [edge(0, "none"), edge(1, "tonexty"), {
+        ...own, showlegend: true, name: `${plain(short(name))} (${median})`, y: right.map((count) => (100 * count) / n),
+        line: { color: colour, dash: DASHES[Math.floor(i / look.colours.length) % DASHES.length], width: 2 },
+        text: bounds.map((pair) => `[${pair.map((bound) => bound.toFixed(1)).join(", ")}]`),
+        hovertemplate: `radius %{x:.4g}: %{y:.2f} % %{text}<extra>${plain(name)}</extra>`,
+      }, {
+        ...own, mode: "markers", x: checked.map(([radius]) => radius), y: checked.map(([, accuracy]) => accuracy),
+        marker: { size: 7, color: colour, symbol: SYMBOLS[i % SYMBOLS.length] },
+        hovertemplate: `PGD at radius %{x:.4g}: %{y:.2f} %<extra>${plain(name)}</extra>`,
+      }];
+    });
+  }
+
+  function drawRadius(choice, intervals) {
+    const div = byId("radius-chart"), look = theme(), { networks, radii, eps } = choice, narrow = div.clientWidth < 560;
+    const line = (ends, dash) => ({ type: "line", layer: "below", ...ends, line: { color: look.muted, width: 1, dash } });
+    Plotly.react(div, radiusTraces(choice, intervals, look), layout(look, {
+      height: narrow ? 430 + 22 * networks.length : 560,
+      xaxis: axis(look, choice.axis, { range: [0, radii.at(-1)] }), yaxis: axis(look, "Accuracy (%)", { range: [0, 100] }),
+      shapes: [line({ x0: eps, x1: eps, yref: "paper", y0: 0, y1: 1 }, "dash"), line({ xref: "paper", x0: 0, x1: 1, y0: 50, y1: 50 }, "dot")],
+      legend: { font: { size: 11 }, ...(narrow ? { orientation: "h", y: -0.2, maxheight: 1, entrywidth: 1, entrywidthmode: "fraction" }
+        : { title: { text: "Defense (median radius)", font: { size: 12 } } }) },
+      showlegend: true,
+    }), CONFIG);
+    byId("radius-note").textContent = `${choice.about}. Upright line: ${choice.threat}. Bands: 95 % interval at each radius. `
+      + "The median radius is where a curve meets the dotted line at 50 %."
+      + (networks.some(({ checked }) => checked.length) ? " Marks: PGD-SAT at that radius; below their curve they show nearer images that FMN missed." : "")
+      + (choice.left_out ? ` The ${networks.length} networks with the largest median; ${choice.left_out} more are in the table below.` : "");
+  }
+
+  function setUpRadius() {
+    const { choices, intervals } = data("radius-data"), select = byId("radius-choice").elements.networks;
+    const draw = () => {
+      const said = choices.findIndex(({ about }) => about === benchAddress.of("radius").networks);
+      select.selectedIndex = Math.max(said, 0);
+      drawRadius(choices[select.selectedIndex], intervals);
+    };
+    select.addEventListener("input", () => {
+      const { about } = choices[select.selectedIndex];
+      benchAddress.say("radius", { networks: select.selectedIndex ? about : undefined });
+      draw();
+    });
+    document.addEventListener("addresschange", draw);
+    return draw;
+  }
+
   // ------------------------------------------------------------------------------------------------------------------
 
   const draws = [];
@@ -257,6 +310,7 @@
     });
   }
   if (byId("run-choice")) draws.push(setUpCurves());
+  if (byId("radius-choice")) draws.push(setUpRadius());
   const drawAll = () => draws.forEach((draw) => draw());
   document.addEventListener("themechange", drawAll);
   // Plotly's own way forgets the heights, and a phone that is turned needs another legend.
