@@ -130,7 +130,7 @@ def _contradictions(found: Sequence[Found], believed: set[Path]) -> Iterator[Pro
         text = f"has other images than the other records under {name} ({split}, the first {n})"
         yield from _minority(images, believed, text)
     trained = [pair for pair in records if pair[1].run is not None]
-    for run, weights in _versions(trained, lambda r: r.run, lambda r: r.checkpoint):
+    for (run, _), weights in _versions(trained, lambda r: (r.run, r.checkpoint_of), lambda r: r.checkpoint):
         yield from _minority(weights, believed, f"has other weights than the other records of the run {run}")
     transferred = [pair for pair in records if pair[1].surrogate]
     for (name, setting), surrogates in _versions(transferred, lambda r: (r.dataset, r.setting), lambda r: r.surrogate):

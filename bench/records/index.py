@@ -34,7 +34,7 @@ _SETTLED_NS = 2 * 10**9
 """Age of a file below which a further change might leave its times as they are."""
 _WORTH_KEEPING = 50
 """Newly checked records from which on the index is written; fewer take no time to check again."""
-_VERSION = 1
+_VERSION = 2
 """Of the checks and of the index's own form: a greater one after every change by which a record could be wrong that was
 right before, or could be found by something else."""
 
@@ -49,6 +49,7 @@ class Facts(NamedTuple):
     digest: str
     run: str | None
     checkpoint: str
+    checkpoint_of: str
     setting: str
     dataset: str
     split: str
@@ -73,6 +74,7 @@ class Facts(NamedTuple):
             digest=record.digest,
             run=subject.run,
             checkpoint=subject.checkpoint,
+            checkpoint_of=subject.checkpoint_of,
             setting=subject.setting,
             dataset=data.name,
             split=data.split,

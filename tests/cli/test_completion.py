@@ -64,7 +64,7 @@ def crowd(tmp_path: Path) -> Path:
         ("sweep tab", ["table7", "table8", "tables"]),
         ("compare x y --attack pgd-s", ["pgd-sat"]),
         ("list met", ["methods"]),
-        ("eval --suite pgd-", ["pgd-20", "pgd-sat", "pgd-trades"]),
+        ("eval --suite pgd-", ["pgd-20", "pgd-curve", "pgd-sat", "pgd-trades"]),
         ("eval --suite white", ["whitebox"]),
         ("run --method ciard --set pus", ["push=", "push_temperature=", "push_weight=", "push_form="]),
         ("run --method ciard --set push=", ["push=true", "push=false"]),

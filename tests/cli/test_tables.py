@@ -40,7 +40,7 @@ def test_it_prints_what_was_measured_and_then_the_files(bench: Bench, measured: 
         "mine": ["80.00", "75.00", "70.00", "65.00", "65.00"],
     }
     assert all(len(line) <= 80 for line in lines if line.startswith(("SAT ", "CIARD ", "mine ")) or "Clean" in line)
-    assert "Not written, as no record fits that no other table shows: 0, 4, 6 (--all-rows: all)." in lines
+    assert "Not written, as no record fits that no other table shows: 0, 4, 6, 8 (--all-rows: all)." in lines
     files = [Path(line).name for line in lines[lines.index("Files:") + 1 :]]
     assert files[:2] == ["overview.md", "overview.tex"]
     assert {"table3.md", "table5.md", "provenance.md", "tables.tex"} < set(files)
@@ -82,5 +82,8 @@ def test_json_is_one_shape_on_the_screen_and_in_files(bench: Bench, measured: Pa
 
 
 def test_a_name_that_is_no_table_is_refused(bench: Bench, measured: Path) -> None:
-    assert "no number of a table, and not `overview`" in bench("tables", "--table", "overvew", home=measured).mistake
+    assert (
+        "no number of a table, and none of `overview`, `unseen`"
+        in bench("tables", "--table", "overvew", home=measured).mistake
+    )
     assert "no table 99" in bench("tables", "--table", "99", home=measured).mistake

@@ -270,4 +270,4 @@ def test_a_trade_off_is_of_the_best_or_of_the_last_weights_and_says_so(make_reco
         (drawing,) = tradeoff.draw(records, "fgsm", checkpoint_of=kept)
         assert sorted(float(row["robust"]) for row in drawing.rows) == sorted(numbers)
         assert ("of the last checkpoints of resnet18" in drawing.caption) == (kept == "last")
-        assert drawing.name.endswith("_last") == (kept == "last")
+        assert drawing.name.endswith("-last") == (kept == "last")
