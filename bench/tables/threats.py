@@ -61,7 +61,9 @@ def build_unseen(
     table = _with_means(part.table, [Mean("Corruptions", present)] if present else [], drop=present)
     table = _with_means(table, [Mean("Mean", [*single, *["Corruptions"] * bool(present)])])
     order = ["Clean", *(named[name] for name in single), "Corruptions", "Union", "Mean"]
-    return _named(annotated([replace(part, table=_in_order(table, order))]), "unseen", _UNSEEN)
+    table = annotated([replace(part, table=_in_order(table, order))])
+    shown = {"", *(table.columns[i].label for i in numbered(table.sections))}
+    return _named(table, "unseen", " ".join(text for label, text in _UNSEEN.items() if label in shown))
 
 
 def _by_kind(name: str) -> tuple[bool, str]:
@@ -117,10 +119,13 @@ def build_corruptions(
     return _named(whole, "corruptions", note)
 
 
-_UNSEEN: Final = (
-    "A column is a threat: right under all attacks that were run under it. Geometric: a grid of rotations and "
-    "translations. Corruptions: the mean over kinds at severity 3. Union: right under all; mean: of the columns."
-)
+_UNSEEN: Final = {
+    "": "A column is a threat: right under all attacks that were run under it.",
+    "Geometric": "Geometric: a grid of rotations and translations.",
+    "Corruptions": f"Corruptions: the mean over kinds at severity {MEAN_SEVERITY}.",
+    "Union": "Union: right under all; mean: of the columns.",
+}
+"""What a reader is told of each column that is there, and of all."""
 _CORRUPTIONS: Final = "Each kind is the mean over the severities measured, each severity that over the kinds."
 
 

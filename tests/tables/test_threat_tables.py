@@ -51,6 +51,8 @@ class TestUnseen:
         assert _cell(table, "SAT", "Corruptions").interval is None
         assert "Union: right under all" in table.notes[0]
         assert table.number == "unseen"
+        assert "Geometric" not in build_unseen(_unseen(make_record, 0)[:1], None).notes[0]
+        assert all(word in table.notes[0] for word in ("Geometric", "Corruptions"))
 
     def test_of_seeds_the_mean_is_each_one_s_and_then_theirs(self, make_record: RecordMaker) -> None:
         one, other = _unseen(make_record, 0), _unseen(make_record, 1, 20, 21, 22, 23)
