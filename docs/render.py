@@ -85,6 +85,7 @@ def embedded(page: str, folder: Path = HERE) -> str:
     def text(match: re.Match[str]) -> str:
         content = (folder / match["file"]).read_text(encoding="utf-8").strip()
         content = re.sub(r"^## ", "### ", content, flags=re.MULTILINE)  # it stands below a heading of the page
+        content = content.replace("](provenance.md)", f"]({Path(match['file']).with_name('provenance.md').as_posix()})")
         if match["rows"] is not None:
             content = _rows(content, match["rows"])
         return f"{match['start']}\n{content}\n\n{match['end']}"

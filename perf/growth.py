@@ -59,6 +59,7 @@ METHODS = ("sat", "trades", "ard", "rslad", "score", "fair-ard", "absld", "mtard
 STUDENTS = ("resnet18", "mobilenet_v2")
 DATASETS = {"cifar10": 10, "cifar100": 100}
 PROTOCOLS: tuple[Protocol, ...] = ("official", "paper")
+_SUITES = ("whitebox", "blackbox", "autoattack", "dard", "full")
 _CREATED = "2026-01-01T00:00:00+00:00"
 _SURROGATE = "ab" * 32
 _TEACHER = TeacherRef(role="robust", model="wrn-34-10", source="teacher", checkpoint=_SURROGATE, given=False)
@@ -86,7 +87,7 @@ def make_home(root: Path, runs: int, records: int, n: int) -> None:
     """
     home = Home(root)
     home.records.mkdir(parents=True)
-    suites = list(itertools.product(SUITES.values(), PROTOCOLS))
+    suites = list(itertools.product((SUITES[name] for name in _SUITES), PROTOCOLS))
     samples = {name: _Samples.of(n, classes) for name, classes in DATASETS.items()}
     left = records
     for number, config in enumerate(itertools.islice(_configs(), runs)):

@@ -31,6 +31,17 @@ class Mean(NamedTuple):
     of: Sequence[str]
 
 
+def has_any(records: Iterable[Record], table: str) -> bool:
+    """Whether some record has a result that the table `unseen` or `corruptions` is of; quickly, of thousands."""
+    if table == "corruptions":
+        return any(CORRUPTED.match(name) for record in records for name in record.results)
+    return any(
+        "@" in name or not result.parameters.get("in_ball", True)
+        for record in records
+        for name, result in record.results.items()
+    )
+
+
 def build_unseen(
     records: Iterable[Record],
     datasets: Sequence[str] | None = None,

@@ -24,7 +24,7 @@ from bench.tables.render import (
 )
 from bench.tables.spec import ANY, OVERVIEW, TableSpec, load_specs
 from bench.tables.table import Table, Values
-from bench.tables.threats import build_corruptions, build_unseen
+from bench.tables.threats import build_corruptions, build_unseen, has_any
 from bench.vocabulary import Selected
 
 Number = int | str
@@ -100,12 +100,10 @@ def _named(
         "corruptions": lambda: build_corruptions(records, datasets, student, checkpoint_of, baseline),
     }
     for name, make in makers.items():
-        if name in numbers:
+        if name in numbers or (not numbers and name == OVERVIEW):
             yield make()
-        elif not numbers:
-            table = make()
-            if name == OVERVIEW or not table.empty:
-                yield table
+        elif not numbers and has_any(records, name) and not (table := make()).empty:
+            yield table
 
 
 def _with_fallback(
