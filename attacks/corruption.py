@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -94,12 +94,13 @@ class Corruption(Attack):
                 f"Corruptions take images of 3 channels and at least {LEAST_CORRUPTED} x {LEAST_CORRUPTED} pixels; "
                 f"these are {image.shape[2]} x {image.shape[0]} x {image.shape[1]}.\nEvaluate without them."
             )
-        function = _functions()[self.kind]
-        seeded = {"seed": seed} if "seed" in inspect.signature(function).parameters else {}
+        package = _package()
+        takes = inspect.signature(package.corruption_dict[self.kind]).parameters
+        seeded = {"seed": seed} if "seed" in takes else {}
         before = np.random.get_state()
         np.random.seed(seed)
         try:
-            made = _corrupt()(image, severity=self.severity, corruption_name=self.kind, **seeded)
+            made = package.corrupt(image, severity=self.severity, corruption_name=self.kind, **seeded)
         finally:
             np.random.set_state(before)
         return np.asarray(made, dtype=np.uint8)
@@ -112,15 +113,6 @@ def _of_kind(base: type[Corruption], kind: str, severity: int) -> type[Corruptio
     content = {"__annotations__": {"kind": "str", "severity": "int"}, "kind": kind, "severity": severity}
     made = type(base.__name__, (base,), content | {"label": label, "__module__": base.__module__})
     return dataclass(frozen=True, kw_only=True)(made)
-
-
-def _corrupt() -> Callable[..., Any]:
-    return _package().corrupt
-
-
-def _functions() -> Mapping[str, Callable[..., Any]]:
-    found: Mapping[str, Callable[..., Any]] = _package().corruption_dict
-    return found
 
 
 def _package() -> Any:

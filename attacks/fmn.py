@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -45,16 +45,7 @@ class FMN(Attack):
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
     at_the_boundary: ClassVar[bool] = True
 
-    def run(
-        self,
-        model: Model,
-        x: Tensor,
-        y: Tensor,
-        *,
-        noise: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        track: bool = False,
-    ) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Tensor, **options: Any) -> Outcome:
         """Attack a batch; `radii` are the distances of the nearest images found. See `Attack.run`."""
         delta = torch.zeros_like(x)
         best, nearest = torch.full_like(x[:, 0, 0, 0], torch.inf), torch.zeros_like(x)

@@ -21,15 +21,16 @@ _CLEAR = 1e-3
 class Frugal(nn.Module):
     """A network to the library.
 
-    What it asks without gradients goes through in small batches. With gradients it asks for the iterates of an APGD,
-    and always right after the clean images of the same samples; one that is fooled once is fooled for good (the image
-    of then stays its result), and is answered from then on as if it were right, without a pass.
+    What it asks without gradients goes through in small batches. While `leaves_out` is on, what it asks with gradients
+    are the iterates of an APGD, after the clean images of the same samples: one that is fooled once is fooled for good
+    (the image of then stays its result), and is answered from then on as if it were right, without a pass.
     """
 
     def __init__(self, network: nn.Module, leaves_out: bool) -> None:
         super().__init__()
         self.network = network
-        self.leaves_out = leaves_out
+        self.may_leave_out = leaves_out
+        self.leaves_out = False
         self.clean: Tensor | None = None
         self._standing: Tensor | None = None
         self.eval()
@@ -85,12 +86,13 @@ def _apgd_in_parts(attack: Any, x: Tensor, y: Tensor, x_init: Tensor | None = No
     drawn, targets, network = torch.get_rng_state(), attack.y_target, attack.model
     size, clean = AT_ONCE.get(x.device.type, len(x)), network.clean
     found = []
+    network.leaves_out = network.may_leave_out
     for first in range(0, len(x), size):
         part = slice(first, first + size)
         attack.y_target = None if targets is None else targets[part]
         network.begin(clean[part] if clean is not None and len(clean) == len(x) else None)
         found.append(type(attack).attack_single_run(attack, x[part], y[part], x_init=start[part]))
-    attack.y_target = targets
+    attack.y_target, network.leaves_out = targets, False
     torch.set_rng_state(drawn)
     return tuple(map(torch.cat, zip(*found, strict=True)))
 

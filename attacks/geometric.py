@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import product
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -54,16 +54,7 @@ class Geometric(Attack):
     def _moved(self, angle: float, right: float, down: float) -> float:
         return abs(angle) / (self.degrees or 1) + (abs(right) + abs(down)) / (2 * self.pixels or 1)
 
-    def run(
-        self,
-        model: Model,
-        x: Tensor,
-        y: Tensor,
-        *,
-        noise: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        track: bool = False,
-    ) -> Outcome:
+    def run(self, model: Model, x: Tensor, y: Tensor, **options: Any) -> Outcome:
         """Attack a batch; of samples that nothing fools the images come back as they are."""
         x_adv, places = x.clone(), self.grid()
         with torch.no_grad():

@@ -111,8 +111,7 @@ def evaluate(
     how = _conditions(suite, limit, protocol, seed, name, save, checks, place_of_records, attack_set)
     usual = run.dataset if run else "cifar10"
     data = given_dataset(usual if dataset is None else dataset, how.home.data).under(threat)
-    channels, *sides = data.test.images.shape[1:]
-    how = replace(how, suite=how.suite.on(channels, min(sides)))
+    how = replace(how, suite=how.suite.on(data.test.images.shape[1:]))
     own_parameters.check(how.attack_set, how.suite, protocol, data.threat)
     label = how.name or (run.id if run else name_of(model))
     network = as_network(model, label, data.test, data.num_classes, place)

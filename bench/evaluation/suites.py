@@ -25,13 +25,13 @@ class Suite:
     entries: tuple[Entry, ...]
     places: Mapping[str, str] = field(default_factory=dict)
 
-    def on(self, channels: int, pixels: int) -> Suite:
-        """The suite for images of so many channels and at least so many pixels a side.
+    def on(self, shape: Sequence[int]) -> Suite:
+        """The suite for images of a shape, (C, H, W).
 
         Where corruptions are not defined they are left out, unless they are all there is: then they say why.
         """
         kept = tuple(entry for entry in self.entries if not CORRUPTED.match(entry.attack))
-        able = channels == 3 and pixels >= LEAST_CORRUPTED
+        able = shape[0] == 3 and min(shape[1:]) >= LEAST_CORRUPTED
         return self if able or not kept else replace(self, entries=kept)
 
     @property

@@ -186,10 +186,10 @@ class Evaluation:
     def _asked(self, subject: Subject, dataset: Dataset) -> Asked:
         named = self.suite.needs_surrogate and self.surrogate_file is not None
         surrogate = self._surrogate(dataset, None).checkpoint if named else None
-        channels, *sides = dataset.test.images.shape[1:]
-        suite = self.suite.on(channels, min(sides))
+        shape = dataset.test.images.shape[1:]
+        suite = self.suite.on(shape)
         if suite != self.suite and dataset.name not in self._told:
-            size = " x ".join(map(str, (channels, *sides)))
+            size = " x ".join(map(str, shape))
             self.session.reporter.say(f"Without corruptions: the images of {dataset.name} are too small ({size}).")
             self._told.add(dataset.name)
         own_parameters.check(self._own, suite, self.protocol, dataset.threat)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,21 +14,19 @@ import torch
 import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor
 
 from bench.cost.measure import flops_per_image
 from bench.cost.workload import IMAGES, Workload
 from bench.data import load_dataset
-from bench.runs import resume
 from bench.sweep.done import Known, Standing
 from bench.sweep.plan import expand
 from bench.sweep.spec import SweepSpec
 from bench.system.home import Home
-from bench.training import trainer
 
-from ..cli.test_exact_resume import assert_same, final_state
+from ..cli.test_exact_resume import final_state
 from ..helpers.commands import Bench
-from ..helpers.homes import Find, logged
+from ..helpers.homes import Find
+from ..helpers.killing import ended_the_same
 
 LOOKS = {"every": 1, "steps": 1, "limit": 20}
 DRAWING = "timm:test_resnet?drop_rate=0.3&drop_path_rate=0.3"
@@ -97,10 +93,6 @@ def planned(tmp_path: Path) -> Callable[[str, str], Any]:
     return plan
 
 
-class Killed(BaseException):
-    """As a kill ends a process: nothing is saved after it."""
-
-
 @pytest.mark.parametrize(
     ("case", "precision"),
     [(case, precision) for case in CASES for precision in ("32", "bf16") if (case, precision) != ("dropout", "bf16")],
@@ -108,48 +100,14 @@ class Killed(BaseException):
 def test_a_run_of_a_sweep_that_is_killed_ends_the_same(
     case: str, precision: str, planned: Any, bench: Bench, tmp_path: Path, runs: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_step, real_finish = trainer.Trainer._step, trainer.Trainer._finish
-    left = 10**9
-
-    def finish(self: trainer.Trainer) -> Any:
-        self._save()
-        shutil.copy(self.folder.path / resume.LAST, self.folder.path / "final.pt")
-        return real_finish(self)
-
-    def step(self: trainer.Trainer, x: Tensor, y: Tensor) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise Killed
-        real_step(self, x, y)
-
-    monkeypatch.setattr(trainer, "_SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(trainer.Trainer, "_finish", finish)
-    monkeypatch.setattr(trainer.Trainer, "_step", step)
     plan = planned(case, precision)
-    command = plan[0].run_command[1:]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = bench(*command, home=whole)
-    assert done.code == 0, done
-    assert Standing(Home(whole), plan, Known(Home(whole))).done() == {1}
-    draw = random.Random(case)
-    for _ in range(2):
-        left = draw.randint(1, 5)
-        with pytest.raises(Killed):
-            bench(*command, home=killed)
-        torch.rand(1)  # a process that begins anew has another global state
-    left = 10**9
-    continued = bench(*command, home=killed)
-    assert continued.code == 0, continued
-    assert "Continuing" in continued.err
-    (one,), (other,) = runs(whole), runs(killed)
-    assert_same(final_state(one), final_state(other))
-    assert logged(one) == logged(other)
+    one = ended_the_same(plan[0].run_command[1:], case, bench, tmp_path, runs, monkeypatch)
+    whole = Home(tmp_path / "whole")
+    assert Standing(whole, plan, Known(whole)).done() == {1}
     files = {path.stem: path for path in one.glob("*.safetensors")}
     averages = "average" in CASES[case][3]
     assert files.keys() == ({"best", "last", "best-plain", "last-plain"} if averages else {"best", "last"})
     for name, path in files.items():
-        assert path.read_bytes() == (other / path.name).read_bytes()
         with safe_open(path, framework="pt") as file:
             assert ("average" in file.metadata()) == (averages and "plain" not in name)
     if averages:
