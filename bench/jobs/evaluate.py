@@ -33,7 +33,7 @@ from bench.system import locks
 from bench.system.left_out import name_left_out
 from bench.system.text import duration
 from bench.threat import Wanted
-from bench.vocabulary import Checkpoint, Evaluated
+from bench.vocabulary import LEAST_CORRUPTED, Checkpoint, Evaluated
 
 
 class Unusable(BenchError):
@@ -190,7 +190,8 @@ class Evaluation:
         suite = self.suite.on(shape)
         if suite != self.suite and dataset.name not in self._told:
             size = " x ".join(map(str, shape))
-            self.session.reporter.say(f"Without corruptions: the images of {dataset.name} are too small ({size}).")
+            wanted = f"3 channels and {LEAST_CORRUPTED} pixels a side"
+            self.session.reporter.say(f"Without corruptions: they take {wanted}, and {dataset.name} has {size}.")
             self._told.add(dataset.name)
         own_parameters.check(self._own, suite, self.protocol, dataset.threat)
         conditions = (self.worst_case, self.precision, surrogate, self.checks, self._own)
