@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from bench import registry
-from bench.errors import unknown_name
+from bench.errors import BenchError, unknown_name
 from bench.records.wording import CORRUPTED
 from bench.threat import Entry as Entry
 from bench.vocabulary import CORRUPTIONS, LEAST_CORRUPTED, SEVERITIES
@@ -129,11 +130,18 @@ def suite_named(name: str) -> Suite:
         return SUITES[name]
     published, colon, folder = name.partition(":")
     if colon and published in PUBLISHED:
+        if not (Path(folder) / "labels.npy").is_file():
+            raise BenchError(
+                f"There is no labels.npy in {folder}.\nGive the folder with the published KIND.npy and labels.npy: "
+                f"{published}:DIR."
+            )
         entries = tuple(Entry(f"published-{entry.attack}") for entry in _CORRUPTIONS)
         return Suite(published, f"the published corruptions in {folder}", entries, {"folder": folder})
     entry = Entry.of(name)
     if entry.transfer or not registry.serves("attacks", entry.attack):
         raise unknown_name("suite", name, {*SUITES, *registry.names("attacks")})
+    if entry.attack not in registry.names("attacks"):
+        registry.attack_class(entry.attack)  # of a pattern: whether it has one of this name
     return Suite(entry.result, f"{entry.result} on the student", (entry,))
 
 

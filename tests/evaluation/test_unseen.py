@@ -43,6 +43,8 @@ def test_the_suites_are_what_they_say() -> None:
     assert [entry.result for entry in suite_named("corruption-fog-2").entries] == ["corruption-fog-2"]
     with pytest.raises(BenchError, match="Unknown suite 'geometrik'"):
         suite_named("geometrik")
+    with pytest.raises(BenchError, match=r"corruption-fog-9.*\n.*corruption-fog-3"):
+        suite_named("corruption-fog-9")
 
 
 def test_corruptions_are_made_once_for_all_networks(
@@ -95,9 +97,13 @@ def test_published_arrays_are_a_suite_with_their_folder(dataset: Dataset, tmp_pa
     assert unpack(found.final, N).tolist() == expected.tolist()
     assert str(tmp_path) not in record.model_dump_json(), "where they lie is nobody's business"
     assert {"kind", "severity", "arrays", "in_ball"} == found.parameters.keys()
-    nowhere = suite_named(f"cifar10-c:{tmp_path / 'nowhere'}")
-    with pytest.raises(BenchError, match=r"cannot be read"):
-        evaluate(model, dataset, nowhere, places=nowhere.places)
+    other = tmp_path / "other"
+    other.mkdir()
+    np.save(other / "labels.npy", labels)
+    with pytest.raises(BenchError, match=r"gaussian_noise.npy cannot be read"):
+        evaluate(model, dataset, suite, places={"folder": str(other)})
+    with pytest.raises(BenchError, match=r"There is no labels.npy in"):
+        suite_named(f"cifar10-c:{tmp_path / 'nowhere'}")
 
 
 @pytest.mark.slow
