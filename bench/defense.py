@@ -102,6 +102,11 @@ class Models:
     companions: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @property
+    def device(self) -> torch.device:
+        """Where the student is, and with it all else."""
+        return next(self.student.parameters()).device
+
+    @property
     def clean(self) -> nn.Module:
         """The clean teacher, t."""
         return self.teachers["clean"]

@@ -94,6 +94,6 @@ class ABSLD(AdversarialDefense):
         gap = ce.sums - ce.sums.mean()
         largest = gap.abs().max()
         direction = torch.where(largest > 0, gap / largest, torch.zeros_like(gap))
-        before = torch.ones_like(gap) if temperatures is None else temperatures.to(gap.device)
+        before = torch.ones_like(gap) if temperatures is None else temperatures
         ce.clear()
         return (before - rate * direction).clamp(self.temperature_low, self.temperature_high)

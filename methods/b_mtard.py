@@ -28,10 +28,9 @@ class BMTARD(MTARD):
 
     def begin(self, models: Models, epochs: int) -> None:
         super().begin(models, epochs)
-        self.temperatures = TemperatureBalance()
+        self.temperatures = TemperatureBalance(models.device)
 
     def targets(self, adv_logits: Tensor, clean_logits: Tensor) -> tuple[Tensor, Tensor]:
-        self.temperatures.to(adv_logits.device)
         target_adv = softened(adv_logits, self.temperatures.adv)
         target_nat = softened(clean_logits, self.temperatures.nat)
         self._entropies = mean_entropy(target_adv, self.log_offset), mean_entropy(target_nat, self.log_offset)

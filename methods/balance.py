@@ -1,6 +1,6 @@
 """State that moves with training: MTARD's loss weights and B-MTARD's teacher temperatures.
 
-Both stay on the loss's device as float64 scalars, so that a step never waits for the device.
+Both are float64 scalars on the student's device from the start, so that a step never waits for it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class LossWeights(Carried):
 
     carried = ("first_adv", "first_nat", "nat")
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
         self.first_adv: Tensor | None = None
         self.first_nat: Tensor | None = None
-        self.nat = torch.tensor(0.5, dtype=torch.float64)
+        self.nat = torch.tensor(0.5, dtype=torch.float64, device=device)
 
     def update(self, adv: Tensor, nat: Tensor, rate: float) -> tuple[Tensor, Tensor]:
         """Move the weights by one step's losses, means over the whole batch, and return (w_adv, w_nat), which sum to 1.
@@ -36,10 +36,8 @@ class LossWeights(Carried):
         adv, nat = adv.detach().double(), nat.detach().double()
         if self.first_adv is None or self.first_nat is None:
             self.first_adv, self.first_nat = adv, nat
-        relative_adv = adv / self.first_adv.to(adv.device)
-        relative_nat = nat / self.first_nat.to(nat.device)
-        weight = self.nat.to(adv.device)
-        self.nat = weight - rate * (weight - relative_nat / (relative_adv + relative_nat))
+        relative_adv, relative_nat = adv / self.first_adv, nat / self.first_nat
+        self.nat = self.nat - rate * (self.nat - relative_nat / (relative_adv + relative_nat))
         return 1 - self.nat, self.nat
 
 
@@ -49,13 +47,8 @@ class TemperatureBalance(Carried):
     LOW, HIGH = 1.0, 10.0
     carried = ("adv", "nat")
 
-    def __init__(self) -> None:
-        self.adv = torch.tensor(1.0, dtype=torch.float64)
-        self.nat = torch.tensor(1.0, dtype=torch.float64)
-
-    def to(self, device: torch.device) -> None:
-        """Move the temperatures to where the logits are."""
-        self.adv, self.nat = self.adv.to(device), self.nat.to(device)
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.adv, self.nat = (torch.tensor(1.0, dtype=torch.float64, device=device) for _ in range(2))
 
     def update(self, entropy_adv: Tensor, entropy_nat: Tensor, rate: float, *, move_adv: bool = True) -> None:
         """T_adv <- T_adv - rate * sign(H_adv / H_nat - 1), T_nat likewise with the ratio turned over; in [1, 10].
@@ -68,7 +61,6 @@ class TemperatureBalance(Carried):
             rate: length of the step.
             move_adv: whether the robust teacher's temperature moves too.
         """
-        self.to(entropy_adv.device)
         if move_adv:
             self.adv = (self.adv - rate * _direction(entropy_adv, entropy_nat)).clamp(self.LOW, self.HIGH)
         self.nat = (self.nat - rate * _direction(entropy_nat, entropy_adv)).clamp(self.LOW, self.HIGH)

@@ -74,7 +74,7 @@ class CIARD(AdversarialDefense):
 
     def begin(self, models: Models, epochs: int) -> None:
         super().begin(models, epochs)
-        self.temperatures = TemperatureBalance()
+        self.temperatures = TemperatureBalance(models.device)
         self.robust_teacher = models.robust.requires_grad_(self.itt)
         self.teacher_loss: Tensor | None = None
         self.teacher_optimizer = torch.optim.SGD(
@@ -163,7 +163,6 @@ class CIARD(AdversarialDefense):
 
     def temperatures_of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """T_nat and T_adv of this step; where a schedule is set, T_nat is that of the epoch."""
-        self.temperatures.to(batch.x.device)
         if self.clean_temperatures:
             first, last = self.clean_temperatures
             scheduled = first + (last - first) * (batch.epoch - 1) / max(self._epochs - 1, 1)

@@ -74,7 +74,7 @@ class ReleasedCIARD(CIARD):
 
     def begin(self, models: Models, epochs: int) -> None:
         super().begin(models, epochs)
-        self.weights = LossWeights()
+        self.weights = LossWeights(models.device)
         self.drop = 1.0  # what the rates have been multiplied by, where they drop at every step
 
     def objective(self, clean: nn.Module) -> Objective | None:

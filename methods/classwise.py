@@ -24,7 +24,7 @@ class ClassSums(Carried):
         members = one_hot(batch.y, classes, torch.float64)
         sums, counts = batch.total(values.detach().double() @ members), batch.total(members.sum(0))
         if self.sums is not None and self.counts is not None:
-            sums, counts = self.sums.to(sums.device) + sums, self.counts.to(counts.device) + counts
+            sums, counts = self.sums + sums, self.counts + counts
         self.sums, self.counts = sums, counts
 
     def clear(self) -> None:
@@ -34,4 +34,4 @@ class ClassSums(Carried):
 
 def by_label(values: Tensor | None, y: Tensor, dtype: torch.dtype) -> Tensor:
     """A class's value for each sample, shape (B,); 1 where there are no values yet."""
-    return torch.ones(len(y), device=y.device, dtype=dtype) if values is None else values.to(y.device, dtype)[y]
+    return torch.ones(len(y), device=y.device, dtype=dtype) if values is None else values.to(dtype)[y]

@@ -39,7 +39,7 @@ class MTARD(AdversarialDefense):
 
     def begin(self, models: Models, epochs: int) -> None:
         super().begin(models, epochs)
-        self.weights = LossWeights()
+        self.weights = LossWeights(models.device)
 
     def rate(self, rate: float, epoch: int) -> float:
         """A rate of this defense in an epoch (from 1) of this run."""

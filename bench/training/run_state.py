@@ -77,9 +77,14 @@ class RunState:
         return {name: getattr(self, name) for name in _VALUES} | parts | of_average | self.means.state_dict()
 
     def load(self, saved: Mapping[str, Any], device: torch.device) -> None:
-        """Be what was saved; raises whatever the parts do about a state that is not of this version."""
-        for name in _PARTS:
-            getattr(self, name).load_state_dict(saved[name])
+        """Be what was saved; raises whatever the parts do about a state that is not of this version.
+
+        Args:
+            device: where the networks are; a defense's state is there too, as if it had been computed there.
+        """
+        parts = {name: saved[name] for name in _PARTS} | {"defense": _moved(saved["defense"], device)}
+        for name, state in parts.items():
+            getattr(self, name).load_state_dict(state)
         for name in _VALUES:
             setattr(self, name, saved[name])
         if self.average is not None:
@@ -118,6 +123,15 @@ class RunState:
         """All of this epoch is done."""
         self.epoch, self.step, self.ended = self.epoch + 1, 0, False
         self.means.forget()
+
+
+def _moved(state: Any, device: torch.device) -> Any:
+    """A nested state with its tensors on a device."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {name: _moved(value, device) for name, value in state.items()}
+    return type(state)(_moved(value, device) for value in state) if isinstance(state, (list, tuple)) else state
 
 
 def _kept(network: nn.Module) -> dict[str, Tensor]:
