@@ -160,6 +160,11 @@ def _factor(text: str) -> float | None:
     return factor
 
 
+def label_in(label: str, norm: Norm | None) -> str:
+    """An attack's label in a norm: `CW∞` and `CW-inf` name one, and in any other are `CW`; None: in several."""
+    return label if norm == "linf" else label.replace("∞", "").replace("-inf", "")
+
+
 Wanted = Threat | float
 """A threat that is asked for; a number is a radius in the data set's own norm."""
 

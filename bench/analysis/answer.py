@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from bench.analysis.compare import Contrast
 from bench.records.networks import WORST
 from bench.tables.overview import attack_labels
-from bench.threat import Entry
+from bench.threat import Entry, label_in
 
 
 def answer(contrasts: Sequence[Contrast]) -> str:
@@ -47,14 +47,16 @@ def _gain(contrast: Contrast) -> str:
 def _where(contrast: Contrast) -> str:
     if contrast.quantity == "clean":
         return "in clean accuracy"
-    under = "under all attacks at once" if contrast.attack == WORST else f"under {_label(contrast.attack)}"
+    under = "under all attacks at once" if contrast.attack == WORST else f"under {_label(contrast)}"
     return under if contrast.quantity == "robust" else f"in W-R {under}"
 
 
-def _label(attack: str) -> str:
-    entry = Entry.of(attack)
+def _label(contrast: Contrast) -> str:
+    entry, condition = Entry.of(contrast.attack), contrast.condition
     stated = f" within {entry.threat}" if entry.threat else ""
-    return ("transferred " if entry.transfer else "") + attack_labels().get(entry.attack, entry.attack) + stated
+    norm = None if condition.across else entry.under(condition.threat).norm
+    label = label_in(attack_labels()[entry.attack], norm) if entry.attack in attack_labels() else entry.attack
+    return ("transferred " if entry.transfer else "") + label + stated
 
 
 def _could(contrasts: Sequence[Contrast]) -> Iterator[str]:

@@ -16,7 +16,8 @@ from bench.evaluation.suites import CURVES, ENSEMBLE, GRADIENT_FREE
 from bench.records.record import AttackResult, unpack, unpack_radii
 from bench.registry import attack_class
 from bench.stats import mcnemar_exact, wilson_interval
-from bench.threat import Entry, Threat
+from bench.threat import Entry, Threat, label_in
+from bench.vocabulary import Norm
 
 PROBE = "pgd-sat"
 """The attack that is varied: the white-box reference of every evaluation."""
@@ -44,12 +45,13 @@ def flags(
 
     They are drawn from the results of a record of n samples under a threat, and from what `Probes.look` gave.
     """
+    own = own or Threat()
     outcomes = {name: unpack(result.final, n) for name, result in results.items()}
     failed = [*_unfit(results, n, probes)]
     for threat in dict.fromkeys(Entry.of(name).threat for name in outcomes):  # each for itself
         under = {name: right for name, right in outcomes.items() if Entry.of(name).threat == threat}
-        failed += _ranked(under, None if threat else probes.get("reference"))
-    failed += [*_nested(outcomes, own or Threat()), *_siblings(outcomes)]
+        failed += _ranked(under, None if threat else probes.get("reference"), own)
+    failed += [*_nested(outcomes, own), *_siblings(outcomes)]
     for name in (name for name in results if Entry.of(name).attack == ENSEMBLE):
         failed += _ensemble(results[name].components, n)
     failed += _curves(results, n)
@@ -82,7 +84,7 @@ def other_radii(results: Mapping[str, AttackResult], eps: float) -> Iterator[str
             yield f"{name} was run at its own eps = {own:.4g}, not at the dataset's {eps:.4g}"
 
 
-def _ranked(outcomes: Mapping[str, np.ndarray], probed: np.ndarray | None) -> Iterator[str]:
+def _ranked(outcomes: Mapping[str, np.ndarray], probed: np.ndarray | None, own: Threat) -> Iterator[str]:
     """Attacks that are weaker by construction and yet break more than a white-box attack.
 
     The stronger one is the same attack on the model itself for a transferred one, else the record's reference; without
@@ -96,18 +98,15 @@ def _ranked(outcomes: Mapping[str, np.ndarray], probed: np.ndarray | None) -> It
         strong = probed if stronger is None else outcomes[on_itself[stronger]]
         if strong is None:
             continue
-        seen, said, here = (
-            right[: len(strong)],
-            _label(stronger or PROBE),
-            f" within {entry.threat}" * bool(entry.threat),
-        )
+        norm, seen = entry.under(own).norm, right[: len(strong)]
+        said, here = _label(stronger or PROBE, norm), f" within {entry.threat}" * bool(entry.threat)
         if entry.attack == ENSEMBLE:
             yield from _compared(seen, strong, f"{said} breaks more than AutoAttack{here}")
         elif entry.transfer:
-            message = f"a transferred {_label(entry.attack)} breaks more than {said} on the model itself{here}"
+            message = f"a transferred {_label(entry.attack, norm)} breaks more than {said} on the model itself{here}"
             yield from _compared(strong, seen, message)
         elif entry.attack in ("fgsm", "square"):
-            message = f"{_label(entry.attack)} breaks more than {said}{here}: gradients may be masked"
+            message = f"{_label(entry.attack, norm)} breaks more than {said}{here}: gradients may be masked"
             yield from _compared(strong, seen, message)
 
 
@@ -117,7 +116,8 @@ def _nested(outcomes: Mapping[str, np.ndarray], own: Threat) -> Iterator[str]:
     for (inner, entry, small), (outer, other, large) in permutations(entries, 2):
         alike = (entry.attack, entry.transfer) == (other.attack, other.transfer)
         if alike and small != large and small.within(large):
-            message = f"{_label(entry.attack)} breaks more within {small} than within {large}, the larger ball"
+            norm = small.norm if small.norm == large.norm else None
+            message = f"{_label(entry.attack, norm)} breaks more within {small} than within {large}, the larger ball"
             yield from _compared(outcomes[outer], outcomes[inner], message)
 
 
@@ -150,8 +150,8 @@ def _curves(results: Mapping[str, AttackResult], n: int) -> Iterator[str]:
         yield from _compared(weak > radius, strong > radius, message)
 
 
-def _label(name: str) -> str:
-    return attack_class(name).label
+def _label(name: str, norm: Norm | None = None) -> str:
+    return label_in(attack_class(name).label, norm)
 
 
 def _ensemble(components: Mapping[str, float], n: int) -> Iterator[str]:

@@ -11,9 +11,10 @@ from bench.errors import BenchError, unknown_name
 from bench.evaluation.suites import STRONGEST
 from bench.figures.page import COLOURS, COLUMN, Drawing, file_name, new_figure, styled
 from bench.records.record import Record
-from bench.records.wording import protocol_text
+from bench.records.wording import attack_text, protocol_text
 from bench.tables.cells import measure
 from bench.tables.lines import newest, tidy
+from bench.tables.overview import attack_labels
 from bench.tables.spec import AttackSpec, TableSpec
 from bench.tables.table import Cell, Group
 from bench.vocabulary import Selected
@@ -112,7 +113,7 @@ def _figure(points: Sequence[Point], group: Group, model: str, attack: str, chec
                 label=point.label,
             )
         axes.set_xlabel("Clean accuracy (%)")
-        axes.set_ylabel(f"Robust accuracy (%), {attack}")
+        axes.set_ylabel(f"Robust accuracy (%), {attack_text(attack, attack_labels(), group.threat)}")
         _weighted_lines(axes)
         figure.legend(
             loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False, handletextpad=0.3, columnspacing=1
@@ -178,13 +179,13 @@ def _row(point: Point, group: Group, model: str, attack: str) -> dict[str, Any]:
 
 
 def _caption(points: Sequence[Point], outside: Sequence[Point], group: Group, model: str, attack: str) -> str:
-    bars = "Wilson's 95 % interval"
+    bars, named = "Wilson's 95 % interval", attack_text(attack, attack_labels(), group.threat)
     if _several_seeds(points):
         single = [point.label for point in points if point.robust.std is None]
         bars = "one standard deviation over training seeds"
         bars += f" (one seed, so none: {', '.join(single)})" if single else ""
     return (
-        f"Clean and robust accuracy ({attack}, {protocol_text(group.protocol)}, {group.threat.text}) of "
+        f"Clean and robust accuracy ({named}, {protocol_text(group.protocol)}, {group.threat.text}) of "
         f"{model} on {group.dataset}, {group.setting}, the first {group.n} of {group.total} test samples. "
         f"Bars: {bars}. Dashed: equal W-R."
         + "".join(f" Outside the frame: {p.label} ({p.clean.text} clean, {p.robust.text} robust)." for p in outside)

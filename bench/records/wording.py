@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Final
 
-from bench.threat import Entry
+from bench.threat import Entry, Threat, label_in
 
 CORRUPTED: Final = re.compile(r"^((?:published-)?corruption)-([a-z_]+)-([1-5])$")
 """The name of a corruption's result: where its images are from, its kind and its severity."""
@@ -26,11 +26,16 @@ def is_own_parameter(word: str) -> bool:
     return " = " in word
 
 
-def attack_text(name: str, labels: dict[str, str]) -> str:
-    """A result's attack for readers, by the labels of attacks: `PGD-SAT`, `CW∞, transferred`, `APGD, l2:0.5`."""
+def attack_text(name: str, labels: dict[str, str], own: Threat) -> str:
+    """A result's attack for readers, by the labels of attacks: `PGD-SAT`, `CW∞, transferred`, `APGD, l2:0.5`.
+
+    Args:
+        own: what its record is under; a norm that a label names (`CW∞`) belongs to L-infinity alone.
+    """
     entry = Entry.of(name)
+    label = label_in(labels[entry.attack], entry.under(own).norm) if entry.attack in labels else entry.attack
     stated = f", {entry.threat}" if entry.threat else ""
-    return labels.get(entry.attack, entry.attack) + stated + (", transferred" if entry.transfer else "")
+    return label + stated + (", transferred" if entry.transfer else "")
 
 
 def seeds_text(seeds: Iterable[int]) -> str:

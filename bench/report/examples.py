@@ -211,7 +211,8 @@ def _answers(
     known_as = Network(
         defense_label(record.subject.label, record.subject.overrides),
         (
-            *(config.student, config.setting, f"seed {config.seed}", attack_text(attack, attack_labels())),
+            *(config.student, config.setting, f"seed {config.seed}"),
+            attack_text(attack, attack_labels(), dataset.threat),
             *(protocol_text(record.protocol), dataset.threat.text),
         ),
     )

@@ -81,7 +81,6 @@ def samples(group: Group) -> str:
 
 def entries(records: Sequence[Record], subject: Literal["student", "teacher"] = "student") -> list[Entry]:
     """All rows, by dataset and model, those of all test images first, then by attack; then the most robust first."""
-    labels = attack_labels()
     of_models: defaultdict[str, list[Record]] = defaultdict(list)
     for record in records:
         if (record.subject.kind == "teacher") == (subject == "teacher"):
@@ -90,12 +89,12 @@ def entries(records: Sequence[Record], subject: Literal["student", "teacher"] = 
     for model, own in sorted(of_models.items()):
         results = sorted({name for record in own for name in record.results if name != "clean"})
         if results:
-            found += _of_one_model(own, model, {name: attack_text(name, labels) for name in results}, subject)
+            found += _of_one_model(own, model, results, subject)
     return sorted(_marked(found), key=_order)
 
 
 def _of_one_model(
-    records: Sequence[Record], model: str, attacks: dict[str, str], subject: Literal["student", "teacher"]
+    records: Sequence[Record], model: str, attacks: Sequence[str], subject: Literal["student", "teacher"]
 ) -> Iterator[Entry]:
     spec = TableSpec(
         number=0,
@@ -105,22 +104,22 @@ def _of_one_model(
         models={"default": model} if subject == "student" else {},
         datasets={"any": "any"},
         columns=_COLUMNS,
-        attacks=[AttackSpec(result=name, label=label) for name, label in attacks.items()],
+        attacks=[AttackSpec(result=name, label=name) for name in attacks],
         rows=TEACHERS if subject == "teacher" else [],
     )
     for _, lines in places(newest(tidy(records, spec))):
         several = len(lines) > 1
-        yield _entry(model, attacks, lines, "mean" if several else "both")
+        yield _entry(model, lines, "mean" if several else "both")
         # Of each network of several seeds, what it was measured at itself.
-        yield from (_entry(model, attacks, [line], "network") for line in lines if several)
+        yield from (_entry(model, [line], "network") for line in lines if several)
 
 
-def _entry(model: str, attacks: dict[str, str], lines: Sequence[Measured], view: View) -> Entry:
+def _entry(model: str, lines: Sequence[Measured], view: View) -> Entry:
     group, attack, label = lines[0].place
     seeds = tuple(line.seed for line in lines if line.seed is not None)
     cells = averaged(lines, _COLUMNS)
     numbers = [cells.get(quantity, Cell()) for quantity in _COLUMNS]
-    return Entry(label, model, attack, attacks[attack], group, view, seeds, *numbers)
+    return Entry(label, model, attack, attack_text(attack, attack_labels(), group.threat), group, view, seeds, *numbers)
 
 
 def _marked(found: Iterable[Entry]) -> Iterator[Entry]:

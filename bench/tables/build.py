@@ -10,7 +10,7 @@ from bench.records.measurement import Quantity
 from bench.records.networks import is_together
 from bench.records.record import Record
 from bench.tables.cells import Cells, measure
-from bench.tables.headers import dataset_label, detail, students
+from bench.tables.headers import dataset_label, detail, students, under_threats
 from bench.tables.lines import (
     Measured,
     Place,
@@ -117,6 +117,8 @@ def laid_out(
         other: Selected = "last" if checkpoint_of == "best" else "best"
         current = beside(current, tidy((record for record in known if record.subject.stands_for(other)), spec))
     published = [line for line in paper_lines(spec) if line.place.group.dataset in shown] if "paper" in sources else []
+    places = [*(line.place for line in current), *(line.place for line in published)]
+    spec = under_threats(spec, ((place.attack, place.group.threat) for place in places))
     layout = _Layout(spec, sources, shown, current, published)
     table = Table(
         number=spec.number,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from bench.records.wording import is_own_parameter, protocol_text
 from bench.tables.spec import ANY, TableSpec
 from bench.tables.table import Group
-from bench.threat import Threat
+from bench.threat import Entry, Threat, label_in
 from bench.vocabulary import usual_eps
 
 _MOST_NAMED = 4
@@ -16,6 +16,22 @@ _MOST_NAMED = 4
 def attack_label(result: str, spec: TableSpec) -> str:
     """An attack's name for readers of a table."""
     return next(attack.label for attack in spec.attacks if attack.result == result)
+
+
+def under_threats(spec: TableSpec, measured: Iterable[tuple[str, Threat]]) -> TableSpec:
+    """The spec with attacks' labels that name no norm (`CW` for `CW∞`) but the one they were run in.
+
+    Args:
+        measured: results by name, each with what its record is under.
+    """
+    bare = {attack.result: label_in(attack.label, None) for attack in spec.attacks}
+    named = {attack.result for attack in spec.attacks if attack.label != bare[attack.result]}
+    wrong = {name for name, own in measured if name in named and Entry.of(name).under(own).norm != "linf"}
+    attacks = [
+        attack.model_copy(update={"label": bare[attack.result]}) if attack.result in wrong else attack
+        for attack in spec.attacks
+    ]
+    return spec.model_copy(update={"attacks": attacks})
 
 
 def dataset_label(name: str, spec: TableSpec) -> str:

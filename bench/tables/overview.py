@@ -10,8 +10,10 @@ from bench.records.networks import WORST, with_worst
 from bench.records.record import Record
 from bench.records.wording import CORRUPTED, attack_text
 from bench.tables.build import annotated, laid_out
+from bench.tables.headers import under_threats
 from bench.tables.spec import OVERVIEW, AttackSpec, RowSpec, TableSpec, read_spec, table_files
 from bench.tables.table import Table, numbered
+from bench.threat import Threat
 from bench.vocabulary import Selected
 
 TEACHERS = [RowSpec(label="Clean teacher", role="clean"), RowSpec(label="Robust teacher", role="robust")]
@@ -57,15 +59,16 @@ def attack_labels() -> dict[str, str]:
     return {attack.result: attack.label for attack in read_spec(table_files("specs") / "overview.yaml").attacks}
 
 
-def overview_spec(records: Iterable[Record]) -> TableSpec:
+def overview_spec(records: Sequence[Record]) -> TableSpec:
     """The overview's spec with the attacks of some records, in its order: as many as they have, and all of them."""
     spec = read_spec(table_files("specs") / "overview.yaml")
     labels = {attack.result: attack for attack in spec.attacks}
     measured = {attack for record in records for attack in record.results} - {"clean"}
     named = [attack for attack in spec.attacks if attack.result in measured]
     further = [
-        AttackSpec(result=name, label=attack_text(name, {}))
+        AttackSpec(result=name, label=attack_text(name, attack_labels(), Threat()))
         for name in sorted(measured - set(labels))
         if not CORRUPTED.match(name)  # dozens, with a table of their own
     ]
-    return spec.model_copy(update={"attacks": [*named, *further, labels[WORST]]})
+    spec = spec.model_copy(update={"attacks": [*named, *further, labels[WORST]]})
+    return under_threats(spec, ((name, record.data.threat) for record in records for name in record.results))

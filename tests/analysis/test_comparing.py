@@ -15,6 +15,7 @@ from bench.errors import BenchError
 from bench.records.record import Record, write_record
 from bench.stats import detectable, mcnemar, paired_scores, weighted_scores, welch, wilson_interval
 from bench.system.home import Home
+from bench.vocabulary import Norm
 
 from ..helpers.records import RecordMaker
 
@@ -90,6 +91,14 @@ def test_the_answer_is_one_sentence(make_record: RecordMaker, tmp_path: Path) ->
         r"and under all attacks at once no difference was found; with these 100 images 7\.\d points could have been\.",
         text,
     ), text
+
+
+@pytest.mark.parametrize(("norm", "said"), [("linf", "under CW∞"), ("l2", "under CW")])
+def test_the_answer_names_no_norm_but_the_attack_s_own(
+    make_record: RecordMaker, tmp_path: Path, norm: Norm, said: str
+) -> None:
+    pair = [make_record({"clean": 90, "cw-inf": 50}, method=name, norm=norm, eps=0.5) for name in ("sat", "ard")]
+    assert f"{said} no difference" in _answer(_compare(tmp_path, pair))
 
 
 def test_the_answer_over_seeds_names_the_one_that_is_better_and_what_could_have_been_found(

@@ -28,6 +28,7 @@ from bench.registry import attack_class
 from bench.stats import wilson_interval
 from bench.system.console import Reporter
 from bench.system.signals import StopRequest
+from bench.threat import Threat
 
 from ..helpers.networks import DigitsModel
 from ..helpers.records import RecordMaker
@@ -328,6 +329,15 @@ def test_a_weaker_attack_must_not_break_significantly_more(
     results = {stronger: result(under_strong), weaker: result(under_weak)}
     assert len(sanity.flags(results, n, {})) == flagged
     assert sanity.flags({weaker: results[weaker]}, n, {}) == []
+
+
+def test_a_flag_names_no_norm_but_the_attack_s_own() -> None:
+    under_strong, under_weak = np.ones(100, dtype=bool), np.arange(100) > 50
+    results = {"cw-inf": result(under_strong), "transfer:cw-inf": result(under_weak)}
+    (flag,) = sanity.flags(results, 100, {})
+    assert flag.startswith("a transferred CW-inf breaks more than CW-inf on the model itself")
+    (flag,) = sanity.flags(results, 100, {}, Threat("l2", 0.5))
+    assert flag.startswith("a transferred CW breaks more than CW on the model itself")
 
 
 @pytest.mark.parametrize(

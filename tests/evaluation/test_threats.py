@@ -72,7 +72,7 @@ def test_an_attack_with_a_threat_is_a_suite() -> None:
 def test_results_of_another_threat_are_sorted_after_the_datasets_own() -> None:
     names = ["pgd-sat@l2:0.5", "square", "clean", "autoattack", "fgsm", "transfer:fgsm"]
     assert sorted(names, key=strength) == ["clean", "fgsm", "autoattack", "square", "transfer:fgsm", "pgd-sat@l2:0.5"]
-    assert attack_text("transfer:fgsm@1.5x", {"fgsm": "FGSM"}) == "FGSM, 1.5x, transferred"
+    assert attack_text("transfer:fgsm@1.5x", {"fgsm": "FGSM"}, Threat()) == "FGSM, 1.5x, transferred"
 
 
 SEVERAL = Suite("own", "", tuple(Entry("pgd-sat", threat=threat) for threat in (None, "1.5x", "l2:0.5", "l1:3")))

@@ -20,7 +20,7 @@ from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
 from bench.stats import wilson_interval
 from bench.system.home import Home
-from bench.vocabulary import Role, Selected
+from bench.vocabulary import Norm, Role, Selected
 
 from ..helpers.places import DEMO_RECORDS
 from ..helpers.records import RecordMaker
@@ -257,6 +257,16 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return SimpleNamespace(code=code, output=captured.out, error=captured.err)
 
     return run
+
+
+@pytest.mark.parametrize(("norm", "label"), [("linf", "CW∞"), ("l2", "CW")])
+def test_a_trade_off_names_its_attack_and_no_norm_but_the_attack_s_own(
+    make_record: RecordMaker, norm: Norm, label: str
+) -> None:
+    records = [make_record({"clean": 80, "cw-inf": 50}, method=name, norm=norm, eps=0.5) for name in ("sat", "ard")]
+    (drawing,) = tradeoff.draw(records, "cw-inf")
+    assert f"accuracy ({label}, official protocol" in drawing.caption
+    assert drawing.figure.axes[0].get_ylabel() == f"Robust accuracy (%), {label}"
 
 
 def test_a_trade_off_is_of_the_best_or_of_the_last_weights_and_says_so(make_record: RecordMaker) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from bench.records.networks import WORST
 from bench.records.record import Record
+from bench.report import leaderboard
 from bench.stats import mcnemar_exact, wilson_interval
-from bench.tables import Table, build_overview, render_tables
-from bench.tables.table import Cell
+from bench.tables import Table, build_overview, build_table, load_specs, render_tables
+from bench.tables.table import Cell, Values
 
 from ..helpers.latex import set_by_latex
 from ..helpers.records import BLACKBOX, RecordMaker
@@ -37,6 +38,34 @@ def test_the_columns_are_the_attacks_that_were_measured_in_one_order(make_record
         *("Clean", "FGSM", "BIM", "PGD-SAT", "AutoAttack", "Square"),
         *("PGD-TRADES, transferred", "CW∞, transferred", "mine", "Worst"),
     ]
+
+
+def test_a_label_names_no_norm_but_the_attacks_own(make_record: RecordMaker) -> None:
+    """`CW∞` where all of a column is L-infinity's; of what is not, or of both, nothing but the attack."""
+    linf = make_record({"clean": 80, "cw-inf": 40, "transfer:cw-inf": 60}, run="a")
+    l2 = make_record({"clean": 80, "cw-inf": 30, "cw-inf@1.5x": 20, "cw-inf@linf:8/255": 40}, norm="l2", eps=0.5)
+    mixed = make_record({"clean": 80, "cw-inf@l2:0.5": 30}, run="a")
+
+    def columns(*records: Record) -> list[str]:
+        return [column.label for column in build_overview(records).columns][1:-1]
+
+    assert columns(linf) == ["CW∞", "CW∞, transferred"]
+    assert columns(l2) == ["CW", "CW, 1.5x", "CW∞, linf:8/255"]
+    assert columns(linf, l2, mixed) == [
+        *("CW", "CW∞, transferred"),
+        *("CW, 1.5x", "CW, l2:0.5", "CW∞, linf:8/255"),
+    ]
+    teacher = make_record({"clean": 80, "cw-inf": 30}, kind="teacher", role="clean", norm="l2", eps=0.5)
+    assert columns(linf, teacher) == ["CW", "CW∞, transferred"]
+
+    cases: list[tuple[list[Record], Values, str]]
+    cases = [([], "measured", "CW∞"), ([teacher], "measured", "CW"), ([], "paper", "CW∞")]
+    for records, values, label in cases:
+        assert build_table(load_specs()[2], records, values).columns[-1].label == label
+    assert {(entry.group.norm, entry.attack_label) for entry in leaderboard.entries([linf, l2])} == {
+        *(("l2", "CW"), ("l2", "CW, 1.5x"), ("l2", "CW∞, linf:8/255")),
+        *(("linf", "CW∞"), ("linf", "CW∞, transferred")),
+    }
 
 
 def test_a_sample_counts_in_the_worst_if_it_is_right_without_attack_and_under_each(make_record: RecordMaker) -> None:
