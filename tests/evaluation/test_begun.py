@@ -11,10 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+import bench
 from bench import registry
 from bench.data.dataset import Dataset, Split, to_float
 from bench.evaluation.suites import SUITES, suites_named
+from bench.jobs.make_record import Asked, begun_by
 from bench.records.record import Record, unpack
+from bench.system.home import Home
 from bench.system.signals import Interrupted, StopRequest
 
 from .small import SUBJECT, evaluator
@@ -87,7 +90,9 @@ def test_autoattack_does_only_what_apgd_has_left(wide: Dataset, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("what", ["weights", "images", "radius", "seed", "versions", "parameters", "nothing"])
+@pytest.mark.parametrize(
+    "what", ["weights", "images", "radius", "norm", "seed", "precision", "versions", "parameters", "nothing"]
+)
 def test_outcomes_of_anything_else_are_not_used(wide: Dataset, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(wide, "apgd")
     none = {"final": "AAAA"}  # every sample fooled: whoever begins from that finds nothing standing
@@ -99,8 +104,12 @@ def test_outcomes_of_anything_else_are_not_used(wide: Dataset, what: str, monkey
         wide = replace(wide, test=wide.test.first(N - 1))
     elif what == "radius":
         wide = replace(wide, eps=0.031)
+    elif what == "norm":
+        first = first.model_copy(update={"data": first.data.model_copy(update={"norm": "l2"})})
     elif what == "seed":
         options["seed"] = 1
+    elif what == "precision":
+        options["precision"] = "tf32"
     elif what == "versions":
         first.environment["packages"]["torch"] = "0.1"
     elif what == "parameters":
@@ -108,6 +117,33 @@ def test_outcomes_of_anything_else_are_not_used(wide: Dataset, what: str, monkey
         monkeypatch.setattr(kind, "protocols", {"official": {"batch_size": 7}})
     record = run(wide, "autoattack", first, **options)
     assert (record.results["autoattack"].correct == 0) == (what == "nothing")
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_record_of_apgd_is_found_by_whoever_evaluates(wide: Dataset, tmp_path: Path) -> None:
+    """`bench.evaluate`, as `bench eval`, looks for it by the name that it has under the very conditions asked for."""
+
+    def evaluated(suite: str, home: str, model: nn.Module | None = None, **options: Any) -> Record:
+        return bench.evaluate(model or network(), wide, suite, home=tmp_path / home, save=True, name="small", **options)
+
+    first, plain = evaluated("apgd", "begun"), evaluated("autoattack", "new")
+    records = Home(tmp_path / "begun").records
+    asked = Asked(first.subject, wide, suites_named(["autoattack"]))
+    found = begun_by(asked, records)
+    assert found is not None
+    assert found.id == first.id
+    rest = evaluated("autoattack", "begun")
+    assert verdicts(rest) == verdicts(plain)
+    assert passes(plain) - passes(rest) > 0.8 * passes(first)
+    trained_again = first.subject.model_copy(update={"checkpoint": "cd" * 32})
+    for other in (
+        *(replace(asked, limit=N - 1), replace(asked, seed=1), replace(asked, protocol="paper")),
+        *(replace(asked, dataset=replace(wide, eps=0.031)), replace(asked, dataset=replace(wide, norm="l2"))),
+        *(replace(asked, attack_set={"norm": "l2"}), replace(asked, precision="tf32"), replace(asked, worst_case=True)),
+        *(replace(asked, subject=trained_again), replace(asked, suite=suites_named(["square"]))),
+        replace(asked, dataset=replace(wide, test=replace(wide.test, images=255 - wide.test.images))),
+    ):
+        assert begun_by(other, records) is None
 
 
 def test_the_suite_says_what_it_is() -> None:
