@@ -153,10 +153,10 @@ class AttackRun:
             return self._judged_by_radius(x, y, outcome.x_adv, outcome.radii)
         right = self._logits(x, outcome.x_adv, self.attack.threat).argmax(1) == y
         if survivors is not None:
-            assert survivors.always_right is not None
-            return survivors.always_right, Outcome(x)
+            return self._attacked_again(x, y, start, survivors, right), Outcome(x)
         if outcome.always_right is not None:
-            self._check_witnesses(x, outcome)
+            outcome = self._shown(x, y, outcome, right)
+            assert outcome.always_right is not None
             if self.worst_case:
                 right &= outcome.always_right
         if self.begun is not None:  # what fooled the model then was judged then
@@ -221,14 +221,44 @@ class AttackRun:
             raise not_finite(f"{self.subject} gives NaN or infinity for {images}")
         return logits
 
-    def _check_witnesses(self, x: Tensor, outcome: Outcome) -> None:
-        """An attack that says which samples its iterates fooled has to show those iterates."""
+    def _attacked_again(self, x: Tensor, y: Tensor, start: int, survivors: Outcome, right: Tensor) -> Tensor:
+        """Who is right in the worst case: what fooled a cheaper way to compute the network has to fool itself.
+
+        Where rounding decided otherwise, the attack is made on the network itself.
+
+        Args:
+            right: who is right on the images of `survivors`, by the network itself.
+        """
+        assert survivors.always_right is not None
+        (left,) = (right & ~survivors.always_right).nonzero(as_tuple=True)
+        if not len(left):
+            return right
+        noise = start_noise(self.attack, x, start, self.seed, self._noise_name)
+        noise, size = None if noise is None else noise[left], self.batch_size
+        found = self.attack.survivors(self.job.network, x[left], y[left], noise=noise, batch_size=size)
+        assert found is not None
+        right[left] = self._logits(x[left], found.x_adv, self.attack.threat).argmax(1) == y[left]
+        return right
+
+    def _shown(self, x: Tensor, y: Tensor, outcome: Outcome, right: Tensor) -> Outcome:
+        """The outcome of an attack that tells of its iterates, as far as these fool the network itself.
+
+        Args:
+            right: who is right on its last iterate; of the others no iterate before has to be looked at.
+        """
         if outcome.witnesses is None:
             raise BenchError(
                 f"The attack {self.result} gives `always_right` without `witnesses`, the images to believe it by.\n"
                 "Its author has to add them, or to leave both out."
             )
         check_images(self.result, self.attack.threat, outcome.witnesses, x)
+        assert outcome.always_right is not None
+        (left,) = (right & ~outcome.always_right).nonzero(as_tuple=True)
+        if not len(left):
+            return outcome
+        always = outcome.always_right.clone()
+        always[left] = self._logits(x[left], outcome.witnesses[left], self.attack.threat).argmax(1) == y[left]
+        return replace(outcome, always_right=always)
 
 
 @dataclass

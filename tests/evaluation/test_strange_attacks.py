@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from bench import evaluation, registry
 from bench.attack import Attack, Outcome, distance
+from bench.compute.speedups import View, enabled
 from bench.data.dataset import Dataset, Split, to_float
 from bench.errors import BenchError
 from bench.evaluation import sanity
-from bench.evaluation.suites import Entry, Suite
+from bench.evaluation.suites import Entry, Suite, suite_named
+from bench.evaluation.target import view_of
 from bench.evaluation.transfers import Surrogate
 from bench.records.record import unpack, unpack_radii
 
@@ -114,6 +116,30 @@ def test_survivors_are_believed_by_their_images(dataset: Dataset, strange: Regis
 
     with pytest.raises(BenchError, match="The attack strange gives survivors that are no Outcome"):
         evaluate(network(), dataset, strange(Old), worst_case=True)
+
+
+def test_what_fools_a_copy_of_the_network_has_to_fool_the_network(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that is wrong about everything, as rounding may make the folded one about an image."""
+    suite = suite_named("pgd-sat")
+    plain = [evaluate(network(), dataset, suite, worst_case=worst).results["pgd-sat"] for worst in (False, True)]
+
+    def wrong_copy(model: nn.Module, speedups: Any) -> View | None:
+        view = view_of(model, enabled())
+        assert view is not None
+        last = view.module.get_submodule("4")
+        last.register_forward_hook(lambda module, images, logits: logits.roll(1, 1))
+        return view
+
+    monkeypatch.setattr(evaluation.evaluator, "view_of", wrong_copy)
+    by_copy = [evaluate(network(), dataset, suite, worst_case=worst).results["pgd-sat"] for worst in (False, True)]
+    # In the worst case the attack is then made on the network itself.
+    assert by_copy[1].final == plain[1].final
+    assert plain[1].correct > 0
+    worst, final = (unpack(each or "", N) for each in (by_copy[0].worst, by_copy[0].final))
+    assert worst.any()
+    assert not (worst & ~final).any()
 
 
 def test_an_attack_that_writes_into_its_images_hides_nothing(
