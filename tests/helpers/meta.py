@@ -24,6 +24,7 @@ COUNTS = {"nonzero", "masked_select", "bincount", "unique_dim", "_unique", "_uni
 """Those whose result has a shape that follows from values."""
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
 """Those that do so where the index is a mask."""
+MADE = {torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, Tensor.new_tensor}
 
 
 class Answering(TorchDispatchMode):
@@ -44,14 +45,27 @@ class Answering(TorchDispatchMode):
         return 1
 
 
-class OnMeta(TorchDispatchMode):
+@contextmanager
+def on_meta() -> Iterator[None]:
     """Fails at the first operation with a tensor that is not on `meta`, or that would have to know a value."""
+    with _Making(), _OnMeta():
+        yield
+
+
+class _Making(TorchFunctionMode):
+    """Fails where a tensor is made of Python's numbers, which copies from the host; in arithmetic they come without."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func not in MADE, "a tensor is made of Python's numbers"
+        return func(*args, **(kwargs or {}))
+
+
+class _OnMeta(TorchDispatchMode):
+    """All else."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = func.overloadpacket.__name__, kwargs or {}
         assert name not in LOOKS, f"{func} looks at a value"
-        # Of `torch.tensor(0.5, device=...)`, which copies from the host. Numbers in arithmetic come without.
-        assert name != "lift_fresh", "a tensor is made of Python's numbers"
         counts = name in COUNTS or (name in INDEXED and any(map(_is_mask, args[1])))
         assert not counts, f"{func} counts values"
         for value in tree_leaves((args, kwargs)):

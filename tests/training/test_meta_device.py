@@ -19,7 +19,7 @@ from bench.training.run_state import RunState
 from bench.training.step import TrainingStep
 
 from ..compute.script import COMPANIONS
-from ..helpers.meta import Answering, OnMeta, assert_on_meta, autocasting
+from ..helpers.meta import Answering, assert_on_meta, autocasting, on_meta
 
 EVERY = [(method, variant) for method in registry.names("methods") for variant in method_class(method).variants]
 
@@ -96,12 +96,12 @@ def test_no_value_leaves_the_device_and_no_tensor_is_on_another(method: str, var
             with Answering() as first:
                 run.make_step(1)
             assert first.asked == 2  # the images' range, once a run
-            with OnMeta():
+            with on_meta():
                 run.step.end_epoch(1)
                 for epoch in run.epochs[1:]:
                     run.make_step(epoch)
             run.resume()
-            with OnMeta():
+            with on_meta():
                 run.make_step(run.epochs[-1])
                 run.step.end_epoch(run.step.epochs)
         for value in tree_leaves(run.state().to_dict()):
@@ -124,7 +124,7 @@ def test_no_value_leaves_the_device_and_no_tensor_is_on_another(method: str, var
 )
 def test_the_guard_notices(does: Any, said: str) -> None:
     x = torch.rand(2, 2, device="meta")
-    with OnMeta():
+    with on_meta():
         (0.5 * x + 1).clamp(0, 1).sum()
         with pytest.raises(AssertionError, match=said):
             does(x)
