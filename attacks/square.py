@@ -1,8 +1,11 @@
-"""Square Attack, a query-only random search in L-infinity or L2 (Andriushchenko et al. 2020), by torchattacks."""
+"""Square Attack, a query-only random search (Andriushchenko et al. 2020), by torchattacks.
+
+In L1, which torchattacks does not know, it is Croce and Hein's (2021), by pyautoattack, with the same defaults.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +19,7 @@ from bench.threat import NORM_TEXT
 from bench.vocabulary import Norm
 
 _NAMES: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}
-"""The norms as the library calls them."""
+"""The norms as torchattacks calls them."""
 _LEAST_SIDE = 5
 """In L2, and in L1, libraries begin with five tiles a side."""
 
@@ -32,23 +35,23 @@ def check_size(norm: Norm, x: Tensor) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Square(Attack):
-    """torchattacks' Square with its defaults but for the number of queries.
+    """torchattacks' Square with its defaults but for the number of queries; in L1 pyautoattack's.
 
     Attributes:
         queries: forward passes allowed for a sample.
-        seed: of the random search. The library draws for a batch, so a sample's result depends on its batch.
+        seed: of the random search. The libraries draw for a batch, so a sample's result depends on its batch.
     """
 
     queries: int = 100
     seed: int = 0
 
     label = "Square"
-    source = "Andriushchenko et al. 2020, arXiv:1912.00049; torchattacks"
+    source = "Andriushchenko et al. 2020, arXiv:1912.00049; torchattacks, in L1 pyautoattack"
     couples_batch = True
     needs_module = True
     white_box = False
-    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
-    under: ClassVar[Mapping[Norm, Mapping[str, Any]]] = {"l2": {"eps": GEOMETRY["l2"].eps}}
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2", "l1")
+    under: ClassVar[Mapping[Norm, Mapping[str, Any]]] = {norm: {"eps": GEOMETRY[norm].eps} for norm in ("l2", "l1")}
 
     def run(
         self,
@@ -60,14 +63,22 @@ class Square(Attack):
         generator: torch.Generator | None = None,
         track: bool = False,
     ) -> Outcome:
-        import torchattacks
-
         if not isinstance(model, nn.Module):
             raise TypeError("Square needs an nn.Module: torchattacks reads the device from its parameters")
         check_size(self.norm, x)
-        library = torchattacks.Square(
-            model, norm=_NAMES[self.norm], eps=self.eps, n_queries=self.queries, seed=self.seed
-        )
-        # The library seeds torch's global generators; whoever called keeps theirs.
+        # The libraries seed torch's global generators; whoever called keeps theirs.
         with torch.random.fork_rng():
-            return Outcome(library(x, y))
+            return Outcome(self._library(model)(x, y))
+
+    def _library(self, model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+        """Makes the images of (x, y)."""
+        options = {"eps": self.eps, "n_queries": self.queries, "seed": self.seed}
+        if self.norm == "l1":
+            from pyautoattack.square import SquareAttack
+
+            perturb: Callable[[Tensor, Tensor], Tensor] = SquareAttack(model, norm="L1", **options).perturb
+            return perturb
+        import torchattacks
+
+        attack: Callable[[Tensor, Tensor], Tensor] = torchattacks.Square(model, norm=_NAMES[self.norm], **options)
+        return attack

@@ -53,7 +53,7 @@ _BLACKBOX = (Entry("pgd-trades", transfer=True), Entry("cw-inf", transfer=True),
 _AUTOATTACK = (Entry("autoattack"),)
 _APGD = (Entry("apgd"),)
 _L2 = (Entry("pgd-sat", threat="l2"), Entry("apgd", threat="l2"), Entry("square", threat="l2"))
-_L1 = (Entry("pgd-sat", threat="l1"), Entry("apgd", threat="l1"))
+_L1 = (Entry("pgd-sat", threat="l1"), Entry("apgd", threat="l1"), Entry("square", threat="l1"))
 _GEOMETRIC = (Entry("geometric"),)
 _CORRUPTIONS = tuple(Entry(f"corruption-{kind}-{severity}") for kind in CORRUPTIONS for severity in SEVERITIES)
 _UNSEEN = (
@@ -73,7 +73,7 @@ SUITES = {
         Suite("apgd", "APGD-CE, and APGD-T on those that survive: the first two of AutoAttack", _APGD),
         Suite("autoattack", "the standard AutoAttack ensemble", _AUTOATTACK),
         Suite("l2", "PGD, APGD and Square in L2: within 0.5, or a dataset's own radius", _L2),
-        Suite("l1", "PGD and APGD in L1: within 12, or a dataset's own radius", _L1),
+        Suite("l1", "PGD, APGD and Square in L1: within 12, or a dataset's own radius", _L1),
         Suite("unseen", "other radii and norms, rotations and translations, corruptions of severity 3", _UNSEEN),
         Suite("geometric", "the worst of a grid of rotations and translations", _GEOMETRIC),
         Suite("corruptions", "15 common corruptions at 5 severities", _CORRUPTIONS),

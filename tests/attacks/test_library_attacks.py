@@ -130,6 +130,21 @@ def test_square_in_l2_is_torchattacks(queries: int) -> None:
     assert 0 < int((model(x_adv).argmax(1) != y).sum()) < len(x)
 
 
+def test_square_in_l1_is_pyautoattack_s() -> None:
+    model = network(10, scale=3, side=8)
+    x, y = images(model, 8, side=8)
+    before = torch.get_rng_state()
+    x_adv = Square(norm="l1", eps=4.0, queries=60)(model, x, y)
+    assert torch.equal(torch.get_rng_state(), before)
+    with torch.random.fork_rng():
+        library = pyautoattack.square.SquareAttack(model, norm="L1", eps=4.0, n_queries=60, seed=0)
+        theirs = library.perturb(x, y)
+    assert torch.equal(x_adv, theirs)
+    assert library.rescale_schedule  # of 10,000 queries, to those allowed; torchattacks' too
+    check_images("square", Threat("l1", 4.0), x_adv, x)
+    assert 0 < int((model(x_adv).argmax(1) != y).sum()) < len(x)
+
+
 def test_autoattack_leaves_standing_what_cannot_be_broken() -> None:
     model = network(4)
     model.state_dict()["4.weight"].zero_()

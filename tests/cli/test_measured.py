@@ -52,7 +52,7 @@ def test_results_stand_from_weak_attacks_to_strong_ones_and_the_transferred_last
     assert sorted(names, key=strength) == [
         *("clean", "fgsm", "bim", "t-pgd", "pgd-20", "pgd-sat", "pgd-trades", "dpgd", "cw-inf", "apgd"),
         *("fmn", "geometric", "mine", "pgd-curve", "autoattack", "square", "transfer:pgd-trades", "transfer:cw-inf"),
-        *("pgd-sat@l1", "pgd-sat@l2", "apgd@1.5x", "apgd@l1", "apgd@l2", "square@l2"),
+        *("pgd-sat@l1", "pgd-sat@l2", "apgd@1.5x", "apgd@l1", "apgd@l2", "square@l1", "square@l2"),
     ]
 
 

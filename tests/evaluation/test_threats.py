@@ -16,6 +16,7 @@ from bench.evaluation.suites import SUITES, Entry, Suite, strength, suite_named,
 from bench.records.check_one import attacked_with, foreign
 from bench.records.record import Record, unpack
 from bench.records.wording import attack_text
+from bench.registry import attack_class
 from bench.report.checks import explained
 from bench.threat import Threat
 
@@ -56,7 +57,9 @@ def test_suites_of_a_norm_keep_a_datasets_own_radius() -> None:
         "square@l2:0.5",
     ]
     assert [entry.on(Threat("l2", 1.0)).result for entry in SUITES["l2"].entries] == ["pgd-sat", "apgd", "square"]
-    assert [entry.on(OWN).result for entry in SUITES["l1"].entries] == ["pgd-sat@l1:12", "apgd@l1:12"]
+    assert [entry.on(OWN).result for entry in SUITES["l1"].entries] == [
+        *("pgd-sat@l1:12", "apgd@l1:12", "square@l1:12")
+    ]
 
 
 def test_an_attack_with_a_threat_is_a_suite() -> None:
@@ -106,7 +109,10 @@ def test_the_same_threat_is_the_same_result(dataset: Dataset) -> None:
     assert own.results["pgd-sat"].parameters == stated.results["pgd-sat@l2:0.5"].parameters
 
 
-def test_a_norm_that_an_attack_does_not_know_stops_it(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_norm_that_an_attack_does_not_know_stops_it(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attack_class("square"), "norms", ("linf", "l2"))
     with pytest.raises(BenchError, match=r"Square knows L∞ and L2 alone, and was to be run under l1:12"):
         evaluate(network(), dataset, Suite("own", "", (Entry("square", threat="l1:12"),)), kept=tmp_path)
     assert not list(tmp_path.rglob("square*"))
