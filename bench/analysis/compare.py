@@ -13,7 +13,7 @@ from bench.analysis.find import find_networks as find_networks
 from bench.errors import BenchError, unknown_name
 from bench.records.measurement import Measurement, PublishedQuantity
 from bench.records.networks import WORST, Condition, Key, Network
-from bench.stats import LEVEL, Difference, Test, compare, detectable, holm
+from bench.stats import LEVEL, Difference, Test, compare, detectable, holm, two_level_interval
 from bench.system.text import defense_label, one_line
 from bench.threat import Threat
 
@@ -51,6 +51,8 @@ class Contrast:
         family: how many these are.
         detectable: of one that was not found, the smallest true difference that the test finds in four of five cases
             at the first level of that correction; None where nothing tells.
+        two_level: 95 % interval of the difference over other seeds and other images; None with fewer than three seeds
+            on a side. The verdict is the test's, of these images.
     """
 
     condition: Condition
@@ -63,13 +65,17 @@ class Contrast:
     p_holm: float = 1.0
     family: int = 1
     detectable: float | None = None
+    two_level: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         names = {"clean": "clean accuracy", "robust": "robust accuracy", "weighted": "W-R"}
         what = names[self.quantity] if self.attack == "clean" else f"{self.attack}, {names[self.quantity]}"
         one, other = (f"{100 * each.value:.2f}" for each in self.accuracies)
         value, low, high = (100 * part for part in (self.difference.value, self.difference.low, self.difference.high))
-        return f"{what}: {one} against {other} %, {value:+.2f} [{low:+.2f}, {high:+.2f}], {self.verdict}"
+        wider = ""
+        if self.two_level is not None:
+            wider = f" ([{100 * self.two_level[0]:+.2f}, {100 * self.two_level[1]:+.2f}] on other images too)"
+        return f"{what}: {one} against {other} %, {value:+.2f} [{low:+.2f}, {high:+.2f}]{wider}, {self.verdict}"
 
     @property
     def verdict(self) -> str:
@@ -85,6 +91,11 @@ class Contrast:
     def found(self) -> bool:
         """Whether the difference is significant."""
         return self.p_holm <= LEVEL
+
+    @property
+    def hangs_on_images(self) -> bool:
+        """Whether it is significant on these images, and other ones could change it."""
+        return self.found and self.two_level is not None and self.two_level[0] <= 0 <= self.two_level[1]
 
 
 @dataclass(frozen=True, repr=False)
@@ -309,7 +320,8 @@ def _contrasts(first: Side, second: Side, condition: Condition, attack: str) -> 
             continue
         difference, test = compare(one, other)
         accuracies = (_accuracy(sides[0], one, quantity), _accuracy(sides[1], other, quantity))
-        yield Contrast(condition, attack, quantity, (first.name, second.name), accuracies, difference, test)
+        found = Contrast(condition, attack, quantity, (first.name, second.name), accuracies, difference, test)
+        yield found if test != "welch" else replace(found, two_level=two_level_interval(one, other))
 
 
 def _accuracy(measured: Sequence[Measurement], scores: Sequence[np.ndarray], quantity: PublishedQuantity) -> Accuracy:
