@@ -143,12 +143,12 @@ def compare_networks(
     networks = [across_threats(network) for network in networks] if across else networks
     if len(networks) < 2:
         raise BenchError("There is only one network to compare.\nName two runs or more; `bench status` lists them.")
-    _check_attacks(networks, attacks)
-    sides = _sides([network.with_worst() for network in networks])
+    check_attacks(networks, attacks)
+    sides = sides_of([network.with_worst() for network in networks])
     contrasts: list[Contrast] = []
     left_out: list[str] = []
     for first, second in combinations(sides, 2):
-        shared, reasons = _shared(first, second, attacks)
+        shared, reasons = shared_keys(first, second, attacks)
         left_out += reasons
         if not [attack for _, attack in shared if attack != "clean" or "clean" in attacks]:
             raise BenchError(
@@ -205,25 +205,25 @@ def _corrected(contrasts: Sequence[Contrast], sides: Sequence[Side]) -> Iterator
         size = len(families[each.condition, each.attack, each.quantity])
         found = replace(each, p_holm=adjusted[id(each)], family=size)
         if not found.found:
-            scores = [_scores(named[name], each.condition, each.attack, each.quantity) for name in each.sides]
+            scores = [scores_of(named[name], each.condition, each.attack, each.quantity) for name in each.sides]
             found = replace(found, detectable=detectable(scores[0], scores[1], LEVEL / size))
         yield found
 
 
-def _scores(side: Side, condition: Condition, attack: str, quantity: PublishedQuantity) -> list[np.ndarray]:
+def scores_of(side: Side, condition: Condition, attack: str, quantity: PublishedQuantity) -> list[np.ndarray]:
     """Of each network, every sample's part in a number."""
     measured = (network.measured[condition, attack] for network in side.networks)
     return [scores for each in measured if (scores := each.scores(quantity)) is not None]
 
 
-def _check_attacks(networks: Sequence[Network], attacks: Sequence[str]) -> None:
+def check_attacks(networks: Sequence[Network], attacks: Sequence[str]) -> None:
     known = {attack for network in networks for _, attack in network.measured} | {WORST}
     for attack in attacks:
         if attack not in known:
             raise unknown_name("attack (none of the runs was measured with it)", attack, known)
 
 
-def _sides(networks: Sequence[Network]) -> list[Side]:
+def sides_of(networks: Sequence[Network]) -> list[Side]:
     """Networks by what they are but for the seed; one that no other shares is a side of its own."""
     groups: defaultdict[str, list[Network]] = defaultdict(list)
     for network in networks:
@@ -253,7 +253,7 @@ def _which(network: Network) -> str:
     return "" if which == "best" else f" ({which})"
 
 
-def _shared(first: Side, second: Side, attacks: Sequence[str]) -> tuple[list[Key], list[str]]:
+def shared_keys(first: Side, second: Side, attacks: Sequence[str]) -> tuple[list[Key], list[str]]:
     """The measurements that all networks of two sides have, and what keeps other attacks out.
 
     Raises:
@@ -315,7 +315,7 @@ def _contrasts(first: Side, second: Side, condition: Condition, attack: str) -> 
     quantities: list[PublishedQuantity] = ["clean"] if attack == "clean" else ["robust", "weighted"]
     sides = [[network.measured[condition, attack] for network in side.networks] for side in (first, second)]
     for quantity in quantities:
-        one, other = (_scores(side, condition, attack, quantity) for side in (first, second))
+        one, other = (scores_of(side, condition, attack, quantity) for side in (first, second))
         if (len(one), len(other)) != (len(sides[0]), len(sides[1])):
             continue
         difference, test = compare(one, other)
