@@ -80,6 +80,16 @@ class Variation:
         """Images that a difference on other images takes, however many seeds there are."""
         return max(1, ceil(self.over_images(1) * (_normal_sum(level, wanted) / difference) ** 2))
 
+    def carried_by_one_seed(self, images: int, others: bool, level: float = LEVEL) -> float:
+        """The difference of one network each that other seeds do not explain, and other images where these are asked.
+
+        It is a z-test's: the spread is taken as known, which from one seed a side it is not.
+        """
+        from scipy.special import ndtri
+
+        variance = 2 * self.spread_on(images) ** 2 + (self.over_images(images) if others else 0.0)
+        return float(ndtri(1 - level / 2)) * sqrt(variance)
+
 
 def images_needed(discordance: float, difference: float, level: float = LEVEL, wanted: float = POWER) -> int | None:
     """Images that McNemar's exact test takes to find a difference of one network each.
@@ -98,13 +108,6 @@ def images_needed(discordance: float, difference: float, level: float = LEVEL, w
 def smallest_by_mcnemar(discordance: float, n: int, level: float = LEVEL, wanted: float = POWER) -> float:
     """The smallest difference of one network each that McNemar's exact test finds on other images."""
     return smallest(mcnemar_power(discordance, n, level), wanted)
-
-
-def carried_by_one_seed(spread: float, level: float = LEVEL) -> float:
-    """The difference of one network each that differing seeds alone do not explain, at a spread that is known."""
-    from scipy.special import ndtri
-
-    return float(ndtri(1 - level / 2)) * sqrt(2) * spread
 
 
 def spread_interval(spread: float, freedom: int) -> tuple[float, float]:

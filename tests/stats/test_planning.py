@@ -15,7 +15,6 @@ from bench.stats.planning import (
     MOST_SEEDS,
     PUBLISHED_IMAGES,
     Variation,
-    carried_by_one_seed,
     images_needed,
     smallest_by_mcnemar,
     spread_interval,
@@ -134,7 +133,15 @@ def test_the_spread_of_few_seeds_leaves_much_open() -> None:
 def test_one_seed_carries_what_two_draws_of_a_known_spread_do_not_explain() -> None:
     rng = np.random.default_rng(4)
     apart = np.abs(rng.normal(0, 0.003, 40_000) - rng.normal(0, 0.003, 40_000))
-    assert np.mean(apart > carried_by_one_seed(0.003)) == pytest.approx(0.05, abs=0.004)
+    varying = Variation(0.003, 10_000, 0.15, 0.09)
+    assert np.mean(apart > varying.carried_by_one_seed(10_000, False)) == pytest.approx(0.05, abs=0.004)
+
+
+def test_one_seed_carries_on_other_images_what_two_draws_of_both_do_not_explain() -> None:
+    defenses = Simulated(spread=0.05, shared=0.5, own=0.2)
+    first, second = defenses.draw(np.random.default_rng(5), 4000, 1, 200)[:, :, 0].mean(axis=2).T
+    least = _varying(defenses, 200).carried_by_one_seed(200, True)
+    assert np.mean(np.abs(first - second) > least) == pytest.approx(0.05, abs=0.015)
 
 
 def test_how_often_networks_differ_by_default_is_what_the_cpu_check_measured() -> None:
