@@ -68,7 +68,7 @@ def one_seed(gaps: Iterable[Gap]) -> OneSeed | None:
 
 
 def leads_of_one_seed(table: Table) -> Iterator[Gap]:
-    """The leads of a table's best accuracies over the second best, where both are of one seed."""
+    """The leads of a table's best accuracies over the second best, where both are of one seed; ranked rows alone."""
     clean = set()
     for section in table.sections:
         for i, column in enumerate(table.columns):
@@ -76,7 +76,7 @@ def leads_of_one_seed(table: Table) -> Iterator[Gap]:
             if len(cells) < 2 or column.quantity not in ("clean", "robust", "weighted"):
                 continue
             best, second = sorted(cells, key=lambda cell: -(cell.ranked or 0.0))[:2]
-            if best.group is None or not best.seeds == second.seeds == 1:
+            if best.group is None or best.mark != "best" or not best.seeds == second.seeds == 1:
                 continue
             pair = (best.group, best.shown, second.shown)
             if column.quantity == "clean" and pair in clean:

@@ -228,7 +228,9 @@ def test_teachers_of_different_settings_share_a_column_and_are_named(make_record
         make_record(method="natural", role="clean", setting="natural, 20 epochs", **shared),
         make_record(method="trades", role="robust", setting="TRADES, 30 epochs", **shared),
     ]
-    (text,) = _texts(audit_tables(records, [2]), "setting")
+    audit = audit_tables(records, [2])
+    assert audit.tables[0].one_seed is None  # they are no rivals
+    (text,) = _texts(audit, "setting")
     assert "one column, though not ranked, of TRADES, 30 epochs; natural, 20 epochs" in text
 
 
