@@ -71,7 +71,7 @@ def _outcomes(record: Record) -> dict[str, Any]:
 def test_what_a_signal_stops_is_kept_and_continued(
     session: Session, teacher: Teacher, digits_model: DigitsModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(attack_run.FASTEST, "cpu", 8)
+    monkeypatch.setattr(attack_run, "at_once", lambda *_: 8)
     session.speedups = enabled(["folding"])  # so that all passes are the network's own
 
     def evaluated(stop_after: int = 0) -> tuple[Record, int]:
