@@ -98,7 +98,7 @@ def test_what_a_signal_stops_is_kept_and_continued(
 
 def test_speedups_that_are_off_are_off(session: Session, teacher: Teacher) -> None:
     record = teachers.evaluate_once(session, REQUEST, teacher)
-    assert record.environment["speedups"] == ["folding"]
+    assert record.environment["speedups"] == ["channels-last", "folding"]
     (file,) = session.home.records.iterdir()
     file.unlink()
     session.speedups = enabled(["folding"])
