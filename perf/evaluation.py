@@ -122,9 +122,8 @@ def ours(network: nn.Module, attack: GradientAttack, x: Tensor, y: Tensor) -> Te
     right = []
     with ready(network):
         view = view_of(network, enabled()) or network
-        for images, labels in zip(
-            x.split(at_once(x.shape, x.device)), y.split(at_once(x.shape, x.device)), strict=True
-        ):
+        size = at_once(x.shape, x.device)
+        for images, labels in zip(x.split(size), y.split(size), strict=True):
             outcome = attack.run(view, images, labels, track=True)
             with torch.no_grad():
                 right.append(network(outcome.x_adv).argmax(1) == labels)
