@@ -11,7 +11,6 @@ import torch
 
 from bench.system import provenance
 
-
 _WARM = 5.0
 """Seconds after which a call is warm."""
 
