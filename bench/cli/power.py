@@ -245,7 +245,9 @@ def _here(found: float | None, test: Test) -> str:
     from bench.stats import TEST_NAMES
 
     if found is None:
-        return f"The networks here: no seeds differ, so that {TEST_NAMES[test]} finds nothing."
+        return (
+            f"The networks here: all seeds of a side have the same number, of which {TEST_NAMES[test]} tells nothing."
+        )
     return f"The networks here: a difference of {_points(found)} points would be found, by {TEST_NAMES[test]}."
 
 

@@ -149,6 +149,21 @@ def test_of_several_attacks_there_is_a_line_each_and_a_spread_that_no_seed_tells
     assert "*: a default that --help names" in result.out
 
 
+def test_seeds_that_all_have_the_same_number_have_no_spread_to_take(
+    bench: Bench, make_record: RecordMaker, tmp_path: Path
+) -> None:
+    files = [
+        write_record(make_record({"fgsm": right}, method=method, seed=seed), tmp_path)
+        for method, right in (("sat", 60), ("ard", 50))
+        for seed in range(3)
+    ]
+    result = bench("power", *files, "--difference", 5, "--seeds", 3, home=tmp_path)
+    assert result.code == 0, result
+    assert "all seeds of a side have the same number, of which Welch's t-test over seeds tells nothing" in result.out
+    assert "as papers report it of ResNet-18 under AutoAttack" in result.out
+    assert "two seeds of one on 0 % (as here)" in result.out
+
+
 def test_seeds_of_one_defense_tell_their_spread_and_what_a_rival_may_differ_on(bench: Bench, seeds: Path) -> None:
     (found,) = _asked(bench, "sat", "--attack", "fgsm", home=seeds)
     taken = found["number"]["taken"]
