@@ -19,7 +19,7 @@ def introduction(sides: list[Side]) -> Iterator[str]:
     if any(condition.across for side in sides for network in side.networks for condition in network.conditions):
         under = "; ".join(f"{side.name} {' and '.join(side.threats)}" for side in sides)
         yield f"They were attacked under different threats, of which numbers do not compare as such: {under}."
-    yield from _shared_teachers(sides)
+    yield from shared_teachers(sides)
     first, second = (side.networks[0].subject for side in sides)
     for name in DIFFERING:
         one, other = getattr(first, name), getattr(second, name)
@@ -30,7 +30,7 @@ def introduction(sides: list[Side]) -> Iterator[str]:
             yield f"They differ in {name} too: {one}; {other}."
 
 
-def _shared_teachers(sides: list[Side]) -> Iterator[str]:
+def shared_teachers(sides: Sequence[Side]) -> Iterator[str]:
     """That the seeds of a side had one teacher: their spread then says nothing of other teachers."""
     for side in sides:
         taught = [network.subject.teachers for network in side.networks]
