@@ -68,6 +68,7 @@ def command(home: Home, contenders: tuple[str, ...], suite: str, how: How, **ask
     Each is a method (`bench list methods`), as it is or with settings: ciard:push=false. What is done already is not
     done again; after an interruption the same command continues. It ends with a verdict and a page.
     """
+    from bench.jobs.session import absolute_spec
     from bench.jobs.train import parse_teachers
     from bench.sweep.done import Known, Standing
     from bench.sweep.duel import Contender, Duel
@@ -81,6 +82,8 @@ def command(home: Home, contenders: tuple[str, ...], suite: str, how: How, **ask
         standing = Standing(home, plan, Known(home))
         if not how.here or not all(map(standing.is_done, plan)):
             _warn(active, duel)
+            if how.here:
+                active.dataset(absolute_spec(duel.dataset))  # images that are missing, every task would miss
             carry_out(active, plan, how)
     if how.here:
         _tell(home, duel, plan)

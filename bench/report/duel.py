@@ -13,7 +13,7 @@ from bench.analysis.answer import answer
 from bench.analysis.compare import Comparison, Contrast
 from bench.analysis.compare_text import introduction, notes, rows, titles
 from bench.evaluation.suites import ENSEMBLE, strength
-from bench.records.networks import Condition
+from bench.records.networks import WORST, Condition
 from bench.report import checks
 from bench.report.duel_cost import Costs, Found, cost_table, networks_of, records_of
 from bench.report.duel_text import KEPT, about, limits, said, title
@@ -125,12 +125,9 @@ def _flags(found: Found) -> list[dict[str, Any]]:
 
 
 def _network_table(which: Selected, comparison: Comparison) -> PlainTable:
-    """Every network with its accuracies, in per cent."""
-    keys = sorted(
-        {key for side in comparison.sides for network in side.networks for key in network.measured},
-        key=lambda key: (key[0], strength(key[1])),
-    )
-    keys = [key for key in keys if key[1] != "worst"] + [key for key in keys if key[1] == "worst"]
+    """Every network with its accuracies in what was compared, in per cent."""
+    compared = {(each.condition, each.attack) for each in comparison.contrasts}
+    keys = sorted(compared, key=lambda key: (key[0], key[1] == WORST, strength(key[1])))
     lines = []
     for side in comparison.sides:
         for network in side.networks:

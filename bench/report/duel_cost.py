@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.analysis.compare import Comparison
 from bench.cost.profile import Profile, load_profiles
@@ -51,19 +51,23 @@ def records_of(networks: Iterable[Network]) -> list[Record]:
     found: dict[tuple[object, ...], Record] = {}
     for network in networks:
         for each in network.measured.values():
-            record = each.record
-            what = (record.subject.checkpoint, record.suite, record.conduct, record.data.n, str(record.data.threat))
+            record, data = each.record, each.record.data
+            weights = (record.subject.run, record.subject.checkpoint)
+            what = (*weights, record.suite, record.conduct, data.name, data.n, str(data.threat))
             found.setdefault(what, record)
     return list(found.values())
 
 
 def networks_of(found: Found) -> dict[str, list[Network]]:
-    """The networks of each side, the best and the last."""
+    """The networks of each side, the best and the last, with what was compared of them."""
     names = [side.name for side in next(iter(found.values())).sides]
     networks: dict[str, list[Network]] = {name: [] for name in names}
     for comparison in found.values():
+        compared = {(each.condition, each.attack) for each in comparison.contrasts}
         for name, side in zip(names, comparison.sides, strict=True):
-            networks[name] += side.networks
+            for network in side.networks:
+                measured = {key: each for key, each in network.measured.items() if key in compared}
+                networks[name].append(replace(network, measured=measured))
     return networks
 
 
@@ -133,9 +137,9 @@ def cost_table(costs: Costs) -> PlainTable:
     ]
     headers = ("Defense", "Training", *["GFLOP/image"] * counted, "Attacks", "Attack passes", "Device")
     remarks = [
-        "Training: of a network on average, all sittings together, without its teachers. Attacks: all records of a "
-        "network, with the checks of the evaluation. Attack passes: images that the attacks passed through it. Tasks "
-        "that ran beside each other took longer than alone."
+        "Training: of a network on average, all sittings together, without its teachers. Attacks: the records of a "
+        "network that were compared, with the checks of the evaluation. Attack passes: images that the attacks passed "
+        "through it. Tasks that ran beside each other took longer than alone."
     ]
     if counted:
         remarks.append("GFLOP/image: of a training step, as `bench profile` counted; a multiply-add is two.")

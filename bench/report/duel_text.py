@@ -9,7 +9,7 @@ from bench.analysis.compare import Comparison, Side
 from bench.analysis.compare_text import shared_teachers
 from bench.evaluation.suites import ENSEMBLE, STRONGEST
 from bench.records.wording import seeds_text
-from bench.report.duel_cost import Costs, Found
+from bench.report.duel_cost import Costs, Found, networks_of, records_of
 from bench.stats import LEAST_SEEDS
 from bench.system.text import duration
 from bench.tables.overview import attack_labels
@@ -19,33 +19,50 @@ KEPT: dict[Selected, str] = {"best": "Selected weights", "last": "Last weights"}
 
 
 def verdict(found: Found, costs: Costs) -> Iterator[str]:
-    """What it came to, in a few lines for the terminal: what was asked, the answers, what they are about, the cost."""
+    """For the terminal: what was asked, what it came to, whether checks failed, what it is about, what it cost."""
     first = next(iter(found.values()))
     yield f"{title(first.sides)}: {about(found)}."
     for which, each in found.items():
         yield " ".join([f"{KEPT[which]}:"] * (len(found) > 1) + said(each))
+    flagged = {record.id for own in networks_of(found).values() for record in records_of(own) if record.flags}
+    if flagged:
+        several = "s" * (len(flagged) > 1)
+        yield f"Checks of {len(flagged)} evaluation{several} failed: numbers may be too high; the page names them."
     yield " ".join([*limits(first), *_cost_text(costs)])
 
 
 def title(sides: Sequence[Side]) -> str:
-    return " against ".join(side.name for side in sides)
+    """`CIARD against RSLAD`, `CIARD, RSLAD and SAT`."""
+    *others, last = (side.name for side in sides)
+    return f"{', '.join(others)} {'against' if len(sides) == 2 else 'and'} {last}"
 
 
 def about(found: Found) -> str:
     """Which networks, trained and attacked how; whatever was reduced is named."""
     comparison = next(iter(found.values()))
-    networks = [network for side in comparison.sides for network in side.networks]
-    models, settings = ({getattr(network.subject, name): None for network in networks} for name in ("model", "setting"))
-    seeds = {seeds_text(_seeds(side)): None for side in comparison.sides}
-    conditions = sorted({contrast.condition for contrast in comparison.contrasts})
-    totals = {each.record.data.n: each.record.data.total for network in networks for each in network.measured.values()}
-    images = {f"{each.n:,} of {totals[each.n]:,} test images of {each.dataset}": None for each in conditions}
-    threats = {each.threat.text: None for each in conditions}
+    models = dict.fromkeys(network.subject.model for side in comparison.sides for network in side.networks)
+    seeds = dict.fromkeys(seeds_text(_seeds(side)) for side in comparison.sides)
     which = " and ".join(KEPT[each].lower() for each in found)
     return (
-        f"student {' and '.join(models)}, {'; '.join(settings)}; seeds of each: {' and '.join(seeds)}; {which}, "
-        f"attacked on {' and '.join(images)} within {' and '.join(threats)}"
+        f"student {' and '.join(models)}, {_setting(comparison)}; seeds of each: {' and '.join(seeds)}; {which}, "
+        f"attacked on {_images(comparison)}"
     )
+
+
+def _setting(comparison: Comparison) -> str:
+    settings = dict.fromkeys(network.subject.setting for side in comparison.sides for network in side.networks)
+    return "; ".join(settings)
+
+
+def _images(comparison: Comparison) -> str:
+    """What was attacked: how many images of how many, under which threat."""
+    measured = comparison.sides[0].networks[0].measured
+    totals = {condition: each.record.data.total for (condition, _), each in measured.items()}
+    texts = [
+        f"{each.n:,} of {totals[each]:,} test images of {each.dataset} within {each.threat.text}"
+        for each in sorted({contrast.condition for contrast in comparison.contrasts})
+    ]
+    return " and ".join(dict.fromkeys(texts))
 
 
 def _seeds(side: Side) -> list[int]:
@@ -53,7 +70,7 @@ def _seeds(side: Side) -> list[int]:
 
 
 def said(comparison: Comparison) -> list[str]:
-    """The answers, each as `bench compare` gives it, and of three sides or more their order."""
+    """Of three sides or more their order; then the answers, each as `bench compare` gives it."""
     groups = comparison.by_condition
     conditions = {condition for _, condition in groups}
     texts = []
@@ -61,7 +78,7 @@ def said(comparison: Comparison) -> list[str]:
         where = [f"{pair[0]} against {pair[1]}"] * (len(comparison.sides) > 2)
         where += [f"on {condition}"] * (len(conditions) > 1)
         texts.append(f"{', '.join(where)}: {answer(contrasts)}" if where else answer(contrasts))
-    return texts + (list(_orders(comparison)) if len(comparison.sides) > 2 else [])
+    return [*(_orders(comparison) if len(comparison.sides) > 2 else ()), *texts]
 
 
 def _orders(comparison: Comparison) -> Iterator[str]:
@@ -86,14 +103,14 @@ def _orders(comparison: Comparison) -> Iterator[str]:
 
 def limits(comparison: Comparison) -> list[str]:
     """What the verdict is about, and what it rests on."""
-    tests = {contrast.test for contrast in comparison.contrasts}
-    texts = []
-    if tests == {"welch"}:
-        texts.append("It is a claim about the defenses, on these images and for this student and schedule.")
+    where = f"trained by the {_setting(comparison)}, on {_images(comparison)}"
+    if {contrast.test for contrast in comparison.contrasts} == {"welch"}:
+        texts = [f"It is a claim about the defenses as they are here: {where}."]
     else:
-        texts.append(
-            f"It is a claim about these networks alone: one about the defenses takes {LEAST_SEEDS} seeds of each."
-        )
+        texts = [
+            f"It is a claim about these networks alone ({where}): one about the defenses takes {LEAST_SEEDS} seeds of "
+            "each."
+        ]
     texts += shared_teachers(comparison.sides)
     texts += _own_teachers(comparison.sides)
     if not any(contrast.attack == ENSEMBLE for contrast in comparison.contrasts):
@@ -121,4 +138,5 @@ def _cost_text(costs: Costs) -> Iterator[str]:
     if took:
         yield f"A network took: {', '.join(took)}."
     if costs.teachers:
-        yield f"The training of {len(costs.teachers)} teachers took {duration(sum(costs.teachers.values()))}."
+        several = "s" * (len(costs.teachers) > 1)
+        yield f"The training of {len(costs.teachers)} teacher{several} took {duration(sum(costs.teachers.values()))}."

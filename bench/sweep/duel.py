@@ -30,12 +30,9 @@ class Contender:
 
     @classmethod
     def parse(cls, text: str) -> Contender:
-        """Raises `BenchError` where it sets nothing, or one thing twice."""
-        method, colon, rest = text.partition(":")
-        settings = tuple(re.split(r",(?=[A-Za-z_][\w.]*=)", rest))  # a value may have commas of its own
-        if colon and not all(re.match(r"[A-Za-z_][\w.]*=.", setting) for setting in settings):
-            raise BenchError(f"{text!r} sets nothing.\nWrite METHOD, or METHOD:KEY=VALUE[,KEY=VALUE].")
-        return cls(method, settings if colon else ())
+        """The defense that a user names."""
+        method, _, rest = text.partition(":")
+        return cls(method, tuple(re.split(r",(?=[A-Za-z_][\w.]*=)", rest)) if rest else ())  # values may have commas
 
     def __str__(self) -> str:
         return ":".join([self.method, *[",".join(self.settings)] * bool(self.settings)])
@@ -86,7 +83,9 @@ class Duel:
         return SweepSpec(description=f"A duel of {' and '.join(map(str, self.contenders))}.", runs=grids)
 
     def _grid(self, contender: Contender, seed: int) -> Grid:
-        settings = (one.partition("=") for one in (*self.settings, *contender.settings))
+        for written in (self.settings, contender.settings):
+            hyperparameters.parse_settings(contender.method, written)  # names a mistake as it is written
+        pairs = (one.partition("=") for one in (*self.settings, *contender.settings))
         roles = hyperparameters.method_class(contender.method).roles
         evaluations = [
             EvaluationSpec(suite=suite, limit=self.limit, checkpoint_of=self.checkpoint_of) for suite in self.suites
@@ -97,7 +96,7 @@ class Duel:
             datasets=[self.dataset],
             recipes=[self.recipe],
             seeds=[seed],
-            ablations=[{key: value for key, _, value in settings}],
+            ablations=[{key: value for key, _, value in pairs}],
             epochs=self.epochs,
             batch_size=self.batch_size,
             limit_train=self.limit_train,
