@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 @click.option(
     "--teacher", "teachers", multiple=True, metavar="ROLE=[MODEL:]FILE", help="A checkpoint as their teacher."
 )
+@options.teacher_seeds_option
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="For all of them, as `bench run --set`.")
 @how_options
 @options.home_option

@@ -49,6 +49,7 @@ class Duel:
         settings: `KEY=VALUE` texts for all of them.
         threat: to train and attack under; None: the dataset's own.
         teachers: checkpoints by role; else the recipe's are trained.
+        teacher_seeds: whether those are trained with each run's own seed, not with 0 for all.
         limit: test images; None: all.
     """
 
@@ -61,6 +62,7 @@ class Duel:
     settings: tuple[str, ...] = ()
     threat: Wanted | None = None
     teachers: dict[Role, str] = field(default_factory=dict)
+    teacher_seeds: bool = False
     epochs: int | None = None
     batch_size: int | None = None
     limit_train: int | None = None
@@ -102,12 +104,13 @@ class Duel:
             limit_train=self.limit_train,
             precision=self.precision,
             teachers={role: file for role, file in self.teachers.items() if role in roles},
+            teacher_seeds=self.teacher_seeds,
             evaluations=evaluations,
         )
         return grid if self.threat is None else grid.model_copy(update={"threats": [self.threat]})
 
     def check(self, plan: Plan) -> None:
-        """Refuse what cannot be told apart, and a teacher that none of them has.
+        """Refuse what cannot be told apart, and what is said of teachers that none of them has.
 
         Args:
             plan: of `spec`.
@@ -116,6 +119,8 @@ class Duel:
         for role in self.teachers:
             if role not in roles:
                 raise BenchError(f"--teacher {role}=...: none of these defenses has a {role} teacher.\nLeave it away.")
+        if self.teacher_seeds and not roles - set(self.teachers):
+            raise BenchError("--teacher-seeds: none of these defenses has a teacher to be trained.\nLeave it away.")
         firsts = [task for task in plan if task.kind == "student" and task.request.seed == 0]
         if len(firsts) < len(self.contenders):
             raise _same(*(one for one in self.contenders if self.contenders.count(one) > 1))
@@ -158,7 +163,7 @@ class Duel:
         return shlex.join(self._words())
 
     def _words(self) -> Iterator[str]:
-        yield from ("bench", "duel", *map(str, self.contenders))
+        yield from ("bench", "duel", *map(str, self.contenders), *["--teacher-seeds"] * self.teacher_seeds)
         threat = ("--eps", eps_text(self.threat)) if isinstance(self.threat, float) else ("--threat", self.threat)
         options: Sequence[tuple[str, object]] = (
             *(("--student", self.student), ("--dataset", absolute_spec(self.dataset)), ("--recipe", self.recipe)),

@@ -85,6 +85,25 @@ def test_without_autoattack_the_verdict_is_said_to_rest_on_less(seeds: Make) -> 
     assert any("AutoAttack is not among the attacks" in text for text in limits(without))
 
 
+def test_whose_teachers_a_side_s_seeds_had_is_said(seeds: Make) -> None:
+    shared = seeds("ard", 40, 42, 41, teachers={"robust": "aa" * 32})
+    own = [
+        record.model_copy(
+            update={
+                "subject": record.subject.model_copy(
+                    update={"teacher_seeds": True, "teachers": {"robust": f"{record.subject.seed}b" * 32}}
+                )
+            }
+        )
+        for record in seeds("rslad", 20, 21, 22)
+    ]
+    found = compared(shared, own, seeds("sat", 10, 11, 12))
+    assert limits(found)[1:] == [
+        "All 3 seeds of ARD learned from one robust teacher: what others would change is not in their spread.",
+        "Each seed of RSLAD learned from teachers of its own: what others change is in its spread.",
+    ]
+
+
 def test_costs_are_means_over_a_side_s_networks_and_the_best_that_is_the_last_counts_once(
     make_record: RecordMaker, tmp_path: Path
 ) -> None:

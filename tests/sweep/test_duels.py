@@ -63,6 +63,17 @@ def test_what_is_set_of_all_gives_way_to_what_is_set_of_one() -> None:
     assert [task.request.settings for task in plan if task.kind == "student"] == [("steps=4",), ("steps=3",)]
 
 
+def test_with_teacher_seeds_every_seed_has_teachers_of_its_own_and_all_sides_share_them() -> None:
+    plan = plan_of(duel_of("sat", "rslad", "ard", teacher_seeds=True))
+    teachers = {task.number: task.request.seed for task in plan if task.kind == "teacher"}
+    assert list(teachers.values()) == [0, 1]
+    for task in plan:
+        if task.kind == "student":
+            taught_by = [] if task.request.method == "sat" else [task.request.seed]
+            assert [teachers[number] for number in task.needs] == taught_by
+            assert ("--teacher-seeds" in task.command) == bool(taught_by)
+
+
 def test_its_line_asks_for_the_same_again(bench: Bench) -> None:
     """Read back by the command itself, as far as the duel that it makes."""
     real = Duel.__post_init__
@@ -70,6 +81,7 @@ def test_its_line_asks_for_the_same_again(bench: Bench) -> None:
         duel_of("sat", "ciard"),
         duel_of("sat", "trades:beta=2", epochs=3, limit=5, checkpoint_of="last", settings=("steps=4",), seeds=7),
         duel_of("sat", "ard", threat=4 / 255, teachers={"robust": "my file.pt"}, precision="bf16", limit_train=100),
+        duel_of("sat", "ciard", teacher_seeds=True, batch_size=8, suites=("autoattack",), checkpoint_of="both"),
     ):
         made: list[Duel] = []
 
@@ -91,6 +103,7 @@ def test_its_page_s_name_tells_what_was_asked_for_and_no_two_share_one() -> None
         duel_of("sat", "ciard", limit=5),
         duel_of("sat", "ciard", threat=4 / 255),
         duel_of("sat", "ciard", recipe="short"),
+        duel_of("sat", "ciard", teacher_seeds=True),
     ]
     names = [duel.name("digits") for duel in duels]
     assert len(set(names)) == len(names)
@@ -114,6 +127,8 @@ def test_its_page_s_name_tells_what_was_asked_for_and_no_two_share_one() -> None
         (["sat", "ciard"], {"suites": ("whitebox", "autoatack")}, "Did you mean 'autoattack'"),
         (["sat", "ciard"], {"suites": ("clean",)}, "has no attack"),
         (["sat", "rslad"], {"teachers": {"clean": "c.pt"}}, "none of these defenses has a clean teacher"),
+        (["sat", "trades"], {"teacher_seeds": True}, "none of these defenses has a teacher to be trained"),
+        (["sat", "rslad"], {"teacher_seeds": True, "teachers": {"robust": "r.pt"}}, "a teacher to be trained"),
     ],
 )
 def test_what_is_no_duel(contenders: list[str], changes: dict[str, Any], says: str) -> None:
