@@ -14,6 +14,7 @@ import pytest
 
 from bench.jobs.session import Session
 from bench.sweep import run_here
+from bench.sweep.perform import Failure
 from bench.sweep.perform import perform as perform_it
 from bench.sweep.plan import Task
 from bench.system.signals import Interrupted
@@ -204,6 +205,17 @@ def test_too_few_seeds_are_warned_of_before_anything_is_trained(
     assert done.code == 0, done
     assert "It is a claim about these networks alone" in done.out
     assert "seeds of each: 1 (0)" in done.out
+
+
+def test_what_fails_ends_in_no_verdict(bench: Bench, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def perform(session: Session, task: Task) -> None:
+        raise Failure("Out of luck.")
+
+    monkeypatch.setattr(run_here, "perform", perform)
+    result = bench(*STUDENTS, "--suite", "square", "--limit", "4", "--seeds", "1", home=home)
+    assert "2 of 6 tasks failed" in result.mistake
+    assert not result.out
+    assert not (home / "results" / "duels").exists()
 
 
 @pytest.mark.parametrize(

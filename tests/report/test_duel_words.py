@@ -66,6 +66,23 @@ def test_two_sides_have_no_order_but_an_answer(seeds: Make) -> None:
     assert title(found.sides) == "SAT against CIARD"
 
 
+def test_what_was_measured_on_other_images_is_answered_apart(seeds: Make) -> None:
+    """A white-box suite on all images, say, and AutoAttack on the first of them."""
+    found = compared(
+        *(
+            [
+                record.model_copy(update={"subject": record.subject.model_copy(update={"run": f"{method}-{seed % 3}"})})
+                for seed, record in enumerate(seeds(method, *right) + seeds(method, *right, n=90, fingerprint="e" * 64))
+            ]
+            for method, right in (("sat", (20, 21, 22)), ("ciard", (40, 42, 41)))
+        )
+    )
+    few, many = said(found)
+    assert few.startswith("on the first 90 of cifar10 (eeeeeeee), official protocol, eps = 8/255: CIARD is better")
+    assert many.startswith("on the first 100 of cifar10 (ffffffff), official protocol, eps = 8/255: CIARD is better")
+    assert "90 of 10,000 test images of cifar10 within eps = 8/255 and 100 of 10,000" in limits(found)[0]
+
+
 def test_three_seeds_speak_of_the_defenses_and_fewer_of_the_networks(seeds: Make) -> None:
     setting = "short recipe, 10 epochs, first 5000 training images"
     three = compared(seeds("sat", 20, 21, 22, setting=setting), seeds("ciard", 40, 42, 41, setting=setting))
