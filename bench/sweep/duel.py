@@ -152,7 +152,7 @@ class Duel:
         Args:
             dataset: its name, which may not be what loads it.
         """
-        digest = hashlib.sha256(self.spec.model_dump_json().encode()).hexdigest()[:8]
+        digest = hashlib.sha256(self.spec.model_dump_json(exclude_defaults=True).encode()).hexdigest()[:8]
         sides = "-vs-".join(each.method for each in self.contenders)
         parts = [dataset, self.student, sides, Path(self.recipe).stem, f"{self.seeds}-seeds", digest]
         return "_".join(re.sub(r"[^a-z0-9.-]+", "-", part.lower()) for part in parts)
