@@ -45,8 +45,9 @@ def shared_teachers(sides: Sequence[Side]) -> Iterator[str]:
 def titles(contrasts: Sequence[Contrast]) -> list[str]:
     """The heads of the columns that `rows` fills."""
     family = contrasts[0].family
+    wider = ["Other seeds and images"] if contrasts[0].two_level is not None else []
     corrected = [f"p (Holm, {family})"] if family > 1 else []
-    return ["Attack", "Number", *contrasts[0].sides, "Difference", "p", *corrected, "Verdict"]
+    return ["Attack", "Number", *contrasts[0].sides, "Difference", *wider, "p", *corrected, "Verdict"]
 
 
 def rows(contrasts: Sequence[Contrast]) -> list[list[str]]:
@@ -57,16 +58,20 @@ def rows(contrasts: Sequence[Contrast]) -> list[list[str]]:
 def _row(contrast: Contrast) -> list[str]:
     names = {"clean": "clean accuracy", "robust": "robust accuracy", "weighted": "W-R"}
     difference = contrast.difference
-    interval = f"[{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
     return [
         contrast.attack,
         names[contrast.quantity],
         *(_number(each) for each in contrast.accuracies),
-        f"{100 * difference.value:+.2f} {interval}",
+        f"{100 * difference.value:+.2f} {_interval(difference.low, difference.high)}",
+        *([] if contrast.two_level is None else [_interval(*contrast.two_level)]),
         f"{difference.p:.3g} ({contrast.test})",
         *([f"{contrast.p_holm:.3g}"] if contrast.family > 1 else []),
         contrast.verdict,
     ]
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{100 * low:+.2f}, {100 * high:+.2f}]"
 
 
 def _number(accuracy: Accuracy) -> str:
@@ -92,6 +97,11 @@ def notes(found: Comparison) -> Iterator[str]:
         f"In brackets 95 % intervals, never corrected: {'; '.join(_intervals(tests))}. One can exclude 0 where the "
         "verdict is not significant."
     )
+    if "welch" in tests:
+        yield (
+            "Other seeds and images: the 95 % interval of the difference where test images vary, too. The verdict is "
+            "the test's, of these images."
+        )
     if any(contrast.detectable is not None and not contrast.found for contrast in found.contrasts):
         yield "What could have been found: the smallest true difference that the test finds in four of five cases."
     if tests - {"welch"}:

@@ -29,6 +29,7 @@ COMMANDS = {
     "duel": ("bench.cli.duel", "Say which of two defenses or more is better: train, attack and test them."),
     "tables": ("bench.cli.tables", "Render the paper's tables from all records."),
     "compare": ("bench.cli.compare", "Test whether trained networks differ, with intervals and p-values."),
+    "power": ("bench.cli.power", "Say how many seeds and test images a difference takes."),
     "results": ("bench.cli.results", "List what was measured, check records, take in those made elsewhere."),
     "export": ("bench.cli.export", "Write a trained network as safetensors and ONNX, with a model card."),
     "figures": ("bench.cli.figures", "Draw accuracy over the epochs, and the clean-robust trade-off."),

@@ -128,7 +128,8 @@ def check(request: Request) -> None:
     given = (*request.teachers, *request.own.teachers)
     if request.teacher_seeds and set(method.roles) <= set(given):
         raise BenchError(
-            f"--teacher-seeds: there is no teacher of {request.method} to be trained.\nLeave it away; the run is the same."
+            f"--teacher-seeds: there is no teacher of {request.method} to be trained.\n"
+            "Leave it away; the run is the same."
         )
     for role in given:
         if role not in method.roles:
