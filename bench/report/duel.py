@@ -29,11 +29,11 @@ _NO_INTERVAL = 2.0
 
 
 class Bar(NamedTuple):
-    """A difference and its interval, drawn: each in per cent of the way from no difference to the edge."""
+    """A difference drawn, with its interval and that over other seeds and images: in per cent of half the width."""
 
-    low: float
-    high: float
     value: float
+    interval: tuple[float, float]
+    wider: tuple[float, float] | None
 
 
 def write_duel(path: Path, found: Found, costs: Costs, command: str) -> None:
@@ -83,25 +83,25 @@ def _section(which: Selected, pair: tuple[str, str], condition: Condition, contr
         "contrasts": contrasts,
         "bars": [_bar(each, scale) for each in contrasts],
         "scale": f"{100 * scale:.3g}",
+        "wider": any(each.two_level is not None for each in contrasts),
         "decides": ENSEMBLE,
     }
 
 
 def _scale(contrasts: Iterable[Contrast]) -> float:
     """The largest difference that the drawing has room for: of all intervals that say something."""
-    ends = [
-        max(abs(each.difference.low), abs(each.difference.high))
-        for each in contrasts
-        if each.difference.high - each.difference.low < _NO_INTERVAL
-    ]
-    return max(ends, default=1.0) or 1.0
+    intervals = [((each.difference.low, each.difference.high), each.two_level) for each in contrasts]
+    known = [interval for both in intervals for interval in both if interval is not None]
+    return max((max(map(abs, each)) for each in known if each[1] - each[0] < _NO_INTERVAL), default=1.0) or 1.0
 
 
 def _bar(contrast: Contrast, scale: float) -> Bar:
-    difference = contrast.difference
-    return Bar(
-        *(max(-100.0, min(100.0, 100 * end / scale)) for end in (difference.low, difference.high, difference.value))
-    )
+    def place(difference: float) -> float:
+        return max(-100.0, min(100.0, 100 * difference / scale))
+
+    found, wider = contrast.difference, contrast.two_level
+    both = None if wider is None else (place(wider[0]), place(wider[1]))
+    return Bar(place(found.value), (place(found.low), place(found.high)), both)
 
 
 def _pairs(comparison: Comparison) -> list[tuple[str, list[str]]]:
