@@ -26,6 +26,7 @@ COMMANDS = {
     "run": ("bench.cli.run", "Train a student by a defense."),
     "sweep": ("bench.cli.sweep", "Train and evaluate everything that a file names, on one machine or many."),
     "eval": ("bench.cli.evaluate", "Attack trained students, or a checkpoint of your own."),
+    "duel": ("bench.cli.duel", "Say which of two defenses or more is better: train, attack and test them."),
     "tables": ("bench.cli.tables", "Render the paper's tables from all records."),
     "compare": ("bench.cli.compare", "Test whether trained networks differ, with intervals and p-values."),
     "power": ("bench.cli.power", "Say how many seeds and test images a difference takes."),
