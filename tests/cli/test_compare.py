@@ -132,17 +132,19 @@ def test_seeds_that_had_one_teacher_are_named(bench: Bench, make_record: RecordM
                 {"fgsm": right + seed},
                 method=method,
                 seed=seed,
-                teachers={"robust": "aa" * 32, "clean": f"{shared * seed}b" * 32},
+                teachers={"robust": f"{own * seed}a" * 32, "clean": f"{own * seed}b" * 32},
+                teacher_seeds=bool(own),
                 checkpoint=f"{seed}{method[0]}" * 32,
             ),
             tmp_path,
         )
-        for method, right, shared in (("ciard", 60, 0), ("ard", 50, 1))
+        for method, right, own in (("ciard", 60, 0), ("ard", 50, 1))
         for seed in range(3)
     ]
     out = bench("compare", *files, home=tmp_path).out
     assert "All 3 seeds of CIARD learned from one clean and one robust teacher" in out
     assert "All 3 seeds of ARD" not in out
+    assert "## CIARD against ARD" in out  # one comparison: its seeds are one side, whoever taught them
 
 
 def test_from_three_seeds_on_the_interval_over_other_images_stands_beside_welchs(
