@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-AT_ONCE = {"cpu": 32, "cuda": 1000}
-"""Samples that go through a network together."""
+from bench.compute.batches import at_once
+
 _CLEAR = 1e-3
 """By what share of the spread of the logits the largest has to be ahead."""
 
@@ -37,7 +37,7 @@ class Frugal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
-            logits = torch.cat([self.network(part) for part in x.split(AT_ONCE.get(x.device.type, len(x)))])
+            logits = torch.cat([self.network(part) for part in x.split(at_once(x.shape, x.device))])
             self.begin(logits)
             return logits
         if not self.leaves_out or self.clean is None or len(self.clean) != len(x):
@@ -84,7 +84,7 @@ def _apgd_in_parts(attack: Any, x: Tensor, y: Tensor, x_init: Tensor | None = No
     if x_init is not None:
         torch.randn(x.shape)  # it draws a start in any case
     drawn, targets, network = torch.get_rng_state(), attack.y_target, attack.model
-    size, clean = AT_ONCE.get(x.device.type, len(x)), network.clean
+    size, clean = at_once(x.shape, x.device), network.clean
     found = []
     network.leaves_out = network.may_leave_out
     for first in range(0, len(x), size):
@@ -112,7 +112,7 @@ def _fab_in_parts(
     if use_rand_start or y is None:
         result: Tensor = whole(attack, x, y, use_rand_start, is_targeted)
         return result
-    size = AT_ONCE.get(x.device.type, len(x))
+    size = at_once(x.shape, x.device)
     return torch.cat(
         [whole(attack, *part, False, is_targeted) for part in zip(x.split(size), y.split(size), strict=True)]
     )

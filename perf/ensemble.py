@@ -16,10 +16,10 @@ from attacks.ensemble import Ensemble
 from attacks.geometric import Geometric, transformed
 from attacks.pgd import PGD
 from bench.attack import Attack
+from bench.compute.batches import at_once
 from bench.compute.speedups import enabled
 from bench.data import load_dataset
 from bench.data.dataset import to_float
-from bench.evaluation.attack_run import FASTEST
 from bench.evaluation.target import ready, view_of
 from bench.models.checkpoints import load_model
 from perf.evaluation import pgd_at, telling_eps
@@ -55,7 +55,7 @@ def subject(model: Path, spec: str, n: int) -> tuple[nn.Module, Tensor, Tensor, 
     network.eval().requires_grad_(False)
 
     def share(eps: float) -> float:
-        outcome = pgd_at(eps).survivors(network, x, y, batch_size=FASTEST["cpu"])
+        outcome = pgd_at(eps).survivors(network, x, y, batch_size=at_once(x.shape, x.device))
         assert outcome is not None
         assert outcome.always_right is not None
         return float(outcome.always_right.float().mean())
@@ -76,7 +76,7 @@ def geometric(network: nn.Module, x: Tensor, y: Tensor, repeats: int) -> Row:
     def ours() -> Tensor:
         with ready(network):
             view = view_of(network, enabled()) or network
-            parts = torch.arange(len(y)).split(FASTEST["cpu"])
+            parts = torch.arange(len(y)).split(at_once(x.shape, x.device))
             return torch.cat([_right(network, attack.run(view, x[part], y[part]).x_adv, y[part]) for part in parts])
 
     what = f"Geometric, {len(attack.grid())} places"
@@ -103,7 +103,7 @@ def restarts(network: nn.Module, x: Tensor, y: Tensor, eps: float, repeats: int)
         right = []
         with ready(network):
             view = view_of(network, enabled()) or network
-            for part in torch.arange(len(y)).split(FASTEST["cpu"]):
+            for part in torch.arange(len(y)).split(at_once(x.shape, x.device)):
                 outcome = attack.run(view, x[part], y[part], noise=noise[part])
                 right.append(_right(network, outcome.x_adv, y[part]))
         return torch.cat(right)

@@ -15,10 +15,10 @@ from attacks.cw_inf import CWInf
 from attacks.fgsm import FGSM
 from attacks.loop import GradientAttack
 from attacks.pgd import PGD
+from bench.compute.batches import at_once
 from bench.compute.speedups import enabled
 from bench.data import load_dataset
 from bench.data.dataset import to_float
-from bench.evaluation.attack_run import FASTEST
 from bench.evaluation.target import ready, view_of
 from bench.models import build_model
 from bench.models.checkpoints import load_model
@@ -62,7 +62,9 @@ def compare(
     same = (side(network, attack, x, y) == ours(network, attack, x, y)).float().mean()
     times = by_turns(lambda: side(network, attack, x, y), lambda: ours(network, attack, x, y), options.repeats)
     what = f"{attack.label}, {attack.steps} steps, resnet18, {len(x)} images, outcomes equal on {same:.1%}"
-    return Row(what, f"{shown}, batch {BASELINE_BATCH}", f"evaluator, batch {FASTEST['cpu']}", *times, target=1.2)
+    return Row(
+        what, f"{shown}, batch {BASELINE_BATCH}", f"evaluator, batch {at_once(x.shape, x.device)}", *times, target=1.2
+    )
 
 
 def worst_case(options: Options, model: Path, dataset: str) -> Row:
@@ -78,7 +80,7 @@ def worst_case(options: Options, model: Path, dataset: str) -> Row:
         view = view_of(network, enabled()) or network
 
         def survivors(attack: GradientAttack) -> Tensor:
-            outcome = attack.survivors(view, x, y, batch_size=FASTEST["cpu"])
+            outcome = attack.survivors(view, x, y, batch_size=at_once(x.shape, x.device))
             assert outcome is not None
             assert outcome.always_right is not None
             return outcome.always_right
@@ -120,7 +122,8 @@ def ours(network: nn.Module, attack: GradientAttack, x: Tensor, y: Tensor) -> Te
     right = []
     with ready(network):
         view = view_of(network, enabled()) or network
-        for images, labels in zip(x.split(FASTEST["cpu"]), y.split(FASTEST["cpu"]), strict=True):
+        size = at_once(x.shape, x.device)
+        for images, labels in zip(x.split(size), y.split(size), strict=True):
             outcome = attack.run(view, images, labels, track=True)
             with torch.no_grad():
                 right.append(network(outcome.x_adv).argmax(1) == labels)

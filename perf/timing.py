@@ -11,6 +11,9 @@ import torch
 
 from bench.system import provenance
 
+_WARM = 5.0
+"""Seconds after which a call is warm."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -43,15 +46,19 @@ class Row:
 def by_turns(
     baseline: Callable[[], object], ours: Callable[[], object], repeats: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Seconds of each call, baseline and ours in turns, after one call of each that is not timed."""
+    """Seconds of each call, baseline and ours in turns.
+
+    The first turn counts where it took so long that nothing of it was a warm-up.
+    """
     found: tuple[list[float], list[float]] = ([], [])
-    for i in range(repeats + 1):
+    while len(found[1]) < repeats + 1:
         for side, call in zip(found, (baseline, ours), strict=True):
             began = time.perf_counter()
             call()
-            if i:
-                side.append(time.perf_counter() - began)
-    return tuple(found[0]), tuple(found[1])
+            side.append(time.perf_counter() - began)
+        if len(found[1]) == repeats and min(found[0][0], found[1][0]) > _WARM:
+            return tuple(found[0]), tuple(found[1])
+    return tuple(found[0][1:]), tuple(found[1][1:])
 
 
 def to_markdown(rows: list[Row]) -> str:

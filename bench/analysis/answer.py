@@ -41,7 +41,8 @@ def _gain(contrast: Contrast) -> str:
     """By how much the better side is better, with the interval."""
     difference = contrast.difference
     ends = sorted((difference.low, difference.high) if difference.value > 0 else (-difference.low, -difference.high))
-    return f"{100 * abs(difference.value):.1f} points ({' to '.join(f'{100 * end:.1f}' for end in ends)})"
+    caution = "; on these images, others could change it" if contrast.hangs_on_images else ""
+    return f"{100 * abs(difference.value):.1f} points ({' to '.join(f'{100 * end:.1f}' for end in ends)}{caution})"
 
 
 def _where(contrast: Contrast) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.analysis.claims import CheckedClaim, check_claims, read_claims
+from bench.analysis.one_seed import Gap, OneSeed, leads_of_one_seed, one_seed
 from bench.analysis.wins import Wins, find_wins
 from bench.records.record import Record
 from bench.stats import LEVEL, TEST_NAMES
@@ -62,6 +63,7 @@ class TableAudit:
 
     Attributes:
         numbers: how many cells have one.
+        one_seed: what its wins are worth, or, of a measured table, its leads between rows of one seed.
     """
 
     number: int
@@ -69,6 +71,7 @@ class TableAudit:
     numbers: int
     findings: tuple[Finding, ...]
     wins: Wins | None
+    one_seed: OneSeed | None
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,10 @@ def _audit(
     # A clean accuracy stands in every section, and is said once.
     ordered = sorted(dict.fromkeys(found), key=lambda finding: list(KINDS).index(finding.kind))
     filled = sum(cell.value is not None for _, _, _, cell in table.cells())
-    return TableAudit(spec.number, table.title, filled, tuple(ordered), wins)
+    gaps = [Gap(win.difference, wins.n) for win in wins.wins] if wins else []
+    if values == "measured":
+        gaps = list(leads_of_one_seed(table))
+    return TableAudit(spec.number, table.title, filled, tuple(ordered), wins, one_seed(gaps))
 
 
 def _conditions(lines: Sequence[Line], spec: TableSpec) -> Iterator[Finding]:

@@ -8,8 +8,10 @@ from typing import Any
 
 from bench.analysis.audit import KINDS, Audit, TableAudit
 from bench.analysis.claims import CheckedClaim
+from bench.analysis.one_seed import OneSeed
 from bench.analysis.wins import Win, Wins
 from bench.stats import LEVEL, TEST_NAMES
+from bench.stats.planning import PUBLISHED_SPREAD
 
 
 def to_json(audit: Audit) -> dict[str, Any]:
@@ -47,6 +49,17 @@ def _lines(audit: Audit) -> Iterator[str]:
         total = sum(len(each.wins) for each in wins)
         won = sum(each.significant for each in wins)
         yield f"Of the {total} wins of the proposed defense, counted by table, {won} exceed sampling noise."
+    alone = [table.one_seed for table in audit.tables if table.one_seed]
+    if alone:
+        carried, elsewhere = (
+            " and ".join(str(sum(ends)) for ends in zip(*pairs, strict=True))
+            for pairs in ([each.carried for each in alone], [each.carried_others for each in alone])
+        )
+        gaps = f"{sum(each.gaps for each in alone)} {'wins' if wins else 'leads between rows of one seed'}"
+        yield (
+            f"Of {gaps}, one seed a side carries {carried} on the same images, {elsewhere} on others, if accuracies "
+            f"spread over seeds by {_spread(0)} and by {_spread(1)} points, as published (ResNet-18 under AutoAttack)."
+        )
 
 
 def _table(table: TableAudit) -> Iterator[str]:
@@ -59,6 +72,8 @@ def _table(table: TableAudit) -> Iterator[str]:
             yield ""
     if table.wins:
         yield from _wins(table.wins)
+    if table.one_seed:
+        yield from (_one_seed(table.one_seed), "")
     if not table.findings and not table.wins:
         yield from ("Nothing found." if table.numbers else "No numbers.", "")
 
@@ -81,6 +96,22 @@ def _wins(wins: Wins) -> Iterator[str]:
     )
     yield from (_win(win) for win in wins.wins)
     yield ""
+
+
+def _one_seed(found: OneSeed) -> str:
+    """The worth of a table's wins, or of its leads between rows of one seed."""
+    seeds = " and ".join("over 999" if each is None else str(each) for each in found.seeds)
+    gap, other = (" and ".join(f"{each:.2f}" for each in ends) for ends in (found.least, found.least_others))
+    carried, elsewhere = (" and ".join(map(str, ends)) for ends in (found.carried, found.carried_others))
+    return (
+        f"If accuracies spread over seeds by {_spread(0)} and by {_spread(1)} points, one seed a side carries a gap of "
+        f"more than {gap} points, {other} on other images (each gap alone, at {LEVEL:.0%}): {carried} of {found.gaps}, "
+        f"{elsewhere} on other images. The median gap, {found.median:.2f}, takes {seeds} seeds a side."
+    )
+
+
+def _spread(end: int) -> str:
+    return f"{100 * PUBLISHED_SPREAD[end]:.1f}"
 
 
 def _win(win: Win) -> str:

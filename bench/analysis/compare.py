@@ -13,7 +13,7 @@ from bench.analysis.find import find_networks as find_networks
 from bench.errors import BenchError, unknown_name
 from bench.records.measurement import Measurement, PublishedQuantity
 from bench.records.networks import WORST, Condition, Key, Network
-from bench.stats import LEVEL, Difference, Test, compare, detectable, holm
+from bench.stats import LEVEL, Difference, Test, compare, detectable, holm, two_level_interval
 from bench.system.text import defense_label, one_line
 from bench.threat import Threat
 
@@ -51,6 +51,8 @@ class Contrast:
         family: how many these are.
         detectable: of one that was not found, the smallest true difference that the test finds in four of five cases
             at the first level of that correction; None where nothing tells.
+        two_level: 95 % interval of the difference over other seeds and other images; None with fewer than three seeds
+            on a side. The verdict is the test's, of these images.
     """
 
     condition: Condition
@@ -63,13 +65,17 @@ class Contrast:
     p_holm: float = 1.0
     family: int = 1
     detectable: float | None = None
+    two_level: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         names = {"clean": "clean accuracy", "robust": "robust accuracy", "weighted": "W-R"}
         what = names[self.quantity] if self.attack == "clean" else f"{self.attack}, {names[self.quantity]}"
         one, other = (f"{100 * each.value:.2f}" for each in self.accuracies)
         value, low, high = (100 * part for part in (self.difference.value, self.difference.low, self.difference.high))
-        return f"{what}: {one} against {other} %, {value:+.2f} [{low:+.2f}, {high:+.2f}], {self.verdict}"
+        wider = ""
+        if self.two_level is not None:
+            wider = f" ([{100 * self.two_level[0]:+.2f}, {100 * self.two_level[1]:+.2f}] on other images too)"
+        return f"{what}: {one} against {other} %, {value:+.2f} [{low:+.2f}, {high:+.2f}]{wider}, {self.verdict}"
 
     @property
     def verdict(self) -> str:
@@ -85,6 +91,11 @@ class Contrast:
     def found(self) -> bool:
         """Whether the difference is significant."""
         return self.p_holm <= LEVEL
+
+    @property
+    def hangs_on_images(self) -> bool:
+        """Whether it is significant on these images, and other ones could change it."""
+        return self.found and self.two_level is not None and self.two_level[0] <= 0 <= self.two_level[1]
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,12 +143,12 @@ def compare_networks(
     networks = [across_threats(network) for network in networks] if across else networks
     if len(networks) < 2:
         raise BenchError("There is only one network to compare.\nName two runs or more; `bench status` lists them.")
-    _check_attacks(networks, attacks)
-    sides = _sides([network.with_worst() for network in networks])
+    check_attacks(networks, attacks)
+    sides = sides_of([network.with_worst() for network in networks])
     contrasts: list[Contrast] = []
     left_out: list[str] = []
     for first, second in combinations(sides, 2):
-        shared, reasons = _shared(first, second, attacks)
+        shared, reasons = shared_keys(first, second, attacks)
         left_out += reasons
         if not [attack for _, attack in shared if attack != "clean" or "clean" in attacks]:
             raise BenchError(
@@ -194,25 +205,25 @@ def _corrected(contrasts: Sequence[Contrast], sides: Sequence[Side]) -> Iterator
         size = len(families[each.condition, each.attack, each.quantity])
         found = replace(each, p_holm=adjusted[id(each)], family=size)
         if not found.found:
-            scores = [_scores(named[name], each.condition, each.attack, each.quantity) for name in each.sides]
+            scores = [scores_of(named[name], each.condition, each.attack, each.quantity) for name in each.sides]
             found = replace(found, detectable=detectable(scores[0], scores[1], LEVEL / size))
         yield found
 
 
-def _scores(side: Side, condition: Condition, attack: str, quantity: PublishedQuantity) -> list[np.ndarray]:
+def scores_of(side: Side, condition: Condition, attack: str, quantity: PublishedQuantity) -> list[np.ndarray]:
     """Of each network, every sample's part in a number."""
     measured = (network.measured[condition, attack] for network in side.networks)
     return [scores for each in measured if (scores := each.scores(quantity)) is not None]
 
 
-def _check_attacks(networks: Sequence[Network], attacks: Sequence[str]) -> None:
+def check_attacks(networks: Sequence[Network], attacks: Sequence[str]) -> None:
     known = {attack for network in networks for _, attack in network.measured} | {WORST}
     for attack in attacks:
         if attack not in known:
             raise unknown_name("attack (none of the runs was measured with it)", attack, known)
 
 
-def _sides(networks: Sequence[Network]) -> list[Side]:
+def sides_of(networks: Sequence[Network]) -> list[Side]:
     """Networks by what they are but for the seed; one that no other shares is a side of its own."""
     groups: defaultdict[str, list[Network]] = defaultdict(list)
     for network in networks:
@@ -242,7 +253,7 @@ def _which(network: Network) -> str:
     return "" if which == "best" else f" ({which})"
 
 
-def _shared(first: Side, second: Side, attacks: Sequence[str]) -> tuple[list[Key], list[str]]:
+def shared_keys(first: Side, second: Side, attacks: Sequence[str]) -> tuple[list[Key], list[str]]:
     """The measurements that all networks of two sides have, and what keeps other attacks out.
 
     Raises:
@@ -304,12 +315,13 @@ def _contrasts(first: Side, second: Side, condition: Condition, attack: str) -> 
     quantities: list[PublishedQuantity] = ["clean"] if attack == "clean" else ["robust", "weighted"]
     sides = [[network.measured[condition, attack] for network in side.networks] for side in (first, second)]
     for quantity in quantities:
-        one, other = (_scores(side, condition, attack, quantity) for side in (first, second))
+        one, other = (scores_of(side, condition, attack, quantity) for side in (first, second))
         if (len(one), len(other)) != (len(sides[0]), len(sides[1])):
             continue
         difference, test = compare(one, other)
         accuracies = (_accuracy(sides[0], one, quantity), _accuracy(sides[1], other, quantity))
-        yield Contrast(condition, attack, quantity, (first.name, second.name), accuracies, difference, test)
+        found = Contrast(condition, attack, quantity, (first.name, second.name), accuracies, difference, test)
+        yield found if test != "welch" else replace(found, two_level=two_level_interval(one, other))
 
 
 def _accuracy(measured: Sequence[Measurement], scores: Sequence[np.ndarray], quantity: PublishedQuantity) -> Accuracy:

@@ -111,6 +111,7 @@ def compare(
 
     Returns:
         All contrasts, with the difference, its interval, its p-value and a verdict of each; a notebook shows them.
+        From three seeds a side on each has `two_level`, the interval over other seeds and other images.
 
     Raises:
         BenchError: fewer than two networks, nothing they were both measured with, a name that has no record.

@@ -51,6 +51,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
+    teacher_seeds: bool = False,
     set: Mapping[str, Any] | None = None,
     precision: Precision = "32",
     limit_train: int | None = None,
@@ -74,6 +75,7 @@ def train(
         recipe: `bench list recipes`, or a file of one's own.
         epochs, batch_size: instead of the recipe's.
         seed: of the weights (but of a network that is given), the order of the images, augmentation and attacks.
+        teacher_seeds: whether teachers that are trained for it are trained with this seed, not with 0 for all seeds.
         set: hyper-parameters of the method, by name, and fields of the recipe (`training.optimizer.lr`).
         precision: `32` or `bf16`. limit_train: train on the first so many images.
         extra, extra_share: additional training images, "npz:FILE", and their share of every batch, 0 to 1.
@@ -92,6 +94,7 @@ def train(
     place = arguments.home_at(home)
     asked = _numbers(epochs, batch_size, seed, limit_train)
     arguments.yes_or_no("restart", restart)
+    arguments.yes_or_no("teacher_seeds", teacher_seeds)
     arguments.one_of("device", device, ("auto", "cpu", "cuda"))
     data = given_dataset(dataset, place.data)
     network = _student(student, asked["seed"], data)
@@ -106,6 +109,7 @@ def train(
         recipe=find(_name("recipe", str(recipe) if isinstance(recipe, Path) else recipe), place.recipes),
         precision=arguments.one_of("precision", precision, ("32", "bf16")),  # type: ignore[arg-type]
         teachers=files,
+        teacher_seeds=teacher_seeds,
         settings=arguments.settings("set", set, "{'weight': 6}"),
         extra=arguments.text("extra", extra),
         extra_share=extra_share,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,7 @@ from bench.threat import Threat
 from bench.vocabulary import Selected
 
 if TYPE_CHECKING:
-    from bench.analysis.compare import Accuracy, Comparison, Contrast, Side
-    from bench.stats import Test
-
-_DIFFERING = ("model", "setting", "selection", "teachers")
-_OF_SIDE = {"method", "overrides", "checkpoint_of", *_DIFFERING}
+    from bench.analysis.compare import Comparison, Contrast
 
 
 @click.command(
@@ -82,6 +77,7 @@ def command(
 def _content(found: Comparison) -> dict[str, Any]:
     """A comparison in plain types, accuracies in [0, 1]."""
     from bench.analysis.answer import answer
+    from bench.analysis.compare_text import DIFFERING
     from bench.stats import LEVEL
 
     return {
@@ -92,7 +88,7 @@ def _content(found: Comparison) -> dict[str, Any]:
                 "runs": [network.name for network in side.networks],
                 "seeds": [network.subject.seed for network in side.networks],
                 "threats": side.threats,
-                **side.networks[0].subject.model_dump(include=_OF_SIDE),
+                **side.networks[0].subject.model_dump(include={"method", "overrides", "checkpoint_of", *DIFFERING}),
             }
             for side in found.sides
         ],
@@ -107,6 +103,7 @@ def _content(found: Comparison) -> dict[str, Any]:
 
 def _print(found: Comparison) -> None:
     from bench.analysis.answer import answer
+    from bench.analysis.compare_text import introduction, notes
 
     groups = found.by_condition
     for pair in dict.fromkeys(pair for pair, _ in groups):
@@ -114,13 +111,13 @@ def _print(found: Comparison) -> None:
         of_pair = {condition: contrasts for (sides, condition), contrasts in groups.items() if sides == pair}
         for condition, contrasts in of_pair.items():
             click.echo((f"On {condition}: " if len(of_pair) > 1 else "") + answer(contrasts) + "\n")
-        for line in _introduction([side for side in found.sides if side.name in pair]):
+        for line in introduction([side for side in found.sides if side.name in pair]):
             click.echo(f"- {line}")
         for condition, contrasts in of_pair.items():
             click.echo(f"\nOn {condition} (%):\n")
             _print_table(contrasts)
         click.echo()
-    for line in _notes(found):
+    for line in notes(found):
         click.echo(f"- {line}")
 
 
@@ -130,105 +127,15 @@ def _print_table(contrasts: list[Contrast]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from bench.analysis.compare_text import rows, titles
+
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=1000)  # in a file no row is folded: it is Markdown
     table = Table(box=MARKDOWN)
-    family = contrasts[0].family
-    corrected = [f"p (Holm, {family})"] if family > 1 else []
-    for title in ("Attack", "Number", *contrasts[0].sides, "Difference", "p", *corrected, "Verdict"):
+    for title in titles(contrasts):
         table.add_column(escape(title), overflow="fold")
-    for contrast in contrasts:
-        table.add_row(*(escape(cell) for cell in _row(contrast)))
+    for row in rows(contrasts):
+        table.add_row(*map(escape, row))
     with console.capture() as shown:
         console.print(table)
     click.echo("\n".join(line.rstrip() for line in shown.get().splitlines() if line.strip()))
-
-
-def _introduction(sides: list[Side]) -> Iterator[str]:
-    """Which runs the sides are, and what else differs between them."""
-    for side in sides:
-        yield f"{side.name}: {', '.join(network.name for network in side.networks)}"
-    if any(condition.across for side in sides for network in side.networks for condition in network.conditions):
-        under = "; ".join(f"{side.name} {' and '.join(side.threats)}" for side in sides)
-        yield f"They were attacked under different threats, of which numbers do not compare as such: {under}."
-    yield from _shared_teachers(sides)
-    first, second = (side.networks[0].subject for side in sides)
-    for name in _DIFFERING:
-        one, other = getattr(first, name), getattr(second, name)
-        if name == "teachers":  # a method without one has nothing to differ in
-            roles = set(one) & set(other)
-            one, other = ({role: each[role][:12] for role in sorted(roles)} for each in (one, other))
-        if one != other:
-            yield f"They differ in {name} too: {one}; {other}."
-
-
-def _shared_teachers(sides: list[Side]) -> Iterator[str]:
-    """That the seeds of a side had one teacher: their spread then says nothing of other teachers."""
-    for side in sides:
-        taught = [network.subject.teachers for network in side.networks]
-        roles = [role for role in sorted(taught[0]) if len({each.get(role) for each in taught}) == 1]
-        if len(taught) > 1 and roles:
-            yield (
-                f"All {len(taught)} seeds of {side.name} learned from one {' and one '.join(roles)} teacher: what "
-                "others would change is not in their spread."
-            )
-
-
-def _row(contrast: Contrast) -> list[str]:
-    names = {"clean": "clean accuracy", "robust": "robust accuracy", "weighted": "W-R"}
-    difference = contrast.difference
-    interval = f"[{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
-    return [
-        contrast.attack,
-        names[contrast.quantity],
-        *(_number(each) for each in contrast.accuracies),
-        f"{100 * difference.value:+.2f} {interval}",
-        f"{difference.p:.3g} ({contrast.test})",
-        *([f"{contrast.p_holm:.3g}"] if contrast.family > 1 else []),
-        contrast.verdict,
-    ]
-
-
-def _number(accuracy: Accuracy) -> str:
-    """The number is rounded as in the tables, which show it too."""
-    from bench.tables.table import Cell
-
-    value = 100 * accuracy.value
-    if accuracy.interval is None:
-        return Cell(value=value, std=100 * (accuracy.std or 0), seeds=accuracy.seeds).text
-    low, high = accuracy.interval
-    return f"{Cell(value=value).text} [{100 * low:.2f}, {100 * high:.2f}]"
-
-
-def _notes(found: Comparison) -> Iterator[str]:
-    from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES
-
-    tests = {contrast.test for contrast in found.contrasts}
-    pairs = max(contrast.family for contrast in found.contrasts)
-    over = f", after Holm's correction over the {pairs} pairs of each number" if pairs > 1 else ""
-    by = "; ".join(f"{TEST_NAMES[test]} ({test})" for test in sorted(tests))
-    yield (
-        f"Verdicts at {LEVEL:.0%}{over}, by {by}. Tables correct over all rows of a column, so ≈ can stand there where "
-        "fewer are compared here."
-    )
-    yield (
-        f"In brackets 95 % intervals, never corrected: {'; '.join(_intervals(tests))}. One can exclude 0 where the "
-        "verdict is not significant."
-    )
-    if any(contrast.detectable is not None and not contrast.found for contrast in found.contrasts):
-        yield "What could have been found: the smallest true difference that the test finds in four of five cases."
-    if tests - {"welch"}:
-        yield (
-            f"A test over samples speaks of these networks alone. For a claim about the defenses train {LEAST_SEEDS} "
-            "seeds or more of each (bench run --seed), and name them all or add --all-seeds."
-        )
-    yield from (f"Not compared: {reason}." for reason in found.left_out)
-
-
-def _intervals(tests: set[Test]) -> Iterator[str]:
-    """Which intervals stand beside the numbers and beside the differences of these tests."""
-    yield "Wilson's of an accuracy, the score interval of W-R"
-    if tests - {"welch"}:
-        yield "of a difference over samples the score interval (of accuracies Tango's)"
-    if "welch" in tests:
-        yield "of a difference over seeds Welch's, of the defenses' means on these samples"

@@ -63,6 +63,14 @@ def checkpoint_of_option(function: Command) -> Command:
     return click.option("--checkpoint-of", type=click.Choice(["best", "last"]), default="best", help=help)(function)
 
 
+def teacher_seeds_option(function: Command) -> Command:
+    """`--teacher-seeds`: teachers that vary with the seed."""
+    help = (
+        "Train the teachers with the student's seed, not with 0: what is said of seeds then holds for other teachers."
+    )
+    return click.option("--teacher-seeds", is_flag=True, help=help)(function)
+
+
 def with_recipe(home: Home, asked: dict[str, Any]) -> dict[str, Any]:
     """What a command was asked for, with its recipe as jobs take it."""
     from bench.recipes.recipe import find

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     metavar="ROLE=[MODEL:]FILE",
     help="A checkpoint as a teacher; also ROLE=robustbench:NAME, ROLE=hf:ORG/REPO/FILE.",
 )
+@options.teacher_seeds_option
 @click.option(
     "--set",
     "settings",

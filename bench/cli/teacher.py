@@ -25,6 +25,9 @@ def command() -> None:
 @options.threat_options("What to train and evaluate against: linf:8/255, l2:0.5, l1:12 (default: the data set's).")
 @options.precision_option
 @options.limit_train_option
+@click.option(
+    "--seed", type=click.IntRange(min=0, max=2**31), default=0, help="Of students' with --teacher-seeds: theirs."
+)
 @options.logger_option
 @click.option("--restart", is_flag=True, help="Delete the teacher and train it again.")
 @options.device_option
@@ -39,7 +42,7 @@ def train(home: Home, role: str, method: str | None, restart: bool, **asked: Any
     from bench.jobs.train import Request, limited
     from bench.vocabulary import Role
 
-    request = Request(method=method or "", student="", **options.with_recipe(home, asked))
+    request = Request(method=method or "", student="", teacher_seeds=True, **options.with_recipe(home, asked))
     if method:
         registry.find("methods", method)
     roles: dict[str, tuple[Role, ...]] = {"clean": ("clean",), "robust": ("robust",), "both": ("clean", "robust")}

@@ -125,6 +125,7 @@ class View:
         self.cast = [name for name in plain if cast and name not in self.norms]
         self._own(torch.bfloat16 if cast else None)
         self._stamp: tuple[int, ...] = ()
+        self._turned = False
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.graphs and x.is_cuda and x.requires_grad and torch.is_grad_enabled():
@@ -135,7 +136,8 @@ class View:
     def speedups(self) -> list[str]:
         """Those that have an effect here."""
         on_gpu = any(parameter.is_cuda for parameter in self.module.parameters())
-        has = {"folding": bool(self.norms), "cast-once": bool(self.cast), "graphs": self.graphs and on_gpu}
+        has = {"channels-last": self._turned, "folding": bool(self.norms), "cast-once": bool(self.cast)}
+        has["graphs"] = self.graphs and on_gpu
         return [name for name, effect in has.items() if effect]
 
     @torch.no_grad()
@@ -159,6 +161,14 @@ class View:
             assert conv.bias is not None
             conv.weight.copy_(weight)
             conv.bias.copy_(bias)
+
+    def turn_channels_last(self) -> None:
+        """Weights of its own in channels-last format, as they are now: for a network that will not move any more.
+
+        In float32 that pays on a CPU, most with MobileNet-V2; on a GPU it was not measured.
+        """
+        self.module.to(memory_format=torch.channels_last)
+        self._turned = True
 
     @torch.no_grad()
     def _own(self, dtype: torch.dtype | None) -> None:

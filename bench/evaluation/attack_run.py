@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from bench.attack import Attack, Model, Outcome, ResumableAttack, check_images, distance
+from bench.compute.batches import at_once
 from bench.compute.seeding import generator, seeded
-from bench.data.dataset import to_float
+from bench.data.dataset import Split, to_float
 from bench.errors import BenchError
 from bench.evaluation.cache import SAVE_SECONDS, Kept, Slot
 from bench.evaluation.passes import CountingKeep, KeepFrom
@@ -22,8 +23,6 @@ from bench.threat import Entry, Threat
 
 BATCH_SIZE = 250
 """Samples in a batch of an attack that couples them: part of its definition here, and in every record."""
-FASTEST = {"cpu": 32, "cuda": 1000}
-"""Samples attacked at once where they do not meet: a CPU's caches like few, a GPU many."""
 _POOL = 2000
 """Samples that are attacked side by side in the worst case: those still standing share their batches."""
 
@@ -45,11 +44,11 @@ class Clean(Attack):
         return {}
 
 
-def batch_size(attack: Attack, n: int, device: torch.device) -> int:
-    """Samples in a batch of an attack on n samples."""
+def batch_size(attack: Attack, split: Split, n: int) -> int:
+    """Samples in a batch of an attack on the first n of a split."""
     if attack.whole_set:
         return n
-    return BATCH_SIZE if attack.couples_batch else FASTEST[device.type]
+    return BATCH_SIZE if attack.couples_batch else at_once(split.images.shape, split.labels.device)
 
 
 def start_noise(attack: Attack, x: Tensor, first: int, seed: int, name: str) -> Tensor | None:
@@ -111,7 +110,7 @@ class AttackRun:
     @property
     def batch_size(self) -> int:
         """Samples in a batch, as the record says it."""
-        return batch_size(self.attack, self.job.data.n, self.device)
+        return batch_size(self.attack, self.job.split, self.job.data.n)
 
     @property
     def _noise_name(self) -> str:
@@ -214,7 +213,7 @@ class AttackRun:
         """What the original network says of the images that an attack made of x, both checked."""
         check_images(self.result, threat, x_adv, x)
         with torch.no_grad():  # in parts: an attack on the whole set gives more than a network can take
-            logits = torch.cat([self.job.network(images) for images in x_adv.split(FASTEST[self.device.type])])
+            logits = torch.cat([self.job.network(images) for images in x_adv.split(at_once(x.shape, self.device))])
         if not logits.isfinite().all():
             clean = isinstance(self.attack, Clean)
             images = "images of the test set" if clean else f"images of the attack {self.result}"

@@ -216,7 +216,7 @@ class Evaluator:
             "parameters": attack.parameters(),
             "images": job.data.fingerprint,
             "seed": self.seed,
-            "batch_size": batch_size(attack, job.data.n, self.device),
+            "batch_size": batch_size(attack, job.split, job.data.n),
             "worst_case": self.worst_case,
             "precision": self.precision,
             "device": self.device.type,

@@ -76,7 +76,7 @@ class MadeBefore:
     def _kept_or_crafted(
         self, job: Job, name: str, attack: Attack, on: Surrogate | None, craft: Callable[[int, int], Tensor]
     ) -> Tensor:
-        size = batch_size(attack, job.data.n, self.device)
+        size = batch_size(attack, job.split, job.data.n)
         batches = [(first, min(first + size, job.data.n)) for first in range(0, job.data.n, size)]
         samples = {"images": job.data.fingerprint, "seed": self.seed}
         # What no model is asked for is made on the CPU, and the same everywhere.

@@ -86,6 +86,8 @@ def view_of(network: nn.Module, speedups: Collection[str]) -> View | None:
         return None
     view = View(network, "32", speedups, training=False, copied=copied)
     view.refresh()
+    if "channels-last" in speedups and all(parameter.device.type == "cpu" for parameter in network.parameters()):
+        view.turn_channels_last()
     return view
 
 

@@ -1,7 +1,8 @@
 """Teachers: found by role, as a file the user names, as a run that is finished, or trained first.
 
 A teacher the harness trains is a run like any other, of the method and architecture that the recipe names; it is
-trained with seed 0 whatever the student's seed, so that all students of a table have the same teachers.
+trained with seed 0 whatever the student's seed, so that all students of a table have the same teachers, or with the
+student's own seed where that is asked for, so that what is said of seeds is not said of one teacher.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def trained(session: Session, request: Request, role: Role) -> Teacher:
     asked = teacher_request(request, role, dataset.name)
     if ranks().from_first(RunFolder.of(session.home, _resolved(session, asked).id).state()) != "trained":
         new_network(_resolved(session, request), dataset)
-    return from_run(train_teacher(session, asked), role)
+    return from_run(train_teacher(session, asked), role, request.teacher_seeds)
 
 
 def teacher_request(request: Request, role: Role, dataset: str, method: str | None = None) -> Request:
@@ -82,7 +83,8 @@ def teacher_request(request: Request, role: Role, dataset: str, method: str | No
         method=rule.trained_by,
         student=rule.model,
         role=role,
-        seed=0,
+        seed=request.seed if request.teacher_seeds else 0,
+        teacher_seeds=False,
         epochs=None,
         batch_size=None,
         teachers={},
@@ -121,7 +123,7 @@ def _resolved(session: Session, request: Request) -> RunConfig:
     return resolve(request, dataset, (), additional(session, request, dataset))
 
 
-def run_ref(folder: RunFolder, role: Role) -> TeacherRef:
+def run_ref(folder: RunFolder, role: Role, own_seed: bool = False) -> TeacherRef:
     """A finished run as the teacher that students' runs name."""
     config, summary = folder.config(), folder.summary()
     assert summary is not None
@@ -132,12 +134,13 @@ def run_ref(folder: RunFolder, role: Role) -> TeacherRef:
         checkpoint=summary.checkpoint,
         given=False,
         name=f"{config.label} {config.student}",
+        own_seed=own_seed,
     )
 
 
-def from_run(folder: RunFolder, role: Role) -> Teacher:
+def from_run(folder: RunFolder, role: Role, own_seed: bool = False) -> Teacher:
     """A teacher that the harness trained."""
-    return Teacher(run_ref(folder, role), network_of(folder))
+    return Teacher(run_ref(folder, role, own_seed), network_of(folder))
 
 
 def from_file(session: Session, text: str, role: Role, dataset: Dataset) -> Teacher:

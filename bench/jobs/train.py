@@ -72,6 +72,7 @@ class Request:
     Attributes:
         teachers: checkpoints named by the user, by role (`bench.models.references`).
         recipe: a built-in one's name, or the path of a file (`bench.recipes.recipe.find`).
+        teacher_seeds: whether teachers that the harness trains are trained with this run's seed, not with 0.
         settings: `key=value` texts (`--set`): hyper-parameters, and fields of the recipe's training.
         extra, extra_share: additional training images, and their share of every batch; instead of the recipe's.
         threat: what is trained against, instead of the dataset's own threat; a number: its norm at this radius.
@@ -89,6 +90,7 @@ class Request:
     precision: Precision = "32"
     limit_train: int | None = None
     teachers: dict[str, str] = field(default_factory=dict)
+    teacher_seeds: bool = False
     settings: tuple[str, ...] = ()
     extra: str | None = None
     extra_share: float | None = None
@@ -123,7 +125,13 @@ def check(request: Request) -> None:
     _check_threat(request)
     companions.check(request.method, resolved, request.settings, request.own.student)
     extra_images.check(request.extra, request.extra_share)
-    for role in (*request.teachers, *request.own.teachers):
+    given = (*request.teachers, *request.own.teachers)
+    if request.teacher_seeds and set(method.roles) <= set(given):
+        raise BenchError(
+            f"--teacher-seeds: there is no teacher of {request.method} to be trained.\n"
+            "Leave it away; the run is the same."
+        )
+    for role in given:
         if role not in method.roles:
             needed = " and ".join(method.roles) or "none"
             raise BenchError(

@@ -78,6 +78,8 @@ class Network:
     def identity(self) -> str:
         """The same for networks that differ in the training seed alone."""
         kept = self.subject.model_dump(exclude={"run", "seed", "checkpoint", "training"})
+        if self.subject.teacher_seeds:
+            kept["teachers"] = sorted(kept["teachers"])
         datasets = sorted({condition.dataset for condition, _ in self.measured})
         own = self.subject.checkpoint if self.subject.seed is None else None
         return json.dumps([kept, datasets, own], sort_keys=True, default=str)

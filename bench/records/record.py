@@ -123,6 +123,10 @@ class Subject(_Frozen):
     teacher_names: dict[str, str] = Field(
         default_factory=dict, description="by role: what tables call that teacher; empty in records of earlier versions"
     )
+    teacher_seeds: bool = Field(
+        default=False,
+        description="whether its teachers were trained with its own seed, so that other seeds have others",
+    )
     selection: str = Field(description="what chose the checkpoint: heldout, test, last, or unknown")
     looks: Samples | None = Field(
         default=None,

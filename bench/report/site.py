@@ -148,7 +148,7 @@ def _tables_files(contents: Contents) -> dict[str, str]:
         write_tables(published, "compare", ("csv", "markdown", "latex"), out / "tables")
         written = [path for path in sorted(out.rglob("*")) if path.is_file()]
         files = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in written}
-    html = _template("overview").render(**_shared("index"), **shown) if overview.sections else ""
+    html = template("overview").render(**_shared("index"), **shown) if overview.sections else ""
     return {**files, _OVERVIEW: html}
 
 
@@ -267,7 +267,7 @@ def _write_page(out: Path, summary: dict[str, Any], name: str, facts: dict[str, 
             temporary.write_bytes(png)
     for rows in facts["rows"].values():
         _write_rows(out, rows)
-    write_text_atomically(out / f"{name}.html", _template(name).render(**_shared(name), summary=summary, **facts))
+    write_text_atomically(out / f"{name}.html", template(name).render(**_shared(name), summary=summary, **facts))
     for rows in facts["rows"].values():
         _remove_others(out / "rows", rows.files, [rows.file])
     if name == "examples":
@@ -310,7 +310,8 @@ def _summary(contents: Contents) -> dict[str, Any]:
     }
 
 
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
+    """The template of a page."""
     return _environment().get_template(f"{name}.html.j2")
 
 

@@ -26,6 +26,8 @@ _PROCEDURE: Final = (
 class TeacherRef(Frozen):
     """A teacher as a run used it."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"own_seed"})
+
     role: Role
     model: str = Field(description="architecture, with its normalisation: resnet56-option-a@imagenet")
     source: str = Field(
@@ -34,6 +36,9 @@ class TeacherRef(Frozen):
     checkpoint: str = Field(description="SHA-256 of its weights")
     given: bool = Field(description="whether the user named it (--teacher) rather than the recipe")
     name: str | None = Field(default=None, description="what tables call it; None in runs of earlier versions")
+    own_seed: bool = Field(
+        default=False, description="whether it was trained with the run's seed, as one for each seed"
+    )
 
     @property
     def known_as(self) -> str:

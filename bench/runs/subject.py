@@ -26,6 +26,7 @@ def run_subject(folder: RunFolder, which: Checkpoint = "best") -> Subject:
         procedure=config.procedure,
         teachers={ref.role: ref.checkpoint for ref in config.teachers},
         teacher_names={ref.role: ref.known_as for ref in config.teachers},
+        teacher_seeds=any(ref.own_seed for ref in config.teachers),
         selection=summary.selected_on,
         looks=config.looks if summary.looks is None else summary.looks,
         checkpoint=summary.checkpoint,

@@ -20,6 +20,7 @@ from bench.stats.differences import (
 from bench.stats.intervals import weighted_interval, weighted_scores, wilson_interval, worst_class_interval
 from bench.stats.power import detectable
 from bench.stats.score_test import score_interval
+from bench.stats.two_level import two_level_interval
 
 __all__ = [
     "LEAST_SEEDS",
@@ -36,6 +37,7 @@ __all__ = [
     "mcnemar_range",
     "paired_scores",
     "score_interval",
+    "two_level_interval",
     "two_proportions",
     "two_weighted",
     "weighted_interval",

@@ -169,7 +169,7 @@ class Standing:
         if data is None:
             return None
         folder = RunFolder.of(self.home, train.configure(asked, data, ()).id)
-        return teachers.run_ref(folder, role) if folder.finished else None
+        return teachers.run_ref(folder, role, request.teacher_seeds) if folder.finished else None
 
     def _evaluated(self, task: Task, folder: RunFolder, evaluation: EvaluationSpec) -> bool:
         """Whether the records are there."""

@@ -6,7 +6,7 @@ import itertools
 import json
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -122,6 +122,7 @@ def _requests(grid: Grid) -> Iterator[Request]:
             extra=grid.extra and absolute_spec(grid.extra),
             extra_share=grid.extra_share,
             threat=threat,
+            teacher_seeds=grid.teacher_seeds and not set(roles) <= set(grid.teachers),
             settings=tuple(f"{key}={_written(value)}" for key, value in ablation.items()),
         )
 
@@ -146,7 +147,8 @@ class _Builder:
         student = self._add(request, run_command(request), needs)
         for evaluation in evaluations:
             transfers = suites_named(evaluation.suite.split(",")).needs_surrogate and evaluation.surrogate is None
-            surrogates = [self._teacher(request, "robust", "")] if transfers else []
+            # The same for all students.
+            surrogates = [self._teacher(replace(request, teacher_seeds=False), "robust", "")] if transfers else []
             self._add(request, run_command(request), [student, *surrogates], evaluation)
 
     def _teacher(self, request: Request, role: Role, method: str) -> int:
@@ -181,13 +183,15 @@ def run_command(request: Request) -> Command:
         *_where(("--epochs", request.epochs), ("--batch-size", request.batch_size), ("--seed", request.seed or None)),
         *_where(("--extra", request.extra), ("--extra-share", request.extra_share)),
         *itertools.chain(*given, *settings),
+        *(("--teacher-seeds",) if request.teacher_seeds else ()),
     )
 
 
 def _teacher_command(request: Request, method: str) -> Command:
     assert request.role is not None
     own = ("--method", method) if method else ()
-    return ("bench", "teacher", "train", "--role", request.role, *own, *_surroundings(request))
+    seed = _where(("--seed", request.seed or None))
+    return ("bench", "teacher", "train", "--role", request.role, *own, *_surroundings(request), *seed)
 
 
 def _evaluation_command(evaluation: EvaluationSpec) -> Command:

@@ -87,6 +87,9 @@ class Grid(_Strict):
     teachers: dict[Role, Name] = Field(
         default={}, description="checkpoints by role, as for --teacher; else the recipe's are trained"
     )
+    teacher_seeds: bool = Field(
+        default=False, description="whether those are trained with each run's own seed, not with seed 0 for all"
+    )
     evaluations: list[EvaluationSpec] = []
 
     _one = model_validator(mode="before")(_threats)

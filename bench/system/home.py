@@ -77,6 +77,11 @@ class Home:
         return self.results / "tables"
 
     @property
+    def duels(self) -> Path:
+        """Pages of `bench duel`."""
+        return self.results / "duels"
+
+    @property
     def figures(self) -> Path:
         """Drawn figures."""
         return self.results / "figures"

@@ -292,8 +292,9 @@ def _unlike(records: Mapping[str, Record], rows: Mapping[str, Hashable]) -> dict
     for name in newest_first:
         subject = records[name].subject
         if subject.procedure is not None:
-            said.setdefault(subject.run, subject.procedure)
-            newest.setdefault((rows[name], subject.setting), subject.procedure)
+            procedure = {**subject.procedure, "teacher_seeds": subject.teacher_seeds}
+            said.setdefault(subject.run, procedure)
+            newest.setdefault((rows[name], subject.setting), procedure)
     found: dict[str, str] = {}
     for name in newest_first:
         subject = records[name].subject

@@ -13,6 +13,7 @@ from bench.tables.spec import TableSpec
 from bench.tables.table import Cell
 
 _MOST_LISTED = 12
+_EACH_SEEDS = "one of each seed"
 _ROUNDED_MEAN = 5.1e-5
 
 
@@ -46,8 +47,9 @@ def mismatches(lines: Sequence[Measured], spec: TableSpec) -> Iterator[Mismatch]
         )
     pupils: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for line in lines:
-        for role, checkpoint in line.record.subject.teachers.items():
-            pupils[role][checkpoint[:12]].add(line.place.row)
+        subject = line.record.subject
+        for role, checkpoint in subject.teachers.items():
+            pupils[role][_EACH_SEEDS if subject.teacher_seeds else checkpoint[:12]].add(line.place.row)
     for role, rows in sorted(pupils.items()):
         if len(rows) > 1:
             each = {f"{checkpoint} taught {', '.join(sorted(taught))}" for checkpoint, taught in rows.items()}

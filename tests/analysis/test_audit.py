@@ -19,6 +19,7 @@ from bench.stats import holm, two_proportions, two_weighted
 from bench.tables import load_specs
 from bench.tables.spec import table_files
 
+from ..helpers.places import DOCS
 from ..helpers.records import RecordMaker
 
 
@@ -227,7 +228,9 @@ def test_teachers_of_different_settings_share_a_column_and_are_named(make_record
         make_record(method="natural", role="clean", setting="natural, 20 epochs", **shared),
         make_record(method="trades", role="robust", setting="TRADES, 30 epochs", **shared),
     ]
-    (text,) = _texts(audit_tables(records, [2]), "setting")
+    audit = audit_tables(records, [2])
+    assert audit.tables[0].one_seed is None  # they are no rivals
+    (text,) = _texts(audit, "setting")
     assert "one column, though not ranked, of TRADES, 30 epochs; natural, 20 epochs" in text
 
 
@@ -258,6 +261,52 @@ def test_the_text_says_the_assumption_and_how_many_of_how_many(paper: Audit) -> 
         assert KINDS[kind] in text
 
 
+def test_which_wins_one_seed_carries_is_said_for_both_ends_of_the_published_spread(paper: Audit) -> None:
+    found = {table.number: table.one_seed for table in paper.tables if table.one_seed}
+    points = {number: [win.difference for win in _wins(paper, number).wins] for number in found}
+    for number, one in found.items():
+        assert one.least == pytest.approx((1.96 * 2**0.5 * 0.1, 1.96 * 2**0.5 * 0.6), abs=1e-3)
+        assert one.carried == tuple(sum(gap > least for gap in points[number]) for least in one.least)
+        assert one.carried_others == tuple(sum(gap > least for gap in points[number]) for least in one.least_others)
+        assert (one.gaps, one.median) == (len(points[number]), pytest.approx(np.median(points[number])))
+    carried, others = (
+        [sum(ends) for ends in zip(*pairs, strict=True)]
+        for pairs in ([one.carried for one in found.values()], [one.carried_others for one in found.values()])
+    )
+    assert (
+        f"Of 37 wins, one seed a side carries {carried[0]} and {carried[1]} on the same images, {others[0]} and "
+        in to_text(paper)
+    )
+    page = " ".join((DOCS / "statistics.md").read_text(encoding="utf-8").split())
+    assert (carried, others) == ([24, 0], [2, 0])
+    assert "One seed a side carries 24 of the 37 wins if seeds spread by 0.1 points, and none if by 0.6" in page
+    for number, said in (
+        (5, "The median win of Table 5, 0.41 points, takes 3 and 35"),
+        (3, "Table 3, 0.46 points, 3 and 28"),
+    ):
+        one = found[number]
+        assert f"{one.median:.2f} points" in said
+        assert said.endswith(f"{one.seeds[0]} and {one.seeds[1]}")
+        assert said in page
+
+
+def test_of_measured_rows_the_leads_between_single_seeds_count_once_each(make_record: RecordMaker) -> None:
+    counts = {"clean": 80, "fgsm": 60, "pgd-sat": 50}
+    records = [
+        make_record(counts, method="sat"),
+        make_record({"clean": 70, "fgsm": 20, "pgd-sat": 50}, method="ard"),
+        make_record({"clean": 10, "fgsm": 10, "pgd-sat": 5}, method="rslad"),
+    ]
+    (table,) = audit_tables(records, [3]).tables
+    assert table.one_seed is not None
+    # Clean 10, FGSM 40 and 25 (W-R), PGD-SAT 0 and 5 points; on 100 images chance alone is large.
+    assert (table.one_seed.gaps, table.one_seed.median) == (5, 10)
+    assert table.one_seed.carried == (4, 3)
+    more = [make_record(counts, method="sat", seed=1), make_record(counts, method="ard", seed=1)]
+    (table,) = audit_tables([*records, *more], [3]).tables
+    assert table.one_seed is None
+
+
 def test_a_table_without_numbers_is_not_called_sound() -> None:
     assert "No numbers." in to_text(audit_tables([], [3]))
 
@@ -267,6 +316,8 @@ def test_json_holds_what_the_text_does(paper: Audit) -> None:
     assert content["values"] == "paper"
     assert [table["number"] for table in content["tables"]] == list(load_specs())[1:]
     assert content["tables"][2]["wins"]["significant"] == 0
+    assert content["tables"][2]["one_seed"]["carried"] == [6, 0]
+    assert content["tables"][1]["one_seed"] is None
     assert content["tables"][2]["wins"]["wins"][0]["p"] == pytest.approx(0.137, abs=0.001)
     assert {claim["holds"] for claim in content["claims"]} == {True, False, None}
 

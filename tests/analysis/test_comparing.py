@@ -13,7 +13,7 @@ from bench.analysis.answer import answer
 from bench.analysis.compare import Comparison, Contrast, compare_networks, find_networks
 from bench.errors import BenchError
 from bench.records.record import Record, write_record
-from bench.stats import detectable, mcnemar, paired_scores, weighted_scores, welch, wilson_interval
+from bench.stats import detectable, mcnemar, paired_scores, two_level_interval, weighted_scores, welch, wilson_interval
 from bench.system.home import Home
 from bench.vocabulary import Norm
 
@@ -166,6 +166,44 @@ def test_runs_that_differ_in_the_seed_alone_are_one_side(make_record: RecordMake
 def test_fewer_than_three_seeds_are_compared_over_samples(make_record: RecordMaker, tmp_path: Path) -> None:
     found = _compare(tmp_path, _seeds(make_record, "sat", [0.7, 0.7, 0.7]) + _seeds(make_record, "ard", [0.5, 0.5]))
     assert {contrast.test for contrast in found.contrasts} == {"score"}
+    assert {contrast.two_level for contrast in found.contrasts} == {None}
+
+
+def _alike(make_record: RecordMaker, method: str, right: list[int]) -> list[Record]:
+    """Seeds that are right on the same images, but for one or two."""
+    return [
+        make_record({"fgsm": np.arange(N) < count}, method=method, run=f"{method}-s{seed}", seed=seed, n=N)
+        for seed, count in enumerate(right)
+    ]
+
+
+def test_seeds_agree_on_a_difference_that_other_images_could_change(make_record: RecordMaker, tmp_path: Path) -> None:
+    """Two images ahead of 300, whichever seed: Welch's test is sure, and right, of these images."""
+    found = _compare(
+        tmp_path, _alike(make_record, "sat", [152, 153, 153]) + _alike(make_record, "ard", [150, 150, 151])
+    )
+    (contrast,) = (each for each in found.contrasts if (each.attack, each.quantity) == ("fgsm", "robust"))
+    sides = [[np.arange(N) < count for count in right] for right in ([152, 153, 153], [150, 150, 151])]
+    assert contrast.two_level == two_level_interval(*sides)
+    assert contrast.two_level[0] < 0 < contrast.difference.low
+    assert contrast.verdict == "SAT is better"
+    assert re.search(
+        r"SAT is better under FGSM by 0\.8 points \(0\.\d to 1\.\d; on these images, others could change it\)",
+        answer(found.contrasts),
+    )
+    assert re.search(
+        r"\+0\.78 \[\+0\.\d\d, \+1\.\d\d\] \(\[-\d\.\d\d, \+\d\.\d\d\] on other images too\), SAT is better",
+        str(contrast),
+    )
+
+
+def test_a_difference_on_any_images_is_told_without_reserve(make_record: RecordMaker, tmp_path: Path) -> None:
+    found = _compare(
+        tmp_path, _alike(make_record, "sat", [200, 203, 204]) + _alike(make_record, "ard", [150, 150, 153])
+    )
+    assert found.contrasts[0].two_level is not None
+    assert found.contrasts[0].two_level[0] > 0
+    assert "could change it" not in answer(found.contrasts)
 
 
 def test_all_seeds_finds_the_other_seeds_and_nothing_else(make_record: RecordMaker, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def test_two_runs_are_compared_in_words(bench: Bench, trained: Path, pair: list[
     assert "On the first 16 of digits" in result.out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in result.out.splitlines() if "|" in line]
     assert rows[0] == ["Attack", "Number", "SAT", "CIARD", "Difference", "p", "Verdict"]
+    assert "Other seeds" not in result.out
     assert {row[0] for row in rows[2:]} == {"clean", "fgsm", "pgd-sat", "pgd-trades", "cw-inf", "worst"}
     assert "speaks of these networks alone" in result.out
 
@@ -131,17 +132,38 @@ def test_seeds_that_had_one_teacher_are_named(bench: Bench, make_record: RecordM
                 {"fgsm": right + seed},
                 method=method,
                 seed=seed,
-                teachers={"robust": "aa" * 32, "clean": f"{shared * seed}b" * 32},
+                teachers={"robust": f"{own * seed}a" * 32, "clean": f"{own * seed}b" * 32},
+                teacher_seeds=bool(own),
                 checkpoint=f"{seed}{method[0]}" * 32,
             ),
             tmp_path,
         )
-        for method, right, shared in (("ciard", 60, 0), ("ard", 50, 1))
+        for method, right, own in (("ciard", 60, 0), ("ard", 50, 1))
         for seed in range(3)
     ]
     out = bench("compare", *files, home=tmp_path).out
     assert "All 3 seeds of CIARD learned from one clean and one robust teacher" in out
     assert "All 3 seeds of ARD" not in out
+    assert "## CIARD against ARD" in out  # one comparison: its seeds are one side, whoever taught them
+
+
+def test_from_three_seeds_on_the_interval_over_other_images_stands_beside_welchs(
+    bench: Bench, make_record: RecordMaker, tmp_path: Path
+) -> None:
+    files = [
+        write_record(make_record({"fgsm": right + seed}, method=method, seed=seed), tmp_path)
+        for method, right in (("sat", 60), ("ard", 50))
+        for seed in range(3)
+    ]
+    out = bench("compare", *files, home=tmp_path).out
+    (titles,) = [line for line in out.splitlines() if line.startswith("| Attack")]
+    assert [each.strip() for each in titles.split("|")[5:7]] == ["Difference", "Other seeds and images"]
+    (row,) = [line.split("|") for line in out.splitlines() if line.startswith("| fgsm")]
+    (found,) = json.loads(bench("compare", *files, "--attack", "fgsm", "--json", home=tmp_path).out)["contrasts"]
+    low, high = (100 * end for end in found["two_level"])
+    assert row[6].strip() == f"[{low:+.2f}, {high:+.2f}]"
+    assert low < 100 * found["difference"]["low"]
+    assert "Other seeds and images: the 95 % interval of the difference where test images vary, too." in out
 
 
 def test_an_interval_without_0_beside_a_test_that_finds_nothing_is_explained(

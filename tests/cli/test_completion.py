@@ -63,6 +63,7 @@ def crowd(tmp_path: Path) -> Path:
         ("explain b-", ["b-mtard"]),
         ("sweep tab", ["table7", "table8", "tables"]),
         ("compare x y --attack pgd-s", ["pgd-sat"]),
+        ("power x y --attack pgd-s", ["pgd-sat"]),
         ("list met", ["methods"]),
         ("eval --suite pgd-", ["pgd-20", "pgd-curve", "pgd-sat", "pgd-trades"]),
         ("eval --suite white", ["whitebox"]),
@@ -108,6 +109,7 @@ def test_runs_are_those_of_the_home_that_the_line_names(
     assert offered(*before, "export", *after, "cif") == ["cifar10_ciard_s0_3c"]
     # To compare, a run needs records and no folder; its method stands for all of its seeds.
     assert offered(*before, "compare", *after, "") == [RECORDED, "trades"]
+    assert offered(*before, "power", *after, "") == [RECORDED, "trades"]
 
 
 @pytest.mark.parametrize("name", names("methods"))

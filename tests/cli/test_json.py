@@ -37,6 +37,8 @@ def test_keys_that_scripts_rely_on(bench: Bench, trained: Path) -> None:
     table, *_ = json.loads(bench("tables", "--json", "--datasets", "digits", home=DEMO).out)
     assert table["table"] == "overview"
     assert table.keys() | table["cells"][0].keys() >= promised("bench tables")
+    power = json.loads(bench("power", "--difference", 1, "--seeds", 3, "--images", 100, "--json", home=trained).out)
+    assert power.keys() | power["plans"][0].keys() | power["plans"][0]["number"].keys() == promised("bench power")
     for kind in ("methods", "attacks", "models", "datasets", "loggers", "suites", "recipes", "sweeps", "speedups"):
         rows = json.loads(bench("list", kind, "--json", home=trained).out)
         assert rows

@@ -52,7 +52,7 @@ from pathlib import Path
 from bench.cli.main import main
 home, first, second = sys.argv[1:]
 looks = (["status"], ["results", "list"], ["teacher", "list"], ["list", "recipes"], ["compare", first, second])
-for command in (*looks, ["tables"], ["report", "--examples", "0"]):
+for command in (*looks, ["power", first, second], ["tables"], ["report", "--examples", "0"]):
     sys.argv = ["bench", *command, "--home", home]
     main()
     assert "torch" not in sys.modules, command

@@ -202,3 +202,26 @@ def test_a_plan_is_made_without_images(bench: Bench, tmp_path: Path) -> None:
     hint = "no profile: bench profile --methods trades --student wrn-70-16 --dataset cifar100 --recipe official"
     assert hint in result.out
     assert not list(tmp_path.iterdir())
+
+
+def test_seeds_with_teachers_of_their_own_are_one_defense(
+    bench: Bench, tmp_path: Path, taught: Path, records: Find
+) -> None:
+    spec = tmp_path / "seeds.yaml"
+    spec.write_text(
+        f"description: teachers of each seed\nruns:\n  - {{methods: [sat, rslad], seeds: [0, 1], {GRID}, "
+        "teacher_seeds: true, evaluations: [{suite: pgd-sat, limit: 16}]}\n",
+        encoding="utf-8",
+    )
+    result = bench("sweep", spec, home=taught)
+    assert result.code == 0, result
+    assert "All 10 tasks are done." in result.err
+    subjects = [json.loads(path.read_text())["subject"] for path in records(taught, "_rslad_")]
+    assert [subject["teacher_seeds"] for subject in subjects] == [True, True]
+    assert len({subject["teachers"]["robust"] for subject in subjects}) == 2
+    assert all(task["done"] for task in plan(bench, spec, taught))
+
+    said = bench("compare", "sat", "rslad", "--all-seeds", home=taught)
+    assert (said.code, "learned from one robust teacher" in said.out) == (0, False), said
+    again = bench("run", "--method", "sat", "--student", "digits-cnn", "--teacher-seeds", home=taught)
+    assert again.mistake.startswith("--teacher-seeds: there is no teacher of sat to be trained.")

@@ -25,4 +25,4 @@ def dataset() -> Dataset:
 @pytest.fixture
 def all_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine where few large batches are the fastest."""
-    monkeypatch.setitem(attack_run.FASTEST, "cpu", 250)
+    monkeypatch.setattr(attack_run, "at_once", lambda *_: 250)

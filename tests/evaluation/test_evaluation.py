@@ -39,7 +39,7 @@ def test_outcomes_do_not_depend_on_the_batch_size(
 ) -> None:
     seen = []
     for batch_size in (250, 7, 1):
-        monkeypatch.setitem(attack_run.FASTEST, "cpu", batch_size)
+        monkeypatch.setattr(attack_run, "at_once", lambda *_, size=batch_size: size)
         record = evaluate(network(), dataset, protocol=protocol)
         assert {result.batch_size for result in record.results.values()} == {batch_size}
         seen.append(outcomes(record))
@@ -210,7 +210,7 @@ def test_an_attack_on_the_whole_set_gets_it_at_once_but_the_network_does_not(
             given.append(len(x))
             return Outcome(moved(x), components={"first": 0.5})
 
-    monkeypatch.setitem(attack_run.FASTEST, "cpu", 16)
+    monkeypatch.setattr(attack_run, "at_once", lambda *_: 16)
     real = registry.attack_class
     for module in (evaluation.evaluator, registry):
         monkeypatch.setattr(module, "attack_class", lambda name: Negative if name == "negative" else real(name))

@@ -104,7 +104,7 @@ class InBatches(AutoAttack):
 def test_a_stopped_evaluation_goes_on_and_gives_the_same_record(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: str, calls: int
 ) -> None:
-    monkeypatch.setitem(attack_run.FASTEST, "cpu", 16)
+    monkeypatch.setattr(attack_run, "at_once", lambda *_: 16)
     real = registry.attack_class
     monkeypatch.setattr(evaluator, "attack_class", lambda name: InBatches if name == "autoattack" else real(name))
 
@@ -170,7 +170,7 @@ def test_images_of_a_surrogate_are_crafted_once_for_all_students_and_commands(
     surrogate = Surrogate(teacher, "ee" * 32, "small")
     records = [Said(tmp_path).run(dataset, SUITES["blackbox"], network(k), surrogate=surrogate) for k in (0, 1)]
     assert len(calls) == 20 + 30
-    monkeypatch.setitem(attack_run.FASTEST, "cpu", 7)  # start noise belongs to the sample: the same images
+    monkeypatch.setattr(attack_run, "at_once", lambda *_: 7)  # start noise belongs to the sample: the same images
     again = Said(tmp_path).run(dataset, SUITES["blackbox"], surrogate=surrogate)
     assert len(calls) == 20 + 30
     for name in ("transfer:pgd-trades", "transfer:cw-inf"):
@@ -185,7 +185,7 @@ def test_another_normalisation_of_the_same_weights_is_another_surrogate(dataset:
 
 
 def test_crafting_that_is_stopped_goes_on(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(attack_run.FASTEST, "cpu", 16)
+    monkeypatch.setattr(attack_run, "at_once", lambda *_: 16)
     suite = Suite("own", "", (Entry("cw-inf", transfer=True),))
     whole = Said(tmp_path / "whole").run(dataset, suite, surrogate=Surrogate(network(3), "ee" * 32, "small"))
     stop = StopRequest()

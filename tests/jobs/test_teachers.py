@@ -71,7 +71,7 @@ def _outcomes(record: Record) -> dict[str, Any]:
 def test_what_a_signal_stops_is_kept_and_continued(
     session: Session, teacher: Teacher, digits_model: DigitsModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(attack_run.FASTEST, "cpu", 8)
+    monkeypatch.setattr(attack_run, "at_once", lambda *_: 8)
     session.speedups = enabled(["folding"])  # so that all passes are the network's own
 
     def evaluated(stop_after: int = 0) -> tuple[Record, int]:
@@ -98,7 +98,7 @@ def test_what_a_signal_stops_is_kept_and_continued(
 
 def test_speedups_that_are_off_are_off(session: Session, teacher: Teacher) -> None:
     record = teachers.evaluate_once(session, REQUEST, teacher)
-    assert record.environment["speedups"] == ["folding"]
+    assert record.environment["speedups"] == ["channels-last", "folding"]
     (file,) = session.home.records.iterdir()
     file.unlink()
     session.speedups = enabled(["folding"])

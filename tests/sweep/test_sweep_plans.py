@@ -56,6 +56,27 @@ def test_teachers_come_once_and_before_the_students_that_need_them() -> None:
     ]
 
 
+def test_where_teachers_vary_each_seed_has_its_own_and_transfers_come_from_one() -> None:
+    plan = plan_of(
+        {
+            "methods": ["rslad", "sat"],
+            "seeds": [0, 1],
+            "teacher_seeds": True,
+            "evaluations": [{"suite": "blackbox"}],
+        }
+    )
+    teacher = "bench teacher train --role robust --dataset digits --recipe demo"
+    assert commands(plan, "teacher") == [teacher, f"{teacher} --seed 1"]
+    by_number = {task.number: task for task in plan}
+    students = [task for task in plan if task.kind == "student"]
+    taught = {(task.request.method, task.request.seed): task.needs for task in students}
+    assert {by_number[need].request.seed for need in taught["rslad", 1]} == {1}
+    assert [task.run_command[-1] == "--teacher-seeds" for task in students] == [True, True, False, False]
+    for task in plan:
+        if task.kind == "evaluation":
+            assert by_number[task.needs[1]].request.seed == 0
+
+
 def test_a_method_s_own_teacher_is_a_task_of_its_own_and_transfers_use_the_usual_one() -> None:
     plan = plan_of(
         {

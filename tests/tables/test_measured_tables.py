@@ -403,6 +403,21 @@ def test_seeds_that_were_trained_otherwise_are_not_averaged(
     assert not [line for line in alone.provenance if "not trained as" in line]
 
 
+def test_seeds_with_teachers_of_their_own_are_no_seeds_of_one_teacher(make_record: RecordMaker) -> None:
+    counts = {"clean": 80, "fgsm": 40}
+    own = [
+        make_record(counts, method="rslad", seed=k, procedure=NOW, teachers={"robust": f"{k}" * 64}, teacher_seeds=True)
+        for k in (0, 1)
+    ]
+    one = [make_record({**counts, "fgsm": 60}, method="rslad", seed=k, procedure=NOW) for k in (0, 1)]
+    alone = build_table(SPECS[3], own)
+    assert _texts(alone, "RSLAD", "FGSM")[1] == "40.00 ± 0.00 (2)"
+    assert not any("same robust teacher" in line for line in alone.provenance)
+    table = build_table(SPECS[3], [*own, *one])
+    assert _texts(table, "RSLAD", "FGSM")[1] == "60.00 ± 0.00 (2)"
+    assert _texts(table, "RSLAD [teacher_seeds=true]", "FGSM")[1] == "40.00 ± 0.00 (2)"
+
+
 def test_what_another_record_of_the_run_says_and_what_is_new_is_no_difference(make_record: RecordMaker) -> None:
     later = {**NOW, "hyperparameters": {**NOW["hyperparameters"], "norm": "linf"}}  # type: ignore[dict-item]
     records = [
