@@ -26,7 +26,8 @@ import torch
 from bench.attack import Protocol
 from bench.evaluation.suites import SUITES, Suite
 from bench.jobs.train import Request, configure
-from bench.records.record import AttackResult, Data, Record, content_digest, pack
+from bench.records.outcomes import pack
+from bench.records.record import AttackResult, Data, Record, content_digest
 from bench.records.subjects import record_id
 from bench.registry import attack_class
 from bench.runs.config import DataRef, RunConfig, TeacherRef

@@ -16,7 +16,8 @@ import bench
 from bench.errors import BenchError
 from bench.evaluation.cache import Slot
 from bench.models.checkpoints import read_state_dict
-from bench.records.record import Record, read_record, write_record
+from bench.records.files import read_record, write_record
+from bench.records.record import Record
 from bench.runs.folder import RunFolder
 from bench.system.home import Home
 from bench.tables import render_tables

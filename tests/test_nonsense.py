@@ -31,7 +31,8 @@ from bench.models import build_model
 from bench.models.checkpoints import SPEC_KEY, load_model
 from bench.recipes import recipe
 from bench.records import problems, read_all
-from bench.records.record import content_digest, read_record
+from bench.records.files import read_record
+from bench.records.record import content_digest
 from bench.runs import resume
 from bench.runs.folder import RunFolder, all_runs
 from bench.system.home import Home

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from bench import registry
 from bench.errors import BenchError
+from bench.records.files import read_record
 from bench.records.index import home_records, records_of
 from bench.records.networks import Network, networks_of
-from bench.records.record import Record, read_record
+from bench.records.record import Record
 from bench.system.home import Home
 from bench.system.naming import chosen, listed, network_id, short_names, stands_for
 from bench.system.text import defense_label, one_line

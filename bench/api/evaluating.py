@@ -26,7 +26,8 @@ from bench.evaluation.target import check_device
 from bench.evaluation.transfers import Surrogate
 from bench.jobs.make_record import Asked, begun_by
 from bench.models.checkpoints import weights_hash
-from bench.records.record import Record, Subject, write_record
+from bench.records.files import write_record
+from bench.records.record import Record, Subject
 from bench.records.subjects import foreign_subject
 from bench.runs.folder import RunFolder
 from bench.runs.networks import network_of

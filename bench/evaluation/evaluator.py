@@ -29,8 +29,9 @@ from bench.evaluation.suites import GRADIENT_FREE, Entry, Suite
 from bench.evaluation.target import Job, check_device, ready, view_of
 from bench.evaluation.transfers import Surrogate, Transfers
 from bench.models import check_finite
+from bench.records.outcomes import pack, pack_radii, unpack
 from bench.records.parameters import applied
-from bench.records.record import AttackResult, Checks, Data, Record, Subject, pack, pack_radii, unpack
+from bench.records.record import AttackResult, Checks, Data, Record, Subject
 from bench.registry import attack_class
 from bench.stats import wilson_interval
 from bench.system import provenance

@@ -13,7 +13,8 @@ from itertools import pairwise, permutations
 import numpy as np
 
 from bench.evaluation.suites import CURVES, ENSEMBLE, GRADIENT_FREE
-from bench.records.record import AttackResult, unpack, unpack_radii
+from bench.records.outcomes import unpack, unpack_radii
+from bench.records.record import AttackResult
 from bench.registry import attack_class
 from bench.stats import mcnemar_exact, wilson_interval
 from bench.threat import Entry, Threat, label_in

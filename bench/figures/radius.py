@@ -12,7 +12,8 @@ import numpy as np
 from bench.errors import BenchError
 from bench.evaluation.suites import CURVES
 from bench.figures.page import COLOURS, COLUMN, Drawing, file_name, new_figure, styled
-from bench.records.record import Record, unpack_radii
+from bench.records.outcomes import unpack_radii
+from bench.records.record import Record
 from bench.records.wording import protocol_text
 from bench.stats import wilson_interval
 from bench.system.text import defense_label

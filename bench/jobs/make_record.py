@@ -18,9 +18,10 @@ from bench.evaluation.evaluator import Evaluator
 from bench.evaluation.suites import Suite, suite_named
 from bench.evaluation.transfers import Surrogate
 from bench.jobs.session import Session
+from bench.records.files import read_record, write_record
 from bench.records.intake import settle
 from bench.records.parameters import changed, parameters_of
-from bench.records.record import Record, Subject, conduct, read_record, write_record
+from bench.records.record import Record, Subject, conduct
 from bench.records.subjects import record_id
 from bench.registry import attack_class
 from bench.system import locks

@@ -11,8 +11,8 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.records.check_one import Kind, attacked_with, check, foreign
+from bench.records.files import read_record
 from bench.records.index import Facts
-from bench.records.record import read_record
 from bench.system.garbage import no_collection
 from bench.system.second_process import LEAST, Helper, share
 from bench.system.text import one_line

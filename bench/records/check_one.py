@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from bench import registry
 from bench.errors import BenchError
+from bench.records.outcomes import unpack
 from bench.records.parameters import changed, parameters_of
-from bench.records.record import AttackResult, Record, unpack
+from bench.records.record import AttackResult, Record
 from bench.system.text import is_visible
 from bench.threat import Entry, Threat
 

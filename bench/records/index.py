@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from bench.errors import BenchError
-from bench.records.record import Record, checked_record, known_record, read_bytes
+from bench.records.files import checked_record, known_record, read_bytes
+from bench.records.record import Record
 from bench.system.files import atomic_path
 from bench.system.garbage import no_collection
 from bench.system.home import Home

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bench.records.record import AttackResult, Record, unpack
+from bench.records.outcomes import unpack
+from bench.records.record import AttackResult, Record
 from bench.stats import weighted_interval, weighted_scores, worst_class_interval
 
 PublishedQuantity = Literal["clean", "robust", "weighted"]

@@ -12,7 +12,8 @@ from typing import Final
 
 from bench.errors import unknown_name
 from bench.records.measurement import Measurement, measurements, with_result
-from bench.records.record import AttackResult, Record, Subject, as_bits, of_bits
+from bench.records.outcomes import as_bits, of_bits
+from bench.records.record import AttackResult, Record, Subject
 from bench.records.wording import CORRUPTED, protocol_text
 from bench.stats import wilson_interval
 from bench.system.naming import network_id

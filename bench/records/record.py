@@ -6,14 +6,11 @@ made by hand is noticed. Tables are rendered from records alone.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import math
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -22,25 +19,20 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import from_json
 
 from bench.errors import BenchError
+from bench.records.outcomes import as_bits, pack, unpack_radii
 from bench.stats import wilson_interval
-from bench.system.files import write_text_atomically
-from bench.system.text import first_mistake, newer_schema, one_line
 from bench.threat import NORMS, Entry, Threat
 from bench.vocabulary import Checkpoint, Norm
 
 SCHEMA_VERSION: Final = 1
 
 _ROUNDING = 1e-9
-_MOST_BYTES = 100_000_000
-"""A record of a million samples under ten attacks has a few megabytes."""
 _MOST_SAMPLES, _MOST_CLASSES = 10**9, 10**6
 _MOST_SECONDS = 1e10
 """Three centuries."""
@@ -289,10 +281,11 @@ def content_digest(text: str) -> str:
 
     It is taken of the file and not of the parsed record, whose fields a later version may have added to.
     """
-    return _digest(json.loads(text))
+    return digest_of(json.loads(text))
 
 
-def _digest(content: dict[str, Any]) -> str:
+def digest_of(content: Mapping[str, Any]) -> str:
+    """As `content_digest`, of what was parsed."""
     rest = {name: value for name, value in content.items() if name != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
@@ -351,137 +344,3 @@ def _check_classes(results: dict[str, AttackResult], counts: np.ndarray) -> None
     if not adds_up.all():
         name = list(results)[int(np.argmin(adds_up))]
         raise ValueError(f"results.{name}: class_accuracy, class_counts and correct do not add up")
-
-
-def pack(right: np.ndarray) -> str:
-    """Per-sample outcomes, shape (n,), bool, as base64 text."""
-    return base64.b64encode(np.packbits(right.astype(bool)).tobytes()).decode()
-
-
-def unpack(text: str, n: int) -> np.ndarray:
-    """Outcomes packed by `pack`: shape (n,), bool. ValueError where the text does not hold n outcomes."""
-    return np.unpackbits(np.frombuffer(_packed(text, n), dtype=np.uint8), count=n).astype(bool)
-
-
-def _packed(text: str, n: int) -> bytes:
-    packed = base64.b64decode(text, validate=True)
-    if len(packed) != (n + 7) // 8:
-        raise ValueError(f"{len(packed)} bytes of outcomes cannot hold {n} samples")
-    return packed
-
-
-def pack_radii(radii: np.ndarray) -> str:
-    """Distances, shape (n,), as base64 text of float32."""
-    return base64.b64encode(radii.astype("<f4").tobytes()).decode()
-
-
-def unpack_radii(text: str, n: int) -> np.ndarray:
-    """Distances packed by `pack_radii`: shape (n,), float64. ValueError where the text does not hold n of them."""
-    packed = base64.b64decode(text, validate=True)
-    if len(packed) != 4 * n:
-        raise ValueError(f"{len(packed)} bytes of radii cannot hold {n} samples")
-    return np.frombuffer(packed, dtype="<f4").astype(np.float64)
-
-
-def as_bits(text: str, n: int) -> int:
-    """Outcomes packed by `pack` as one whole number of n bits: to count and compare them takes no array."""
-    return int.from_bytes(_packed(text, n), "big") >> -n % 8
-
-
-def of_bits(right: int, n: int) -> str:
-    """The text of outcomes that are one whole number of n bits, as `as_bits` makes it."""
-    return base64.b64encode((right << -n % 8).to_bytes((n + 7) // 8, "big")).decode()
-
-
-def write_record(record: Record, folder: Path) -> Path:
-    """Write a record, with its digest, to `folder/ID.json`; refuse to change one that is there."""
-    path = folder / f"{record.id}.json"
-    if path.exists():
-        raise BenchError(
-            f"The record {path} exists already and records are never changed.\nDelete it to measure again."
-        )
-    sealed = record.model_copy(update={"digest": content_digest(record.model_dump_json())})
-    write_text_atomically(path, sealed.model_dump_json(indent=1) + "\n")
-    return path
-
-
-def read_record(path: Path) -> Record:
-    """Read and check one record.
-
-    Raises:
-        BenchError: the file is unreadable, or does not add up (the message names the first thing wrong).
-    """
-    return checked_record(path, read_bytes(path))
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of a record's file; nothing but a regular file of some megabytes is opened.
-
-    Raises:
-        BenchError: it cannot be read.
-    """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            reason = "is no regular file"
-        elif status.st_size > _MOST_BYTES:
-            reason = f"is larger than {_MOST_BYTES // 10**6} MB, which no record is"
-        else:
-            return path.read_bytes()
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror or error}"
-    raise BenchError(f"The record {path} {reason}.\nRestore it, or delete it and evaluate again.")
-
-
-def checked_record(path: Path, content: bytes) -> Record:
-    """The record that a file's content holds; parsed once.
-
-    Raises:
-        BenchError: as `read_record`.
-    """
-    try:
-        values = _parsed(content)
-        newer = newer_schema(values, SCHEMA_VERSION)
-        if newer is not None:
-            raise BenchError(f"The record {path} was {newer}.\nWithout that, move it to another folder.")
-        record = Record.model_validate(values, context={"file": path})
-    except (ValueError, ArithmeticError, RecursionError) as error:
-        reason = first_mistake(error) if isinstance(error, ValidationError) else one_line(str(error))
-        raise BenchError(
-            f"The record {path} is not valid: {reason}.\n"
-            "Records are never edited: restore it, or delete it and run `bench eval` again."
-        ) from error
-    if record.digest != _digest(values):
-        raise BenchError(
-            f"The record {path} was changed after it was written: its digest does not match its content.\n"
-            "Records are never edited: restore it, or delete it and run `bench eval` again."
-        )
-    return record
-
-
-def known_record(content: bytes, shared: dict[str, Any] | None = None) -> Record:
-    """The record in a file's content that was found right before: its parts are not held against each other again.
-
-    Args:
-        shared: environments and parameters, of which records that hold the same then have one copy together.
-    """
-    return Record.model_validate_json(content, context={"shared": {} if shared is None else shared})
-
-
-def _parsed(content: bytes) -> Any:
-    """A record's JSON, with tuples where records have them; a ValueError says what is wrong with it."""
-    try:
-        values = from_json(content)
-    except ValueError as error:
-        raise ValueError(f"Invalid JSON: {error}") from error
-    results = values.get("results") if isinstance(values, dict) else None
-    for result in results.values() if isinstance(results, dict) else ():
-        if isinstance(result, dict) and isinstance(result.get("interval"), list):
-            result["interval"] = tuple(result["interval"])
-    return values
-
-
-def read_records(folder: Path) -> Iterator[Record]:
-    """All records of a folder, in the order of their names."""
-    for path in sorted(folder.glob("*.json")):
-        yield read_record(path)

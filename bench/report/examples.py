@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.evaluation.suites import SHOWN
-from bench.records.record import Record, unpack
+from bench.records.outcomes import unpack
+from bench.records.record import Record
 from bench.records.wording import attack_text, protocol_text
 from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder

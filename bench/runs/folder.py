@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from bench.errors import BenchError
 from bench.recipes import recipe
-from bench.records.record import read_record
+from bench.records.files import read_record
 from bench.runs import resume
 from bench.runs.config import RunConfig
 from bench.runs.reading import read_checked

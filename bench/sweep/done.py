@@ -15,7 +15,8 @@ from bench.jobs.session import Session
 from bench.jobs.train import Request
 from bench.models import references
 from bench.recipes import hyperparameters, recipe
-from bench.records.record import Subject, read_record
+from bench.records.files import read_record
+from bench.records.record import Subject
 from bench.records.subjects import record_id
 from bench.runs.config import DataRef, ExtraRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, all_runs

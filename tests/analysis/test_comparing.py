@@ -12,7 +12,8 @@ import pytest
 from bench.analysis.answer import answer
 from bench.analysis.compare import Comparison, Contrast, compare_networks, find_networks
 from bench.errors import BenchError
-from bench.records.record import Record, write_record
+from bench.records.files import write_record
+from bench.records.record import Record
 from bench.stats import detectable, mcnemar, paired_scores, two_level_interval, weighted_scores, welch, wilson_interval
 from bench.system.home import Home
 from bench.vocabulary import Norm

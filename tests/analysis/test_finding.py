@@ -9,7 +9,7 @@ import pytest
 
 from bench.analysis.find import Narrowed, find_networks
 from bench.errors import BenchError
-from bench.records.record import write_record
+from bench.records.files import write_record
 from bench.runs.folder import find_run
 from bench.system.home import Home
 from bench.system.naming import chosen, short_names

@@ -19,7 +19,8 @@ from bench.data import load_dataset
 from bench.data.dataset import Dataset
 from bench.errors import BenchError
 from bench.models import build_model
-from bench.records.record import Record, read_record, write_record
+from bench.records.files import read_record, write_record
+from bench.records.record import Record
 
 from ..helpers.networks import DigitsModel
 

@@ -12,7 +12,8 @@ import pytest
 import bench
 from bench.analysis.compare import Comparison
 from bench.errors import BenchError
-from bench.records.record import Record, write_record
+from bench.records.files import write_record
+from bench.records.record import Record
 
 from ..helpers.records import RecordMaker
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.records.record import Record, write_record
+from bench.records.files import write_record
+from bench.records.record import Record
 from bench.tables import build_table, load_specs
 from bench.tables.table import Cell
 

@@ -18,7 +18,7 @@ from click.shell_completion import BashComplete
 from bench.cli.main import COMMANDS, cli, main
 from bench.cli.sources import hyperparameters
 from bench.recipes.hyperparameters import defaults, method_class
-from bench.records.record import write_record
+from bench.records.files import write_record
 from bench.registry import names
 from bench.system.home import Home
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.records.record import read_record, write_record
+from bench.records.files import read_record, write_record
 
 from ..helpers.commands import Bench, Sit
 from ..helpers.homes import Find, measured

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.records.record import read_record
+from bench.records.files import read_record
 
 from ..helpers.commands import DIGITS, Bench
 

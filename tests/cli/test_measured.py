@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from bench.evaluation.suites import SUITES, strength
-from bench.records.record import Record, write_record
+from bench.records.files import write_record
+from bench.records.record import Record
 from bench.runs.folder import find_run
 from bench.stats import wilson_interval
 from bench.system import locks

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.records.record import write_record
+from bench.records.files import write_record
 from bench.stats import detectable
 from bench.stats.planning import DISCORDANCE, PUBLISHED_IMAGES, PUBLISHED_SPREAD, Variation, images_needed
 from bench.stats.power import smallest

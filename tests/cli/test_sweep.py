@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.records.record import pack, read_record, write_record
+from bench.records.files import read_record, write_record
+from bench.records.outcomes import pack
 from bench.stats import wilson_interval
 
 from ..helpers.commands import Bench, Start

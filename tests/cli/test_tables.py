@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.records.record import write_record
+from bench.records.files import write_record
 from bench.system.home import Home
 
 from ..helpers.commands import Bench

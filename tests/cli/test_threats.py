@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.records.record import Record, read_record, write_record
+from bench.records.files import read_record, write_record
+from bench.records.record import Record
 from bench.system.home import Home
 
 from ..helpers.commands import Bench

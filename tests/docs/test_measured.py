@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.records.record import unpack
+from bench.records.outcomes import unpack
 
 from ..helpers.commands import Bench
 from ..helpers.places import DOCS

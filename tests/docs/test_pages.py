@@ -14,7 +14,7 @@ from unittest.mock import patch
 import click
 import pytest
 
-from bench.records.record import read_records
+from bench.records.files import read_records
 
 from ..helpers.commands import Bench, Process
 from ..helpers.places import DOCS, ROOT

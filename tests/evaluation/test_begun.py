@@ -16,7 +16,8 @@ from bench import registry
 from bench.data.dataset import Dataset, Split, to_float
 from bench.evaluation.suites import SUITES, suites_named
 from bench.jobs.make_record import Asked, begun_by
-from bench.records.record import Record, unpack
+from bench.records.outcomes import unpack
+from bench.records.record import Record
 from bench.system.home import Home
 from bench.system.signals import Interrupted, StopRequest
 

@@ -20,7 +20,9 @@ from bench.evaluation import attack_run
 from bench.evaluation.attack_run import start_noise
 from bench.evaluation.suites import Entry, Suite
 from bench.evaluation.transfers import Surrogate
-from bench.records.record import Record, read_record, unpack, write_record
+from bench.records.files import read_record, write_record
+from bench.records.outcomes import unpack
+from bench.records.record import Record
 from bench.stats import wilson_interval
 from bench.system.signals import Interrupted, StopRequest
 

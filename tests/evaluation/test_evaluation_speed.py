@@ -17,8 +17,9 @@ from bench.data.dataset import to_float
 from bench.evaluation import attack_run
 from bench.evaluation.target import ready, view_of
 from bench.models.checkpoints import load_model
+from bench.records.files import read_record
 from bench.records.measurement import differing
-from bench.records.record import read_record, unpack
+from bench.records.outcomes import unpack
 
 from ..helpers.commands import Bench
 from ..helpers.homes import Find

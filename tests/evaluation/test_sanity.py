@@ -22,7 +22,8 @@ from bench.evaluation.evaluator import Evaluator
 from bench.evaluation.probes import ENOUGH, PROBED, SHARE, Probes
 from bench.evaluation.suites import suite_named
 from bench.evaluation.transfers import Surrogate
-from bench.records.record import AttackResult, Record, pack
+from bench.records.outcomes import pack
+from bench.records.record import AttackResult, Record
 from bench.records.subjects import foreign_subject
 from bench.registry import attack_class
 from bench.stats import wilson_interval

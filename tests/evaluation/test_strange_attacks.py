@@ -20,7 +20,7 @@ from bench.evaluation import sanity
 from bench.evaluation.suites import Entry, Suite, suite_named
 from bench.evaluation.target import view_of
 from bench.evaluation.transfers import Surrogate
-from bench.records.record import unpack, unpack_radii
+from bench.records.outcomes import unpack, unpack_radii
 
 from .small import BLACKBOX, WHITEBOX, N, evaluate, network
 

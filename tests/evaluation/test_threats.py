@@ -14,7 +14,8 @@ from bench.errors import BenchError
 from bench.evaluation import sanity
 from bench.evaluation.suites import SUITES, Entry, Suite, strength, suite_named, suites_named
 from bench.records.check_one import attacked_with, foreign
-from bench.records.record import Record, unpack
+from bench.records.outcomes import unpack
+from bench.records.record import Record
 from bench.records.wording import attack_text
 from bench.registry import attack_class
 from bench.report.checks import explained

@@ -14,7 +14,7 @@ from attacks.corruption import Corruption
 from bench.data.dataset import Dataset, Split
 from bench.errors import BenchError
 from bench.evaluation.suites import SUITES, suite_named, suites_named
-from bench.records.record import unpack
+from bench.records.outcomes import unpack
 from bench.vocabulary import CORRUPTIONS, SEVERITIES
 
 from ..helpers.commands import Bench

@@ -15,7 +15,7 @@ from bench.figures import curves, tradeoff
 from bench.figures.page import Drawing
 from bench.recipes.schedule import Schedule
 from bench.recipes.training import Optimizer, Selection
-from bench.records.record import read_records
+from bench.records.files import read_records
 from bench.runs.config import DataRef, RunConfig, TeacherRef
 from bench.runs.folder import RunFolder, Summary
 from bench.stats import wilson_interval

@@ -10,7 +10,9 @@ import pytest
 
 from bench.errors import BenchError
 from bench.figures import radius
-from bench.records.record import Record, read_record, unpack, unpack_radii
+from bench.records.files import read_record
+from bench.records.outcomes import unpack, unpack_radii
+from bench.records.record import Record
 from bench.stats import wilson_interval
 
 from ..helpers.commands import Bench

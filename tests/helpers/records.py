@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost, pack, pack_radii
+from bench.records.outcomes import pack, pack_radii
+from bench.records.record import AttackResult, Data, Record, Subject, TrainingCost
 from bench.stats import wilson_interval
 from bench.vocabulary import Checkpoint, Norm, Protocol, Role
 

@@ -15,7 +15,8 @@ from bench.data import load_dataset
 from bench.evaluation.evaluator import Evaluator
 from bench.models import build_model
 from bench.models.checkpoints import read_metadata, save_weights
-from bench.records.record import Record, read_record
+from bench.records.files import read_record
+from bench.records.record import Record
 from bench.runs.folder import RunFolder
 from bench.sweep.done import Known, Standing
 from bench.sweep.plan import Task, expand

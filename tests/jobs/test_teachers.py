@@ -22,7 +22,8 @@ from bench.jobs.session import Session
 from bench.jobs.train import Request, Teacher, resolve
 from bench.models import references
 from bench.models.checkpoints import save_weights, weights_hash
-from bench.records.record import Record, read_record
+from bench.records.files import read_record
+from bench.records.record import Record
 from bench.runs.config import TeacherRef
 from bench.system import locks
 from bench.system.console import Lines

@@ -19,9 +19,10 @@ from bench.analysis.compare import compare_networks
 from bench.errors import BenchError
 from bench.figures import tradeoff
 from bench.jobs import results, status
+from bench.records.files import checked_record, known_record, read_record
 from bench.records.index import Facts
 from bench.records.networks import Network, networks_of
-from bench.records.record import Record, checked_record, content_digest, known_record, read_record
+from bench.records.record import Record, content_digest
 from bench.report import checks, classes, leaderboard, training
 from bench.system.home import Home
 from bench.system.naming import short_names

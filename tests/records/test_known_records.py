@@ -14,16 +14,9 @@ import pytest
 
 from bench.errors import BenchError
 from bench.records import index
+from bench.records.files import checked_record, read_bytes, read_record, read_records, write_record
 from bench.records.index import home_records, records_of
-from bench.records.record import (
-    Record,
-    checked_record,
-    content_digest,
-    read_bytes,
-    read_record,
-    read_records,
-    write_record,
-)
+from bench.records.record import Record, content_digest
 from bench.system.home import Home
 
 from ..helpers.records import RecordMaker

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.records.networks import networks_of, worst_over
-from bench.records.record import unpack
+from bench.records.outcomes import unpack
 from bench.stats import wilson_interval
 
 from ..helpers.records import RecordMaker

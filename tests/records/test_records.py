@@ -16,18 +16,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.errors import BenchError
-from bench.records.record import (
-    Record,
-    TrainingCost,
-    content_digest,
-    pack,
-    pack_radii,
-    read_record,
-    read_records,
-    unpack,
-    unpack_radii,
-    write_record,
-)
+from bench.records.files import read_record, read_records, write_record
+from bench.records.outcomes import pack, pack_radii, unpack, unpack_radii
+from bench.records.record import Record, TrainingCost, content_digest
 from bench.stats import wilson_interval
 
 N = 10

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from bench.errors import BenchError
-from bench.records import index, merge, problems, read_all, record
+from bench.records import files, index, merge, problems, read_all
 from bench.records.index import folder_facts
-from bench.records.record import content_digest, pack, unpack
+from bench.records.outcomes import pack, unpack
+from bench.records.record import content_digest
 from bench.system.locks import held
 
 from ..helpers.places import DEMO_RECORDS
@@ -262,7 +263,7 @@ def test_only_what_is_new_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         read.append(path.name)
         return real(path)
 
-    real = record.read_bytes
+    real = files.read_bytes
     monkeypatch.setattr(index, "read_bytes", reading)
     assert merge([WHITEBOX], home).new == (WHITEBOX.name,)
     assert read == []
@@ -372,7 +373,7 @@ def test_no_id_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 def test_a_file_that_no_record_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert lines(tmp_path) == ["error: it is not valid: Invalid JSON: recursion limit exceeded at line 1 column 202."]
-    monkeypatch.setattr(record, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(files, "_MOST_BYTES", 1000)
     assert lines(WHITEBOX)[0].startswith("error: it is larger than")
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from bench.analysis.compare import Comparison, compare_networks
 from bench.analysis.compare_text import notes
+from bench.records.files import write_record
 from bench.records.networks import networks_of
-from bench.records.record import Checks, Record, write_record
+from bench.records.record import Checks, Record
 from bench.report.duel import write_duel
 from bench.report.duel_cost import Costs, Found, cost_table, costs_of
 from bench.report.duel_text import about, limits, said, title, verdict

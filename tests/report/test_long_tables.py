@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench.records.record import read_records
+from bench.records.files import read_records
 from bench.report import rows, site
 from bench.report.rows import Row, Rows
 from bench.system.home import Home

@@ -20,7 +20,7 @@ from bench.errors import BenchError
 from bench.evaluation import sanity
 from bench.recipes.schedule import Schedule
 from bench.recipes.training import Augmentation, Average, Optimizer, WeightPerturbation
-from bench.records.record import read_records
+from bench.records.files import read_records
 from bench.records.wording import seeds_text
 from bench.report import checks, classes, leaderboard, overview, site, training
 from bench.report.examples import MOST_RUNS, gallery

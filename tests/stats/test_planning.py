@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.records.files import read_records
 from bench.records.networks import networks_of
-from bench.records.record import read_records
 from bench.stats import LEVEL, mcnemar_exact, two_level_interval, welch
 from bench.stats.planning import (
     DISCORDANCE,

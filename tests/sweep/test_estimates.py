@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.cost.profile import Profile, write_profile
-from bench.records.record import write_record
+from bench.records.files import write_record
 from bench.sweep.estimate import Estimate, Estimator
 from bench.sweep.plan import Plan, expand
 from bench.sweep.spec import SweepSpec

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.records.record import Record, write_record
+from bench.records.files import write_record
+from bench.records.record import Record
 from bench.stats import compare
 from bench.tables import Table, build_overview, build_table, build_tables, load_specs, read_spec, render_tables
 from bench.tables.table import Cell

@@ -14,8 +14,8 @@ from bench.errors import BenchError
 from bench.jobs import train
 from bench.jobs.train import Request
 from bench.recipes.training import Average
+from bench.records.files import read_record
 from bench.records.index import home_records
-from bench.records.record import read_record
 from bench.runs.folder import all_runs
 from bench.runs.networks import kept, summary_of
 from bench.system.home import Home
