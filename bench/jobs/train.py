@@ -17,18 +17,15 @@ from bench.compute.seeding import derive
 from bench.data.dataset import Dataset, Split
 from bench.errors import BenchError
 from bench.jobs import additional as extra_images
-from bench.jobs import companions
+from bench.jobs import companions, lost_summary
 from bench.jobs.session import Session, absolute_spec
 from bench.models import build_model, split_spec, try_out
-from bench.models.checkpoints import read_state_dict, weights_hash
 from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Recipe, Resolved
 from bench.recipes.training import Extra, Training, value_at
 from bench.runs.config import DataRef, RunConfig, TeacherRef
-from bench.runs.folder import RunFolder, Summary, all_runs
+from bench.runs.folder import RunFolder, all_runs
 from bench.system import locks, provenance
-from bench.system.files import DIGEST
-from bench.system.text import now, one_line
 from bench.threat import Threat, Wanted
 from bench.training.awp import check_split
 from bench.training.optimizer import completed
@@ -276,7 +273,7 @@ def train(session: Session, request: Request, teachers: Sequence[Teacher] = (), 
         elif ranks().from_first(folder.finished):  # by another process, since we looked
             return _found_finished(session, folder)
         elif ranks().from_first(folder.lost_its_summary):
-            restore_summary(session, folder, config)
+            lost_summary.restore(session, folder, config)
             return folder
         how = {"speedups": sorted(session.speedups), "processes": ranks().size, "sync_bn": ranks().sync_bn}
         folder.create(config, provenance.describe(session.device) | how, chosen.text)
@@ -325,49 +322,6 @@ def _found_finished(session: Session, folder: RunFolder) -> RunFolder:
     folder.config()
     session.reporter.say(f"Already trained, nothing changed: {folder.id} (--restart trains it again).")
     return folder
-
-
-def restore_summary(session: Session, folder: RunFolder, config: RunConfig) -> None:
-    """Rebuild the lost summary of a run from its selected weights and the lines of its epochs.
-
-    Raises:
-        BenchError: they do not determine it; nothing is changed.
-    """
-    found = ranks().from_first(_summary_of(folder, config) if ranks().first else None)
-    if isinstance(found, str):
-        raise BenchError(
-            f"{folder.path / 'summary.json'} is missing, though the run has been trained, and {found}.\n"
-            "Restore the file, or train the run again with --restart."
-        )
-    folder.finish(found)
-    session.reporter.say(
-        f"{folder.path / 'summary.json'} was missing; it was rebuilt from the run's weights and metrics."
-    )
-
-
-def _summary_of(folder: RunFolder, config: RunConfig) -> Summary | str:
-    """The summary of a finished run by what else is in its folder, or why that does not tell."""
-    try:
-        folder.config()
-        state, metadata = read_state_dict(folder.best)
-    except BenchError as error:
-        return one_line(str(error).split("\n")[0]).rstrip(".")
-    if metadata.get("run") != folder.id or not {DIGEST, "epoch"} <= metadata.keys():
-        return f"{folder.best} does not tell whether it is whole and of this run"
-    lines = {line["epoch"]: line for line in folder.metrics() if line["kind"] == "epoch"}
-    try:
-        selected = int(metadata["epoch"])
-        return Summary(
-            checkpoint=weights_hash(state),
-            selected_epoch=selected,
-            selected_on=config.selection.name,
-            accuracy=lines[selected]["accuracy"]["student"],
-            looks=config.looks,
-            seconds=lines[config.epochs]["seconds"],
-            finished=now(),
-        )
-    except (LookupError, TypeError, ValueError) as error:
-        return f"metrics.jsonl does not tell what was selected ({type(error).__name__})"
 
 
 @contextmanager
