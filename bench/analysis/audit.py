@@ -15,12 +15,13 @@ from bench.records.record import Record
 from bench.stats import LEVEL, TEST_NAMES
 from bench.system.text import defense_label
 from bench.tables.build import build_table
+from bench.tables.cell import Cell, Group
 from bench.tables.headers import attack_label, dataset_label
 from bench.tables.lines import Line, Measured, Published, by_group, newest, tidy
 from bench.tables.mismatches import contradictions, listed, mismatches
 from bench.tables.paper import paper_lines
 from bench.tables.spec import TableSpec
-from bench.tables.table import Cell, Group, Table
+from bench.tables.table import Table
 from bench.tables.write import choose_specs
 from bench.vocabulary import Selected
 

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from bench.errors import BenchError
 from bench.records.measurement import PublishedQuantity
 from bench.system.text import first_mistake
+from bench.tables.cell import Cell
 from bench.tables.lines import Published
 from bench.tables.spec import TableSpec
-from bench.tables.table import Cell
 
 Tables = Mapping[int, tuple[TableSpec, list[Published]]]
 """By number: a table's spec and published numbers."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bench.analysis.compare import Accuracy, Comparison, Contrast, Side
 from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES, Test
-from bench.tables.table import Cell
+from bench.tables.cell import Cell
 
 DIFFERING = ("model", "setting", "selection", "teachers")
 """What of a network, beside its defense, may differ from side to side and is then named."""

@@ -13,12 +13,12 @@ from bench.records.measurement import Quantity
 from bench.records.record import Record
 from bench.stats import LEVEL, TEST_NAMES, Test, holm
 from bench.tables.build import build_table
+from bench.tables.cell import Cell, Group
 from bench.tables.cells import Cells, measure
 from bench.tables.headers import attack_label
 from bench.tables.paper import paper_lines
 from bench.tables.rivals import tested
 from bench.tables.spec import TableSpec
-from bench.tables.table import Cell, Group
 from bench.tables.write import choose_specs
 from bench.vocabulary import Selected
 

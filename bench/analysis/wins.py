@@ -8,9 +8,10 @@ from typing import Any
 
 from bench.records.measurement import Quantity
 from bench.stats import LEVEL, holm, least_significant, mcnemar_range
+from bench.tables.cell import Cell
 from bench.tables.rivals import tested
 from bench.tables.spec import TableSpec
-from bench.tables.table import Cell, Table
+from bench.tables.table import Table
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from bench.evaluation.suites import STRONGEST
 from bench.figures.page import COLOURS, COLUMN, Drawing, file_name, new_figure, styled
 from bench.records.record import Record
 from bench.records.wording import attack_text, protocol_text
+from bench.tables.cell import Cell, Group
 from bench.tables.cells import measure
 from bench.tables.lines import newest, tidy
 from bench.tables.overview import attack_labels
 from bench.tables.spec import AttackSpec, TableSpec
-from bench.tables.table import Cell, Group
 from bench.vocabulary import Selected
 
 _MARKERS = "osD^vP*Xh<p>d"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from bench.records.record import Record
 from bench.system.text import defense_label
+from bench.tables.cell import DASH
 from bench.tables.plain import PlainTable
-from bench.tables.table import DASH
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 from bench.records.record import AttackResult, Record
 from bench.report.leaderboard import Entry, interval_text
 from bench.stats import wilson_interval
+from bench.tables.cell import DASH
 from bench.tables.plain import PlainTable
-from bench.tables.table import DASH
 
 Names = Mapping[str, Sequence[str]]
 """Class names by dataset, in label order, where the dataset is at hand."""

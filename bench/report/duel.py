@@ -19,8 +19,8 @@ from bench.report.duel_cost import Costs, Found, cost_table, networks_of, record
 from bench.report.duel_text import KEPT, about, limits, said, title
 from bench.report.site import template
 from bench.system.files import write_text_atomically
+from bench.tables.cell import DASH
 from bench.tables.plain import PlainTable
-from bench.tables.table import DASH
 from bench.version import __version__
 from bench.vocabulary import Selected
 

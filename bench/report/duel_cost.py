@@ -13,8 +13,8 @@ from bench.records.networks import Network
 from bench.records.record import Record
 from bench.system.home import Home
 from bench.system.text import duration
+from bench.tables.cell import DASH
 from bench.tables.plain import PlainTable
-from bench.tables.table import DASH
 from bench.vocabulary import Selected
 
 Found = Mapping[Selected, Comparison]

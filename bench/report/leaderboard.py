@@ -15,13 +15,13 @@ from bench.records.measurement import Quantity
 from bench.records.record import Record
 from bench.records.wording import attack_text, seeds_text
 from bench.report.rows import Row, html, number_and_bar, number_of_seeds
+from bench.tables.cell import DASH, Cell, Group
 from bench.tables.cells import averaged
 from bench.tables.lines import Measured, newest, places, tidy
 from bench.tables.overview import TEACHERS, attack_labels
 from bench.tables.plain import PlainTable
 from bench.tables.rivals import mark_rivals
 from bench.tables.spec import AttackSpec, TableSpec
-from bench.tables.table import DASH, Cell, Group
 
 View = Literal["network", "mean", "both"]
 """A row is one network, or the mean over a defense's seeds; where there is one seed it is both."""

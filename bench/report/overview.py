@@ -10,8 +10,9 @@ from markupsafe import Markup
 from bench.records.wording import seeds_text
 from bench.report.leaderboard import samples, schedule
 from bench.report.rows import Row, Rows, html, number, number_of_seeds
-from bench.tables.table import DASH, Group, Table
+from bench.tables.cell import DASH, Group
 from bench.tables.table import Row as TableRow
+from bench.tables.table import Table
 
 
 def facts(table: Table) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from bench.report.classes import MOST_NETWORKS
 from bench.report.leaderboard import interval_text
 from bench.report.rows import Row, html, number_of_seeds
 from bench.system.text import defense_label
+from bench.tables.cell import DASH, Cell
 from bench.tables.plain import PlainTable
-from bench.tables.table import DASH, Cell
 from bench.threat import NORM_TEXT
 
 SHARES = (0.0, 0.5, 1.0, 1.5, 2.0)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from bench.system.text import one_line
+from bench.tables.cell import Cell
 from bench.tables.plain import PlainTable
-from bench.tables.table import Cell
 
 MOST_IN_PAGE = 250
 """Rows of a table that its page holds; its script shows as many at once."""

@@ -13,8 +13,8 @@ from bench.runs.config import RunConfig
 from bench.runs.folder import RunFolder, all_runs
 from bench.system.home import Home
 from bench.system.text import defense_label
+from bench.tables.cell import DASH, Cell
 from bench.tables.plain import PlainTable
-from bench.tables.table import DASH, Cell
 
 MOST_POINTS, LEAST_POINTS = 100, 8
 """Epochs of a run that are drawn; of longer runs each k-th and the last."""

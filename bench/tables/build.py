@@ -9,6 +9,7 @@ from bench.errors import BenchError
 from bench.records.measurement import Quantity
 from bench.records.networks import is_together
 from bench.records.record import Record
+from bench.tables.cell import Cell, Group
 from bench.tables.cells import Cells, measure
 from bench.tables.headers import dataset_label, detail, students, under_threats
 from bench.tables.lines import (
@@ -27,17 +28,7 @@ from bench.tables.notes import find_amiss, notes, provenance
 from bench.tables.paper import paper_lines
 from bench.tables.rivals import mark_rivals
 from bench.tables.spec import TableSpec
-from bench.tables.table import (
-    Cell,
-    Column,
-    ColumnGroup,
-    Group,
-    Row,
-    Section,
-    Source,
-    Table,
-    Values,
-)
+from bench.tables.table import Column, ColumnGroup, Row, Section, Source, Table, Values
 from bench.vocabulary import Selected
 
 _LABELS: dict[Quantity, str] = {

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.records.measurement import Quantity
+from bench.tables.cell import Cell, Evidence
 from bench.tables.lines import Line, Measured, Place, places
-from bench.tables.table import Cell, Evidence
 
 Cells = dict[tuple[Place, Quantity], Cell]
 """What is missing has no entry."""

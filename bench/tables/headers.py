@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from bench.records.wording import is_own_parameter, protocol_text
+from bench.tables.cell import Group
 from bench.tables.spec import ANY, TableSpec
-from bench.tables.table import Group
 from bench.threat import Entry, Threat, label_in
 from bench.vocabulary import usual_eps
 

@@ -17,8 +17,8 @@ from bench.records.networks import is_together
 from bench.records.record import Record, Subject
 from bench.stats import compare, wilson_interval
 from bench.system.text import defense_label, leaves, settings_text
+from bench.tables.cell import Group
 from bench.tables.spec import TableSpec
-from bench.tables.table import Group
 
 
 class Place(NamedTuple):

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.records.networks import WORST
+from bench.tables.cell import Cell
 from bench.tables.headers import attack_label, dataset_label
 from bench.tables.lines import Line, Measured
 from bench.tables.spec import TableSpec
-from bench.tables.table import Cell
 
 _MOST_LISTED = 12
 _EACH_SEEDS = "one of each seed"

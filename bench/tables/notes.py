@@ -13,12 +13,13 @@ from bench.records.networks import WORST
 from bench.records.wording import is_own_parameter, protocol_text
 from bench.stats import LEAST_SEEDS, LEVEL, TEST_NAMES
 from bench.system.text import one_line
+from bench.tables.cell import FLAGGED, PARTIAL, TEST_SELECTED, UNPROVEN, Cell, Group
 from bench.tables.headers import dataset_label
 from bench.tables.lines import Measured, Published, by_group
 from bench.tables.mismatches import Mismatch, contradictions, listed, mismatches, surrogates
 from bench.tables.rivals import devices
 from bench.tables.spec import TableSpec
-from bench.tables.table import FLAGGED, PARTIAL, TEST_SELECTED, UNPROVEN, Cell, Column, Group, Table
+from bench.tables.table import Column, Table
 from bench.threat import NORM_TEXT, eps_text
 
 Amiss = Mapping[Group, Sequence[Mismatch]]

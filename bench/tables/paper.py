@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from bench.errors import BenchError
 from bench.records.measurement import Quantity
+from bench.tables.cell import Group
 from bench.tables.lines import Place, Published
 from bench.tables.spec import AttackSpec, PaperSpec, RowSpec, TableSpec
-from bench.tables.table import Group
 
 
 def paper_lines(spec: TableSpec) -> list[Published]:

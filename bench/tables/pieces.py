@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from bench.tables.table import Cell, ColumnGroup, Table, numbered
+from bench.tables.cell import Cell
+from bench.tables.table import ColumnGroup, Table, numbered
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.stats import TEST_NAMES
 from bench.system import escape
+from bench.tables.cell import Cell, Group
 from bench.tables.pieces import pieces
-from bench.tables.table import Cell, Column, Group, Row, Section, Table
+from bench.tables.table import Column, Row, Section, Table
 
 if TYPE_CHECKING:
     from jinja2 import Environment

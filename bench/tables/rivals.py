@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.records.measurement import PublishedQuantity, Quantity
 from bench.stats import LEAST_SEEDS, Test, compare, holm, two_proportions, two_weighted, welch
-from bench.tables.table import Cell, Evidence, Lead, Mark
+from bench.tables.cell import Cell, Evidence, Lead, Mark
 
 
 def mark_rivals(cells: Sequence[Cell], quantity: Quantity) -> list[Cell]:

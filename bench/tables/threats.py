@@ -13,8 +13,9 @@ from bench.records.networks import UNION, WORST, with_union
 from bench.records.record import Record
 from bench.records.wording import CORRUPTED
 from bench.tables.build import annotated, laid_out
+from bench.tables.cell import Cell
 from bench.tables.spec import AttackSpec, read_spec, table_files
-from bench.tables.table import Cell, Column, Row, Section, Table, numbered
+from bench.tables.table import Column, Row, Section, Table, numbered
 from bench.threat import NORM_TEXT
 from bench.vocabulary import CORRUPTIONS, FURTHER_CORRUPTIONS, SEVERITIES, Selected
 

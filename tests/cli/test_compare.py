@@ -11,7 +11,7 @@ import pytest
 from bench.records.files import write_record
 from bench.records.record import Record
 from bench.tables import build_table, load_specs
-from bench.tables.table import Cell
+from bench.tables.cell import Cell
 
 from ..helpers.commands import Bench
 from ..helpers.homes import Contents, Find

@@ -13,7 +13,7 @@ from bench.records.files import write_record
 from bench.records.record import Record
 from bench.stats import compare
 from bench.tables import Table, build_overview, build_table, build_tables, load_specs, read_spec, render_tables
-from bench.tables.table import Cell
+from bench.tables.cell import Cell
 from bench.vocabulary import Selected
 
 from ..helpers.commands import Bench

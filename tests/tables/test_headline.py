@@ -13,7 +13,7 @@ from scipy import stats
 from bench.records.record import Record
 from bench.stats import two_proportions
 from bench.tables import Table, build_table, load_specs, render_tables
-from bench.tables.table import Cell
+from bench.tables.cell import Cell
 
 from ..helpers.latex import set_by_latex
 from ..helpers.records import RecordMaker

@@ -12,7 +12,7 @@ import pytest
 from bench.records.record import Record
 from bench.stats import holm, mcnemar_exact, paired_scores, two_proportions, two_weighted, weighted_scores
 from bench.tables import Table, build_table, build_tables, load_specs, render_tables
-from bench.tables.table import Cell
+from bench.tables.cell import Cell
 
 from ..helpers.records import RecordMaker
 

@@ -12,7 +12,7 @@ from bench.errors import BenchError
 from bench.records.record import Record
 from bench.stats import wilson_interval
 from bench.tables import Table, build_table, build_tables, load_specs
-from bench.tables.table import Cell
+from bench.tables.cell import Cell
 
 from ..helpers.records import RecordMaker
 

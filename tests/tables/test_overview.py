@@ -14,7 +14,8 @@ from bench.records.record import Record
 from bench.report import leaderboard
 from bench.stats import mcnemar_exact, wilson_interval
 from bench.tables import Table, build_overview, build_table, load_specs, render_tables
-from bench.tables.table import Cell, Values
+from bench.tables.cell import Cell
+from bench.tables.table import Values
 
 from ..helpers.latex import set_by_latex
 from ..helpers.records import BLACKBOX, RecordMaker

@@ -11,8 +11,9 @@ import pytest
 from bench.errors import BenchError
 from bench.records.record import Record
 from bench.tables import Table, build_table, build_tables, load_specs
+from bench.tables.cell import UNPROVEN
 from bench.tables.spec import table_files
-from bench.tables.table import UNPROVEN, Values
+from bench.tables.table import Values
 
 from ..helpers.records import RecordMaker
 

@@ -10,7 +10,7 @@ import pytest
 from bench.errors import BenchError
 from bench.records.record import Record
 from bench.tables import Table, build_overview, build_tables, write_tables
-from bench.tables.table import Cell
+from bench.tables.cell import Cell
 from bench.tables.threats import build_corruptions, build_unseen
 from bench.vocabulary import CORRUPTIONS, SEVERITIES
 
