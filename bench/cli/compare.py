@@ -9,7 +9,7 @@ import click
 
 from bench.cli import completing
 from bench.cli.help import Command
-from bench.cli.options import checkpoint_of_option, home_option, json_option, named, style_option, threat_option
+from bench.cli.options import home_option, json_option, measured_options, style_option
 from bench.cli.printing import show_json
 from bench.system.home import Home
 from bench.threat import Threat
@@ -25,18 +25,7 @@ if TYPE_CHECKING:
     examples=["bench compare ciard rslad --attack pgd-sat", "bench compare RUN RUN --all-seeds"],
 )
 @click.argument("runs", metavar="RUN RUN [RUN ...]", nargs=-1, required=True, shell_complete=completing.recorded)
-@named("--student", "models", "Where a method is named: only its networks of this architecture.")
-@named("--dataset", "datasets", "Where a method is named: only its networks that were measured on this.")
-@checkpoint_of_option
-@click.option("--all-seeds", is_flag=True, help="Add every run that differs from a named one in the seed alone.")
-@click.option(
-    "--attack",
-    "attacks",
-    multiple=True,
-    help="Only this one, as records name it; may be repeated.",
-    shell_complete=completing.plugins("attacks"),
-)
-@threat_option("Only what was measured under this: linf:8/255.", completing.recorded_threats)
+@measured_options
 @click.option("--across-threats", "across", is_flag=True, help="Hold each under its own threat against the others.")
 @style_option("How to print.")
 @json_option("The same as --format json.")

@@ -115,6 +115,30 @@ def threat_option(help: str, shell_complete: Any = completing.threats, **more: A
     return click.option("--threat", type=kind, help=help, shell_complete=shell_complete, **more)
 
 
+def measured_options(function: Command) -> Command:
+    """What of the networks that a command is given by name is meant: which of them, which weights, measured how."""
+    for option in reversed(
+        (
+            named("--student", "models", "Where a method is named: only its networks of this architecture."),
+            named("--dataset", "datasets", "Where a method is named: only its networks that were measured on this."),
+            checkpoint_of_option,
+            click.option(
+                "--all-seeds", is_flag=True, help="Add every run that differs from a named one in the seed alone."
+            ),
+            click.option(
+                "--attack",
+                "attacks",
+                multiple=True,
+                help="Only this one, as records name it; may be repeated.",
+                shell_complete=completing.plugins("attacks"),
+            ),
+            threat_option("Only what was measured under this: linf:8/255.", completing.recorded_threats),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 class _Read(click.ParamType):
     """What a function of ours reads, whose `BenchError` says what is wrong."""
 

@@ -10,7 +10,7 @@ import click
 
 from bench.cli import completing
 from bench.cli.help import Command
-from bench.cli.options import checkpoint_of_option, home_option, json_option, named, style_option, threat_option
+from bench.cli.options import home_option, json_option, measured_options, style_option
 from bench.cli.printing import show_json, show_table
 from bench.errors import BenchError, printable
 from bench.system.home import Home
@@ -77,18 +77,7 @@ class _Spread(click.ParamType):
 @click.option("--rivals", type=click.IntRange(1), help="Differences that share the level. Default: all pairs, or 1.")
 @click.option("--level", type=_SHARE, default=0.05, help="Of the tests, two-sided.")
 @click.option("--power", "wanted", type=_SHARE, default=0.8, help="How often a difference is to be found.")
-@named("--student", "models", "Where a method is named: only its networks of this architecture.")
-@named("--dataset", "datasets", "Where a method is named: only its networks that were measured on this.")
-@checkpoint_of_option
-@click.option("--all-seeds", is_flag=True, help="Add every run that differs from a named one in the seed alone.")
-@click.option(
-    "--attack",
-    "attacks",
-    multiple=True,
-    help="Only this one, as records name it; may be repeated.",
-    shell_complete=completing.plugins("attacks"),
-)
-@threat_option("Only what was measured under this: linf:8/255.", completing.recorded_threats)
+@measured_options
 @style_option("How to print.")
 @json_option("The same as --format json.")
 @home_option
