@@ -195,7 +195,7 @@ class View:
         if shape in self._graphed:
             self.unseen += len(x)
         logits: Tensor = self._graphed.get(shape, self._eager)(x)
-        return logits
+        return logits.clone()  # a graph writes every replay's into the same memory
 
     def _captured(self, x: Tensor) -> Any:
         # The capture runs the network a few times: in train mode those runs must leave no trace in its statistics.

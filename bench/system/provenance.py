@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from bench.errors import BenchError
 from bench.version import __version__
 
 _PACKAGES = ("torch", "torchvision", "torchattacks", "pyautoattack", "numpy", "timm")
@@ -63,10 +65,16 @@ def _version(package: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout the harness runs from, with `+changes`; None for an installed package."""
+    """The commit of the checkout the harness runs from, with `+changes`; None for an installed package.
+
+    Of a copy without `.git`, in a container image say, what BENCH_COMMIT says.
+    """
     folder = _root()
     if not (folder / ".git").exists():
-        return None
+        said = os.environ.get("BENCH_COMMIT")
+        if said is not None and not re.fullmatch("[0-9a-f]{40}", said):
+            raise BenchError(f"BENCH_COMMIT={said} is no commit.\nGive all 40 digits: `git rev-parse HEAD`.")
+        return said
 
     def git(*arguments: str) -> str:
         found = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)

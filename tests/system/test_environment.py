@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.errors import BenchError
 from bench.system import provenance
 from bench.version import __version__
 
@@ -44,3 +45,12 @@ def test_what_is_not_the_installed_package_is_no_release(installed: Path, spoil:
     else:
         (installed / "setup.cfg").write_text("")
     assert provenance.harness()["release"] is None
+
+
+def test_a_copy_without_git_names_the_commit_it_is_told(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (installed / "setup.cfg").write_text("")
+    monkeypatch.setenv("BENCH_COMMIT", "0123456789" * 4)
+    assert provenance.harness() == {"bench": __version__, "git": "0123456789" * 4, "release": None}
+    monkeypatch.setenv("BENCH_COMMIT", "main")
+    with pytest.raises(BenchError, match=r"BENCH_COMMIT=main is no commit\.\nGive all 40 digits"):
+        provenance.harness()
