@@ -9,6 +9,7 @@ off by its name; none changes what is computed beyond rounding.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -198,14 +199,18 @@ class View:
         return logits.clone()  # a graph writes every replay's into the same memory
 
     def _captured(self, x: Tensor) -> Any:
-        # The capture runs the network a few times: in train mode those runs must leave no trace in its statistics.
-        buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
+        # The capture runs the network a few times: in train mode those runs must leave no trace in its statistics. Of
+        # that autograd must not hear (`data`): a pass whose backward is yet to come may have looked at them.
+        buffers = [(buffer.data, buffer.clone()) for buffer in self.module.buffers()]
 
         def heard(images: Tensor) -> Tensor:
             self.unseen -= len(images)
             return self._eager(images)
 
-        graphed = torch.cuda.make_graphed_callables(heard, (x.detach().clone().requires_grad_(),))
+        with warnings.catch_warnings():
+            # It warms up and captures on streams of its own, of which newer versions of PyTorch warn.
+            warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
+            graphed = torch.cuda.make_graphed_callables(heard, (x.detach().clone().requires_grad_(),))
         for buffer, before in buffers:
             buffer.copy_(before)
         return graphed

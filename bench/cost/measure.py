@@ -32,6 +32,8 @@ _SMALL_BATCH = 8
 """Images of a step by which a CPU's time for a large batch is told, which grows with the number of images."""
 _COUNTED_IMAGES = 2
 """Batch in which operations are counted; their number an image does not depend on it."""
+_counted: dict[tuple[str, int], float] = {}
+"""Operations by workload and epoch, of this process."""
 
 
 def profile(workload: Workload, device: torch.device, steps: int, peak_flops: float) -> list[Profile]:
@@ -184,8 +186,16 @@ def flops_per_image(workload: Workload, epoch: int) -> float:
     """Floating-point operations an image of one step of the definition, a multiply-add counted as two.
 
     Counted by PyTorch on the plain networks, on the CPU: matrix products and convolutions; the rest is not counted.
+    Counted once for all speed-ups and precisions, which change nothing in it.
     """
-    workload = workload.resolved()
+    workload = replace(workload.resolved(), off=(), precision="32")
+    known = repr(workload), epoch
+    if known not in _counted:
+        _counted[known] = _count(workload, epoch)
+    return _counted[known]
+
+
+def _count(workload: Workload, epoch: int) -> float:
     step = workload.step(workload.networks(torch.device("cpu"), lambda network: network))
     x = torch.rand(_COUNTED_IMAGES, *workload.images.shape)
     with Operations() as counter:
