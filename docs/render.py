@@ -25,6 +25,7 @@ _PGD = ("--attack", "clean", "--attack", "pgd-sat")
 TABLES: dict[str, tuple[str, ...]] = {
     "demo": ("tables", "--quiet", "--datasets", "digits"),
     "cpu-check": ("tables", "--quiet", *_CHECK, "--table", "overview", *_PAPER),
+    "brief-cifar10": ("tables", "--quiet", "--datasets", "parquet:cifar10", "--table", "overview"),
     "digits-vit": ("tables", "--quiet", "--datasets", "digits", "--table", "overview"),
 }
 """By campaign: the command that renders its tables."""

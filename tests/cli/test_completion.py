@@ -54,7 +54,7 @@ def crowd(tmp_path: Path) -> Path:
         ("run --method cia", ["ciard"]),
         ("run --student resnet1", ["resnet18"]),
         ("run --dataset dig", ["digits"]),
-        ("run --recipe ", ["demo", "official", "paper", "rehearsal", "short", "short-cifar10", "vit"]),
+        ("run --recipe ", ["brief-cifar10", "demo", "official", "paper", "rehearsal", "short", "short-cifar10", "vit"]),
         ("run --logger tens", ["tensorboard"]),
         ("profile --methods sat,", [name for name in sorted(names("methods")) if name != "sat"]),
         ("profile --methods al", ["all"]),

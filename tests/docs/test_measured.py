@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from bench import compare, load_records
 from bench.records.outcomes import unpack
 
 from ..helpers.commands import Bench
 from ..helpers.places import DOCS
 
 RESULTS = DOCS.parent / "results"
-CAMPAIGNS = ("demo", "cpu-check", "cpu-check-why", "digits-vit")
+CAMPAIGNS = ("demo", "cpu-check", "cpu-check-why", "digits-vit", "brief-cifar10")
 
 
 def _load() -> Any:
@@ -114,6 +115,32 @@ def test_what_the_page_says_of_a_transformer_on_digits() -> None:
     assert f"SAT's median over three seeds is {sat[1]:.1f} %" in page
     assert f"natural training has at most {natural[-1]:.1f} %" in page
     assert f"at least {lowest:.1f} %" in page
+
+
+def test_what_the_page_says_of_a_quarter_of_an_hour_on_a_gpu() -> None:
+    records = load_records(RESULTS / "brief-cifar10", student="resnet20")
+    assert {record.subject.method: record.data.n for record in records} == dict.fromkeys(
+        ("natural", "sat", "trades", "score"), 10_000
+    )
+    contrasts = compare(*records, attacks=("clean", "pgd-sat", "cw-inf")).contrasts
+    found = {(each.attack, *each.sides): each for each in contrasts if each.quantity != "weighted"}
+
+    def points(attack: str, better: str, sides: tuple[str, str]) -> tuple[str, str, str]:
+        contrast = found[(attack, *sides)]
+        assert contrast.verdict == f"{better} is better"
+        difference, sign = contrast.difference, 1 if sides[0] == better else -1
+        low, high = sorted(100 * sign * each for each in (difference.low, difference.high))
+        return f"{100 * sign * difference.value:.1f}", f"{low:.1f}", f"{high:.1f}"
+
+    page, both = prose("results"), ("SAT", "TRADES")
+    for text, attack, better in (
+        ("{} points under PGD-SAT, 95 % interval {} to {}", "pgd-sat", "SAT"),
+        ("{} under CW∞, {} to {}", "cw-inf", "SAT"),
+        ("TRADES on more clean ones ({}, {} to {})", "clean", "TRADES"),
+    ):
+        assert text.format(*points(attack, better, both)) in page
+    for attack in ("clean", "pgd-sat", "cw-inf"):
+        points(attack, "TRADES", ("SCORE", "TRADES"))
 
 
 def test_what_the_cpu_check_says_of_autoattack_and_pgd() -> None:
