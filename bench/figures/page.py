@@ -112,3 +112,16 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def add_legend(figure: Figure, columns: int) -> None:
+    """A legend below the axes, in at most so many columns as it is no wider than the figure, which grows by it."""
+    for number in range(columns, 0, -1):
+        legend = figure.legend(
+            loc="outside lower center", ncols=number, frameon=False, handletextpad=0.3, columnspacing=1
+        )
+        extent = legend.get_window_extent()
+        if number == 1 or extent.width <= figure.bbox.width:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.evaluation.suites import CURVES
-from bench.figures.page import COLOURS, COLUMN, Drawing, file_name, new_figure, styled
+from bench.figures.page import COLOURS, COLUMN, Drawing, add_legend, file_name, new_figure, styled
 from bench.records.outcomes import unpack_radii
 from bench.records.record import Record
 from bench.records.wording import protocol_text
@@ -121,7 +121,7 @@ def _figure(own: Sequence[Curve]) -> Drawing:
     data, threat, model = record.data, record.data.threat, record.subject.model
     radii = np.linspace(0, REACH * data.eps, _POINTS)
     with styled():
-        figure = new_figure(COLUMN, 2.4 + 0.13 * -(-len(own) // 2))
+        figure = new_figure(COLUMN, 2.4)
         axes = figure.subplots()
         for i, curve in enumerate(own):
             colour = COLOURS[i % len(COLOURS)]
@@ -142,7 +142,7 @@ def _figure(own: Sequence[Curve]) -> Drawing:
         axes.set_ylim(0, 100)
         axes.set_xlabel(f"Radius of the attack, {NORM_TEXT[threat.norm]} (vertical: {threat.text})")
         axes.set_ylabel("Accuracy (%)")
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, handletextpad=0.3, columnspacing=1)
+        add_legend(figure, columns=2)
     slug = f"{record.subject.setting} {record.conduct} {threat} n{data.n}"
     rows = [_row(curve, radius) for curve in own for radius in radii]
     return Drawing(file_name(f"radius_{data.name}_{model}", slug), figure, rows, _caption(own, record))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from textwrap import fill
 from typing import Any
 
 from bench.errors import BenchError, unknown_name
 from bench.evaluation.suites import STRONGEST
-from bench.figures.page import COLOURS, COLUMN, Drawing, file_name, new_figure, styled
+from bench.figures.page import COLOURS, COLUMN, Drawing, add_legend, file_name, new_figure, styled
 from bench.records.record import Record
 from bench.records.wording import attack_text, protocol_text
 from bench.tables.cell import Cell, Group
@@ -20,7 +21,8 @@ from bench.tables.spec import AttackSpec, TableSpec
 from bench.vocabulary import Selected
 
 _MARKERS = "osD^vP*Xh<p>d"
-_LEGEND_COLUMNS = 3
+_LINE = 30
+"""Letters in a line of the legend: settings can make a defense's name long."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _of_one(records: Sequence[Record], model: str, dataset: str, attack: str, ch
 def _figure(points: Sequence[Point], group: Group, model: str, attack: str, checkpoint_of: Selected) -> Drawing:
     inside, spread = _inside(points), _several_seeds(points)
     with styled():
-        figure = new_figure(COLUMN, 2.6 + 0.13 * -(-len(inside) // _LEGEND_COLUMNS))
+        figure = new_figure(COLUMN, 2.6)
         axes = figure.subplots()
         for i, point in enumerate(inside):
             axes.errorbar(
@@ -110,14 +112,12 @@ def _figure(points: Sequence[Point], group: Group, model: str, attack: str, chec
                 color=COLOURS[i % len(COLOURS)],
                 markersize=3.5,
                 elinewidth=0.4,
-                label=point.label,
+                label=fill(point.label, _LINE, break_long_words=False),
             )
         axes.set_xlabel("Clean accuracy (%)")
         axes.set_ylabel(f"Robust accuracy (%), {attack_text(attack, attack_labels(), group.threat)}")
         _weighted_lines(axes)
-        figure.legend(
-            loc="outside lower center", ncols=_LEGEND_COLUMNS, frameon=False, handletextpad=0.3, columnspacing=1
-        )
+        add_legend(figure, columns=3)
     last = checkpoint_of == "last"
     slug = f"{group.setting} {group.protocol} n{group.n}{' last' if last else ''}"
     rows = [_row(point, group, model, attack) for point in points]

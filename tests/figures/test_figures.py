@@ -281,3 +281,20 @@ def test_a_trade_off_is_of_the_best_or_of_the_last_weights_and_says_so(make_reco
         assert sorted(float(row["robust"]) for row in drawing.rows) == sorted(numbers)
         assert ("of the last checkpoints of resnet18" in drawing.caption) == (kept == "last")
         assert drawing.name.endswith("-last") == (kept == "last")
+
+
+def test_the_legend_of_many_defenses_with_long_names_lies_within_the_figure(make_record: RecordMaker) -> None:
+    long = {"training.average.decay": 0.98, "training.average.kind": "ema"}
+    records = [
+        make_record({"clean": 80, "fgsm": 40 + number}, method=f"method-{number}", overrides=long if number % 7 else {})
+        for number in range(36)
+    ]
+    (drawing,) = tradeoff.draw(records, "fgsm")
+    drawing.figure.canvas.draw()
+    (legend,) = drawing.figure.legends
+    assert len(legend.get_texts()) == 36
+    whole, axes = drawing.figure.bbox, drawing.figure.axes[0].get_window_extent()
+    found = legend.get_window_extent()
+    assert 0 <= found.x0 < found.x1 <= whole.width
+    assert 0 <= found.y0 < found.y1 < axes.y0
+    assert axes.height > 0.4 * axes.width
