@@ -74,7 +74,7 @@ class Slot:
         if self.path is None:
             return
         content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        header = {"key": _text(self.key), "facts": _text(facts)}
+        header = {"key": _text(self.key), "facts": json.dumps(facts, default=str)}  # in their order, which can matter
         header[DIGEST] = _digest(content, header["key"], header["facts"])
         with atomic_path(self.path) as temporary:
             temporary.write_bytes(tensors_file(content, header))

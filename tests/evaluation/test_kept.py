@@ -123,6 +123,8 @@ def test_a_stopped_evaluation_goes_on_and_gives_the_same_record(
     assert list((folder / "unfinished" / "record").glob("*.safetensors"))
     record, further_calls = counted(folder)
     assert content(record) == content(whole)
+    orders = ([list(result.components or ()) for result in each.results.values()] for each in (record, whole))
+    assert next(orders) == next(orders)
     assert (suite == "curve") == any(result.radii is not None for result in record.results.values())
     assert further_calls < all_calls
     assert not (folder / "unfinished" / "record").exists()
@@ -257,3 +259,11 @@ def test_equal_content_gives_equal_files(tmp_path: Path) -> None:
     kept = Slot(tmp_path / "a", {"of": 1}, pytest.fail).load()
     assert kept is not None
     assert kept.facts == {"step": 3}
+
+
+def test_facts_come_back_in_their_order(tmp_path: Path) -> None:
+    slot = Slot(tmp_path / "a")
+    slot.save({"x": torch.ones(3)}, components={"clean": 0.9, "apgd-ce": 0.5})
+    kept = slot.load()
+    assert kept is not None
+    assert list(kept.facts["components"]) == ["clean", "apgd-ce"]
