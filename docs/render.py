@@ -26,9 +26,16 @@ TABLES: dict[str, tuple[str, ...]] = {
     "demo": ("tables", "--quiet", "--datasets", "digits"),
     "cpu-check": ("tables", "--quiet", *_CHECK, "--table", "overview", *_PAPER),
     "brief-cifar10": ("tables", "--quiet", "--datasets", "parquet:cifar10", "--table", "overview"),
+    "digits-study": ("tables", "--quiet", "--datasets", "digits", "--table", "overview", "--table", "unseen"),
     "digits-vit": ("tables", "--quiet", "--datasets", "digits", "--table", "overview"),
 }
 """By campaign: the command that renders its tables."""
+
+FIGURES = {"digits-study": ("figures", "--figure", "tradeoff", "--attack", "pgd-sat", "--datasets", "digits")}
+"""Likewise its figures."""
+
+ARCHIVED = ("digits-study",)
+"""Campaigns whose records are so many that git has them in one file, records.tar.gz."""
 
 PRINTED: dict[str, tuple[str, ...]] = {
     "order.md": ("--home", "cpu-check", "tables", *_CHECK, *_RANKED, "--order", "cifar10"),
@@ -112,8 +119,15 @@ def _bench(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    for campaign, arguments in TABLES.items():
+    from digits_study import Campaign, findings  # beside this file
+
+    for campaign in ARCHIVED:
+        _bench("--home", campaign, "results", "merge", f"{campaign}/records.tar.gz")
+    for campaign, arguments in (*TABLES.items(), *FIGURES.items()):
         _bench("--home", campaign, *arguments)
+    study, one_teacher = (Campaign(RESULTS / name) for name in ("digits-study", "digits-one-teacher"))
+    for name, text in findings(study, one_teacher).items():
+        (study.home / name).write_text(text, encoding="utf-8")
     for name, arguments in PRINTED.items():
         (RESULTS / "cpu-check" / name).write_text(_bench(*arguments), encoding="utf-8")
     for page in sorted(HERE.glob("*.md")):

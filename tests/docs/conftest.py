@@ -11,8 +11,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +23,7 @@ import pytest
 import yaml
 
 from ..helpers.commands import Bench, Process, Start
-from ..helpers.places import DEMO_RECORDS
+from ..helpers.places import DEMO_RECORDS, ROOT
 
 SWEEP = """\
 description: One student of a few digits.
@@ -79,6 +81,23 @@ class Done(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@pytest.fixture(scope="session")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """campaign(name): a home in results/, with its records where git has them in an archive."""
+    results, unpacked = ROOT / "results", tmp_path_factory.mktemp("campaigns") / "results"
+
+    @cache
+    def home(name: str) -> Path:
+        archive = results / name / "records.tar.gz"
+        if not archive.exists():
+            return results / name
+        with tarfile.open(archive) as file:
+            file.extractall(unpacked / name, filter="data")
+        return unpacked / name
+
+    return home
 
 
 @pytest.fixture(scope="session")

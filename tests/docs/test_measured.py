@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..helpers.commands import Bench
 from ..helpers.places import DOCS
 
 RESULTS = DOCS.parent / "results"
-CAMPAIGNS = ("demo", "cpu-check", "cpu-check-why", "digits-vit", "brief-cifar10")
+CAMPAIGNS = ("demo", "cpu-check", "cpu-check-why", "digits-vit", "brief-cifar10", "digits-study", "digits-one-teacher")
 
 
 def _load() -> Any:
@@ -38,8 +39,10 @@ def prose(page: str) -> str:
 
 
 @pytest.mark.parametrize("home", RENDER.TABLES)
-def test_the_tables_are_what_their_records_render(bench: Bench, tmp_path: Path, home: str) -> None:
-    result = bench(*RENDER.TABLES[home], "--out", tmp_path, home=RESULTS / home)
+def test_the_tables_are_what_their_records_render(
+    bench: Bench, tmp_path: Path, campaign: Callable[[str], Path], home: str
+) -> None:
+    result = bench(*RENDER.TABLES[home], "--out", tmp_path, home=campaign(home))
     assert result.code == 0, result.err
     rendered = sorted(tmp_path.iterdir())
     assert len(rendered) == len(result.out.splitlines())
@@ -84,16 +87,16 @@ def test_a_change_in_an_embedded_file_is_seen_and_a_lost_end_is_a_mistake(tmp_pa
 
 
 @pytest.mark.parametrize("home", CAMPAIGNS)
-def test_the_records_are_whole(bench: Bench, home: str) -> None:
-    assert list((RESULTS / home / "records").glob("*.json"))
-    result = bench("results", "validate", home=RESULTS / home)
+def test_the_records_are_whole(bench: Bench, campaign: Callable[[str], Path], home: str) -> None:
+    assert list((campaign(home) / "records").glob("*.json"))
+    result = bench("results", "validate", home=campaign(home))
     assert result.code == 0, result.err
 
 
 @pytest.mark.parametrize("home", CAMPAIGNS)
-def test_a_campaign_has_the_environment_of_its_records(home: str) -> None:
+def test_a_campaign_has_the_environment_of_its_records(campaign: Callable[[str], Path], home: str) -> None:
     environment = json.loads((RESULTS / home / "environment.json").read_text(encoding="utf-8"))
-    for path in (RESULTS / home / "records").glob("*.json"):
+    for path in (campaign(home) / "records").glob("*.json"):
         of_record = json.loads(path.read_text(encoding="utf-8"))["environment"]
         of_record.pop("speedups", None)  # those of an evaluation; the file has a training's
         assert of_record.items() <= environment.items(), path
@@ -280,8 +283,9 @@ def test_what_the_cpu_check_says_of_the_papers_order() -> None:
     assert f"{same} of {apart} are the same" in page
 
 
-def test_nothing_committed_has_weights_or_the_place_it_was_made_in() -> None:
-    files = [path for name in CAMPAIGNS for path in (RESULTS / name).rglob("*") if path.is_file()]
+def test_nothing_committed_has_weights_or_the_place_it_was_made_in(campaign: Callable[[str], Path]) -> None:
+    folders = {folder for name in CAMPAIGNS for folder in (RESULTS / name, campaign(name))}
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".gz"]
     assert {path.suffix for path in files} <= {".json", ".md", ".jsonl", ".txt", ".tex", ".csv", ".png", ".pdf"}
     for path in files:
         if path.suffix not in (".png", ".pdf"):
