@@ -126,10 +126,10 @@ def test_what_the_page_says_of_a_quarter_of_an_hour_on_a_gpu() -> None:
         ("natural", "sat", "trades", "score"), 10_000
     )
     contrasts = compare(*records, attacks=("clean", "pgd-sat", "cw-inf")).contrasts
-    found = {(each.attack, *each.sides): each for each in contrasts if each.quantity != "weighted"}
+    found = {(each.attack, each.sides): each for each in contrasts if each.quantity != "weighted"}
 
     def points(attack: str, better: str, sides: tuple[str, str]) -> tuple[str, str, str]:
-        contrast = found[(attack, *sides)]
+        contrast = found[attack, sides]
         assert contrast.verdict == f"{better} is better"
         difference, sign = contrast.difference, 1 if sides[0] == better else -1
         low, high = sorted(100 * sign * each for each in (difference.low, difference.high))
