@@ -7,7 +7,7 @@ have the other way round, as a share of all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -215,20 +215,13 @@ def teachers(study: Campaign, one_teacher: Campaign) -> Iterator[str]:
         yield f"| {name} | {' | '.join(f'{mean(each):.1f} ± {stdev(each):.1f}' for each in values)} |"
 
 
-FILES: Mapping[str, Callable[..., Iterator[str]]] = {
-    "best.md": best,
-    "spreads.md": spreads,
-    "additions.md": additions,
-    "orders.md": orders,
-    "teachers.md": teachers,
-}
-"""By file: what writes its lines, `teachers` from both campaigns."""
-
-
 def findings(study: Campaign, one_teacher: Campaign) -> dict[str, str]:
     """The text of each file."""
-    texts = {}
-    for name, lines in FILES.items():
-        campaigns = (study, one_teacher) if lines is teachers else (study,)
-        texts[name] = "\n".join(lines(*campaigns)) + "\n"
-    return texts
+    lines = {
+        "best.md": best(study),
+        "spreads.md": spreads(study),
+        "additions.md": additions(study),
+        "orders.md": orders(study),
+        "teachers.md": teachers(study, one_teacher),
+    }
+    return {name: "\n".join(each) + "\n" for name, each in lines.items()}

@@ -38,7 +38,7 @@ class Options:
 @click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Timed turns.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: PyTorch's.")
 @click.option("--batch-size", type=click.IntRange(min=0), default=0, help="Default: each benchmark's own.")
-@click.option("--model", type=click.Path(path_type=Path, exists=True), help="A resnet18's checkpoint.")
+@click.option("--model", type=click.Path(path_type=Path, exists=True), help="A checkpoint, robust if possible.")
 @click.option("--dataset", help="The images it was trained for: parquet:DIR.")
 def main(
     names: tuple[str, ...], repeats: int, threads: int | None, batch_size: int, model: Path | None, dataset: str | None

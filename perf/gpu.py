@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from bench import evaluate, registry
-from bench.compute.device import prepare
+from bench.compute.device import choose_device, prepare
 from bench.compute.speedups import SPEEDUPS, Fast, View
 from bench.cost.meters import matmul_peak
 from bench.data import load_dataset
 from bench.data.dataset import Dataset
+from bench.errors import BenchError
 from bench.models import build_model
 from bench.models.checkpoints import load_model
 from bench.recipes.hyperparameters import make, method_class
@@ -50,7 +51,10 @@ _SECONDS = 0.5
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True, help="cpu rehearses.")
 def main(model: Path | None, dataset: str | None, images: int, eps: float | None, device: str) -> None:
     """Steps and outcomes on a GPU and on the CPU; ceilings and passes of the GPU."""
-    place = torch.device(device)
+    try:
+        place = choose_device(device)
+    except BenchError as error:
+        raise click.ClickException(str(error)) from error
     about = provenance.describe(place)
     click.echo(f"{about['hardware']}, {about['packages']}, commit {about['git']}\n")
     click.echo("| three steps in float64 | loss, largest relative difference | weights |\n|---|---:|---:|")
@@ -137,11 +141,12 @@ def outcomes(
 
 def passes(device: torch.device) -> Iterator[str]:
     """What an attack's passes take by precision, batch and layout, replayed as a graph and not."""
-    for precision, tf32 in (("bf16", False), ("32", True), ("32", False)):
+    kinds: tuple[tuple[Precision, bool], ...] = (("bf16", False), ("32", True), ("32", False))
+    for precision, tf32 in kinds:
         prepare(device, tf32=tf32)
-        peak = matmul_peak(device, precision)  # type: ignore[arg-type]
+        peak = matmul_peak(device, precision)
         for batch, off in [(128, ()), (1000, ()), *((_BATCH[precision], (name,)) for name in _FELT)]:
-            rate = images_a_second(precision, batch, off, device)  # type: ignore[arg-type]
+            rate = images_a_second(precision, batch, off, device)
             what = f"{'TF32' if tf32 else precision}{''.join(f', without {name}' for name in off)}"
             done = 2e9 * GFLOP * rate
             yield f"| {what} | {batch} | {rate:.0f} | {done / 1e12:.1f} | {done / peak:.0%} |"

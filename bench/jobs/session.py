@@ -17,6 +17,7 @@ from bench.data.npz import load_additional
 from bench.loggers import make
 from bench.system.console import Reporter
 from bench.system.home import Home
+from bench.system.provenance import told_commit
 from bench.system.signals import StopRequest, stop_on_signals
 
 
@@ -69,7 +70,8 @@ def opened(
         device: "auto", "cpu" or "cuda". off: speed-ups to do without. reporter: None for the terminal's.
         deterministic, tf32: see `bench.compute.device.prepare`. loggers: see `Session`.
     """
-    make(loggers)  # a mistake in a name is found before anything is trained
+    make(loggers)  # a mistake in a name, or in a commit, is found before anything is trained
+    told_commit()
     speedups = enabled(off)
     chosen = choose_device(device)
     prepare(chosen, autotune="autotune" in speedups, deterministic=deterministic, tf32=tf32)

@@ -64,17 +64,19 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git_commit() -> str | None:
-    """The commit of the checkout the harness runs from, with `+changes`; None for an installed package.
+def told_commit() -> str | None:
+    """What BENCH_COMMIT says of a copy without `.git`, in a container image say; a BenchError where it is no commit."""
+    said = os.environ.get("BENCH_COMMIT")
+    if said is not None and not re.fullmatch("[0-9a-f]{40}", said):
+        raise BenchError(f"BENCH_COMMIT={said} is no commit.\nGive all 40 digits: `git rev-parse HEAD`.")
+    return said
 
-    Of a copy without `.git`, in a container image say, what BENCH_COMMIT says.
-    """
+
+def _git_commit() -> str | None:
+    """The commit of the checkout the harness runs from, with `+changes`; None for an installed package."""
     folder = _root()
     if not (folder / ".git").exists():
-        said = os.environ.get("BENCH_COMMIT")
-        if said is not None and not re.fullmatch("[0-9a-f]{40}", said):
-            raise BenchError(f"BENCH_COMMIT={said} is no commit.\nGive all 40 digits: `git rev-parse HEAD`.")
-        return said
+        return told_commit()
 
     def git(*arguments: str) -> str:
         found = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)

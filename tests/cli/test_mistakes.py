@@ -114,6 +114,14 @@ def test_a_gpu_that_is_not_there(bench: Bench, tmp_path: Path, monkeypatch: pyte
     assert "Use --device cpu" in bench(*RUN.split(), "--device", "cuda", home=tmp_path).mistake
 
 
+def test_a_commit_that_is_none_is_found_before_anything_is_trained(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_COMMIT", "main")
+    assert "BENCH_COMMIT=main is no commit" in bench(*RUN.split(), home=tmp_path).mistake
+    assert not list(tmp_path.glob("results/runs/*"))
+
+
 def test_a_gpu_that_is_too_small(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB. GPU 0 has ...")
