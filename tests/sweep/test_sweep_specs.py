@@ -119,6 +119,15 @@ def test_the_check_on_a_cpu_has_every_method_on_five_thousand_images() -> None:
     assert limits == {("whitebox", 1000), ("blackbox", 1000), ("autoattack", 100)}
 
 
+def test_the_check_over_seeds_ends_a_seed_of_all_six_before_the_next() -> None:
+    plan = planned("cpu-seeds")
+    students = [task.request for task in plan if task.kind == "student"]
+    assert [request.seed for request in students] == [0] * 6 + [1] * 6 + [2] * 6
+    assert {request.method for request in students[:6]} == {"sat", "trades-awp", "rslad", "adaad", "ciard", "dard"}
+    check = next(task.request for task in planned("cpu-check") if task.request.method == "rslad")
+    assert next(request for request in students if request.method == "rslad") == check
+
+
 def test_a_command_changes_data_recipe_and_lengths_of_a_whole_sweep() -> None:
     sweep = load_sweep("short-cifar10")
     changed = Changes("parquet:/somewhere", "rehearsal", limit_train=160, limit=4).of(sweep)
