@@ -68,6 +68,12 @@ class Optimizer(Frozen):
         return {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
 
 
+SQUARED = "robust_squared_error"
+"""A look's robust accuracy under the second attack, see `Selection.also`."""
+WORST_CLASS = "robust_worst_class"
+"""A look's robust accuracy of the class where it is lowest."""
+
+
 class Selection(Frozen):
     """Which epoch's weights are kept: the best under PGD on a split, or the last.
 
@@ -75,12 +81,14 @@ class Selection(Frozen):
     looks, the more the best of them flatters: records count them.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"by", "first"})
+    later: ClassVar[frozenset[str]] = frozenset({"by", "first", "also"})
 
     split: Literal["heldout", "test"]
     keep: Literal["best", "last"] = "best"
-    by: Literal["weighted", "robust"] = Field(
-        default="weighted", description="what is best: the mean of clean and robust accuracy, or the robust one alone"
+    by: Literal["weighted", "robust", "robust-and-worst-class"] = Field(
+        default="weighted",
+        description="what is best: the mean of clean and robust accuracy, the robust one alone, or the sum of that and "
+        "of the robust accuracy of the class with the lowest",
     )
     hold_out: int = Field(default=0, ge=0, description="training images set aside; at most a fifth of them")
     first: bool = Field(default=False, description="whether the first epoch is looked at too")
@@ -91,6 +99,10 @@ class Selection(Frozen):
     limit: int | None = Field(default=None, ge=1, description="samples looked at, from the first of the split")
     steps: int = Field(default=20, ge=1, description="PGD steps")
     step_size: float = Field(default=0.003, gt=0, description="for eps = 8/255; scales with the dataset's eps")
+    also: Literal["squared-error"] | None = Field(
+        default=None,
+        description="a second PGD of a look, on sum_c (p_c - [c = y])^2; the lower of both robust accuracies counts",
+    )
 
     @property
     def name(self) -> Literal["heldout", "test", "last"]:
@@ -111,8 +123,14 @@ class Selection(Frozen):
         ]
 
     def score(self, accuracy: Mapping[str, float]) -> float:
-        """How good a look is, from clean and robust accuracy, all in [0, 1]."""
-        return accuracy["robust"] if self.by == "robust" else (accuracy["clean"] + accuracy["robust"]) / 2
+        """How good a look is, from what `Monitor.look` says of the student, all in [0, 1]."""
+        robust = min(accuracy["robust"], accuracy.get(SQUARED, 1.0))
+        match self.by:
+            case "weighted":
+                return (accuracy["clean"] + robust) / 2
+            case "robust":
+                return robust
+        return robust + accuracy[WORST_CLASS]
 
 
 class Augmentation(Frozen):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench import registry
@@ -16,7 +17,7 @@ from bench.data.dataset import Dataset, Split, to_float
 from bench.data.holdout import hold_out
 from bench.defense import Models, attacked, mode
 from bench.evaluation.suites import LOOK
-from bench.recipes.training import Selection
+from bench.recipes.training import SQUARED, WORST_CLASS, Selection
 from bench.stats import wilson_interval
 from bench.system.signals import checked
 from bench.threat import Threat
@@ -43,7 +44,7 @@ def held_out_of(n: int, selection: Selection) -> int:
 
 
 class Monitor:
-    """Looks at the models with one PGD attack on the student.
+    """Looks at the models with a PGD attack on the student, or two, as the recipe's selection says.
 
     Teachers are judged on the images that were crafted against the *student*, as in Figure 3 of the CIARD paper:
     what matters in training is what a teacher says of those.
@@ -52,6 +53,7 @@ class Monitor:
     def __init__(self, split: Split, selection: Selection, threat: Threat, seed: int) -> None:
         self.split = split
         self.seed = seed
+        self.selection = selection
         pgd: type[Attack] = registry.load("attacks", LOOK)
         if threat.norm == "linf":
             step_size = selection.step_size * (threat.eps / LINF_EPS)
@@ -62,39 +64,56 @@ class Monitor:
     def look(self, models: Models, check_stop: Callable[[], None] = lambda: None) -> dict[str, dict[str, float]]:
         """Accuracies, 0 to 1: `{"student": {"clean": ..., "robust": ...}, "clean teacher": {...}, "peer": {...}}`.
 
+        Where the selection asks for them, every network has those of `SQUARED` and `WORST_CLASS` too.
+
         Args:
             check_stop: called before every pass of the attack; what it raises ends the look.
         """
         networks = {"student": models.student} | {f"{role} teacher": net for role, net in models.teachers.items()}
         networks |= models.companions
-        right = {name: {"clean": 0, "robust": 0} for name in networks}
+        sizes = self.split.labels.bincount()
+        right: dict[str, dict[str, Tensor]] = {name: {} for name in networks}
         noise_source = generator(self.seed, "monitor", device=self.split.images.device)
         for start in range(0, len(self.split), _BATCH):
             images = self.split.images[start : start + _BATCH]
-            noise = self.attack.start_noise(images.shape, to_float(images[:1]), noise_source)
             part = ranks().part(len(images))
             x, y = to_float(images[part]), self.split.labels[start : start + _BATCH][part]
-            with mode(models.student, training=False):
-                view = checked(attacked(models.student), check_stop)
-                x_adv = self.attack(view, x, y, noise=None if noise is None else noise[part])
+            seen = {"clean": x}
+            for kind, objective in self._objectives(y).items():
+                noise = self.attack.start_noise(images.shape, to_float(images[:1]), noise_source)
+                with mode(models.student, training=False):
+                    view = checked(attacked(models.student), check_stop)
+                    seen[kind] = self.attack.run(
+                        view, x, y, noise=None if noise is None else noise[part], **objective
+                    ).x_adv
             for name, network in networks.items():
-                right[name]["clean"] += _count_right(network, x, y)
-                right[name]["robust"] += _count_right(network, x_adv, y)
-        return {
-            name: {kind: _over_all(n, self.split.labels) / len(self.split) for kind, n in counts.items()}
-            for name, counts in right.items()
-        }
+                for kind, shown in seen.items():
+                    hits = _right_by_class(network, shown, y, len(sizes))
+                    right[name][kind] = right[name].get(kind, torch.zeros_like(sizes)) + hits
+        return {name: self._accuracies(counts, sizes) for name, counts in right.items()}
 
+    def _objectives(self, y: Tensor) -> dict[str, dict[str, Any]]:
+        """By the name of its accuracy, each attack of a look; with an objective where it is not its own."""
 
-def _over_all(count: int, like: Tensor) -> int:
-    """The sum of all processes' counts."""
-    return int(ranks().total(like.new_tensor(count)))
+        def squared_error(logits: Tensor, x_adv: Tensor, step: int) -> Tensor:
+            return (logits.softmax(1) - F.one_hot(y, logits.shape[1])).square().sum()
+
+        return {"robust": {}} | ({SQUARED: {"objective": squared_error}} if self.selection.also else {})
+
+    def _accuracies(self, counts: Mapping[str, Tensor], sizes: Tensor) -> dict[str, float]:
+        """Of this process's numbers of right samples by class, those over all of them."""
+        totals = {kind: ranks().total(count) for kind, count in counts.items()}
+        found = {kind: int(total.sum()) / len(self.split) for kind, total in totals.items()}
+        if self.selection.by == "robust-and-worst-class":
+            there = sizes > 0
+            found[WORST_CLASS] = float((totals["robust"][there] / sizes[there]).min())
+        return found
 
 
 @torch.no_grad()
-def _count_right(network: nn.Module, x: Tensor, y: Tensor) -> int:
+def _right_by_class(network: nn.Module, x: Tensor, y: Tensor, classes: int) -> Tensor:
     with mode(network, training=False):
-        return int((network(x).argmax(1) == y).sum())
+        return y[network(x).argmax(1) == y].bincount(minlength=classes)
 
 
 class CollapseWatch:
