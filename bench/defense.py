@@ -174,6 +174,8 @@ class Defense(Carried):
         roles: the teachers it needs, of `ROLES`.
         carried: attributes that must survive a resume besides the student and its optimizer; see `Carried`.
         variants: hyper-parameters that differ from the defaults, by variant (`paper`, `official`, ...).
+        later: fields that earlier versions did not have. While they have their default they are in no file, so that
+            what was trained before keeps its id.
         lengths: fields that are lengths in pixel space, stated for eps = 8/255; they scale with a dataset's own eps.
         norms: those it can be trained in. One that knows more than L-infinity has a field `norm`, unless it attacks
             nothing.
@@ -188,6 +190,7 @@ class Defense(Carried):
     source: ClassVar[str]
     roles: ClassVar[tuple[Role, ...]] = ()
     variants: ClassVar[Variants] = {"paper": {}, "official": {}}
+    later: ClassVar[frozenset[str]] = frozenset()
     lengths: ClassVar[tuple[str, ...]] = ()
     norms: ClassVar[tuple[Norm, ...]] = ("linf",)
     under: ClassVar[Mapping[Norm, Mapping[str, float]]] = {}

@@ -45,6 +45,12 @@ class AdaIAD(AdversarialDefense):
     variants: ClassVar[Variants] = {
         "paper": {},
         "official": {"weight_teacher": False, "repeat_clean_forward": True},
+        "wide": {
+            "weight_teacher": False,
+            "repeat_clean_forward": True,
+            "eps": 16 / 255,
+            "step_size": 4 / 255,
+        },
     }
     horizon = 200
 

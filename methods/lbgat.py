@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.defense import Batch, Companion, Loss, Models
+from bench.defense import Batch, Companion, Loss, Models, Variants
 from methods.adversarial import AdversarialDefense
 from methods.losses import batch_kl_between
 
@@ -31,6 +32,7 @@ class LBGAT(AdversarialDefense):
 
     label = "LBGAT"
     source = "Cui et al. 2021, ICCV, arXiv:2011.11164"
+    variants: ClassVar[Variants] = {"paper": {}, "official": {"guide": "resnet18-strides-1122"}}
 
     def companions(self) -> dict[str, Companion]:
         return {"guide": Companion(self.guide)}

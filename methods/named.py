@@ -26,7 +26,7 @@ SAT_AWP = named(
     "SAT-AWP",
     source="Wu et al. 2020, arXiv:2004.05884",
     differs="with adversarial weight perturbation, gamma = 0.01",
-    variants={"paper": {}, "official": {}},
+    variants={"paper": {}, "official": {"attack_in_train_mode": True, "further_forwards": True}},
     training={"awp": {"gamma": 0.01, "from_epoch": 1}},
     horizon=200,
 )
@@ -44,7 +44,7 @@ TRADES_AWP = named(
     "TRADES-AWP",
     source="Wu et al. 2020, arXiv:2004.05884",
     differs="with adversarial weight perturbation, gamma = 0.005, from epoch 10 on",
-    variants={"paper": {}, "official": {"repeat_clean_forward": True}},
+    variants={"paper": {}, "official": {"repeat_clean_forward": True, "adversarial_first": True}},
     training={"awp": {"gamma": 0.005, "from_epoch": 10}},
     horizon=200,
 )

@@ -15,9 +15,6 @@ from methods.adversarial import AdversarialDefense
 from methods.igdm import opposite
 from methods.losses import batch_kl_between, sample_entropy, sample_kl, softened
 
-_LOG_OFFSET = 1e-12
-"""Inside the logarithm of the teacher's entropy."""
-
 
 @dataclass(kw_only=True)
 class SAAD(AdversarialDefense):
@@ -91,7 +88,7 @@ class SAAD(AdversarialDefense):
 
     def weights(self, target: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """w and u of each sample, both (B,); target: p(r(x*)), (B, classes)."""
-        entropy = sample_entropy(target, _LOG_OFFSET)
+        entropy = sample_entropy(target)
         least, most = batch.extremes(entropy)
         weight = self.entropy_scale * (entropy - least)
         largest = self.entropy_scale * (most - least)  # the least w is 0

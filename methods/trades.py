@@ -23,12 +23,15 @@ class TRADES(AdversarialDefense):
         beta: weight of the robust term.
         repeat_clean_forward: whether s(x) is run a second time for the KL's target, after s(x*), as the released
             code does; the values are the same, batch-norm's running statistics see x twice.
+        adversarial_first: whether s(x*) is run before s(x); again nothing else feels it.
     """
 
     beta: float = 6.0
     repeat_clean_forward: bool = False
+    adversarial_first: bool = False
 
     label = "TRADES"
+    later = frozenset({"adversarial_first"})
     source = "Zhang et al. 2019, arXiv:1901.08573"
     variants: ClassVar[Variants] = {
         "paper": {},
@@ -40,8 +43,10 @@ class TRADES(AdversarialDefense):
 
     def outer(self, batch: Batch, models: Models, x_adv: Tensor) -> Loss:
         student = models.student
+        adv_logits = student(x_adv) if self.adversarial_first else None
         clean_logits = student(batch.x)
-        adv_logits = student(x_adv)
+        if adv_logits is None:
+            adv_logits = student(x_adv)
         second_clean_logits = student(batch.x) if self.repeat_clean_forward else clean_logits
         ce = F.cross_entropy(clean_logits, batch.y)
         kl = batch_kl_between(second_clean_logits, adv_logits)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.errors import BenchError
+
 
 class PadShortcut(nn.Module):
     """He et al.'s option A, a shortcut without parameters: every second pixel, zeros in the new channels."""
@@ -50,11 +52,12 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """A 3x3 stem, stages of basic blocks, global pooling, a linear layer.
 
-    Maps images (B, in_channels, H, W) to logits (B, num_classes). Every stage but the first halves the image.
+    Maps images (B, in_channels, H, W) to logits (B, num_classes).
 
     Args:
         widths: channels of each stage; the stem has those of the first.
         blocks: blocks in each stage.
+        strides: by how much each stage shrinks the image; by default every one but the first halves it.
         shortcut: what stands beside a block that changes the shape.
     """
 
@@ -65,17 +68,18 @@ class ResNet(nn.Module):
         num_classes: int,
         in_channels: int,
         shortcut: Shortcut = projection,
+        strides: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.stages = [f"layer{number}" for number in range(1, len(widths) + 1)]
         in_width = widths[0]
-        for stage, width, depth in zip(self.stages, widths, blocks, strict=True):
+        strides = strides or [1, *[2] * (len(widths) - 1)]
+        for stage, width, depth, stride in zip(self.stages, widths, blocks, strides, strict=True):
             stage_blocks = []
             for number in range(depth):
-                stride = 2 if number == 0 and stage != "layer1" else 1
-                stage_blocks.append(BasicBlock(in_width, width, stride, shortcut))
+                stage_blocks.append(BasicBlock(in_width, width, stride if number == 0 else 1, shortcut))
                 in_width = width
             self.add_module(stage, nn.Sequential(*stage_blocks))
         self.linear = nn.Linear(in_width, num_classes)
@@ -88,8 +92,16 @@ class ResNet(nn.Module):
 
 
 def build_resnet18(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    """The CIFAR ResNet-18 of the robustness papers: 3x3 stem, no max-pool, widths 64 to 512."""
-    return ResNet((64, 128, 256, 512), (2, 2, 2, 2), num_classes, in_channels)
+    """The CIFAR ResNet-18 of the robustness papers: 3x3 stem, no max-pool, widths 64 to 512.
+
+    `resnet18-strides-1122`: with these strides of its four stages, as LBGAT's guide has; those of `resnet18` are 1222.
+    The weights do not show them, so a file of such a network has to be named with its architecture.
+    """
+    digits = name.removeprefix("resnet18").removeprefix("-strides-")
+    if digits and (len(digits) != 4 or set(digits) - {"1", "2"}):
+        raise BenchError(f"{name}: a ResNet-18 has four stages.\nName a 1 or a 2 for each: resnet18-strides-1122.")
+    strides = [int(digit) for digit in digits]
+    return ResNet((64, 128, 256, 512), (2, 2, 2, 2), num_classes, in_channels, strides=strides)
 
 
 def build_resnet(name: str, num_classes: int, in_channels: int) -> nn.Module:

@@ -176,6 +176,8 @@ def resolve(
     for length in method.lengths if threat.eps != stated else ():
         values[length] = values[length] * threat.eps / stated
     values |= chosen | dict(settings)
+    unused = {name for name in method.later if values[name] == defaults(method)[name]}
+    values = {name: value for name, value in values.items() if name not in unused}
     if values.get(_NORM) == "linf":  # it goes without saying, as in versions that knew no other
         del values[_NORM]
     return checked(name, values)

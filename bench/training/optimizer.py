@@ -100,6 +100,16 @@ def made(
     return found
 
 
+def set_pace(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None) -> None:
+    """Give an optimizer the learning rate of its next step, and the momentum where that moves and it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if momentum is not None and "momentum" in group:
+            group["momentum"] = momentum
+        elif momentum is not None and "betas" in group:
+            group["betas"] = (momentum, *group["betas"][1:])
+
+
 def _groups(network: nn.Module, optimizer: Optimizer) -> list[dict[str, Any]]:
     """All weights together, or those with weight decay and those without."""
     weights = list(network.parameters())

@@ -166,9 +166,12 @@ class TrainingStep:
         """
         self._check(x, y)
         batch = Batch(x, y, epoch, step, generator, noise, whole, first, steps)
-        rate = self.schedule.lr(self.base_lr, epoch, self.epochs, step / steps, last=step == steps - 1)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        place = (epoch, self.epochs, step / steps)
+        optimizers.set_pace(
+            self.optimizer,
+            self.schedule.lr(self.base_lr, *place, last=step == steps - 1, steps=steps),
+            self.schedule.momentum(*place, steps),
+        )
         self.learning.train()
         loss = self._minimised(batch)
         batch.agree_on_statistics(self.learning)

@@ -41,6 +41,8 @@ class AdaAD(Adaptive):
 
 class AdaIAD(Adaptive):
     def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+        if self.variant == "wide":
+            self.eps, self.step_size = 16 / 255, 4 / 255
         t, alpha = 30.0, 1.0
         adv = self.against_both(x, noise)
         z_nat = self.student(x)
@@ -113,7 +115,11 @@ class IGDMARD(IGDM):
 
 
 class IGDMRSLAD(IGDM):
-    alphas, length, drops = (0.9, 3.0), 300, (215, 260, 285)
+    alphas, length = (0.9, 3.0), 300
+
+    def rate(self, epoch: int) -> float:
+        drops = (210, 258, 285) if self.official else (215, 260, 285)
+        return 0.1 * 0.1 ** sum(epoch > drop for drop in drops)
 
     def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
         target = log_p(self.ask(self.robust, x))

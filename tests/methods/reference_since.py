@@ -7,6 +7,7 @@ Their two variants share a schedule but for what is noted: the drops of the rate
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -29,6 +30,18 @@ class Since(Script):
     def rate(self, epoch: int) -> float:
         drops = self.drops if self.official else self.paper_drops or self.drops
         return self.lr * 0.1 ** sum(epoch > drop for drop in drops)
+
+    def cosine_cycle(self, epoch: int, epochs: int) -> float:
+        """The learning rate as PyTorch's OneCycleLR has it, a quarter of it upward; the momentum follows it."""
+        n, total = 3 * (epoch - 1) + self.done.count(epoch), 3 * epochs
+        self.done.append(epoch)
+        turn = total / 4 - 1
+        up = n <= turn
+        share = n / turn if up else (n - turn) / (total - 1 - turn)
+        wave = 0.5 * (1 + math.cos(math.pi * share))
+        self.sgd.momentum = 0.85 + 0.1 * (wave if up else 1 - wave)
+        low = self.lr / 25 if up else self.lr / 25e4
+        return low + (self.lr - low) * (1 - wave if up else wave)
 
     def one_cycle(self, epoch: int, epochs: int) -> float:
         """Linear, up over the first quarter and down to 0; an epoch has three steps."""
@@ -80,7 +93,7 @@ class HAT(Since):
     lr, weight_decay, nesterov = 0.21, 5e-4, True
 
     def rate(self, epoch: int) -> float:
-        return self.one_cycle(epoch, 50)
+        return self.cosine_cycle(epoch, 50)
 
     def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
         adv = self.on_own_kl(x, noise)
@@ -236,11 +249,25 @@ class WithAWP(Since):
 class SATAWP(WithAWP):
     gamma = 0.01
 
+    def rate(self, epoch: int) -> float:
+        """In `official` an epoch's last step, of three, has the rate of the next already."""
+        self.done.append(epoch)
+        return super().rate(epoch + (self.official and self.done.count(epoch) == 3))
+
     def craft(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
-        return self.on_ce(x, y, self.uniform(x, noise))
+        adv = self.on_ce(x, y, self.uniform(x, noise), train=self.official)
+        if self.official:
+            self.student.train()(adv)
+        return adv
 
     def outer(self, x: Tensor, y: Tensor, adv: Tensor) -> Tensor:
         return ce(self.student(adv), y).mean()
+
+    def step(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> float:
+        loss = super().step(x, y, noise, epoch)
+        if self.official:
+            self.student(x)
+        return loss
 
 
 class TRADESAWP(WithAWP):
@@ -251,10 +278,13 @@ class TRADESAWP(WithAWP):
         return self.on_own_kl(x, noise)
 
     def outer(self, x: Tensor, y: Tensor, adv: Tensor) -> Tensor:
-        z_nat = self.student(x)
-        z_adv = self.student(adv)
         if self.official:
+            z_adv = self.student(adv)
+            z_nat = self.student(x)
             self.student(x)
+        else:
+            z_nat = self.student(x)
+            z_adv = self.student(adv)
         return ce(z_nat, y).mean() + 6.0 * kl(log_p(z_nat), log_p(z_adv)).mean()
 
 

@@ -31,6 +31,7 @@ from methods.igdm import AdaADWithIGDM, ARDWithIGDM, RSLADWithIGDM, SATWithIGDM,
 from methods.lbgat import LBGAT
 from methods.mart import MART
 from methods.mtard import MTARD
+from methods.named import SAT_AWP, TRADES_AWP
 from methods.natural import Natural
 from methods.peeraid import PeerAiD
 from methods.rslad import RSLAD
@@ -124,6 +125,8 @@ STUDENT_PASSES: dict[tuple[str | int, ...], list[Pass]] = {
     ("AdaIAD", "paper", 100): [*10 * ATTACK, CLEAN, ADV],
     ("AdaIAD", "official"): [*10 * ATTACK, SEEN_CLEAN, ADV, SEEN_CLEAN],
     ("AdaIAD", "official", 100): [*10 * ATTACK, CLEAN, ADV, SEEN_CLEAN, SEEN_CLEAN],
+    ("AdaIAD", "wide"): [*10 * ATTACK, SEEN_CLEAN, ADV, SEEN_CLEAN],
+    ("AdaIAD", "wide", 100): [*10 * ATTACK, CLEAN, ADV, SEEN_CLEAN, SEEN_CLEAN],
     # x - d, too, is an x' here.
     ("SATWithIGDM", "paper"): [*10 * ATTACK, ADV, ADV],
     ("TRADESWithIGDM", "paper"): [("student", "x", False, False), *10 * ATTACK, CLEAN, ADV, ADV],
@@ -194,6 +197,20 @@ def test_passes_of_a_step(make_case: Any, method: type[Defense], name: str, epoc
     assert own == OWN_PASSES.get(method.__name__, [])
     teachers = Counter(who for who, *_ in passes if who in case.models.teachers)
     assert teachers == next((TEACHER_PASSES[key] for key in keys if key in TEACHER_PASSES), {})
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (SAT_AWP, [*10 * TRAIN_ATTACK, SEEN_ADV, ADV, SEEN_CLEAN]),
+        (TRADES_AWP, [("student", "x", False, False), *10 * ATTACK, ADV, CLEAN, CLEAN]),
+    ],
+)
+def test_passes_of_awps_scripts(make_case: Any, method: type[Defense], expected: list[Pass]) -> None:
+    case = make_case(noise="uniform" if issubclass(method, SAT) else "gaussian")
+    defense = make(method, "official")
+    defense.begin(case.models, 200)
+    assert step(defense, case) == expected
 
 
 @each

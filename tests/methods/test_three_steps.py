@@ -62,7 +62,7 @@ SCRIPTS: dict[str, type[one.Script]] = {
     "trades-awp": since.TRADESAWP,
 }
 VARIANTS = [
-    ("adaad", "wide"),
+    *((method, "wide") for method in ("adaad", "adaiad")),
     *((method, variant) for method in SCRIPTS if "dard" not in method for variant in ("paper", "official")),
     *(("dard", variant) for variant in ("paper", "released", "paper-pgd")),
     *(("pgdard", variant) for variant in ("paper", "released")),
@@ -76,7 +76,7 @@ MILESTONE = {
     **dict.fromkeys(("igdm-sat", "igdm-trades", "igdm-ard", "igdm-adaad"), 100),
 }
 MILESTONE |= {"peeraid": 214, "lbgat": 75, "adr": 100}
-MILESTONE |= {"akd": 100, "dgad": 100, "hat": 12, "iad": 100, "kd-swa": 150, "mart": 74}
+MILESTONE |= {"igdm-rslad": 210, "akd": 100, "dgad": 100, "hat": 12, "iad": 100, "kd-swa": 150, "mart": 74}
 MILESTONE |= {"sat-awp": 150, "sat-wa": 25, "trades-awp": 99}
 """The first epoch of the official schedule after which a rate drops; 215 unless named."""
 

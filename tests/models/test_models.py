@@ -113,7 +113,9 @@ def test_a_seed_decides_the_weights(name: str) -> None:
 def test_every_registered_model_can_be_built() -> None:
     with torch.device("meta"):
         for name in registry.names("models"):
-            concrete = name.replace("*-*", "16-2").replace("timm:*", "timm:resnet18")
+            concrete = (
+                name.replace("*-*", "16-2").replace("timm:*", "timm:resnet18").replace("strides-*", "strides-1122")
+            )
             assert isinstance(build_model(concrete, 10), nn.Module)
 
 
@@ -133,6 +135,20 @@ class TestLayerNames:
         assert state["layer2.0.shortcut.0.weight"].shape == (128, 64, 1, 1)
         assert state["layer2.0.shortcut.1.running_mean"].shape == (128,)
         assert state["linear.weight"].shape == (10, 512)
+
+    def test_resnet18_of_other_strides(self) -> None:
+        """LBGAT's guide: the same weights, and maps of 32, 32, 16 and 8 pixels where resnet18 has 32, 16, 8 and 4."""
+        plain, other = build_model("resnet18", 10), build_model("resnet18-strides-1122", 10)
+        shapes = [{key: value.shape for key, value in each.state_dict().items()} for each in (plain, other)]
+        assert shapes[0] == shapes[1]
+        sizes = []
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            other.get_submodule(name).register_forward_hook(lambda module, x, maps: sizes.append(maps.shape[-1]))
+        other(torch.zeros(1, 3, 32, 32))
+        assert sizes == [32, 32, 16, 8]
+        for wrong in ("resnet18-strides-112", "resnet18-strides-1132", "resnet18-strides-x"):
+            with pytest.raises(BenchError, match="Name a 1 or a 2 for each"):
+                build_model(wrong, 10)
 
     def test_option_a_has_no_shortcut_parameters(self) -> None:
         state = build_model("resnet56-option-a", 10).state_dict()

@@ -16,6 +16,7 @@ from bench.recipes import hyperparameters, recipe
 from bench.recipes.recipe import Resolved
 from bench.recipes.schedule import Schedule
 from bench.recipes.training import Selection
+from bench.training.optimizer import set_pace
 from bench.training.step import TrainingStep
 
 
@@ -70,14 +71,40 @@ def test_one_cycle_moves_with_every_step() -> None:
     assert [at(share) for share in (0, 0.0625, 0.125, 0.25, 0.625, 1)] == pytest.approx([0, 0.1, 0.2, 0.4, 0.2, 0])
 
 
-@pytest.mark.parametrize("kind", ["constant", "multistep", "cosine", "one-cycle", "ciard"])
+@pytest.mark.parametrize(("epochs", "steps"), [(50, 4), (8, 1), (3, 7)])
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_the_cosine_cycle_is_pytorchs(kind: str, epochs: int, steps: int) -> None:
+    schedule = Schedule(kind="one-cycle-cosine")
+    weight = [torch.nn.Parameter(torch.ones(1))]
+    both: list[torch.optim.Optimizer] = [
+        torch.optim.SGD(weight, 0.21, momentum=0.9) if kind == "sgd" else torch.optim.Adam(weight, 0.21)
+        for _ in range(2)
+    ]
+    cycle = torch.optim.lr_scheduler.OneCycleLR(both[0], 0.21, epochs=epochs, steps_per_epoch=steps, pct_start=0.25)
+    for epoch in range(1, epochs + 1):
+        for step in range(steps):
+            place = (epoch, epochs, step / steps)
+            rate = schedule.lr(0.21, *place, last=step == steps - 1, steps=steps)
+            set_pace(both[1], rate, schedule.momentum(*place, steps))
+            theirs, ours = (each.param_groups[0] for each in both)
+            assert ours["lr"] == pytest.approx(theirs["lr"], rel=1e-9)
+            name = "momentum" if kind == "sgd" else "betas"
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-9)
+            both[0].step()
+            if (epoch, step) != (epochs, steps - 1):
+                cycle.step()
+    assert Schedule(kind="one-cycle").momentum(1, 2, 0.0, 1) is None
+
+
+@pytest.mark.parametrize("kind", ["constant", "multistep", "cosine", "one-cycle", "one-cycle-cosine", "ciard"])
 def test_a_warm_up_goes_before_any_schedule(kind: str) -> None:
     """Four epochs of forty, hence two of twenty: linearly from 0 to what the schedule has, step by step."""
     plain = Schedule.model_validate({"kind": kind, "milestones": (20, 30), "horizon": 40})
     warm = plain.model_copy(update={"warmup": 4})
     for epoch, fraction, share in ((1, 0.0, 0.0), (1, 0.5, 0.25), (2, 0.0, 0.5), (2, 0.5, 0.75), (3, 0.0, 1.0)):
-        assert warm.lr(0.4, epoch, 20, fraction) == pytest.approx(share * plain.lr(0.4, epoch, 20, fraction))
-    assert warm.lr(0.4, 19, 20, 0.3) == plain.lr(0.4, 19, 20, 0.3)
+        at = (0.4, epoch, 20, fraction, False, 4)
+        assert warm.lr(*at) == pytest.approx(share * plain.lr(*at))
+    assert warm.lr(0.4, 19, 20, 0.3, steps=4) == plain.lr(0.4, 19, 20, 0.3, steps=4)
 
 
 @pytest.mark.parametrize("epochs", [300, 60])
@@ -219,7 +246,7 @@ OFFICIAL = {
     "ciard": Official((150,), kind="ciard"),
     **{name: Official((100, 150), 200, weight_decay=5e-4, steps=10, step_size=2 / 255) for name in ("adaad", "adaiad")},
     **{name: Official((100, 150), 200) for name in (*IGDM, "saad")},
-    "igdm-rslad": Official(),
+    "igdm-rslad": Official((210, 258, 285)),  # whole epochs of 0.7, 0.86 and 0.95 of the run
     "lbgat": Official((75, 90), epochs=100, first=0.2),  # 0.02 in epoch 1
     "peeraid": Official((214, 259, 284), steps=10, step_size=2 / 255, average="swa, from epoch 215"),
     "adr": Official((100, 150), epochs=200, weight_decay=5e-4, nesterov=True, steps=10, step_size=2 / 255),
@@ -227,10 +254,10 @@ OFFICIAL = {
     "akd": Official((100,), epochs=200, **PGD_10),
     "iad": Official((100,), epochs=200, **PGD_10),
     "dgad": Official((100, 150), epochs=200, weight_decay=5e-4, **PGD_10),
-    "hat": Official((), 50, 0.21, 5e-4, nesterov=True, kind="one-cycle", step_size=2 / 255),
+    "hat": Official((), 50, 0.21, 5e-4, nesterov=True, kind="one-cycle-cosine", step_size=2 / 255),
     "kd-swa": Official((50, 150), epochs=200, weight_decay=5e-4, split="heldout", step_size=2 / 255, average=MEAN),
     "mart": Official((74, 89, 99), epochs=120, lr=0.01, weight_decay=3.5e-3),  # lowered in epochs 75, 90, 100
-    "sat-awp": Official((100, 150), epochs=200, weight_decay=5e-4, **PGD_10),
+    "sat-awp": Official((100, 150), epochs=200, weight_decay=5e-4, early=True, step_size=2 / 255),
     "sat-wa": Official((), 100, weight_decay=5e-4, kind="one-cycle", split="heldout", average=MOVING, **PGD_10),
     "trades-awp": Official((99, 149), epochs=200, weight_decay=5e-4, **PGD_10),
 }
@@ -259,9 +286,9 @@ def test_the_official_recipe_is_the_released_codes(method: str) -> None:
 
 RSLADS = [*range(20, 215, 20), *range(215, 301)]
 LOOKS: dict[str, tuple[str, list[int]]] = {
-    "rslad": ("weighted", RSLADS),
-    "mtard": ("weighted", RSLADS),
-    "b-mtard": ("weighted", RSLADS),
+    "rslad": ("robust", RSLADS),
+    "mtard": ("weighted", [1, *RSLADS]),
+    "b-mtard": ("weighted", [1, *RSLADS]),
     "absld": ("robust", [*range(10, 215, 10), *range(215, 301)]),
     "ciard": ("weighted", [1, *range(10, 250, 10), *range(250, 301)]),
     "score": ("robust", [*range(1, 111)]),
@@ -363,11 +390,12 @@ def test_dards_temperature_is_that_of_the_dataset(name: str, method: str) -> Non
 def test_lengths_scale_with_the_datasets_radius(method: str, eps: float) -> None:
     kind: type[Defense] = registry.load("methods", method)
     for variant, changes in kind.variants.items():
-        stated = {**hyperparameters.defaults(kind), **changes}
+        usual = hyperparameters.defaults(kind)
+        stated = {**usual, **changes}
         values = hyperparameters.resolve(method, variant, {}, {}, eps)
         for key, value in stated.items():
             scale = eps / (8 / 255) if key in ("eps", "step_size") else 1
-            assert values.get(key, "linf") == (pytest.approx(value * scale) if scale != 1 else value)
+            assert values.get(key, usual[key]) == (pytest.approx(value * scale) if scale != 1 else value)
 
 
 OFFSETS = {(method, "official"): 1e-5 for method in ("rslad", "absld", "mtard", "b-mtard", "ciard", "igdm-rslad")}
@@ -381,7 +409,7 @@ def test_training_attacks_are_those_of_the_definitions() -> None:
         ("trades", "official"): (0.031, 0.007),
         ("mart", "official"): (0.031, 0.007),
         ("igdm-ard", "official"): (8 / 255, 2 / 225),
-        ("adaad", "wide"): (16 / 255, 4 / 255),
+        **{(method, "wide"): (16 / 255, 4 / 255) for method in ("adaad", "adaiad")},
         **{("lbgat", variant): (0.031, 0.007) for variant in ("paper", "official")},
     }
     for method in METHODS[1:]:
@@ -395,7 +423,7 @@ def test_training_attacks_are_those_of_the_definitions() -> None:
             assert values["start"] == (exceptions.get(method, start) if variant == "official" else start)
             assert values.get("log_offset", 0.0) == OFFSETS.get((method, variant), 0.0)
             trains = {"sat": "official", "ard": "official", "fair-ard": "official"}
-            trains |= {"akd": "official", "iad": "official", "kd-swa": "official"}
+            trains |= {"akd": "official", "iad": "official", "kd-swa": "official", "sat-awp": "official"}
             trains |= {"dard": "released", "pgdard": "released"}
             assert values["attack_in_train_mode"] == (method == "adr" or trains.get(method) == variant)
 
@@ -415,10 +443,20 @@ def test_later_defenses_have_their_own_papers_schedule_in_the_paper_recipe(metho
 def test_what_the_scripts_change_by_the_students_architecture() -> None:
     official = recipe.load("official")
     wide = official.resolve("mart", "cifar10", "wrn-34-10")
-    assert (wide.training.epochs, wide.training.optimizer.lr, wide.training.optimizer.weight_decay) == (76, 0.1, 2e-4)
+    assert (wide.training.epochs, wide.training.optimizer.lr, wide.training.optimizer.weight_decay) == (90, 0.1, 7e-4)
     assert wide.hyperparameters == {"beta": 6.0}
     assert official.resolve("dgad", "cifar10", "mobilenet_v2").hyperparameters == {"product": True}
     assert official.resolve("dgad", "cifar10", "resnet18").hyperparameters == {}
+    assert official.resolve("dgad", "tiny-imagenet", "mobilenet_v2").hyperparameters == {}
+    peers = official.resolve("peeraid", "tiny-imagenet", "wrn-34-10").training
+    assert (peers.epochs, peers.schedule.milestones) == (100, (49, 79))
+    assert peers.average is not None
+    assert peers.average.from_epoch == 50
+
+
+def test_what_the_scripts_set_aside_of_tiny_imagenet() -> None:
+    selection = recipe.load("official").resolve("kd-swa", "tiny-imagenet", "resnet18").training.selection
+    assert (selection.split, selection.hold_out) == ("heldout", 10_000)
 
 
 @pytest.mark.parametrize("name", ["official", "short", "demo", "vit"])
