@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from bench.stats.planning import (
     DISCORDANCE,
     MOST_SEEDS,
     PUBLISHED_IMAGES,
+    PUBLISHED_SPREAD,
     Variation,
     images_needed,
     smallest_by_mcnemar,
@@ -161,3 +163,15 @@ def test_how_often_networks_differ_by_default_is_what_the_cpu_check_measured() -
             assert other is not None
             shares[name == other_name].append(float((one ^ other).mean()))
     assert (np.median(shares[False]), np.median(shares[True])) == pytest.approx(DISCORDANCE, abs=0.02)
+
+
+def test_the_spreads_by_default_are_those_of_the_published_numbers_on_the_page() -> None:
+    page = (Path(ROOT) / "docs" / "statistics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \S+ \| ([\d., ]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    stated = [float(spread) for _, spread in rows]
+    of_seeds = [np.std([float(each) for each in seeds.split(", ")], ddof=1) for seeds, _ in rows]
+    assert len(rows) == 5
+    assert of_seeds == pytest.approx(stated, abs=0.005)
+    low, high = (100 * bound for bound in PUBLISHED_SPREAD)
+    assert min(stated) == pytest.approx(low, abs=0.05)
+    assert max(stated) < high
