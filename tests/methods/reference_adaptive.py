@@ -5,10 +5,10 @@ Where the authors' scripts make a pass twice, so do these, with a gradient each 
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from .reference import Script, ce, kl, log_p
+from .tape import Tensor, gradients
 
 
 class Adaptive(Script):
@@ -27,7 +27,7 @@ class Adaptive(Script):
 
 
 class AdaAD(Adaptive):
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         if self.variant == "wide":
             self.eps, self.step_size = 16 / 255, 4 / 255
         adv = self.against_both(x, noise)
@@ -40,7 +40,7 @@ class AdaAD(Adaptive):
 
 
 class AdaIAD(Adaptive):
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         if self.variant == "wide":
             self.eps, self.step_size = 16 / 255, 4 / 255
         t, alpha = 30.0, 1.0
@@ -48,7 +48,7 @@ class AdaIAD(Adaptive):
         z_nat = self.student(x)
         z_adv = self.student(adv)
         guide = self.ask(self.robust, adv)
-        trust = log_p(guide).exp()[range(len(y)), y] ** 0.1
+        trust = log_p(guide).exp()[np.arange(len(y)), y] ** 0.1
         k = t**2 * kl(log_p(guide, t), log_p(z_adv, t))
         if epoch <= 60:
             cross = ce(self.student(x) if self.official else z_nat, y).mean()
@@ -78,7 +78,7 @@ class IGDM(Adaptive):
 class IGDMSAT(IGDM):
     alphas = (60.0, 100.0)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         adv = self.pgd(lambda z, i: ce(self.student(z), y).sum(), x, self.uniform(x, noise))
         plus = self.student(adv)
         minus = self.student(x - (adv - x))
@@ -88,7 +88,7 @@ class IGDMSAT(IGDM):
 class IGDMTRADES(IGDM):
     alphas = (20.0, 5.0)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         self.student.eval()
         target = log_p(self.student(x)).detach()
         adv = self.pgd(lambda z, i: kl(target, log_p(self.student(z))).sum(), x, self.gaussian(x, noise))
@@ -102,7 +102,7 @@ class IGDMTRADES(IGDM):
 class IGDMARD(IGDM):
     alphas = (5.0, 50.0)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         if self.official:
             self.step_size = 2 / 225
         adv = self.pgd(lambda z, i: ce(self.student(z), y).sum(), x, self.uniform(x, noise))
@@ -121,7 +121,7 @@ class IGDMRSLAD(IGDM):
         drops = (210, 258, 285) if self.official else (215, 260, 285)
         return 0.1 * 0.1 ** sum(epoch > drop for drop in drops)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         target = log_p(self.ask(self.robust, x))
         adv = self.pgd(lambda z, i: kl(target, log_p(self.student(z))).sum(), x, self.gaussian(x, noise))
         z_adv = self.student(adv)
@@ -139,7 +139,7 @@ class IGDMRSLAD(IGDM):
 class IGDMAdaAD(IGDM):
     alphas = (5.0, 15.0)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         adv = self.against_both(x, noise)
         d = adv - x
         plus = self.student(x + d)
@@ -154,16 +154,14 @@ class SAAD(Adaptive):
     weight_decay = 2e-4
     b = 0.0
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         assert self.robust is not None
-        images = x.clone().requires_grad_()
-        r_nat = self.robust(images)
-        (g,) = torch.autograd.grad(r_nat[range(len(y)), y].sum(), images)
-        r_nat = r_nat.detach()
+        r_nat = self.robust(x)
+        (g,) = gradients(r_nat[np.arange(len(y)), y].sum(), [x])
+        r_nat, at_y = r_nat.detach(), np.eye(self.classes)[y]
 
         def objective(z: Tensor, i: int) -> Tensor:
-            c = r_nat.clone()
-            c[range(len(y)), y] += 1.0 * (g * (z - x)).sum((1, 2, 3))
+            c = r_nat + at_y * (1.0 * (g * (z - x)).sum((1, 2, 3)))[:, None]
             return kl(log_p(c), log_p(self.student(z))).sum()
 
         adv = self.pgd(objective, x, self.gaussian(x, noise))
@@ -172,8 +170,8 @@ class SAAD(Adaptive):
         z_adv = self.student(adv)
         z_minus = self.student(x - d)
         z_nat = self.student(x)
-        p = log_p(r_adv).exp()
-        h = -(p * (p + 1e-12).log()).sum(1)
+        p = log_p(r_adv).exp().data
+        h = -(p * np.log(p + 1e-12)).sum(1)
         w = 5 * (h - h.min())
         u = (w - w.min()) / (w.max() - w.min() + 1e-8)
         a = 1.0 if self.classes == 10 else 10.0

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
 from .reference import SGD, Script, ce, kl, log_p
+from .tape import Network, Tensor, gradients
 
 
 class Beside(Script):
@@ -18,7 +17,7 @@ class Beside(Script):
 
     name = ""
 
-    def __init__(self, variant: str, student: nn.Module, networks: Mapping[str, nn.Module], classes: int) -> None:
+    def __init__(self, variant: str, student: Network, networks: Mapping[str, Network], classes: int) -> None:
         super().__init__(variant, student, {}, classes)
         self.other = networks[self.name]
         self.companions[self.name] = self.other
@@ -27,22 +26,22 @@ class Beside(Script):
     def rate(self, epoch: int) -> float:
         return 0.1 * 0.1 ** sum(epoch > drop for drop in self.drops)
 
-    def step(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> float:
+    def step(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> float:
         self.student.train()
         self.other.train()
         loss = self.loss(x, y, noise, epoch)
         sgds = (self.sgd, self.sgds[self.name])
-        gradients = torch.autograd.grad(loss, [w for sgd in sgds for w in sgd.parameters])
+        slopes = gradients(loss, [w for sgd in sgds for w in sgd.parameters])
         own = len(self.sgd.parameters)
-        sgds[0].move(gradients[:own], self.rate(epoch))
-        sgds[1].move(gradients[own:], self.rate(epoch))
+        sgds[0].move(slopes[:own], self.rate(epoch))
+        sgds[1].move(slopes[own:], self.rate(epoch))
         return loss.item()
 
 
 class PeerAiD(Beside):
     name, drops = "peer", (214, 259, 284)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         t, gamma = 5.0, 0.1 if self.classes == 10 else 1.0
         self.other.eval()
         target = log_p(self.ask(self.other, x))
@@ -66,7 +65,7 @@ class LBGAT(Beside):
     def rate(self, epoch: int) -> float:
         return 0.02 if self.official and epoch == 1 else super().rate(epoch)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         self.student.eval()
         target = log_p(self.ask(self.student, x))
         adv = self.pgd(lambda z, i: kl(target, log_p(self.student(z))).sum(), x, self.gaussian(x, noise))
@@ -80,7 +79,7 @@ class LBGAT(Beside):
 class ADR(Script):
     drops, epochs, steps = (100, 150), 200, 3
 
-    def __init__(self, variant: str, student: nn.Module, networks: Mapping[str, nn.Module], classes: int) -> None:
+    def __init__(self, variant: str, student: Network, networks: Mapping[str, Network], classes: int) -> None:
         super().__init__(variant, student, {}, classes)
         self.sgd = SGD(student, 0.9, 5e-4, nesterov=self.official)
         self.mean = deepcopy(student).eval()
@@ -94,16 +93,16 @@ class ADR(Script):
         done = (epoch - 1) * self.steps + self.place[1]
         return last + 0.5 * (first - last) * (1 + math.cos(math.pi * done / (self.epochs * self.steps)))
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         self.place = (epoch, self.place[1] + 1) if self.place[0] == epoch else (epoch, 0)
         tau = self.annealed(2.5, 2.0, epoch) if self.classes == 10 else self.annealed(1.5, 1.0, epoch)
-        p = log_p(self.ask(self.mean, x), tau).exp()
+        p = log_p(self.ask(self.mean, x), tau).exp().data
         rows = []
         for row, label in zip(p, y.tolist(), strict=True):
             share = self.annealed(0.7, 0.95, epoch) - (float(row.max()) - float(row[label]))
             share = min(max(share, 0.0), 1.0)
-            rows.append(share * row + (1 - share) * torch.eye(self.classes, dtype=x.dtype)[label])
-        q = torch.stack(rows)
+            rows.append(share * row + (1 - share) * np.eye(self.classes)[label])
+        q = np.stack(rows)
 
         def soft_ce(logits: Tensor) -> Tensor:
             return -(q * log_p(logits)).sum(1)
@@ -111,8 +110,7 @@ class ADR(Script):
         adv = self.pgd(lambda z, i: soft_ce(self.student(z)).sum(), x, self.uniform(x, noise), train=True)
         return soft_ce(self.student(adv)).mean()
 
-    def after_step(self, y: Tensor, epoch: int) -> None:
-        own: dict[str, Any] = self.mean.state_dict()
+    def after_step(self, y: np.ndarray, epoch: int) -> None:
+        own = self.mean.state_dict()
         for name, value in self.student.state_dict().items():
-            moved = 0.995 * own[name] + 0.005 * value if value.is_floating_point() else value
-            own[name].copy_(moved)
+            own[name][...] = 0.995 * own[name] + 0.005 * value if value.dtype.kind == "f" else value

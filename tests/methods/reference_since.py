@@ -10,10 +10,10 @@ import copy
 import math
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
 from .reference import SGD, Script, ce, entropy, kl, log_p
+from .tape import Tensor, gradients
 
 
 class Since(Script):
@@ -49,7 +49,7 @@ class Since(Script):
         self.done.append(epoch)
         return self.lr * (share / 0.25 if share < 0.25 else (1 - share) / 0.75)
 
-    def on_ce(self, x: Tensor, y: Tensor, start: Tensor, train: bool = False) -> Tensor:
+    def on_ce(self, x: Tensor, y: np.ndarray, start: Tensor, train: bool = False) -> Tensor:
         return self.pgd(lambda z, i: ce(self.student(z), y).sum(), x, start, train)
 
     def on_own_kl(self, x: Tensor, noise: Tensor) -> Tensor:
@@ -69,21 +69,21 @@ class MART(Since):
     lr, weight_decay, drops = 0.01, 3.5e-3, (74, 89, 99)
     paper_drops = (75, 90)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         if self.official:
             self.eps, self.step_size = 0.031, 0.007
         adv = self.on_ce(x, y, self.gaussian(x, noise))
         z_nat = self.student(x)
         z_adv = self.student(adv)
         p_adv, p_nat = log_p(z_adv).exp(), log_p(z_nat).exp()
-        rows = torch.arange(len(y))
-        order = p_adv.argsort(1, descending=True)
-        j = torch.where(order[:, 0] == y, order[:, 1], order[:, 0])
+        rows = np.arange(len(y))
+        order = (-p_adv.data).argsort(1)
+        j = np.where(order[:, 0] == y, order[:, 1], order[:, 0])
         if self.official:
-            rest = torch.log(1.0001 - p_adv[rows, j] + 1e-12)
-            log_adv, doubt = torch.log(p_adv + 1e-12), 1.0000001 - p_nat[rows, y]
+            rest = (1.0001 - p_adv[rows, j] + 1e-12).log()
+            log_adv, doubt = (p_adv + 1e-12).log(), 1.0000001 - p_nat[rows, y]
         else:
-            rest = torch.log(1 - p_adv[rows, j])
+            rest = (1 - p_adv[rows, j]).log()
             log_adv, doubt = log_p(z_adv), 1 - p_nat[rows, y]
         each = (p_nat * (log_p(z_nat) - log_adv)).sum(1)
         return ce(z_adv, y).mean() - rest.mean() + 5.0 * (each * doubt).mean()
@@ -95,7 +95,7 @@ class HAT(Since):
     def rate(self, epoch: int) -> float:
         return self.cosine_cycle(epoch, 50)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         adv = self.on_own_kl(x, noise)
         label = self.ask(self.clean, adv).argmax(1)
         z_nat = self.student(x)
@@ -108,7 +108,7 @@ class IAD(Since):
     drops = (100,)
     paper_drops = (100, 150)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         start = x + self.eps * noise
         adv = self.on_ce(x, y, start if self.official else start.clamp(0, 1), train=self.official)
         z_adv = self.student(adv)
@@ -120,7 +120,7 @@ class IAD(Since):
             return taught.mean()
         if self.official:
             self.student(x)
-        a = log_p(self.ask(self.robust, adv)).exp()[torch.arange(len(y)), y] ** 0.1
+        a = log_p(self.ask(self.robust, adv)).exp()[np.arange(len(y)), y] ** 0.1
         own = (1 - a) * kl(log_p(z_nat), log_p(z_adv))
         return ((taught if self.official else a * taught) + own).mean()
 
@@ -137,7 +137,7 @@ class AKD(Since):
     def taught(self, target: Tensor, logits: Tensor) -> Tensor:
         return kl(target, log_p(logits, self.temperature)).mean()
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         a, b, t = self.robust_weight, self.clean_weight, self.temperature
         adv = self.on_ce(x, y, self.start(x, noise), train=self.official)
         z_adv = self.student(adv)
@@ -168,9 +168,8 @@ class KDSWA(AKD):
         if epoch < 56:
             return
         self.count += 1
-        with torch.no_grad():
-            for mine, theirs in zip(self.average.parameters(), self.student.parameters(), strict=True):
-                mine.add_((theirs - mine) / self.count)
+        for mine, theirs in zip(self.average.parameters(), self.student.parameters(), strict=True):
+            mine.data = mine.data + (theirs.data - mine.data) / self.count
 
 
 class DGAD(Since):
@@ -181,14 +180,14 @@ class DGAD(Since):
         super().__init__(*args)
         self.wrong: list[int] = []
 
-    def swapped(self, logits: Tensor, y: Tensor) -> Tensor:
-        found = logits.clone()
+    def swapped(self, logits: Tensor, y: np.ndarray) -> Tensor:
+        given, found = logits.data, logits.data.copy()
         for row, label in enumerate(y.tolist()):
-            best = int(logits[row].argmax())
-            found[row, label], found[row, best] = logits[row, best], logits[row, label]
-        return found
+            best = int(given[row].argmax())
+            found[row, label], found[row, best] = given[row, best], given[row, label]
+        return Tensor(found)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         adv = self.on_both(x, noise)
         z_nat = self.student(x)
         z_adv = self.student(adv)
@@ -209,40 +208,41 @@ class DGADOfMobileNet(DGAD):
     product = True
 
 
+def norm(array: np.ndarray) -> np.ndarray:
+    return np.sqrt((array**2).sum())
+
+
 class WithAWP(Since):
     """A defense whose loss is split, with weights that are perturbed along their own gradient."""
 
     weight_decay, drops = 5e-4, (100, 150)
     gamma, begins = 0.0, 1
 
-    def craft(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+    def craft(self, x: Tensor, y: np.ndarray, noise: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def outer(self, x: Tensor, y: Tensor, adv: Tensor) -> Tensor:
+    def outer(self, x: Tensor, y: np.ndarray, adv: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def step(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> float:
+    def step(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> float:
         self.student.train()
         adv = self.craft(x, y, noise)
         moves = []
         if epoch >= self.begins:
             proxy = copy.deepcopy(self)
-            gradients = torch.autograd.grad(proxy.outer(x, y, adv), list(proxy.student.parameters()))
-            pairs = zip(self.student.named_parameters(), gradients, strict=True)
+            slopes = gradients(proxy.outer(x, y, adv), proxy.student.parameters())
+            pairs = zip(self.student.named_parameters().items(), slopes, strict=True)
             moves = [
-                (w, self.gamma * w.norm() * g / (g.norm() + 1e-20))
+                (w, self.gamma * norm(w.data) * g / (norm(g) + 1e-20))
                 for (name, w), g in pairs
-                if name.endswith("weight") and w.ndim > 1
+                if name.endswith("weight") and w.data.ndim > 1
             ]
-            moves = [(w, move.detach()) for w, move in moves]
-        with torch.no_grad():
-            for w, move in moves:
-                w.add_(move)
+        for w, move in moves:
+            w.data = w.data + move
         loss = self.outer(x, y, adv)
         self.sgd.step(loss, self.rate(epoch))
-        with torch.no_grad():
-            for w, move in moves:
-                w.sub_(move)
+        for w, move in moves:
+            w.data = w.data - move
         return loss.item()
 
 
@@ -254,16 +254,16 @@ class SATAWP(WithAWP):
         self.done.append(epoch)
         return super().rate(epoch + (self.official and self.done.count(epoch) == 3))
 
-    def craft(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+    def craft(self, x: Tensor, y: np.ndarray, noise: Tensor) -> Tensor:
         adv = self.on_ce(x, y, self.uniform(x, noise), train=self.official)
         if self.official:
             self.student.train()(adv)
         return adv
 
-    def outer(self, x: Tensor, y: Tensor, adv: Tensor) -> Tensor:
+    def outer(self, x: Tensor, y: np.ndarray, adv: Tensor) -> Tensor:
         return ce(self.student(adv), y).mean()
 
-    def step(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> float:
+    def step(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> float:
         loss = super().step(x, y, noise, epoch)
         if self.official:
             self.student(x)
@@ -274,10 +274,10 @@ class TRADESAWP(WithAWP):
     gamma, begins, drops = 0.005, 10, (99, 149)
     paper_drops = (100, 150)
 
-    def craft(self, x: Tensor, y: Tensor, noise: Tensor) -> Tensor:
+    def craft(self, x: Tensor, y: np.ndarray, noise: Tensor) -> Tensor:
         return self.on_own_kl(x, noise)
 
-    def outer(self, x: Tensor, y: Tensor, adv: Tensor) -> Tensor:
+    def outer(self, x: Tensor, y: np.ndarray, adv: Tensor) -> Tensor:
         if self.official:
             z_adv = self.student(adv)
             z_nat = self.student(x)
@@ -293,15 +293,15 @@ class SATWA(Since):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.average: nn.Module = copy.deepcopy(self.student)
+        self.average = copy.deepcopy(self.student)
 
     def rate(self, epoch: int) -> float:
         return self.one_cycle(epoch, 100)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         return ce(self.student(self.on_ce(x, y, self.uniform(x, noise))), y).mean()
 
-    def after_step(self, y: Tensor, epoch: int) -> None:
+    def after_step(self, y: np.ndarray, epoch: int) -> None:
         mine, theirs = self.average.state_dict(), self.student.state_dict()
         for name, value in theirs.items():
-            mine[name].copy_(0.9995 * mine[name] + 0.0005 * value if value.is_floating_point() else value)
+            mine[name][...] = 0.9995 * mine[name] + 0.0005 * value if value.dtype.kind == "f" else value

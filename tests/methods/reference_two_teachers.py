@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import Tensor
+import numpy as np
 
 from .reference import SGD, Script, ce, entropy, kl, log_p
+from .tape import Tensor
 
 
 def magnitude(value: float) -> int:
@@ -23,7 +24,7 @@ class MTARD(Script):
         self.carried["w_nat"] = 0.5
         self.first: tuple[float, float] | None = None
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         adv = self.pgd(lambda z, i: ce(self.student(z), y).sum(), x, self.gaussian(x, noise))
         z_adv = self.student(adv)
         z_nat = self.student(x)
@@ -89,7 +90,7 @@ class CIARD(Script):
         u = (epoch - 50) / 250
         return 1e-4 * (0.5 + 0.5 * math.cos(math.pi * u)) * math.exp(-0.01 * u**2)
 
-    def loss(self, x: Tensor, y: Tensor, noise: Tensor, epoch: int) -> Tensor:
+    def loss(self, x: Tensor, y: np.ndarray, noise: Tensor, epoch: int) -> Tensor:
         z_nat = self.student(x)
         adv = self.pgd(lambda z, i: self.attacked(z, y), x, self.gaussian(x, noise))
         z_adv = self.student(adv)
@@ -110,13 +111,13 @@ class CIARD(Script):
         share = 1.0 if self.official else 0.5
         return share * n + share * a - self.push(z_adv, t_adv, y, a.item(), n.item())
 
-    def attacked(self, z: Tensor, y: Tensor) -> Tensor:
+    def attacked(self, z: Tensor, y: np.ndarray) -> Tensor:
         if self.official:
             return ce(self.student(z), y).sum()
         assert self.clean is not None
         return kl(log_p(self.student(z)), log_p(self.clean(z))).sum()
 
-    def push(self, z_adv: Tensor, t_adv: Tensor, y: Tensor, a: float, n: float) -> Tensor | float:
+    def push(self, z_adv: Tensor, t_adv: Tensor, y: np.ndarray, a: float, n: float) -> Tensor | float:
         """lambda * P."""
         j = t_adv.argmax(1) != y
         self.joined.append(int(j.sum()))

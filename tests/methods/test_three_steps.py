@@ -1,9 +1,10 @@
-"""Optimizer steps of every method and variant, against straight-line references (`reference.py`), in float64.
+"""Optimizer steps of every method and variant, against straight-line references in NumPy (`reference.py`), in float64.
 
-Both start from the same weights, batches and start noise, and everything that moves is compared to 1e-9: the losses,
-the student, the robust teacher, velocities, running statistics, and what a defense carries from step to step. A step by
-the sign of a gradient makes a difference of a rounding error, where the gradient is little more than that: so the
-networks are smooth, and their logits bounded, that no softmax of theirs saturates.
+Both start from the same weights, batches and start noise, which the references get as arrays: nothing of PyTorch is in
+them. Everything that moves is compared to 1e-9: the losses, the student, the robust teacher, velocities, running
+statistics, and what a defense carries from step to step. A step by the sign of a gradient makes a difference of a
+rounding error, where the gradient is little more than that: so the networks are smooth, and their logits bounded, that
+no softmax of theirs saturates.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,7 @@ from . import reference_adaptive as adaptive
 from . import reference_companions as beside
 from . import reference_since as since
 from . import reference_two_teachers as two
+from . import tape
 
 SCRIPTS: dict[str, type[one.Script]] = {
     "natural": one.Natural,
@@ -148,6 +151,16 @@ def setting(classes: int, seed: int = 0) -> Setting:
     return Setting(student, teachers, batches)
 
 
+def to_numpy(values: Tensor) -> np.ndarray:
+    """A copy."""
+    return values.detach().numpy().copy()
+
+
+def numpy_network(net: nn.Module) -> tape.Network:
+    """A copy of a `network`."""
+    return tape.Network({name: to_numpy(value) for name, value in net.state_dict().items()})
+
+
 @dataclass
 class Pair:
     """The project's step and the script, each on a copy of the networks of its own, and the losses of their steps."""
@@ -174,10 +187,10 @@ def drive(
         model: the student's architecture, by which the recipe's rules choose.
     """
     roles = registry.load("methods", method).roles
-    ours, theirs = ({role: deepcopy(given.teachers[role]) for role in roles} for _ in range(2))
+    ours = {role: deepcopy(given.teachers[role]) for role in roles}
     own = {"peeraid": ["peer"], "lbgat": ["guide"]}.get(method, [])
     companions = {name: network(classes, 7) for name in own}
-    theirs |= deepcopy(companions)
+    theirs = {name: numpy_network(net) for name, net in (ours | companions).items()}
     step = TrainingStep.from_recipe(
         method,
         deepcopy(given.student),
@@ -189,14 +202,15 @@ def drive(
         model=model,
         settings=settings | ({"attack": "pgd"} if variant.endswith("-pgd") else {}),
     )
-    pair = Pair(step, (script or SCRIPTS[method])(variant, deepcopy(given.student), theirs, classes), [])
+    pair = Pair(step, (script or SCRIPTS[method])(variant, numpy_network(given.student), theirs, classes), [])
     for number, epoch in enumerate(epochs):
         if number and epoch != epochs[number - 1]:
             step.end_epoch(epochs[number - 1])
             pair.script.end_epoch(epochs[number - 1])
         x, y, noise = given.batches[number % 3]
         total = step(x, y, epoch=epoch, step=epochs[:number].count(epoch), steps=3, noise=noise).total
-        pair.losses.append((float(total), pair.script.step(x, y, noise, epoch)))
+        expected = pair.script.step(tape.Tensor(to_numpy(x)), to_numpy(y), tape.Tensor(to_numpy(noise)), epoch)
+        pair.losses.append((float(total), expected))
     return pair
 
 
@@ -212,10 +226,11 @@ def same(actual: Any, expected: Any, what: str) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12, msg=lambda text: f"{what}: {text}")
 
 
-def same_network(actual: nn.Module, expected: nn.Module, what: str, buffers: bool = True) -> None:
-    names = dict(expected.named_parameters()) if not buffers else expected.state_dict()
-    for name, value in names.items():
-        same(actual.state_dict()[name], value.detach(), f"{what} {name}")
+def same_network(actual: nn.Module, expected: tape.Network, what: str, buffers: bool = True) -> None:
+    values = expected.state_dict()
+    assert values.keys() == actual.state_dict().keys()
+    for name in values if buffers else expected.named_parameters():
+        same(actual.state_dict()[name], values[name], f"{what} {name}")
 
 
 def check(pair: Pair) -> None:
@@ -243,8 +258,8 @@ def check(pair: Pair) -> None:
         same(carried[name], value, name)
     # The released CIARD's robust teacher is never in eval mode while training, so its statistics are read by nothing.
     unread = isinstance(script, two.CIARD) and script.official
-    for role, network in step.models.teachers.items():
-        same_network(network, getattr(script, role), f"{role} teacher", buffers=not (unread and role == "robust"))
+    for role, teacher in step.models.teachers.items():
+        same_network(teacher, getattr(script, role), f"{role} teacher", buffers=not (unread and role == "robust"))
     if isinstance(script, two.CIARD) and script.teacher_sgd.velocities:
         theirs = state["teacher_optimizer"]["state"]
         for number, velocity in enumerate(script.teacher_sgd.velocities):
@@ -302,10 +317,8 @@ def test_ciards_teacher_before_and_after_the_freeze(variant: str, epochs: list[i
     assert isinstance(pair.script, two.CIARD)
     assert all(0 < joined < 24 for joined in pair.script.joined)
     assert pair.script.robust is not None
-    moved = [
-        not torch.equal(a, b)
-        for a, b in zip(given.teachers["robust"].parameters(), pair.script.robust.parameters(), strict=True)
-    ]
+    before = numpy_network(given.teachers["robust"]).parameters()
+    moved = [(a.data != b.data).any() for a, b in zip(before, pair.script.robust.parameters(), strict=True)]
     assert set(moved) == {epochs[-1] > 50}
 
 
@@ -356,7 +369,7 @@ def test_a_student_that_is_surely_right(method: str, variant: str) -> None:
         assert 0 < pair.script.cut[0] < 24
     else:
         weights = pair.script.carried["class_weights"]
-        seen = torch.tensor([bool((y == label).any()) for label in range(10)])
+        seen = np.array([bool((y == label).any()) for label in range(10)])
         assert weights[~seen].tolist() == [1] * int((~seen).sum())
         assert ((weights > 5 / 6) & (weights < 5 / 2))[seen].any()
         assert 2 < seen.sum() < 10
