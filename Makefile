@@ -33,7 +33,7 @@ picture: measured
 	mkdir -p $(VENV)/tex
 	cd results/demo/tables && \
 		pdflatex -interaction=batchmode -output-directory $(abspath $(VENV))/tex tables.tex > /dev/null
-	pdftoppm -r 110 -x 50 -y 70 -W 810 -H 620 -f 3 -l 3 -singlefile -png $(VENV)/tex/tables.pdf results/demo/figures/table3
+	pdftoppm -r 110 -x 50 -y 70 -W 810 -H 620 -f 4 -l 4 -singlefile -png $(VENV)/tex/tables.pdf results/demo/figures/table3
 	$(BIN)/bench --home results/demo report --out $(VENV)/report --examples 0
 	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,1540 --virtual-time-budget=9000 \
 		--screenshot=results/demo/figures/report.png file://$(abspath $(VENV))/report/index.html

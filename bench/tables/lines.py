@@ -257,6 +257,8 @@ def _row(record: Record, spec: TableSpec) -> _Row | None:
     known = {row.method for row in spec.rows} if subject.kind == "student" else set()
     if subject.kind == "teacher" or (spec.further_rows == "variants" and subject.method not in known):
         return None
+    if subject.kind == "student" and subject.method in spec.elsewhere:
+        return None
     return _Row(len(spec.rows), defense_label(subject.label, subject.overrides), _owner(subject), tag)
 
 

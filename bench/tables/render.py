@@ -68,7 +68,7 @@ def to_latex_document(tables: Iterable[tuple[Table, Path]], name: str) -> str:
         tables: each with the file of its LaTeX.
         name: what the document's own file is called.
     """
-    files = [(table.number if isinstance(table.number, int) else None, path.name) for table, path in tables]
+    files = [(table.number, path.name) for table, path in tables]
     return _latex().get_template("tables.tex.j2").render(name=name, files=files)
 
 

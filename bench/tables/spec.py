@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -112,6 +113,12 @@ class TableSpec(_Strict):
     further_rows: Literal["all", "variants"] = Field(
         default="all", description="rows beyond `rows`: of any method, or only of the methods named there"
     )
+    left_to: int | None = Field(
+        default=None, description="number of a table of the same form: the methods of its rows have none here"
+    )
+    elsewhere: frozenset[str] = Field(
+        default=frozenset(), exclude=True, description="those methods; filled in by `load_specs`"
+    )
     compared: bool = Field(
         default=True,
         description="whether rows are rivals: best and second are marked, settings never share a column",
@@ -191,7 +198,15 @@ def load_specs(extra: Path | None = None) -> dict[int, TableSpec]:
         except BenchError as error:
             wrong.append(error)
     name_left_out("table spec", wrong)
-    return dict(sorted(specs.items()))
+    return {number: _with_methods_elsewhere(spec, specs) for number, spec in sorted(specs.items())}
+
+
+def _with_methods_elsewhere(spec: TableSpec, specs: Mapping[int, TableSpec]) -> TableSpec:
+    """The spec, knowing the methods that it leaves to another table; those that it names itself stay."""
+    other = specs.get(spec.left_to) if spec.left_to is not None else None
+    named = {row.method for row in spec.rows}
+    methods = {row.method for row in other.rows if row.method is not None} - named if other else set()
+    return spec.model_copy(update={"elsewhere": frozenset(methods)})
 
 
 def _add(specs: dict[int, TableSpec], path: Path) -> None:

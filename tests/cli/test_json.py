@@ -15,7 +15,7 @@ from ..helpers.places import DEMO, DOCS
 
 
 def test_compare_prints_json_by_either_name(bench: Bench) -> None:
-    runs = ["digits_digits-cnn_ciard_demo_s0_f10fbc4d", "digits_digits-cnn_sat_demo_s0_2da58188"]
+    runs = ["digits_digits-cnn_ciard_demo_s0_091acc2d", "digits_digits-cnn_sat_demo_s0_3666d965"]
     short = bench("compare", *runs, "--json", home=DEMO)
     assert short.code == 0, short
     assert short.out == bench("compare", *runs, "--format", "json", home=DEMO).out

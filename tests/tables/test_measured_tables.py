@@ -223,6 +223,14 @@ def test_the_same_record_twice_counts_once(make_record: RecordMaker) -> None:
     assert not any("Newer" in line for line in table.provenance)
 
 
+def test_a_method_of_table_8_has_its_row_there_alone(make_record: RecordMaker) -> None:
+    numbers = {"clean": 80, "fgsm": 61, "pgd-sat": 50}
+    records = [make_record(numbers, method=method, run=f"run-{method}") for method in ("adaad", "mine", "sat")]
+    assert _rows(build_table(SPECS[3], records))[10:] == ["MINE"]
+    assert _texts(build_table(SPECS[8], records), "AdaAD")[:3] == ["80.00", "61.00", "70.50"]
+    assert _rows(build_table(SPECS[4], [make_record(numbers, method="adaad", model="mobilenet_v2")]))[-1] == "ADAAD"
+
+
 def test_further_methods_follow_the_papers_rows(make_record: RecordMaker) -> None:
     records = [
         make_record(method="natural", label="Natural"),
