@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 
 from bench.errors import BenchError
 from bench.records.record import Record
-from bench.tables import Table, build_overview, build_tables, write_tables
+from bench.tables import Table, build_overview, build_tables, render_tables, write_tables
 from bench.tables.cell import Cell
 from bench.tables.threats import build_corruptions, build_unseen
 from bench.vocabulary import CORRUPTIONS, SEVERITIES
 
+from ..helpers.latex import set_by_latex
 from ..helpers.records import RecordMaker
 
 N = 40
@@ -39,6 +41,13 @@ def _unseen(make_record: RecordMaker, seed: int, *wrong: int, corrupted: bool = 
 
 
 class TestUnseen:
+    def test_in_latex_it_has_its_own_name(self, make_record: RecordMaker, tmp_path: Path) -> None:
+        render_tables(_unseen(make_record, 0), formats=["latex"], out=tmp_path)
+        document = (tmp_path / "tables.tex").read_text(encoding="utf-8")
+        captions = re.findall(r"thetable\}\{\((\w+)\)\}\n\\input\{(\w+)\.tex\}", document)
+        assert captions == [(name, name) for name in ("overview", "unseen", "corruptions")]
+        set_by_latex(tmp_path / "tables.tex")
+
     def test_a_column_a_threat_then_union_and_mean(self, make_record: RecordMaker) -> None:
         table = build_unseen(_unseen(make_record, 0), None)
         names = ["Clean", "eps x 1.5", "L1 12", "L2 0.5", "Geometric", "Corruptions", "Union", "Mean"]
