@@ -62,7 +62,7 @@ class _Spread(click.ParamType):
     help="Test images; may be repeated. Default: the records', or 1000 and 10000.",
 )
 @click.option(
-    "--spread", type=_Spread(), help="Over seeds, in points. Default: the records', or 0.1-0.6, as published."
+    "--spread", type=_Spread(), help="Over seeds, in points. Default: the records', or 0.1-0.6, by published ones."
 )
 @click.option(
     "--discordance",
@@ -219,7 +219,7 @@ def _taken(taken: Taken) -> Iterator[str]:
     origin = {
         "records": f"{' and '.join(map(str, taken.seeds))} seeds here, which leave open what is in brackets",
         "given": "as given",
-        "default": "as papers report it of ResNet-18 under AutoAttack",
+        "default": "by what is published of ResNet-18 under AutoAttack",
     }[taken.spread_from]
     yield f"Seeds spread by {_span(taken.spread, _points)} points on {taken.images:,} images: {origin}."
     known = {"records": "as here", "given": "as given", "default": "by this project's CPU check"}

@@ -97,8 +97,8 @@ def build_resnet18(name: str, num_classes: int, in_channels: int) -> nn.Module:
     `resnet18-strides-1122`: with these strides of its four stages, as LBGAT's guide has; those of `resnet18` are 1222.
     The weights do not show them, so a file of such a network has to be named with its architecture.
     """
-    digits = name.removeprefix("resnet18").removeprefix("-strides-")
-    if digits and (len(digits) != 4 or set(digits) - {"1", "2"}):
+    digits = "1222" if name == "resnet18" else name.removeprefix("resnet18-strides-")
+    if len(digits) != 4 or set(digits) - {"1", "2"}:
         raise BenchError(f"{name}: a ResNet-18 has four stages.\nName a 1 or a 2 for each: resnet18-strides-1122.")
     strides = [int(digit) for digit in digits]
     return ResNet((64, 128, 256, 512), (2, 2, 2, 2), num_classes, in_channels, strides=strides)

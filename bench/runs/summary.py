@@ -31,7 +31,7 @@ class Summary(BaseModel):
         checkpoint: SHA-256 of the selected weights (best.safetensors).
         selected_epoch: whose weights they are.
         selected_on: "heldout", "test", or "last" for no selection.
-        accuracy: clean and robust, on the selection split; None where nothing was looked at.
+        accuracy: of the student, as `Monitor.look` has it, on the selection split; None where nothing was looked at.
         looks: how many the selected weights are the best of; 0 for the last ones, None in runs of earlier versions.
         seconds: training time, all sittings together.
     """

@@ -257,7 +257,7 @@ def _row(record: Record, spec: TableSpec) -> _Row | None:
     known = {row.method for row in spec.rows} if subject.kind == "student" else set()
     if subject.kind == "teacher" or (spec.further_rows == "variants" and subject.method not in known):
         return None
-    if subject.kind == "student" and subject.method in spec.elsewhere:
+    if subject.kind == "student" and subject.method in spec.left_methods:
         return None
     return _Row(len(spec.rows), defense_label(subject.label, subject.overrides), _owner(subject), tag)
 
@@ -308,9 +308,14 @@ def _unlike(records: Mapping[str, Record], rows: Mapping[str, Hashable]) -> dict
 
 
 def _otherwise(own: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
-    """In what a training differs from another; what a later version added is no difference."""
-    known = dict(leaves(reference))
-    changed = {key: value for key, value in leaves(own) if key in known and value != known[key]}
+    """In what a training differs from another: what only one of them says is a difference too.
+
+    Fields that came later are in no file while they have their default. The norm alone was once written with it.
+    """
+    usual = {"hyperparameters.norm": "linf"}
+    mine, known = usual | dict(leaves(own)), usual | dict(leaves(reference))
+    changed = {key: value for key, value in mine.items() if key not in known or value != known[key]}
+    changed |= dict.fromkeys(known.keys() - mine.keys(), "unset")
     if len(changed) > _MOST_NAMED:
         content = json.dumps(changed, sort_keys=True)
         return f"other training {hashlib.sha256(content.encode()).hexdigest()[:8]}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from bench.errors import BenchError
 from bench.records.measurement import PublishedQuantity, Quantity
@@ -116,14 +116,17 @@ class TableSpec(_Strict):
     left_to: int | None = Field(
         default=None, description="number of a table of the same form: the methods of its rows have none here"
     )
-    elsewhere: frozenset[str] = Field(
-        default=frozenset(), exclude=True, description="those methods; filled in by `load_specs`"
-    )
     compared: bool = Field(
         default=True,
         description="whether rows are rivals: best and second are marked, settings never share a column",
     )
     paper: PaperSpec | None = None
+    _left_methods: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def left_methods(self) -> frozenset[str]:
+        """The methods that `left_to` leaves to another table, once `load_specs` has seen both."""
+        return self._left_methods
 
     @model_validator(mode="after")
     def _is_consistent(self) -> TableSpec:
@@ -185,8 +188,8 @@ def load_specs(extra: Path | None = None) -> dict[int, TableSpec]:
     """All tables by number: those shipped, then a user's own.
 
     Args:
-        extra: folder with further `*.yaml` specs; it need not exist. One that cannot be read, is not valid or has the
-            number of another is named and left out.
+        extra: folder with further `*.yaml` specs; it need not exist. One that cannot be read, is not valid, has the
+            number of another or leaves methods to one that is not there is named and left out.
     """
     specs: dict[int, TableSpec] = {}
     for path in sorted(table_files("specs").glob("table*.yaml")):
@@ -197,16 +200,28 @@ def load_specs(extra: Path | None = None) -> dict[int, TableSpec]:
             _add(specs, path)
         except BenchError as error:
             wrong.append(error)
+    for number, spec in list(specs.items()):
+        try:
+            _leave(spec, specs)
+        except BenchError as error:
+            wrong.append(error)
+            del specs[number]
     name_left_out("table spec", wrong)
-    return {number: _with_methods_elsewhere(spec, specs) for number, spec in sorted(specs.items())}
+    return dict(sorted(specs.items()))
 
 
-def _with_methods_elsewhere(spec: TableSpec, specs: Mapping[int, TableSpec]) -> TableSpec:
-    """The spec, knowing the methods that it leaves to another table; those that it names itself stay."""
-    other = specs.get(spec.left_to) if spec.left_to is not None else None
+def _leave(spec: TableSpec, specs: Mapping[int, TableSpec]) -> None:
+    """Tell a spec the methods that it leaves to another table; those that it names itself stay."""
+    if spec.left_to is None:
+        return
+    if spec.left_to not in specs:
+        raise BenchError(
+            f"Table {spec.number} leaves methods to Table {spec.left_to}, which there is not.\n"
+            f"Name another as `left_to`: {', '.join(map(str, sorted(specs)))}."
+        )
     named = {row.method for row in spec.rows}
-    methods = {row.method for row in other.rows if row.method is not None} - named if other else set()
-    return spec.model_copy(update={"elsewhere": frozenset(methods)})
+    others = {row.method for row in specs[spec.left_to].rows if row.method is not None}
+    spec._left_methods = frozenset(others - named)
 
 
 def _add(specs: dict[int, TableSpec], path: Path) -> None:

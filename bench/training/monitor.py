@@ -73,19 +73,19 @@ class Monitor:
         networks |= models.companions
         sizes = self.split.labels.bincount()
         right: dict[str, dict[str, Tensor]] = {name: {} for name in networks}
-        noise_source = generator(self.seed, "monitor", device=self.split.images.device)
+        device = self.split.images.device
+        sources = {"robust": generator(self.seed, "monitor", device=device)}
+        sources |= {SQUARED: generator(self.seed, "monitor", SQUARED, device=device)} if self.selection.also else {}
         for start in range(0, len(self.split), _BATCH):
             images = self.split.images[start : start + _BATCH]
             part = ranks().part(len(images))
             x, y = to_float(images[part]), self.split.labels[start : start + _BATCH][part]
             seen = {"clean": x}
             for kind, objective in self._objectives(y).items():
-                noise = self.attack.start_noise(images.shape, to_float(images[:1]), noise_source)
+                noise = self.attack.start_noise(images.shape, to_float(images[:1]), sources[kind])
                 with mode(models.student, training=False):
                     view = checked(attacked(models.student), check_stop)
-                    seen[kind] = self.attack.run(
-                        view, x, y, noise=None if noise is None else noise[part], **objective
-                    ).x_adv
+                    seen[kind] = self.attack(view, x, y, noise=None if noise is None else noise[part], **objective)
             for name, network in networks.items():
                 for kind, shown in seen.items():
                     hits = _right_by_class(network, shown, y, len(sizes))

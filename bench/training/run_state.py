@@ -31,7 +31,7 @@ class RunState:
         ended: whether the defense was told that this epoch is over.
         average: of the student, which is selected in its place; None where there is none.
         companions: networks of the defense's own, by name.
-        best: of the selected weights: "score", by `Selection.score`, "epoch", "accuracy" (clean and robust),
+        best: of the selected weights: "score", by `Selection.score`, "epoch", "accuracy" (of the student),
             "checkpoint", their SHA-256. best_weights: themselves, on the CPU; None before any is selected.
         plain_weights: with an average, the student's own when it was selected.
     """

@@ -61,7 +61,7 @@ def test_the_two_questions_are_kept_apart_in_words(bench: Bench, tmp_path: Path)
     out = bench("power", "--difference", 0.5, home=tmp_path).out
     assert out.startswith("Two-sided tests at 5 %; to be found in 80 % of cases.\n")
     assert (
-        "Seeds spread by 0.10 to 0.60 points on 10,000 images: as papers report it of ResNet-18 under AutoAttack."
+        "Seeds spread by 0.10 to 0.60 points on 10,000 images: by what is published of ResNet-18 under AutoAttack."
         in out
     )
     (seeds,) = (line for line in out.splitlines() if line.startswith("- for other seeds, on the same 10,000 images"))
@@ -160,7 +160,7 @@ def test_seeds_that_all_have_the_same_number_have_no_spread_to_take(
     result = bench("power", *files, "--difference", 5, "--seeds", 3, home=tmp_path)
     assert result.code == 0, result
     assert "all seeds of a side have the same number, of which Welch's t-test over seeds tells nothing" in result.out
-    assert "as papers report it of ResNet-18 under AutoAttack" in result.out
+    assert "by what is published of ResNet-18 under AutoAttack" in result.out
     assert "two seeds of one on 0 % (as here)" in result.out
 
 

@@ -33,7 +33,8 @@ METHODS = [
     *(("igdm-rslad", "official"), ("igdm-adaad", "official")),
     *(("peeraid", "official"), ("lbgat", "official"), ("adr", "official")),
     *(("akd", "official"), ("dgad", "paper"), ("dgad", "official"), ("hat", "official"), ("iad", "paper")),
-    *(("kd-swa", "official"), ("mart", "official"), ("sat-wa", "paper"), ("trades-awp", "official")),
+    *(("kd-swa", "official"), ("mart", "official"), ("sat-wa", "paper")),
+    *(("sat-awp", "official"), ("trades-awp", "official")),
 ]
 COMPANIONS = {"peeraid": ["peer"], "lbgat": ["guide"]}
 """Networks of a method's own that learn."""

@@ -146,7 +146,7 @@ class TestLayerNames:
             other.get_submodule(name).register_forward_hook(lambda module, x, maps: sizes.append(maps.shape[-1]))
         other(torch.zeros(1, 3, 32, 32))
         assert sizes == [32, 32, 16, 8]
-        for wrong in ("resnet18-strides-112", "resnet18-strides-1132", "resnet18-strides-x"):
+        for wrong in ("resnet18-strides-", "resnet18-strides-112", "resnet18-strides-1132", "resnet18-strides-x"):
             with pytest.raises(BenchError, match="Name a 1 or a 2 for each"):
                 build_model(wrong, 10)
 

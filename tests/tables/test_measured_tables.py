@@ -436,3 +436,20 @@ def test_what_another_record_of_the_run_says_and_what_is_new_is_no_difference(ma
     table = build_table(SPECS[3], records)
     assert _texts(table, "RSLAD", "FGSM")[1].startswith("50.00 ±")
     assert not any("RSLAD [" in row for row in _rows(table))
+
+
+def test_a_setting_that_only_one_of_two_seeds_has_keeps_them_apart(make_record: RecordMaker) -> None:
+    """While a field that came later has its default it is in no file, so that its absence says something."""
+    inner = NOW["hyperparameters"]
+    assert isinstance(inner, dict)
+    later = {**NOW, "hyperparameters": {**inner, "adversarial_first": True}}
+    one, other = (
+        make_record({"clean": 80, "fgsm": fgsm}, method="trades", seed=seed, procedure=procedure)
+        for seed, (fgsm, procedure) in enumerate(((40, NOW), (60, later)))
+    )
+    table = build_table(SPECS[3], [one, other])
+    assert _texts(table, "TRADES", "FGSM")[1] == "60.00"
+    assert _texts(table, "TRADES [adversarial_first=unset]", "FGSM")[1] == "40.00"
+    back = build_table(SPECS[3], [one.model_copy(update={"created": "2099-01-01T00:00:00+00:00"}), other])
+    assert _texts(back, "TRADES", "FGSM")[1] == "40.00"
+    assert _texts(back, "TRADES [adversarial_first=true]", "FGSM")[1] == "60.00"

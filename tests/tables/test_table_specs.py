@@ -71,6 +71,18 @@ def test_an_own_spec_joins_the_shipped_ones(tmp_path: Path) -> None:
     assert list(load_specs(tmp_path / "nowhere")) == list(load_specs())
 
 
+def test_a_table_leaves_methods_to_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(tmp_path, OWN.replace("number: 9", "number: 9\nleft_to: 3"))
+    _write(tmp_path, OWN.replace("number: 9", "number: 10\nleft_to: 77"), "nowhere.yaml")
+    specs = load_specs(tmp_path)
+    assert "ciard" in specs[9].left_methods
+    assert "sat" not in specs[9].left_methods  # which it names itself
+    assert "adaad" in specs[3].left_methods
+    assert not specs[8].left_methods
+    assert 10 not in specs
+    assert "Table 10 leaves methods to Table 77, which there is not" in capsys.readouterr().err
+
+
 def test_what_is_wrong_is_named_and_the_others_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _write(tmp_path, OWN.replace("number: 9", "number: 3"), "a-taken.yaml")
     _write(tmp_path, "number: [", "b-damaged.yaml")

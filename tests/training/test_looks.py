@@ -45,11 +45,13 @@ def split(n: int = 60) -> Split:
 
 
 def looked(
+    n: int = 60,
+    *,
     by: Literal["weighted", "robust", "robust-and-worst-class"] = "weighted",
     also: Literal["squared-error"] | None = None,
 ) -> dict[str, dict[str, float]]:
     selection = Selection(split="test", by=by, also=also, steps=5, step_size=2 / 255)
-    monitor = Monitor(split(), selection, Threat("linf", EPS), seed=3)
+    monitor = Monitor(split(n), selection, Threat("linf", EPS), seed=3)
     return monitor.look(Models(student=Small(0), teachers={"robust": Small(1)}))
 
 
@@ -70,20 +72,22 @@ def by_hand(squared: bool, noise: Tensor) -> Tensor:
 
 
 def test_a_look_measures_what_its_selection_is_by() -> None:
-    plain = looked()
+    plain = looked(600)  # more than one batch
     assert set(plain["student"]) == {"clean", "robust"}
-    fair = looked(by="robust-and-worst-class")
+    fair = looked(600, by="robust-and-worst-class")
     assert set(fair["student"]) == set(fair["robust teacher"]) == {"clean", "robust", WORST_CLASS}
-    both = looked(also="squared-error")
+    both = looked(600, also="squared-error")
     assert set(both["student"]) == set(both["robust teacher"]) == {"clean", "robust", SQUARED}
     for more in (fair, both):
         assert all(more[name][kind] == plain[name][kind] for name in plain for kind in plain[name])
 
 
 def test_both_attacks_and_the_worst_class_are_by_definition() -> None:
-    source, like = generator(3, "monitor"), torch.zeros(1)
-    data = split()
-    first, second = (PGDSAT().start_noise(data.images.shape, like, source) for _ in range(2))
+    data, like = split(), torch.zeros(1)
+    first, second = (
+        PGDSAT().start_noise(data.images.shape, like, generator(3, *place))
+        for place in (("monitor",), ("monitor", SQUARED))
+    )
     assert first is not None
     assert second is not None
     stand, stand_squared = by_hand(False, first), by_hand(True, second)

@@ -100,7 +100,7 @@ EXPECTED = {
     # Its attack goes through the teacher as well.
     ("dgad", "official", 1): (STUDENT, Passes(graph=K, no_graph=2, images=K), NEVER),
     ("sat-wa", "official", 1): (Passes(graph=K + 1, images=K, weights=1), NEVER, NEVER),
-    ("sat-awp", "official", 1): (Passes(graph=K + 2, images=K, weights=2), NEVER, NEVER),
+    ("sat-awp", "official", 1): (Passes(graph=K + 2, no_graph=2, images=K, weights=2), NEVER, NEVER),
     ("trades-awp", "official", 1): (Passes(graph=K + 3, no_graph=1, images=K, weights=3), NEVER, NEVER),
     ("trades-awp", "official", 10): (Passes(graph=K + 6, no_graph=1, images=K, weights=6), NEVER, NEVER),
 }
