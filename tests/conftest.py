@@ -7,6 +7,7 @@ each would take minutes. What is about processes (signals, locks, plug-ins, the 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from .helpers.commands import DIGITS, Bench, Mount, Process, Result, Start, run_
 from .helpers.homes import Contents, Find, once_for_all
 from .helpers.hub import Hub, running
 from .helpers.networks import DigitsModel, fit
+from .helpers.places import DEMO_RECORDS
 from .helpers.records import RecordMaker
 from .warm import Warm, serving
 
@@ -47,6 +49,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def make_record() -> RecordMaker:
     """Makes records to order, each with a number of its own in its id."""
     return RecordMaker()
+
+
+@pytest.fixture(scope="session")
+def demo_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the demo's records of the defenses of Tables 3 to 7, as if both students had trained as long."""
+    from bench.records.files import read_records, write_record
+
+    folder = tmp_path_factory.mktemp("demo-records")
+    for record in read_records(DEMO_RECORDS):
+        setting = re.sub("[58] epochs", "12 epochs", record.subject.setting)
+        if "4 epochs" not in setting and "pgd-sat@1.5x" not in record.results:
+            subject = record.subject.model_copy(update={"setting": setting})
+            write_record(record.model_copy(update={"subject": subject}), folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

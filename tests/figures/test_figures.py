@@ -22,7 +22,6 @@ from bench.stats import wilson_interval
 from bench.system.home import Home
 from bench.vocabulary import Norm, Role, Selected
 
-from ..helpers.places import DEMO_RECORDS
 from ..helpers.records import RecordMaker
 
 
@@ -140,11 +139,11 @@ def test_without_a_pair_it_says_what_to_run(home: Home) -> None:
         curves.draw(curves.choose(home, [run]))
 
 
-def test_the_trade_off_draws_the_records(tmp_path: Path) -> None:
-    drawings = tradeoff.draw(read_records(DEMO_RECORDS), "pgd-sat")
+def test_the_trade_off_draws_the_records(demo_records: Path) -> None:
+    drawings = tradeoff.draw(read_records(demo_records), "pgd-sat")
     assert [drawing.name.split("_")[2] for drawing in drawings] == ["digits-cnn", "digits-mobile"]
     by_row = {row["row"]: row for row in drawings[0].rows}
-    for record in read_records(DEMO_RECORDS):
+    for record in read_records(demo_records):
         subject = record.subject
         if "pgd-sat" in record.results and subject.model == "digits-cnn" and not subject.overrides:
             row, result, clean = by_row[subject.label], record.results["pgd-sat"], record.results["clean"]
@@ -159,7 +158,8 @@ def test_the_trade_off_draws_the_records(tmp_path: Path) -> None:
     }
     assert drawn.keys() == by_row.keys() - {"Natural"}
     assert drawn["SAT"] == pytest.approx((float(by_row["SAT"]["clean"]), float(by_row["SAT"]["robust"])), abs=1e-3)
-    assert "Outside the frame: Natural (100.00 clean, 4.44 robust)" in drawings[0].caption
+    natural = [float(by_row["Natural"][kind]) for kind in ("clean", "robust")]
+    assert "Outside the frame: Natural ({:.2f} clean, {:.2f} robust)".format(*natural) in drawings[0].caption
 
 
 def test_the_bars_of_one_figure_mean_one_thing(make_record: RecordMaker) -> None:
@@ -181,8 +181,8 @@ def bars_of(drawing: Drawing) -> dict[str, list[float]]:
     return {name: [float(low), float(high)] for name, ((_, low), (_, high)) in ends.items()}
 
 
-def test_the_trade_off_prefers_autoattack_and_never_mixes_groups() -> None:
-    drawings = tradeoff.draw(read_records(DEMO_RECORDS))
+def test_the_trade_off_prefers_autoattack_and_never_mixes_groups(demo_records: Path) -> None:
+    drawings = tradeoff.draw(read_records(demo_records))
     assert [drawing.name for drawing in drawings] == [
         "tradeoff_digits_digits-cnn_autoattack_demo-recipe-12-epochs-official-n50",
         "tradeoff_digits_digits-mobile_pgd-sat_demo-recipe-12-epochs-official-n360",
@@ -196,22 +196,22 @@ def test_the_trade_off_prefers_autoattack_and_never_mixes_groups() -> None:
         ({"datasets": ["cifar10"]}, "Unknown dataset"),
     ],
 )
-def test_mistakes_in_names(options: dict[str, Any], message: str) -> None:
+def test_mistakes_in_names(demo_records: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(BenchError, match=message):
-        tradeoff.draw(read_records(DEMO_RECORDS), **options)
+        tradeoff.draw(read_records(demo_records), **options)
 
 
-def test_nothing_to_draw() -> None:
+def test_nothing_to_draw(demo_records: Path) -> None:
     with pytest.raises(BenchError, match=r"no trade-off to draw\.\nEvaluate some first"):
         tradeoff.draw([])
-    one = next(record for record in read_records(DEMO_RECORDS) if record.subject.kind == "student")
+    one = next(record for record in read_records(demo_records) if record.subject.kind == "student")
     with pytest.raises(BenchError, match="No two defenses"):
         tradeoff.draw([one])
 
 
-def test_files_are_what_they_say_and_the_same_every_time(tmp_path: Path) -> None:
+def test_files_are_what_they_say_and_the_same_every_time(demo_records: Path, tmp_path: Path) -> None:
     def write(folder: Path) -> list[Path]:
-        return [path for drawing in tradeoff.draw(read_records(DEMO_RECORDS), "fgsm") for path in drawing.write(folder)]
+        return [path for drawing in tradeoff.draw(read_records(demo_records), "fgsm") for path in drawing.write(folder)]
 
     first, second = write(tmp_path / "a"), write(tmp_path / "b")
     assert [path.suffix for path in first] == [".pdf", ".png", ".csv"] * 2

@@ -207,7 +207,7 @@ def test_the_records_here_are_believed_against_a_majority(tmp_path: Path) -> Non
     def other_images(content: dict[str, Any]) -> None:
         content["data"]["fingerprint"] = "0" * 64
 
-    sent = [changed(path, tmp_path / "in", other_images) for path in DEMO_RECORDS.glob("*rslad*n360.json")]
+    sent = [changed(path, tmp_path / "in", other_images) for path in DEMO_RECORDS.glob("*_rslad*n360.json")]
     home = _copied(tmp_path / "home", WHITEBOX)
     with pytest.raises(BenchError, match=r"Nothing was taken in: in/digits_.*_rslad_.* \(and 3 more\)\."):
         merge(sent, home)

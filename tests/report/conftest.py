@@ -13,13 +13,12 @@ import pytest
 from bench.jobs.train import Request
 from bench.system.home import Home
 
-from ..helpers.places import DEMO_RECORDS
 from .homes import EXAMPLES, make_run, session_of
 from .watching import Watch, Watched
 
 
 @pytest.fixture(scope="session")
-def demo_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_report(tmp_path_factory: pytest.TempPathFactory, demo_records: Path) -> Path:
     """The folder of a report on the demo's records, the pair of Figure 3, and two runs with their weights."""
     from bench.evaluation.suites import suite_named
     from bench.jobs.evaluate import Evaluation
@@ -27,7 +26,7 @@ def demo_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bench.report.site import write_report
 
     home = Home(tmp_path_factory.mktemp("demo"))
-    shutil.copytree(DEMO_RECORDS, home.records)
+    shutil.copytree(demo_records, home.records)
     for method in ("mtard", "ciard"):
         make_run(home, method)
     session = session_of(home)

@@ -17,7 +17,6 @@ from bench.report import rows, site
 from bench.report.rows import Row, Rows
 from bench.system.home import Home
 
-from ..helpers.places import DEMO_RECORDS
 from .homes import keep
 from .watching import Watch
 
@@ -30,10 +29,10 @@ PREVIOUS, NEXT = (f"{NAV} button:has-text('{name}')" for name in ("Previous", "N
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def report(tmp_path_factory: pytest.TempPathFactory, demo_records: Path) -> Iterator[Path]:
     """The folder of a report on the demo's records, one of them with a hostile name, of pages that hold 50 rows."""
     home = Home(tmp_path_factory.mktemp("long"))
-    for record in read_records(DEMO_RECORDS):
+    for record in read_records(demo_records):
         hostile = record.subject.method == "sat" and record.subject.model == "digits-mobile"
         changed = record.subject.model_copy(update={"label": HOSTILE} if hostile else {})
         keep(home, record.model_copy(update={"subject": changed}))

@@ -30,7 +30,6 @@ from bench.stats import wilson_interval
 from bench.system.home import Home
 from bench.tables import build_overview
 
-from ..helpers.places import DEMO_RECORDS
 from ..helpers.records import RecordMaker
 from .homes import EXAMPLES, keep, make_run, session_of
 
@@ -63,8 +62,8 @@ PROFILE = Profile(
 )
 
 
-def test_every_demo_result_is_in_the_leaderboard() -> None:
-    records = {record.id: record for record in read_records(DEMO_RECORDS)}
+def test_every_demo_result_is_in_the_leaderboard(demo_records: Path) -> None:
+    records = {record.id: record for record in read_records(demo_records)}
     found = leaderboard.entries(list(records.values()))
     expected = {
         (record.id, attack)
