@@ -18,7 +18,16 @@ from ..helpers.commands import Bench
 from ..helpers.places import DOCS
 
 RESULTS = DOCS.parent / "results"
-CAMPAIGNS = ("demo", "cpu-check", "cpu-check-why", "digits-vit", "brief-cifar10", "digits-study", "digits-one-teacher")
+CAMPAIGNS = (
+    "demo",
+    "cpu-check",
+    "cpu-check-why",
+    "cpu-seeds",
+    "digits-vit",
+    "brief-cifar10",
+    "digits-study",
+    "digits-one-teacher",
+)
 
 
 def _load() -> Any:
@@ -253,10 +262,55 @@ def test_what_the_cpu_check_says_of_its_tests() -> None:
     assert f"2.35 above SAT with 10 (p = {float(score[2]):.3f};" in page
 
 
+def test_what_the_cpu_check_says_of_six_defenses_over_seeds() -> None:
+    page = prose("cpu-check")
+    six = {"AdaAD", "CIARD", "DARD", "RSLAD", "SAT", "TRADES-AWP"}
+
+    def above(attack: str, number: str) -> set[tuple[str, str]]:
+        """(better, worse) of the pairs that are told apart after the correction over all 15."""
+        pairs = contrasts("over-seeds.md", attack, number)
+        assert len(pairs) == 15
+        better = {sides: cells[-1].removesuffix(" is better") for sides, cells in pairs.items()}
+        return {(name, other) for sides, name in better.items() for other in sides - {name} if name in sides}
+
+    def others(name: str) -> set[str]:
+        return six - {name}
+
+    robust = above("pgd-sat", "robust accuracy")
+    assert robust == {("DARD", "AdaAD"), *((name, "CIARD") for name in others("CIARD"))}
+    (cells,) = (
+        each
+        for sides, each in contrasts("over-seeds.md", "pgd-sat", "robust accuracy").items()
+        if sides == {"DARD", "AdaAD"}
+    )
+    assert cells[0].startswith("-2.15 ")
+    assert "CIARD is significantly below the other five. Of these only DARD and AdaAD are told apart, by 2.15" in page
+    clean, weighted = above("clean", "clean accuracy"), above("pgd-sat", "W-R")
+    of_ciard, over_sat = {("CIARD", name) for name in others("CIARD")}, {(name, "SAT") for name in others("SAT")}
+    assert of_ciard | over_sat <= clean
+    assert over_sat | {("DARD", name) for name in others("DARD")} == weighted
+    assert (
+        "CIARD is significantly above all others, and SAT below all; so it is in W-R, where DARD is above all" in page
+    )
+
+    def checkpoints(campaign: str, pattern: str) -> set[str]:
+        paths = (RESULTS / campaign / "records").glob(f"*resnet20_{pattern}_short_s0_*whitebox*")
+        return {json.loads(path.read_text(encoding="utf-8"))["subject"]["checkpoint"] for path in paths}
+
+    for pattern in ("clean-teacher", "robust-teacher", "rslad", "dard"):
+        assert len(checkpoints("cpu-seeds", pattern) & checkpoints("cpu-check", pattern)) == 1, pattern
+    records = [json.loads(path.read_text()) for path in (RESULTS / "cpu-seeds" / "records").glob("*.json")]
+    attacks = sum(record["seconds"] for record in records) / 3600
+    training = {record["subject"]["run"]: record["subject"]["training"]["seconds"] for record in records}
+    assert f"{sum(training.values()) / 3600:.1f} hours of training, {attacks:.1f} of attacks in two seeds" in page
+
+
 def test_every_number_of_the_cpu_check_stands_in_one_of_its_files() -> None:
     """Numbers with two decimals, as tables have them; the tests above hold what is said of them."""
     folder = RESULTS / "cpu-check"
-    files = "".join(path.read_text(encoding="utf-8") for path in (*folder.glob("*.*"), *folder.glob("tables/*.md")))
+    tables = (folder, RESULTS / "cpu-seeds")
+    files = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.*"))
+    files += "".join(path.read_text(encoding="utf-8") for home in tables for path in home.glob("tables/*.md"))
     metrics = {"0.66"}  # test_what_the_cpu_check_says_that_no_table_shows
     said = set(re.findall(r"(?<![\d.])\d+\.\d\d(?!\d)", prose("cpu-check")))
     assert len(said) > 40
