@@ -43,10 +43,10 @@ class TRADES(AdversarialDefense):
 
     def outer(self, batch: Batch, models: Models, x_adv: Tensor) -> Loss:
         student = models.student
-        adv_logits = student(x_adv) if self.adversarial_first else None
-        clean_logits = student(batch.x)
-        if adv_logits is None:
-            adv_logits = student(x_adv)
+        if self.adversarial_first:
+            adv_logits, clean_logits = student(x_adv), student(batch.x)
+        else:
+            clean_logits, adv_logits = student(batch.x), student(x_adv)
         second_clean_logits = student(batch.x) if self.repeat_clean_forward else clean_logits
         ce = F.cross_entropy(clean_logits, batch.y)
         kl = batch_kl_between(second_clean_logits, adv_logits)
