@@ -51,10 +51,12 @@ class InvertedResidual(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(in_width, width, 1, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = F.relu(self.bn2(self.conv2(out)))
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
         out = self.bn3(self.conv3(out))
-        return out + self.shortcut(x) if self.has_shortcut else out
+        if self.has_shortcut:
+            out += self.shortcut(x)
+        return out
 
 
 class MobileNetV2(nn.Module):
@@ -80,9 +82,9 @@ class MobileNetV2(nn.Module):
         self.linear = nn.Linear(head, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.layers(out)
-        out = F.relu(self.bn2(self.conv2(out)))
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
         return self.linear(F.adaptive_avg_pool2d(out, 1).flatten(1))
 
 

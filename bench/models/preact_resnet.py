@@ -35,11 +35,13 @@ class PreActBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(in_width, width, 1, stride, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = F.relu(self.bn1(x))
-        out = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        activated = F.relu(self.bn1(x), inplace=True)
+        out = self.conv2(F.relu(self.bn2(self.conv1(activated)), inplace=True))
         if self.shortcut is None:
-            return out + x
-        return out + self.shortcut(activated if self.from_activated else x)
+            out += x
+        else:
+            out += self.shortcut(activated if self.from_activated else x)
+        return out
 
 
 class PreActResNet18(nn.Module):
@@ -67,7 +69,7 @@ class PreActResNet18(nn.Module):
         for number in range(1, len(_WIDTHS) + 1):
             out = self.get_submodule(f"layer{number}")(out)
         if self.bn is not None:
-            out = F.relu(self.bn(out))
+            out = F.relu(self.bn(out), inplace=True)
         return self.linear(F.adaptive_avg_pool2d(out, 1).flatten(1))
 
 

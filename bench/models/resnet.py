@@ -1,4 +1,7 @@
-"""ResNets for small images (He et al. 2016), with the layer names of the field's public CIFAR checkpoints."""
+"""ResNets for small images (He et al. 2016), with the layer names of the field's public CIFAR checkpoints.
+
+Sums and ReLUs are computed in place, here as in the other networks: no backward pass needs what they overwrite.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +47,10 @@ class BasicBlock(nn.Module):
         self.shortcut = nn.Identity() if same_shape else shortcut(in_width, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.bn2(self.conv2(out))
-        return F.relu(out + self.shortcut(x))
+        out += self.shortcut(x)
+        return F.relu(out, inplace=True)
 
 
 class ResNet(nn.Module):
@@ -85,7 +89,7 @@ class ResNet(nn.Module):
         self.linear = nn.Linear(in_width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         for stage in self.stages:
             out = self.get_submodule(stage)(out)
         return self.linear(F.adaptive_avg_pool2d(out, 1).flatten(1))

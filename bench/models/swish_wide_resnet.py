@@ -43,7 +43,8 @@ class SwishBlock(nn.Module):
         out = self.conv_0(pad_same(activated, self.stride))
         out = self.conv_1(F.silu(self.batchnorm_1(out)))
         # A projection starts from the activated input, the identity from the raw one.
-        return out + (x if self.shortcut is None else self.shortcut(activated))
+        out += x if self.shortcut is None else self.shortcut(activated)
+        return out
 
 
 class SwishWideResNet(nn.Module):

@@ -27,10 +27,11 @@ class WideBlock(nn.Module):
         self.convShortcut = nn.Conv2d(in_width, width, 1, stride, bias=False) if in_width != width else None
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = F.relu(self.bn1(x))
-        out = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        activated = F.relu(self.bn1(x), inplace=True)
+        out = self.conv2(F.relu(self.bn2(self.conv1(activated)), inplace=True))
         # A projection starts from the activated input, the identity from the raw one.
-        return out + (x if self.convShortcut is None else self.convShortcut(activated))
+        out += x if self.convShortcut is None else self.convShortcut(activated)
+        return out
 
 
 def group(name: str, block: Block, in_width: int, width: int, stride: int, blocks: int) -> nn.Module:
@@ -57,7 +58,7 @@ class WideResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.block3(self.block2(self.block1(self.conv1(x))))
-        out = F.relu(self.bn1(out))
+        out = F.relu(self.bn1(out), inplace=True)
         return self.fc(F.adaptive_avg_pool2d(out, 1).flatten(1))
 
 
