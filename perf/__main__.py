@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -16,6 +17,8 @@ import torch
 from perf.timing import to_markdown
 
 BENCHMARKS = ("training", "evaluation", "ensemble", "data")
+ATTACKS = ("fgsm", "pgd", "cw-inf", "worst-case", "geometric", "restarts", "apgd", "autoattack")
+"""What `evaluation` compares, the first four, and `ensemble`."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,18 @@ class Options:
     Attributes:
         repeats: timed turns. batch_size: 0 for the benchmark's own.
         model, dataset: a resnet18's checkpoint and the images it was trained for, for what needs a real one; or None.
+        attacks: those that are compared, of a benchmark that compares attacks; () for all.
     """
 
     repeats: int
     batch_size: int
     model: Path | None = None
     dataset: str | None = None
+    attacks: tuple[str, ...] = ()
+
+    def wants(self, attack: str) -> bool:
+        """Whether an attack is to be compared."""
+        return not self.attacks or attack in self.attacks
 
 
 @click.command()
@@ -40,15 +49,14 @@ class Options:
 @click.option("--batch-size", type=click.IntRange(min=0), default=0, help="Default: each benchmark's own.")
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="A checkpoint, robust if possible.")
 @click.option("--dataset", help="The images it was trained for: parquet:DIR.")
-def main(
-    names: tuple[str, ...], repeats: int, threads: int | None, batch_size: int, model: Path | None, dataset: str | None
-) -> None:
+@click.option("--attack", "attacks", multiple=True, type=click.Choice(ATTACKS), help="Only this one; can be repeated.")
+def main(names: tuple[str, ...], threads: int | None, **asked: Any) -> None:
     """Compare the harness with code of others, in turns in one process; all benchmarks unless some are named."""
     if threads:
         torch.set_num_threads(threads)
     rows = []
     for name in names or BENCHMARKS:
-        for row in import_module(f"perf.{name}").rows(Options(repeats, batch_size, model, dataset)):
+        for row in import_module(f"perf.{name}").rows(Options(**asked)):
             click.echo(f"{row.what}: {row.ratio:.2f} times as fast", err=True)
             rows.append(row)
     click.echo(to_markdown(rows))

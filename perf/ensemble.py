@@ -41,10 +41,13 @@ def rows(options: Options) -> Iterator[Row]:
         return
     n = options.batch_size or 64
     network, x, y, eps = subject(options.model, options.dataset, n)
-    yield geometric(network, x, y, options.repeats)
-    yield restarts(network, x, y, eps, options.repeats)
-    for attack in (APGD(eps=eps), AutoAttack(eps=eps)):
-        yield ensemble(attack, network, x, y, options.repeats)
+    if options.wants("geometric"):
+        yield geometric(network, x, y, options.repeats)
+    if options.wants("restarts"):
+        yield restarts(network, x, y, eps, options.repeats)
+    for name, attack in (("apgd", APGD(eps=eps)), ("autoattack", AutoAttack(eps=eps))):
+        if options.wants(name):
+            yield ensemble(attack, network, x, y, options.repeats)
 
 
 def subject(model: Path, spec: str, n: int) -> tuple[nn.Module, Tensor, Tensor, float]:

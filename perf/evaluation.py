@@ -44,14 +44,14 @@ def rows(options: Options) -> Iterator[Row]:
         y = network(x).argmax(1)
     cw_inf = CWInf.for_protocol("official", LINF_EPS)
     assert isinstance(cw_inf, CWInf)
-    compared: list[tuple[str, Side, GradientAttack]] = [
-        ("torchattacks", library(lambda net, a: torchattacks.FGSM(net, a.eps)), FGSM()),
-        ("torchattacks", library(pgd), PGD(steps=20, start="none")),
-        ("plain loop", plain_cw, cw_inf),
-    ]
-    for shown, side, attack in compared:
+    compared: dict[str, tuple[str, Side, GradientAttack]] = {
+        "fgsm": ("torchattacks", library(lambda net, a: torchattacks.FGSM(net, a.eps)), FGSM()),
+        "pgd": ("torchattacks", library(pgd), PGD(steps=20, start="none")),
+        "cw-inf": ("plain loop", plain_cw, cw_inf),
+    }
+    for shown, side, attack in (those for name, those in compared.items() if options.wants(name)):
         yield compare(shown, side, attack, network, x, y, options)
-    if options.model is not None and options.dataset is not None:
+    if options.model is not None and options.dataset is not None and options.wants("worst-case"):
         yield worst_case(options, options.model, options.dataset)
 
 
