@@ -26,6 +26,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "demo": ("tables", "--quiet", "--datasets", "digits"),
     "cpu-check": ("tables", "--quiet", *_CHECK, "--table", "overview", *_PAPER),
     "cpu-seeds": ("tables", "--quiet", *_CHECK, "--table", "overview"),
+    "cpu-seed-2": ("tables", "--quiet", *_CHECK, "--table", "overview"),
     "brief-cifar10": ("tables", "--quiet", "--datasets", "parquet:cifar10", "--table", "overview"),
     "digits-study": ("tables", "--quiet", "--datasets", "digits", "--table", "overview", "--table", "unseen"),
     "digits-vit": ("tables", "--quiet", "--datasets", "digits", "--table", "overview"),
@@ -48,6 +49,7 @@ PRINTED: dict[str, tuple[str, ...]] = {
         *_PGD,
     ),
     "over-seeds.md": ("compare", "cpu-seeds/records/*__whitebox-official-n1000.json", *_PGD),
+    "seed-2.md": ("compare", "cpu-seed-2/records/*__whitebox-official-n1000.json", *_PGD),
     "ablation.md": ("compare", f"{_RUN}ciard_*whitebox*", "--attack", "clean", "--attack", "pgd-trades"),
     "teacher.md": ("compare", f"{_RUN}b-mtard_*whitebox*", f"{_WHY}b-mtard_*whitebox*", *_PGD),
     "score.md": (

@@ -284,7 +284,8 @@ def _labels(records: Mapping[str, Record], rows: Mapping[str, _Row], spec: Table
 
 
 def _unlike(records: Mapping[str, Record], rows: Mapping[str, Hashable]) -> dict[str, str]:
-    """Of records whose row has newer ones that were trained otherwise: how, in words. Seeds of a row are trained alike.
+    """Of records whose row has newer ones that were trained otherwise: how, in words. Seeds of a row are trained alike,
+    by the same teachers where these do not vary with the seed.
 
     What a record of an earlier version does not say is taken for otherwise, unless another record of its run says it.
     """
@@ -295,6 +296,8 @@ def _unlike(records: Mapping[str, Record], rows: Mapping[str, Hashable]) -> dict
         subject = records[name].subject
         if subject.procedure is not None:
             procedure = {**subject.procedure, "teacher_seeds": subject.teacher_seeds}
+            if not subject.teacher_seeds:  # else each seed has teachers of its own
+                procedure |= {f"{role} teacher": digest[:12] for role, digest in subject.teachers.items()}
             said.setdefault(subject.run, procedure)
             newest.setdefault((rows[name], subject.setting), procedure)
     found: dict[str, str] = {}

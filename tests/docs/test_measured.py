@@ -23,6 +23,7 @@ CAMPAIGNS = (
     "cpu-check",
     "cpu-check-why",
     "cpu-seeds",
+    "cpu-seed-2",
     "digits-vit",
     "brief-cifar10",
     "digits-study",
@@ -262,19 +263,25 @@ def test_what_the_cpu_check_says_of_its_tests() -> None:
     assert f"2.35 above SAT with 10 (p = {float(score[2]):.3f};" in page
 
 
+SIX = frozenset({"AdaAD", "CIARD", "DARD", "RSLAD", "SAT", "TRADES-AWP"})
+
+
+def told_apart(file: str, attack: str, number: str) -> set[tuple[str, str]]:
+    """(better, worse) of the pairs of the six that are told apart after the correction over all 15."""
+    pairs = contrasts(file, attack, number)
+    assert len(pairs) == 15
+    better = {sides: cells[-1].removesuffix(" is better") for sides, cells in pairs.items()}
+    return {(name, other) for sides, name in better.items() for other in sides - {name} if name in sides}
+
+
 def test_what_the_cpu_check_says_of_six_defenses_over_seeds() -> None:
     page = prose("cpu-check")
-    six = {"AdaAD", "CIARD", "DARD", "RSLAD", "SAT", "TRADES-AWP"}
 
     def above(attack: str, number: str) -> set[tuple[str, str]]:
-        """(better, worse) of the pairs that are told apart after the correction over all 15."""
-        pairs = contrasts("over-seeds.md", attack, number)
-        assert len(pairs) == 15
-        better = {sides: cells[-1].removesuffix(" is better") for sides, cells in pairs.items()}
-        return {(name, other) for sides, name in better.items() for other in sides - {name} if name in sides}
+        return told_apart("over-seeds.md", attack, number)
 
-    def others(name: str) -> set[str]:
-        return six - {name}
+    def others(name: str) -> frozenset[str]:
+        return SIX - {name}
 
     robust = above("pgd-sat", "robust accuracy")
     assert robust == {("DARD", "AdaAD"), *((name, "CIARD") for name in others("CIARD"))}
@@ -305,10 +312,27 @@ def test_what_the_cpu_check_says_of_six_defenses_over_seeds() -> None:
     assert f"{sum(training.values()) / 3600:.1f} hours of training, {attacks:.1f} of attacks in two seeds" in page
 
 
+def test_what_the_cpu_check_says_of_seed_2() -> None:
+    page = prose("cpu-check")
+    robust = told_apart("seed-2.md", "pgd-sat", "robust accuracy")
+    assert robust == told_apart("over-seeds.md", "pgd-sat", "robust accuracy")
+    cells = contrasts("seed-2.md", "pgd-sat", "robust accuracy")[frozenset({"AdaAD", "DARD"})]
+    assert cells[0].startswith("-2.40 ")
+    assert len(robust) == 6
+    assert (
+        "the same six of the 15 pairs are told apart, CIARD below the other five, and AdaAD below DARD, by 2.40" in page
+    )
+    over_sat = {(name, "SAT") for name in SIX - {"SAT"}}
+    clean = told_apart("seed-2.md", "clean", "clean accuracy")
+    assert over_sat | {("CIARD", name) for name in SIX - {"CIARD"}} <= clean
+    assert told_apart("seed-2.md", "pgd-sat", "W-R") == over_sat | {("DARD", "RSLAD")}
+    assert "Not found again: in W-R, DARD is significantly above SAT and RSLAD alone." in page
+
+
 def test_every_number_of_the_cpu_check_stands_in_one_of_its_files() -> None:
     """Numbers with two decimals, as tables have them; the tests above hold what is said of them."""
     folder = RESULTS / "cpu-check"
-    tables = (folder, RESULTS / "cpu-seeds")
+    tables = (folder, RESULTS / "cpu-seeds", RESULTS / "cpu-seed-2")
     files = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.*"))
     files += "".join(path.read_text(encoding="utf-8") for home in tables for path in home.glob("tables/*.md"))
     metrics = {"0.66"}  # test_what_the_cpu_check_says_that_no_table_shows

@@ -426,6 +426,17 @@ def test_seeds_with_teachers_of_their_own_are_no_seeds_of_one_teacher(make_recor
     assert _texts(table, "RSLAD [teacher_seeds=true]", "FGSM")[1] == "40.00 ± 0.00 (2)"
 
 
+def test_seeds_of_different_teachers_are_not_averaged(make_record: RecordMaker) -> None:
+    """As `bench compare` keeps them apart: a teacher that was trained anew is another network."""
+    first, second = ({"robust": digit * 64} for digit in "12")
+    counts = {"clean": 80, "fgsm": 60}
+    old = [make_record(counts, method="rslad", seed=k, procedure=NOW, teachers=first) for k in (0, 1)]
+    new = make_record({**counts, "fgsm": 40}, method="rslad", seed=2, procedure=NOW, teachers=second)
+    table = build_table(SPECS[3], [*old, new])
+    assert _texts(table, "RSLAD", "FGSM")[1] == "40.00"
+    assert _texts(table, f"RSLAD [robust teacher={'1' * 12}]", "FGSM")[1] == "60.00 ± 0.00 (2)"
+
+
 def test_what_another_record_of_the_run_says_and_what_is_new_is_no_difference(make_record: RecordMaker) -> None:
     later = {**NOW, "hyperparameters": {**NOW["hyperparameters"], "norm": "linf"}}  # type: ignore[dict-item]
     records = [
