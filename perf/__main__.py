@@ -49,7 +49,9 @@ class Options:
 @click.option("--batch-size", type=click.IntRange(min=0), default=0, help="Default: each benchmark's own.")
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="A checkpoint, robust if possible.")
 @click.option("--dataset", help="The images it was trained for: parquet:DIR.")
-@click.option("--attack", "attacks", multiple=True, type=click.Choice(ATTACKS), help="Only this one; can be repeated.")
+@click.option(
+    "--attack", "attacks", multiple=True, type=click.Choice(ATTACKS), help="Of evaluation and ensemble: only this."
+)
 def main(names: tuple[str, ...], threads: int | None, **asked: Any) -> None:
     """Compare the harness with code of others, in turns in one process; all benchmarks unless some are named."""
     if threads:

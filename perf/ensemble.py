@@ -40,9 +40,12 @@ def rows(options: Options) -> Iterator[Row]:
     if options.model is None or options.dataset is None:
         return
     n = options.batch_size or 64
-    network, x, y, eps = subject(options.model, options.dataset, n)
+    network, x, y = subject(options.model, options.dataset, n)
     if options.wants("geometric"):
         yield geometric(network, x, y, options.repeats)
+    if not any(map(options.wants, ("restarts", "apgd", "autoattack"))):
+        return
+    eps = radius_for(network, x, y)
     if options.wants("restarts"):
         yield restarts(network, x, y, eps, options.repeats)
     for name, attack in (("apgd", APGD(eps=eps)), ("autoattack", AutoAttack(eps=eps))):
@@ -50,12 +53,16 @@ def rows(options: Options) -> Iterator[Row]:
             yield ensemble(attack, network, x, y, options.repeats)
 
 
-def subject(model: Path, spec: str, n: int) -> tuple[nn.Module, Tensor, Tensor, float]:
-    """A network, images with labels, and the eps: 8/255 for a robust network, else that at which half survive PGD."""
+def subject(model: Path, spec: str, n: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """A network, and images with labels."""
     data = load_dataset(spec, Path("data"))
     network, _ = load_model(model, None, data.num_classes, data.in_channels)
     x, y = to_float(data.test.images[:n]), data.test.labels[:n]
-    network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False), x, y
+
+
+def radius_for(network: nn.Module, x: Tensor, y: Tensor) -> float:
+    """The eps: 8/255 for a robust network, else that at which half survive PGD."""
 
     def share(eps: float) -> float:
         outcome = pgd_at(eps).survivors(network, x, y, batch_size=at_once(x.shape, x.device))
@@ -63,7 +70,7 @@ def subject(model: Path, spec: str, n: int) -> tuple[nn.Module, Tensor, Tensor, 
         assert outcome.always_right is not None
         return float(outcome.always_right.float().mean())
 
-    return network, x, y, telling_eps(share)
+    return telling_eps(share)
 
 
 def geometric(network: nn.Module, x: Tensor, y: Tensor, repeats: int) -> Row:

@@ -114,6 +114,8 @@ _Line = TypeVar("_Line", bound=Line)
 
 _UNSAID = "earlier version"
 """How a network was trained whose record does not say it."""
+_TEACHER = " teacher"
+"""What a teacher's role is followed by among the differences of two trainings."""
 _MOST_NAMED = 3
 """Differences between two trainings that a row's label names."""
 
@@ -284,10 +286,10 @@ def _labels(records: Mapping[str, Record], rows: Mapping[str, _Row], spec: Table
 
 
 def _unlike(records: Mapping[str, Record], rows: Mapping[str, Hashable]) -> dict[str, str]:
-    """Of records whose row has newer ones that were trained otherwise: how, in words. Seeds of a row are trained alike,
-    by the same teachers where these do not vary with the seed.
+    """Of records whose row has newer ones that were trained otherwise: how, in words. Seeds of a row are trained alike.
 
-    What a record of an earlier version does not say is taken for otherwise, unless another record of its run says it.
+    So they have the same teachers, where these do not vary with the seed. What a record of an earlier version does not
+    say is taken for otherwise, unless another record of its run says it.
     """
     newest_first = sorted(records, key=lambda name: (records[name].created, name), reverse=True)
     said: dict[str | None, dict[str, Any]] = {}
@@ -297,7 +299,7 @@ def _unlike(records: Mapping[str, Record], rows: Mapping[str, Hashable]) -> dict
         if subject.procedure is not None:
             procedure = {**subject.procedure, "teacher_seeds": subject.teacher_seeds}
             if not subject.teacher_seeds:  # else each seed has teachers of its own
-                procedure |= {f"{role} teacher": digest[:12] for role, digest in subject.teachers.items()}
+                procedure |= {f"{role}{_TEACHER}": digest[:12] for role, digest in subject.teachers.items()}
             said.setdefault(subject.run, procedure)
             newest.setdefault((rows[name], subject.setting), procedure)
     found: dict[str, str] = {}
@@ -311,14 +313,14 @@ def _unlike(records: Mapping[str, Record], rows: Mapping[str, Hashable]) -> dict
 
 
 def _otherwise(own: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
-    """In what a training differs from another: what only one of them says is a difference too.
+    """In what a training differs from another: what only one of them says is a difference too, but for its teachers.
 
     Fields that came later are in no file while they have their default. The norm alone was once written with it.
     """
     usual = {"hyperparameters.norm": "linf"}
     mine, known = usual | dict(leaves(own)), usual | dict(leaves(reference))
     changed = {key: value for key, value in mine.items() if key not in known or value != known[key]}
-    changed |= dict.fromkeys(known.keys() - mine.keys(), "unset")
+    changed |= {key: "unset" for key in known.keys() - mine.keys() if not key.endswith(_TEACHER)}
     if len(changed) > _MOST_NAMED:
         content = json.dumps(changed, sort_keys=True)
         return f"other training {hashlib.sha256(content.encode()).hexdigest()[:8]}"

@@ -417,7 +417,8 @@ def test_seeds_with_teachers_of_their_own_are_no_seeds_of_one_teacher(make_recor
         make_record(counts, method="rslad", seed=k, procedure=NOW, teachers={"robust": f"{k}" * 64}, teacher_seeds=True)
         for k in (0, 1)
     ]
-    one = [make_record({**counts, "fgsm": 60}, method="rslad", seed=k, procedure=NOW) for k in (0, 1)]
+    same = {"robust": "2" * 64}
+    one = [make_record({**counts, "fgsm": 60}, method="rslad", seed=k, procedure=NOW, teachers=same) for k in (0, 1)]
     alone = build_table(SPECS[3], own)
     assert _texts(alone, "RSLAD", "FGSM")[1] == "40.00 ± 0.00 (2)"
     assert not any("same robust teacher" in line for line in alone.provenance)
