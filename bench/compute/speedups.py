@@ -9,14 +9,14 @@ off by its name; none changes what is computed beyond rounding.
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bench.compute.folding import foldable, folded_parameters, submodule
+from bench.compute.graphs import Graphs
 from bench.errors import unknown_name
 from bench.vocabulary import Precision
 
@@ -24,7 +24,7 @@ SPEEDUPS = {
     "channels-last": "activations and weights in channels-last memory format",
     "cast-once": "bf16 only: weights cast once a step for the attack, once for all for a frozen teacher",
     "folding": "batch normalisation in eval mode folded into convolutions, for the attack and for frozen teachers",
-    "graphs": "GPU only: the attack's passes replayed as CUDA graphs",
+    "graphs": "GPU only: passes of the attack, the teachers and the student replayed as CUDA graphs",
     "autotune": "GPU only: cuDNN tries its algorithms and keeps the fastest",
     "fused": "the optimizer's step in one kernel",
 }
@@ -63,11 +63,19 @@ class Fast(nn.Module):
         self.precision = precision
         self.speedups = frozenset(speedups)
         self._views: dict[bool, View] = {}
+        self._graphs = _graphs(self.network, self.precision, self.speedups)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training and not any(parameter.requires_grad for parameter in self.network.parameters()):
             return self.for_attack()(x)
-        return compute(self.network, x, self.precision)
+        replayed = None if self._graphs is None else self._graphs(x)
+        return compute(self.network, x, self.precision) if replayed is None else replayed
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Fast:
+        """A copy of the network; views and graphs are of the network that they were made for."""
+        copied = Fast(copy.deepcopy(self.network, memo), self.precision, self.speedups)
+        copied.training = self.training
+        return copied
 
     def for_attack(self) -> View:
         """What the network computes in the mode it is in, without gradients to its weights; valid until they move.
@@ -86,11 +94,10 @@ def bare(network: nn.Module) -> nn.Module:
     return network.network if isinstance(network, Fast) else network
 
 
-def compute(network: nn.Module, x: Tensor, precision: Precision, cached: bool = True) -> Tensor:
+def compute(network: Callable[[Tensor], Tensor], x: Tensor, precision: Precision, cached: bool = True) -> Tensor:
     """Logits of a network at a precision; `cached`: whether autocast may remember the weights it has cast."""
     if precision == "32":
-        logits: Tensor = network(x)
-        return logits
+        return network(x)
     with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=cached):
         logits = network(x)
     return logits.float()
@@ -109,10 +116,6 @@ class View:
     ) -> None:
         """`training`: the mode the network is in; `copied`: a copy of it that is at hand."""
         self.precision = precision
-        self.graphs = "graphs" in speedups
-        self.unseen = 0
-        """Images that went through in replays, which no hook hears of, less those that hooks heard of for a capture."""
-        self._graphed: dict[tuple[int, ...], Any] = {}
         self.source = network
         self.module = (copied or copy.deepcopy(network)).requires_grad_(False)
         for mine, theirs in _pairs(self.module, network):
@@ -127,18 +130,23 @@ class View:
         self._own(torch.bfloat16 if cast else None)
         self._stamp: tuple[int, ...] = ()
         self._turned = False
+        self._graphs = _graphs(self.module, precision, speedups)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.graphs and x.is_cuda and x.requires_grad and torch.is_grad_enabled():
-            return self._replay(x)
-        return self._eager(x)
+        replayed = None if self._graphs is None else self._graphs(x)
+        return compute(self.module, x, self.precision, cached=False) if replayed is None else replayed
+
+    @property
+    def unseen(self) -> int:
+        """Images that went through in replays, which no hook hears of, less those that hooks heard of for a capture."""
+        return 0 if self._graphs is None else self._graphs.unseen
 
     @property
     def speedups(self) -> list[str]:
         """Those that have an effect here."""
         on_gpu = any(parameter.is_cuda for parameter in self.module.parameters())
         has = {"channels-last": self._turned, "folding": bool(self.norms), "cast-once": bool(self.cast)}
-        has["graphs"] = self.graphs and on_gpu
+        has["graphs"] = self._graphs is not None and on_gpu
         return [name for name, effect in has.items() if effect]
 
     @torch.no_grad()
@@ -185,35 +193,12 @@ class View:
             conv.bias = _blank(conv.weight[:, 0, 0, 0], dtype)
             self.module.set_submodule(norm, nn.Identity().train(self.module.training))
 
-    def _eager(self, x: Tensor) -> Tensor:
-        return compute(self.module, x, self.precision, cached=False)
 
-    def _replay(self, x: Tensor) -> Tensor:
-        """The passes forward and backward as CUDA graphs; batches of another shape than the first run as they are."""
-        shape = tuple(x.shape)
-        if not self._graphed:
-            self._graphed[shape] = self._captured(x)
-        if shape in self._graphed:
-            self.unseen += len(x)
-        logits: Tensor = self._graphed.get(shape, self._eager)(x)
-        return logits.clone()  # a graph writes every replay's into the same memory
-
-    def _captured(self, x: Tensor) -> Any:
-        # The capture runs the network a few times: in train mode those runs must leave no trace in its statistics. Of
-        # that autograd must not hear (`data`): a pass whose backward is yet to come may have looked at them.
-        buffers = [(buffer.data, buffer.clone()) for buffer in self.module.buffers()]
-
-        def heard(images: Tensor) -> Tensor:
-            self.unseen -= len(images)
-            return self._eager(images)
-
-        with warnings.catch_warnings():
-            # It warms up and captures on streams of its own, of which newer versions of PyTorch warn.
-            warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
-            graphed = torch.cuda.make_graphed_callables(heard, (x.detach().clone().requires_grad_(),))
-        for buffer, before in buffers:
-            buffer.copy_(before)
-        return graphed
+def _graphs(network: nn.Module, precision: Precision, speedups: Collection[str]) -> Graphs | None:
+    """Of a network at a precision, if wanted."""
+    if "graphs" not in speedups:
+        return None
+    return Graphs(network, lambda called, x: compute(called, x, precision, cached=False))
 
 
 def _pairs(first: nn.Module, second: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:

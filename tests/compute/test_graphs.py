@@ -1,7 +1,8 @@
-"""CUDA graphs as a view uses them, with a stand-in for PyTorch's capture that keeps its habits."""
+"""CUDA graphs as training uses them, with a stand-in for PyTorch's capture that keeps its habits."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,61 +10,187 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.compute.speedups import View
+from bench import registry
+from bench.compute import graphs
+from bench.compute.graphs import Graphs
+from bench.compute.speedups import Fast, View
+from bench.recipes.hyperparameters import method_class
+from bench.training.step import TrainingStep
+
+from .script import COMPANIONS
+
+EVERY = [(method, variant) for method in registry.names("methods") for variant in method_class(method).variants]
 
 
 @pytest.fixture(autouse=True)
-def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a real capture: a few passes to warm up, and then every replay's logits in the same memory."""
+def captures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """As a real capture: a few passes to warm up; then every replay works in the same memory, forwards and back.
 
-    def capture(function: Callable[[Tensor], Tensor], samples: tuple[Tensor]) -> Callable[[Tensor], Tensor]:
+    Gives how many tensors each capture was given.
+    """
+    made: list[int] = []
+
+    def capture(
+        function: Callable[..., Tensor], samples: tuple[Tensor, ...], allow_unused_input: bool = False
+    ) -> Callable[..., Tensor]:
         for _ in range(3):
             place = function(*samples).detach().clone()
+        made.append(len(samples))
+        memory: dict[str, Any] = {}
 
         class Replay(torch.autograd.Function):
             @staticmethod
-            def forward(ctx: Any, x: Tensor) -> Tensor:
+            def forward(ctx: Any, *given: Tensor) -> Tensor:
+                assert given[0].shape == samples[0].shape
                 with torch.enable_grad():
-                    ctx.x = x.detach().requires_grad_()
-                    ctx.logits = function(ctx.x)
-                return place.copy_(ctx.logits.detach()).detach()
+                    samples[0].data.copy_(given[0])
+                    memory["logits"] = function(*samples)
+                return place.copy_(memory["logits"].detach()).detach()
 
             @staticmethod
             def backward(ctx: Any, *gradients: Tensor) -> Any:
-                return torch.autograd.grad([ctx.logits], [ctx.x], gradients)[0]
+                wanted = [sample for sample in samples if sample.requires_grad]
+                found = iter(
+                    torch.autograd.grad([memory["logits"]], wanted, gradients, allow_unused=allow_unused_input)
+                )
+                return tuple(next(found) if sample.requires_grad else None for sample in samples)
 
-        return lambda x: Replay.apply(x)
+        return lambda *given: Replay.apply(*given)
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    monkeypatch.setattr(graphs, "on_gpu", lambda x: True)
+    return made
 
 
-def _network(training: bool) -> nn.Sequential:
+def _network(training: bool, dtype: torch.dtype = torch.float32) -> nn.Sequential:
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3)
-    return nn.Sequential(*layers).train(training)
+    return nn.Sequential(*layers).to(dtype).train(training)
+
+
+def _images(*, gradient: bool = False) -> Tensor:
+    return torch.rand(4, 1, 4, 4).requires_grad_(gradient)
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_a_pass_before_the_capture_still_finds_its_way_back(training: bool) -> None:
-    network, x = _network(training), torch.rand(4, 1, 4, 4)
+    network, x = _network(training), _images()
     loss = network(x).sum()
-    view = View(network, "32", ["graphs"], training)
-    view._replay(x.requires_grad_())
+    View(network, "32", ["graphs"], training)(x.requires_grad_())
     loss.backward()
 
 
 def test_logits_are_not_those_of_the_next_replay() -> None:
-    view = View(_network(False), "32", ["graphs"], False)
-    first, second = (torch.rand(4, 1, 4, 4).requires_grad_() for _ in range(2))
-    logits = view._replay(first)
-    view._replay(second)
-    assert torch.allclose(logits, view._eager(first))
+    network = _network(False)
+    view = View(network, "32", ["graphs"], False)
+    first, second = _images(gradient=True), _images(gradient=True)
+    logits = view(first)
+    view(second)
+    assert torch.allclose(logits, network(first))
 
 
-def test_a_capture_in_train_mode_leaves_no_trace_in_the_statistics() -> None:
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_capture_in_train_mode_leaves_no_trace_in_the_statistics(gradient: bool) -> None:
     network, untouched = _network(True), _network(True)
-    x = torch.rand(4, 1, 4, 4).requires_grad_()
-    View(network, "32", ["graphs"], True)._replay(x)
+    x = _images(gradient=gradient)
+    View(network, "32", ["graphs"], True)(x)
     untouched(x)
     for found, expected in zip(network.buffers(), untouched.buffers(), strict=True):
         assert torch.allclose(found, expected)
+
+
+def test_passes_that_wait_for_their_way_back_do_not_share_memory(captures: list[int]) -> None:
+    network = _network(True)
+    fast, plain = Fast(network, "32", ["graphs"]), copy.deepcopy(network)
+    first, second = _images(), _images()
+    for called in (fast, plain):
+        (called(first).square().sum() + called(second).sum()).backward()
+    for found, expected in zip(fast.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad)
+        assert found.grad is not None
+    assert captures == [1 + 5, 1 + 5]  # images, and the five parameters
+
+
+def test_once_weights_have_moved_the_first_graph_serves_again(captures: list[int]) -> None:
+    fast = Fast(_network(True), "32", ["graphs"])
+    optimizer = torch.optim.SGD(fast.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        fast(_images()).sum().backward()
+        optimizer.step()
+    assert len(captures) == 1
+
+
+def test_so_many_waiting_passes_and_no_more(captures: list[int]) -> None:
+    fast = Fast(_network(True), "32", ["graphs"])
+    for _ in range(6):
+        fast(_images())
+    assert len(captures) == 4
+
+
+def test_what_asks_for_both_gradients_or_has_another_shape_is_computed_as_it_is(captures: list[int]) -> None:
+    fast = Fast(_network(True), "32", ["graphs"])
+    fast(_images(gradient=True))
+    assert not captures
+    with torch.no_grad():
+        fast(_images())
+        fast(_images()[:2])
+    assert captures == [1]
+
+
+def test_a_copy_is_of_its_own_weights() -> None:
+    fast = Fast(_network(False).requires_grad_(False), "32", ["graphs"]).eval()
+    x = _images()
+    before = fast(x)
+    copied = copy.deepcopy(fast)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.zero_()
+    assert not copied(x).any()
+    assert torch.equal(fast(x), before)
+
+
+def test_statistics_that_are_put_aside_stay_as_they_are() -> None:
+    network, x = _network(True), _images()
+    passes = Graphs(network, lambda called, images: called(images))
+    assert passes(x) is not None
+    own, norm = dict(network[1]._buffers), network[1]
+    norm._buffers.update({name: None if value is None else value.clone() for name, value in own.items()})
+    assert passes(x) is None
+    norm._buffers.update(own)
+    assert passes(x) is not None
+
+
+@pytest.mark.parametrize("awp", [False, True])
+@pytest.mark.parametrize(("method", "variant"), EVERY)
+def test_every_defense_trains_to_the_same_weights(method: str, variant: str, awp: bool) -> None:
+    if awp and not method_class(method).is_split():
+        return
+    replayed, plain = (_trained(method, variant, speedups, awp) for speedups in (["graphs"], []))
+    for found, expected in zip(replayed, plain, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def _trained(method: str, variant: str, speedups: list[str], awp: bool) -> list[Tensor]:
+    """The student and its teachers after two steps of each part of a run."""
+    cls = method_class(method)
+    names = ["student", *cls.roles, *COMPANIONS.get(method, ())]
+    networks = {name: Fast(_network(False, torch.float64), "32", speedups) for name in names}
+    for number, network in enumerate(networks.values()):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.1 * number)
+    step = TrainingStep.from_recipe(
+        method,
+        networks["student"],
+        {role: networks[role] for role in cls.roles},
+        companions={name: networks[name] for name in COMPANIONS.get(method, ())},
+        variant=variant,
+        settings=({} if method == "natural" else {"steps": 2}) | ({"training.awp.gamma": 0.01} if awp else {}),
+    )
+    torch.manual_seed(1)
+    for epoch, _ in step.phase_shares().values():
+        for number in range(2):
+            x, y = torch.rand(4, 1, 4, 4, dtype=torch.float64), torch.arange(4) % 3
+            step(x, y, epoch=epoch, step=number, steps=2, generator=torch.Generator().manual_seed(number))
+    return [value for network in networks.values() for value in network.state_dict().values()]

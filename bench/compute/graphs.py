@@ -1,0 +1,112 @@
+"""Passes of a network as CUDA graphs: a GPU is told once what to do, in place of its hundreds of kernels one by one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+Network = Callable[[Tensor], Tensor]
+_Whose = Literal["images", "weights", "nobody"]
+_WAITING = 4
+"""How many passes of a step may wait for their gradients to the weights; each keeps its memory for good."""
+
+
+class Graphs:
+    """A network's passes, each captured at its first batch and replayed for every later one of that shape.
+
+    There is one for the gradient of the images, one for no gradient, and for gradients of the weights one for each
+    pass of a step: what waits for its way back must not be overwritten by the next. A step is over when the weights
+    have moved, since nothing that went forward before can go back after that.
+
+    Attributes:
+        unseen: images that went through in replays, which no hook hears of, less those that hooks heard of for a
+            capture.
+    """
+
+    def __init__(self, network: nn.Module, compute: Callable[[Network, Tensor], Tensor]) -> None:
+        """`compute`: logits of what it is given, at the network's precision; autocast must remember no weights."""
+        self.unseen = 0
+        self._network, self._compute = network, compute
+        self._captured: dict[tuple[bool, _Whose, int], tuple[torch.Size, Any]] = {}
+        self._tensors: list[tuple[dict[str, Any], str, Tensor, int]] = []
+        self._moved, self._passes = -1, 0
+
+    def __call__(self, x: Tensor) -> Tensor | None:
+        """Logits by a replay; None where there can be none, and the network has to compute them itself."""
+        whose = self._gradient_of(x) if on_gpu(x) else None
+        if whose is None or not self._as_it_was():
+            return None
+        place = self._place() if whose == "weights" else 0
+        key = self._network.training, whose, place
+        if key not in self._captured:
+            if place >= _WAITING:
+                return None
+            self._captured[key] = x.shape, self._capture(x, whose)
+        shape, replay = self._captured[key]
+        if x.shape != shape:
+            return None
+        self.unseen += len(x)
+        logits: Tensor = replay(x, *(self._network.parameters() if whose == "weights" else ()))
+        return logits.clone()  # a graph writes every replay's into the same memory
+
+    def _gradient_of(self, x: Tensor) -> _Whose | None:
+        """Whose gradient a pass is for; None if it is for both, which nothing here needs."""
+        if not torch.is_grad_enabled():
+            return "nobody"
+        learning = any(parameter.requires_grad for parameter in self._network.parameters())
+        if x.requires_grad:
+            return None if learning else "images"
+        return "weights" if learning else "nobody"
+
+    def _as_it_was(self) -> bool:
+        """Whether the network has the tensors that its graphs read and write.
+
+        It may have others for a while: where weights are perturbed, passes leave no trace in the statistics.
+        """
+        if not self._tensors:
+            own = [each for module in self._network.modules() for each in (module._parameters, module._buffers)]
+            found = [(each, name, value) for each in own for name, value in each.items() if value is not None]
+            self._tensors = [(each, name, value, value.data_ptr()) for each, name, value in found]
+        return all(each[name] is value and value.data_ptr() == place for each, name, value, place in self._tensors)
+
+    def _place(self) -> int:
+        """How many passes of this step went before this one."""
+        version = next(parameter._version for parameter in self._network.parameters() if parameter.requires_grad)
+        self._passes = self._passes + 1 if version == self._moved else 0
+        self._moved = version
+        return self._passes
+
+    def _capture(self, x: Tensor, whose: _Whose) -> Any:
+        # The capture runs the network a few times: in train mode those runs must leave no trace in its statistics. Of
+        # that autograd must not hear (`data`): a pass whose backward is yet to come may have looked at them.
+        buffers = [(buffer.data, buffer.clone()) for buffer in self._network.buffers()]
+        names = [name for name, _ in self._network.named_parameters()]
+
+        def passed(images: Tensor, *weights: Tensor) -> Tensor:
+            self.unseen -= len(images)
+            given = dict(zip(names, weights, strict=True)) if weights else {}
+            with torch.set_grad_enabled(whose != "nobody"):
+                return self._compute(lambda inputs: functional_call(self._network, given, (inputs,)), images)
+
+        image = x.detach().clone().requires_grad_(whose == "images")
+        # Weights go in as tensors of their own in the same memory: those of the network may be part of a pass whose
+        # backward is yet to come, on a stream that a capture must not wait for.
+        weights = [parameter.detach().requires_grad_() for parameter in self._network.parameters()]
+        sample = (image, *(weights if whose == "weights" else ()))
+        with warnings.catch_warnings():
+            # It warms up and captures on streams of its own, of which newer versions of PyTorch warn.
+            warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
+            replay = torch.cuda.make_graphed_callables(passed, sample, allow_unused_input=True)
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        return replay
+
+
+def on_gpu(x: Tensor) -> bool:
+    """Whether passes of these images can be captured."""
+    return x.is_cuda
