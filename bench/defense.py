@@ -73,6 +73,9 @@ class Batch:
         optimizer.zero_grad()
         ranks().backward(loss, network.parameters())
         optimizer.step()
+        # A fused step does not count as a change of the weights, by which graphs tell that a step is over.
+        for parameter in network.parameters():
+            torch.autograd.graph.increment_version(parameter)
 
     def gradients(self, loss: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
         """Gradients of the whole batch's loss to some weights, 0 where it does not depend on them; `grad` stays as is.

@@ -14,6 +14,7 @@ from bench import registry
 from bench.compute import graphs
 from bench.compute.graphs import Graphs
 from bench.compute.speedups import Fast, View
+from bench.defense import Batch
 from bench.recipes.hyperparameters import method_class
 from bench.training.step import TrainingStep
 
@@ -111,13 +112,13 @@ def test_passes_that_wait_for_their_way_back_do_not_share_memory(captures: list[
     assert captures == [1 + 5, 1 + 5]  # images, and the five parameters
 
 
-def test_once_weights_have_moved_the_first_graph_serves_again(captures: list[int]) -> None:
+@pytest.mark.parametrize("fused", [False, True])
+def test_once_weights_have_moved_the_first_graph_serves_again(captures: list[int], fused: bool) -> None:
     fast = Fast(_network(True), "32", ["graphs"])
-    optimizer = torch.optim.SGD(fast.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(fast.parameters(), lr=0.1, fused=fused)
+    batch = Batch(_images(), torch.arange(4), 1, 0)
     for _ in range(3):
-        optimizer.zero_grad()
-        fast(_images()).sum().backward()
-        optimizer.step()
+        batch.minimise(fast(batch.x).sum(), fast, optimizer)
     assert len(captures) == 1
 
 
@@ -186,6 +187,7 @@ def _trained(method: str, variant: str, speedups: list[str], awp: bool) -> list[
         {role: networks[role] for role in cls.roles},
         companions={name: networks[name] for name in COMPANIONS.get(method, ())},
         variant=variant,
+        fused=True,
         settings=({} if method == "natural" else {"steps": 2}) | ({"training.awp.gamma": 0.01} if awp else {}),
     )
     torch.manual_seed(1)
