@@ -16,6 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results"
 _CHECK = ("--student", "resnet20", "--datasets", "parquet:cifar10-jpeg")
+_BRIEF = ("--student", "resnet20", "--datasets", "parquet:cifar10")
 _PAPER = tuple(part for number in (0, 2, 3, 5, 7) for part in ("--table", str(number)))
 _RANKED = ("--table", "3", "--table", "5")
 _RUN = "cpu-check/records/parquet-cifar10-jpeg_resnet20_"
@@ -27,38 +28,43 @@ TABLES: dict[str, tuple[str, ...]] = {
     "cpu-check": ("tables", "--quiet", *_CHECK, "--table", "overview", *_PAPER),
     "cpu-seeds": ("tables", "--quiet", *_CHECK, "--table", "overview"),
     "cpu-seed-2": ("tables", "--quiet", *_CHECK, "--table", "overview"),
-    "brief-cifar10": ("tables", "--quiet", "--datasets", "parquet:cifar10", "--table", "overview"),
+    "brief-cifar10": ("tables", "--quiet", "--datasets", "parquet:cifar10", "--table", "overview", "--table", "3"),
     "digits-study": ("tables", "--quiet", "--datasets", "digits", "--table", "overview", "--table", "unseen"),
     "digits-vit": ("tables", "--quiet", "--datasets", "digits", "--table", "overview"),
 }
 """By campaign: the command that renders its tables."""
 
-FIGURES = {"digits-study": ("figures", "--figure", "tradeoff", "--attack", "pgd-sat", "--datasets", "digits")}
+_TRADEOFF = ("figures", "--figure", "tradeoff", "--attack", "pgd-sat")
+FIGURES = {
+    "digits-study": (*_TRADEOFF, "--datasets", "digits"),
+    "brief-cifar10": (*_TRADEOFF, "--datasets", "parquet:cifar10"),
+}
 """Likewise its figures."""
 
 ARCHIVED = ("digits-study",)
 """Campaigns whose records are so many that git has them in one file, records.tar.gz."""
 
 PRINTED: dict[str, tuple[str, ...]] = {
-    "order.md": ("--home", "cpu-check", "tables", *_CHECK, *_RANKED, "--order", "cifar10"),
-    "audit.txt": ("--home", "cpu-check", "tables", *_CHECK, *_PAPER, "--audit"),
-    "pairs.txt": ("compare", f"{_RUN}*__whitebox-official-n1000.json", "--attack", "pgd-sat"),
-    "seeds.md": (
+    "cpu-check/order.md": ("--home", "cpu-check", "tables", *_CHECK, *_RANKED, "--order", "cifar10"),
+    "cpu-check/audit.txt": ("--home", "cpu-check", "tables", *_CHECK, *_PAPER, "--audit"),
+    "cpu-check/pairs.txt": ("compare", f"{_RUN}*__whitebox-official-n1000.json", "--attack", "pgd-sat"),
+    "cpu-check/seeds.md": (
         "compare",
         *(f"{_RUN}{name}*whitebox*" for name in ("ciard_*_s0_099", "ciard_*_s1", "rslad", "sat")),
         *_PGD,
     ),
-    "over-seeds.md": ("compare", "cpu-seeds/records/*__whitebox-official-n1000.json", *_PGD),
-    "seed-2.md": ("compare", "cpu-seed-2/records/*__whitebox-official-n1000.json", *_PGD),
-    "ablation.md": ("compare", f"{_RUN}ciard_*whitebox*", "--attack", "clean", "--attack", "pgd-trades"),
-    "teacher.md": ("compare", f"{_RUN}b-mtard_*whitebox*", f"{_WHY}b-mtard_*whitebox*", *_PGD),
-    "score.md": (
+    "cpu-check/over-seeds.md": ("compare", "cpu-seeds/records/*__whitebox-official-n1000.json", *_PGD),
+    "cpu-check/seed-2.md": ("compare", "cpu-seed-2/records/*__whitebox-official-n1000.json", *_PGD),
+    "cpu-check/ablation.md": ("compare", f"{_RUN}ciard_*whitebox*", "--attack", "clean", "--attack", "pgd-trades"),
+    "cpu-check/teacher.md": ("compare", f"{_RUN}b-mtard_*whitebox*", f"{_WHY}b-mtard_*whitebox*", *_PGD),
+    "cpu-check/score.md": (
         "compare",
         f"{_RUN}score_*whitebox*",
         f"{_WHY}score_*whitebox*",
         f"{_RUN}sat_*_s0_*whitebox*",
         *_PGD,
     ),
+    "brief-cifar10/order.md": ("--home", "brief-cifar10", "tables", *_BRIEF, "--table", "3", "--order", "cifar10"),
 }
 """By file in results/cpu-check: the command that prints it, run in results; names of files may have wildcards."""
 
@@ -133,6 +139,6 @@ if __name__ == "__main__":
     for name, text in findings(study, one_teacher).items():
         (study.home / name).write_text(text, encoding="utf-8")
     for name, arguments in PRINTED.items():
-        (RESULTS / "cpu-check" / name).write_text(_bench(*arguments), encoding="utf-8")
+        (RESULTS / name).write_text(_bench(*arguments), encoding="utf-8")
     for page in sorted(HERE.glob("*.md")):
         page.write_text(embedded(page.read_text(encoding="utf-8")), encoding="utf-8")

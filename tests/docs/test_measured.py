@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import re
@@ -26,6 +27,7 @@ CAMPAIGNS = (
     "cpu-seed-2",
     "digits-vit",
     "brief-cifar10",
+    "brief-cifar10-first",
     "digits-study",
     "digits-one-teacher",
 )
@@ -68,7 +70,7 @@ def test_what_a_page_quotes_is_what_the_command_prints(
     monkeypatch.chdir(RESULTS)
     result = bench(*RENDER.found(RENDER.PRINTED[name], Path.cwd()))
     assert result.code == 0, result.err
-    assert Path("cpu-check", name).read_text(encoding="utf-8") == result.out
+    assert Path(name).read_text(encoding="utf-8") == result.out
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
@@ -132,28 +134,94 @@ def test_what_the_page_says_of_a_transformer_on_digits() -> None:
 
 def test_what_the_page_says_of_a_quarter_of_an_hour_on_a_gpu() -> None:
     records = load_records(RESULTS / "brief-cifar10", student="resnet20")
-    assert {record.subject.method: record.data.n for record in records} == dict.fromkeys(
-        ("natural", "sat", "trades", "score"), 10_000
-    )
-    contrasts = compare(*records, attacks=("clean", "pgd-sat", "cw-inf")).contrasts
-    found = {(each.attack, each.sides): each for each in contrasts if each.quantity != "weighted"}
+    suites = {suite: [record for record in records if record.suite == suite] for suite in ("whitebox", "autoattack")}
+    assert {record.data.n for record in suites["whitebox"]} == {10_000}
+    assert {record.data.n for record in suites["autoattack"]} == {1_000}
+    assert len(suites["whitebox"]) == 9
+    found = {
+        (each.quantity, each.attack, *each.sides): each
+        for contrasts in (
+            compare(*suites["whitebox"], attacks=("clean", "pgd-sat", "cw-inf")).contrasts,
+            compare(*suites["autoattack"], attacks=("autoattack",)).contrasts,
+        )
+        for each in contrasts
+    }
 
-    def points(attack: str, better: str, sides: tuple[str, str]) -> tuple[str, str, str]:
-        contrast = found[attack, sides]
+    def points(quantity: str, attack: str, better: str, other: str) -> tuple[str, str, str]:
+        turned = (quantity, attack, better, other) not in found
+        contrast = found[(quantity, attack, other, better) if turned else (quantity, attack, better, other)]
         assert contrast.verdict == f"{better} is better"
-        difference, sign = contrast.difference, 1 if sides[0] == better else -1
+        sign, difference = -1 if turned else 1, contrast.difference
         low, high = sorted(100 * sign * each for each in (difference.low, difference.high))
         return f"{100 * sign * difference.value:.1f}", f"{low:.1f}", f"{high:.1f}"
 
-    page, both = prose("results"), ("SAT", "TRADES")
-    for text, attack, better in (
-        ("{} points under PGD-SAT, 95 % interval {} to {}", "pgd-sat", "SAT"),
-        ("{} under CW∞, {} to {}", "cw-inf", "SAT"),
-        ("TRADES on more clean ones ({}, {} to {})", "clean", "TRADES"),
+    page = prose("results")
+    for text, *which in (
+        ("above the next, B-MTARD, by {} points ({} to {})", "weighted", "pgd-sat", "CIARD", "B-MTARD"),
+        ("RSLAD is above it by {} points ({} to {})", "robust", "pgd-sat", "RSLAD", "CIARD"),
+        ("SAT by {} ({} to {}), under AutoAttack", "robust", "pgd-sat", "SAT", "CIARD"),
+        ("under AutoAttack, on 1,000 images, RSLAD by {} ({} to {})", "robust", "autoattack", "RSLAD", "CIARD"),
+        ("above B-MTARD by {} points under PGD-SAT ({} to {})", "robust", "pgd-sat", "CIARD", "B-MTARD"),
+        ("above MTARD by {} ({} to {})", "robust", "pgd-sat", "CIARD", "MTARD"),
     ):
-        assert text.format(*points(attack, better, both)) in page
-    for attack in ("clean", "pgd-sat", "cw-inf"):
-        points(attack, "TRADES", ("SCORE", "TRADES"))
+        assert text.format(*points(*which)) in page
+    defenses = {record.subject.label for record in suites["whitebox"]} - {"Natural"}
+    for other in defenses - {"CIARD"}:
+        points("weighted", "pgd-sat", "CIARD", other)
+    for other in defenses - {"SAT"}:
+        points("robust", "pgd-sat", "SAT", other)
+        points("robust", "cw-inf", "SAT", other)
+    for one, other in (("TRADES", "SAT"), ("RSLAD", "SAT"), ("TRADES", "RSLAD")):
+        assert found["robust", "autoattack", one, other].verdict.startswith("not significant")
+
+    accuracy = {
+        name: {record.subject.label: 100 * record.results[name].accuracy for record in suites["whitebox"]}
+        for name in ("clean", "pgd-sat")
+    }
+    two = {"MTARD", "CIARD", "B-MTARD"}
+    one = defenses - two
+    low, high, most = (f(accuracy["clean"][each] for each in some) for f, some in ((min, two), (max, two), (max, one)))
+    assert f"{low:.1f} to {high:.1f} % of clean images, those of the other defenses on at most {most:.1f} %" in page
+    low, high, least = (
+        f(accuracy["pgd-sat"][each] for each in some) for f, some in ((min, two), (max, two), (min, one))
+    )
+    assert f"{low:.1f} to {high:.1f} %, the others at least {least:.1f} %" in page
+    assert sorted(accuracy["clean"][each] for each in defenses)[:2] == sorted(
+        accuracy["clean"][each] for each in ("SAT", "SCORE")
+    )
+
+
+def test_what_the_page_says_of_the_same_seed_again() -> None:
+    moved: dict[str, list[float]] = {}
+    records = load_records(RESULTS / "brief-cifar10", student="resnet20")
+    again = {record.subject.run: record for record in records if record.suite == "whitebox"}
+    for record in load_records(RESULTS / "brief-cifar10-first", student="resnet20"):
+        results = again[record.subject.run].results
+        moved[record.subject.label] = [
+            100 * abs(results[name].accuracy - result.accuracy) for name, result in record.results.items()
+        ]
+    score = moved.pop("SCORE")
+    assert set(moved) == {"SAT", "TRADES", "Natural"}
+    most = max(map(max, moved.values()))
+    assert f"moved by at most {most:.1f} points in any column, SCORE by {min(score):.1f} to {max(score):.1f}" in prose(
+        "results"
+    )
+
+
+def test_what_the_page_says_of_the_teachers_over_the_epochs() -> None:
+    rows = csv.DictReader((RESULTS / "brief-cifar10" / "figures" / "curves.csv").open(encoding="utf-8"))
+    robust: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        if row["model"] == "robust teacher":
+            robust.setdefault(row["method"], []).append(row)
+    ciard, rslad = robust["ciard"], robust["rslad"]
+    page = prose("results")
+    assert "({:.1f} and {:.1f} %)".format(*(float(ciard[at]["clean"]) for at in (0, -1))) in page
+    last = [float(each[-1]["robust"]) for each in (ciard, rslad)]
+    assert (
+        "on {:.1f} % of the images crafted on its student, RSLAD's, which does not learn, on {:.1f} %".format(*last)
+        in page
+    )
 
 
 def test_what_the_cpu_check_says_of_autoattack_and_pgd() -> None:
