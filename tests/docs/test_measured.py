@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bench import compare, load_records
+from bench.analysis.compare import Contrast
 from bench.records.outcomes import unpack
 
 from ..helpers.commands import Bench
@@ -138,7 +139,7 @@ def test_what_the_page_says_of_a_quarter_of_an_hour_on_a_gpu() -> None:
     assert {record.data.n for record in suites["whitebox"]} == {10_000}
     assert {record.data.n for record in suites["autoattack"]} == {1_000}
     assert len(suites["whitebox"]) == 9
-    found = {
+    found: dict[tuple[str, ...], Contrast] = {
         (each.quantity, each.attack, *each.sides): each
         for contrasts in (
             compare(*suites["whitebox"], attacks=("clean", "pgd-sat", "cw-inf")).contrasts,
@@ -179,11 +180,13 @@ def test_what_the_page_says_of_a_quarter_of_an_hour_on_a_gpu() -> None:
         for name in ("clean", "pgd-sat")
     }
     two = {"MTARD", "CIARD", "B-MTARD"}
-    one = defenses - two
-    low, high, most = (f(accuracy["clean"][each] for each in some) for f, some in ((min, two), (max, two), (max, one)))
+    single = defenses - two
+    low, high, most = (
+        f(accuracy["clean"][each] for each in some) for f, some in ((min, two), (max, two), (max, single))
+    )
     assert f"{low:.1f} to {high:.1f} % of clean images, those of the other defenses on at most {most:.1f} %" in page
     low, high, least = (
-        f(accuracy["pgd-sat"][each] for each in some) for f, some in ((min, two), (max, two), (min, one))
+        f(accuracy["pgd-sat"][each] for each in some) for f, some in ((min, two), (max, two), (min, single))
     )
     assert f"{low:.1f} to {high:.1f} %, the others at least {least:.1f} %" in page
     assert sorted(accuracy["clean"][each] for each in defenses)[:2] == sorted(
