@@ -18,9 +18,9 @@ from bench.stats import LEVEL, holm
 from bench.stats.differences import welch
 from bench.stats.power import POWER, smallest, welch_power
 
-from ..helpers.places import DOCS
+from ..helpers.places import DOCS, RESULTS, prose
 
-RESULTS = DOCS.parent / "results"
+PAGE = "digits-study"
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,6 @@ def test_the_files_say_what_the_records_say(script: Any, study: Any, one_teacher
         assert (RESULTS / "digits-study" / name).read_text(encoding="utf-8") == text
 
 
-def prose() -> str:
-    return " ".join((DOCS / "digits-study.md").read_text(encoding="utf-8").split())
-
-
 def _rank(means: dict[str, float], name: str) -> int:
     return sorted(means, key=means.__getitem__, reverse=True).index(name) + 1
 
@@ -87,7 +83,7 @@ def test_what_it_says_of_the_best(script: Any, study: Any) -> None:
     assert (
         f"Of the {len(taught)} defenses with a teacher {ahead[0]} have a higher mean than SAT with `digits-cnn` and "
         f"{ahead[1]} with `digits-mobile`; none of them is told apart from SAT"
-    ) in prose()
+    ) in prose(PAGE)
 
 
 def test_what_it_says_of_five_seeds(script: Any, study: Any) -> None:
@@ -100,8 +96,10 @@ def test_what_it_says_of_five_seeds(script: Any, study: Any) -> None:
         assert powers[needed[-1] - 1](0.005) < POWER
         found = 100 * smallest(powers[5])
         near.append(sum(max(means.values()) - value <= found for value in means.values()))
-    assert f"would take {needed[0]} seeds a side with `digits-cnn`, {needed[1]} with `digits-mobile`" in prose()
-    assert f"lie {near[0]} of the 32 with `digits-cnn` and {near[1]} with `digits-mobile`" in prose()
+    assert f"would take {needed[0]} seeds a side with `digits-cnn`, {needed[1]} with `digits-mobile`" in prose(
+        "digits-study"
+    )
+    assert f"lie {near[0]} of the 32 with `digits-cnn` and {near[1]} with `digits-mobile`" in prose(PAGE)
 
 
 def test_what_it_says_of_additions(script: Any, study: Any) -> None:
@@ -121,11 +119,13 @@ def test_what_it_says_of_additions(script: Any, study: Any) -> None:
                 sides = (study.seeds_of(each, student) for each in (on, off))
                 difference = script.contrast(*sides, script.BASE).difference
                 halves.append(50 * (difference.high - difference.low))
-    assert f"their intervals reach {min(halves):.1f} to {max(halves):.1f} points to either side" in prose()
+    assert f"their intervals reach {min(halves):.1f} to {max(halves):.1f} points to either side" in prose(
+        "digits-study"
+    )
     points = [gain.split()[0].removeprefix("+") for gain in gains]
     cost = cells["digits-cnn", "IGDM to SAT"][0].split()[0].removeprefix("-")
-    assert f"IGDM pays for ARD, by {points[0]} and {points[1]} points" in prose()
-    assert f"IGDM costs SAT {cost} points of clean accuracy with `digits-cnn`" in prose()
+    assert f"IGDM pays for ARD, by {points[0]} and {points[1]} points" in prose(PAGE)
+    assert f"IGDM costs SAT {cost} points of clean accuracy with `digits-cnn`" in prose(PAGE)
 
 
 def test_what_it_says_of_the_order(script: Any, study: Any) -> None:
@@ -144,7 +144,7 @@ def test_what_it_says_of_the_order(script: Any, study: Any) -> None:
     assert (
         f"CIARD is first of 32 under both transferred attacks, place {square[0]} and {square[1]} under Square, "
         f"place {pgd[0]} and {pgd[1]} under PGD-SAT, and place {far[0]} and {far[1]} half as far again"
-    ) in prose()
+    ) in prose(PAGE)
 
 
 def test_what_it_says_of_the_teacher_s_seed(script: Any, study: Any, one_teacher: Any) -> None:
@@ -161,4 +161,4 @@ def test_what_it_says_of_the_teacher_s_seed(script: Any, study: Any, one_teacher
         assert welch(own, shared).p > LEVEL
         assert (ratio > 2) == (name != "ard")
         shown.append(f"{p:.2f} for {script.Defense(name).method.upper()}")
-    assert f"(F-test, p = {', '.join(shown)})" in prose()
+    assert f"(F-test, p = {', '.join(shown)})" in prose(PAGE)

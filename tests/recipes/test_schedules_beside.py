@@ -6,7 +6,8 @@ import pytest
 
 from bench.recipes.schedule import Schedule
 
-from .test_schedule import BESIDE, rates, resolved
+from .test_published import BESIDE, resolved
+from .test_schedule import rates
 
 
 @pytest.mark.parametrize("method", BESIDE)
