@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from bench.errors import BenchError
+
 Network = Callable[[Tensor], Tensor]
 _Whose = Literal["images", "weights", "nobody"]
+_Key = tuple[bool, _Whose, int]
 _WAITING = 4
 """How many passes of a step may wait for their gradients to the weights; each keeps its memory for good."""
 
 
 class Graphs:
-    """A network's passes, each captured at its first batch and replayed for every later one of that shape.
+    """A network's passes, each captured at its largest batch so far and replayed for every later one of that shape.
 
     There is one for the gradient of the images, one for no gradient, and for gradients of the weights one for each
     pass of a step: what waits for its way back must not be overwritten by the next. A step is over when the weights
@@ -32,7 +35,8 @@ class Graphs:
         """`compute`: logits of what it is given, at the network's precision; autocast must remember no weights."""
         self.unseen = 0
         self._network, self._compute = network, compute
-        self._captured: dict[tuple[bool, _Whose, int], tuple[torch.Size, Any]] = {}
+        self._captured: dict[_Key, tuple[torch.Size, Any]] = {}
+        self._latest: dict[_Key, object] = {}
         self._tensors: list[tuple[dict[str, Any], str, Tensor, int]] = []
         self._moved, self._passes = -1, 0
 
@@ -43,16 +47,33 @@ class Graphs:
             return None
         place = self._place() if whose == "weights" else 0
         key = self._network.training, whose, place
-        if key not in self._captured:
+        known = self._captured.get(key)
+        if known is None or len(x) > known[0][0]:
             if place >= _WAITING:
                 return None
-            self._captured[key] = x.shape, self._capture(x, whose)
-        shape, replay = self._captured[key]
+            known = self._captured[key] = x.shape, self._capture(x, whose)
+        shape, replay = known
         if x.shape != shape:
             return None
         self.unseen += len(x)
         logits: Tensor = replay(x, *(self._network.parameters() if whose == "weights" else ()))
-        return logits.clone()  # a graph writes every replay's into the same memory
+        logits = logits.clone()  # a graph writes every replay's into the same memory
+        if logits.requires_grad:
+            self._watch(logits, key)
+        return logits
+
+    def _watch(self, logits: Tensor, key: _Key) -> None:
+        """A pass can be gone back through once, and before the next one; whoever asks for more is told so."""
+        self._latest[key] = this = object()
+
+        def on_the_way_back(_: Tensor) -> None:
+            if self._latest.pop(key, None) is not this:
+                raise BenchError(
+                    "The gradient of a pass was asked for a second time, or after the network was called again, and a "
+                    "CUDA graph keeps one pass at a time.\nDo without graphs: --off graphs."
+                )
+
+        logits.register_hook(on_the_way_back)
 
     def _gradient_of(self, x: Tensor) -> _Whose | None:
         """Whose gradient a pass is for; None if it is for both, which nothing here needs."""

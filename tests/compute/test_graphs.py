@@ -15,6 +15,7 @@ from bench.compute import graphs
 from bench.compute.graphs import Graphs
 from bench.compute.speedups import Fast, View
 from bench.defense import Batch
+from bench.errors import BenchError
 from bench.recipes.hyperparameters import method_class
 from bench.training.step import TrainingStep
 
@@ -112,6 +113,19 @@ def test_passes_that_wait_for_their_way_back_do_not_share_memory(captures: list[
     assert captures == [1 + 5, 1 + 5]  # images, and the five parameters
 
 
+def test_a_pass_that_was_overwritten_has_no_gradient_rather_than_a_wrong_one() -> None:
+    view = View(_network(False), "32", ["graphs"], False)
+    x = _images(gradient=True)
+    first = view(x)
+    view(x)
+    with pytest.raises(BenchError, match=r"after the network was called again.*\n.*--off graphs"):
+        first.sum().backward()
+    again = view(x).sum()
+    again.backward(retain_graph=True)
+    with pytest.raises(BenchError, match="a second time"):
+        again.backward()
+
+
 @pytest.mark.parametrize("fused", [False, True])
 def test_once_weights_have_moved_the_first_graph_serves_again(captures: list[int], fused: bool) -> None:
     fast = Fast(_network(True), "32", ["graphs"])
@@ -137,6 +151,15 @@ def test_what_asks_for_both_gradients_or_has_another_shape_is_computed_as_it_is(
         fast(_images())
         fast(_images()[:2])
     assert captures == [1]
+
+
+def test_a_run_that_goes_on_with_the_last_part_of_an_epoch_replays_whole_batches_after_it(captures: list[int]) -> None:
+    network = _network(False)
+    fast = Fast(copy.deepcopy(network), "32", ["graphs"]).eval()
+    with torch.no_grad():
+        for x in (_images()[:2], _images(), _images()[:2], _images()):
+            torch.testing.assert_close(fast(x), network(x))
+    assert captures == [1, 1]
 
 
 def test_a_copy_is_of_its_own_weights() -> None:
