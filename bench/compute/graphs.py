@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.errors import BenchError
 
 Network = Callable[[Tensor], Tensor]
 _Whose = Literal["images", "weights", "nobody"]
-_Key = tuple[bool, _Whose, int]
+_Key = tuple[Hashable, _Whose, int]
 _WAITING = 4
 """How many passes of a step may wait for their gradients to the weights; each keeps its memory for good."""
 
@@ -37,7 +40,11 @@ class Graphs:
         self._network, self._compute = network, compute
         self._captured: dict[_Key, tuple[torch.Size, Any]] = {}
         self._latest: dict[_Key, object] = {}
-        self._tensors: list[tuple[dict[str, Any], str, Tensor, int]] = []
+        self._modules = list(network.modules())
+        self._norms = [module for module in self._modules if isinstance(module, _BatchNorm)]
+        own = [each for module in self._modules for each in (module._parameters, module._buffers)]
+        self._tensors = [(each, name, value) for each in own for name, value in each.items() if value is not None]
+        self._memory: list[int] = []
         self._moved, self._passes = -1, 0
 
     def __call__(self, x: Tensor) -> Tensor | None:
@@ -46,11 +53,12 @@ class Graphs:
         if whose is None or not self._as_it_was():
             return None
         place = self._place() if whose == "weights" else 0
-        key = self._network.training, whose, place
+        key = self._mode(), whose, place
         known = self._captured.get(key)
         if known is None or len(x) > known[0][0]:
             if place >= _WAITING:
                 return None
+            self._captured.pop(key, None)
             known = self._captured[key] = x.shape, self._capture(x, whose)
         shape, replay = known
         if x.shape != shape:
@@ -60,6 +68,7 @@ class Graphs:
         logits = logits.clone()  # a graph writes every replay's into the same memory
         if logits.requires_grad:
             self._watch(logits, key)
+        self._count_change()
         return logits
 
     def _watch(self, logits: Tensor, key: _Key) -> None:
@@ -85,15 +94,27 @@ class Graphs:
         return "weights" if learning else "nobody"
 
     def _as_it_was(self) -> bool:
-        """Whether the network has the tensors that its graphs read and write.
+        """Whether the network has the tensors that its graphs read and write, and computes what can be repeated.
 
-        It may have others for a while: where weights are perturbed, passes leave no trace in the statistics.
+        It may have others for a while: where weights are perturbed, passes leave no trace in the statistics. Without a
+        momentum batch normalisation counts its batches on the host.
         """
-        if not self._tensors:
-            own = [each for module in self._network.modules() for each in (module._parameters, module._buffers)]
-            found = [(each, name, value) for each in own for name, value in each.items() if value is not None]
-            self._tensors = [(each, name, value, value.data_ptr()) for each, name, value in found]
-        return all(each[name] is value and value.data_ptr() == place for each, name, value, place in self._tensors)
+        if any(norm.momentum is None and norm.training for norm in self._norms):
+            return False
+        if not all(own.get(name) is value for own, name, value in self._tensors):
+            return False
+        return not self._memory or self._memory == [value.data_ptr() for _, _, value in self._tensors]
+
+    def _mode(self) -> Hashable:
+        """What a capture fixes for good."""
+        modes = tuple(module.training for module in self._modules)
+        return modes, tuple(norm.momentum for norm in self._norms)
+
+    def _count_change(self) -> None:
+        """A replay moves the statistics unnoticed; views look at the versions of a network's tensors."""
+        for norm in self._norms:
+            if norm.training and norm.num_batches_tracked is not None:
+                torch.autograd.graph.increment_version(norm.num_batches_tracked)
 
     def _place(self) -> int:
         """How many passes of this step went before this one."""
@@ -119,13 +140,28 @@ class Graphs:
         # backward is yet to come, on a stream that a capture must not wait for.
         weights = [parameter.detach().requires_grad_() for parameter in self._network.parameters()]
         sample = (image, *(weights if whose == "weights" else ()))
-        with warnings.catch_warnings():
-            # It warms up and captures on streams of its own, of which newer versions of PyTorch warn.
-            warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
+        self._memory = [value.data_ptr() for _, _, value in self._tensors]
+        with _undisturbed(x):
             replay = torch.cuda.make_graphed_callables(passed, sample, allow_unused_input=True)
         for buffer, before in buffers:
             buffer.copy_(before)
         return replay
+
+
+@contextmanager
+def _undisturbed(x: Tensor) -> Iterator[None]:
+    """A capture in the block meets no graph that is being thrown away, draws nothing, and says nothing of streams."""
+    collecting = gc.isenabled()
+    gc.collect()  # what is collected amid a capture must hold no graph
+    gc.disable()
+    try:
+        with warnings.catch_warnings(), torch.random.fork_rng([x.device] if x.is_cuda else []):
+            # It warms up and captures on streams of its own, of which newer versions of PyTorch warn.
+            warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
+            yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def on_gpu(x: Tensor) -> bool:

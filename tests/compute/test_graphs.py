@@ -17,6 +17,8 @@ from bench.compute.speedups import Fast, View
 from bench.defense import Batch
 from bench.errors import BenchError
 from bench.recipes.hyperparameters import method_class
+from bench.recipes.training import Average
+from bench.training.averaging import Averaged
 from bench.training.step import TrainingStep
 
 from .script import COMPANIONS
@@ -172,6 +174,64 @@ def test_a_copy_is_of_its_own_weights() -> None:
             parameter.zero_()
     assert not copied(x).any()
     assert torch.equal(fast(x), before)
+
+
+def test_nothing_is_captured_where_batches_are_counted_on_the_host(captures: list[int]) -> None:
+    """So an average estimates its statistics."""
+    average = Averaged(Fast(_network(True), "32", ["graphs"]), Average(kind="swa", from_epoch=1), 1)
+    average.after_epoch(1)
+    average.estimate([_images(), _images()])
+    assert not captures
+    average.network(_images())
+    assert captures == [1]
+
+
+def test_a_view_sees_statistics_that_a_replay_has_moved() -> None:
+    network, x = _network(True).requires_grad_(False), _images()
+    fast = Fast(network, "32", ["graphs", "folding"])
+    logits = fast.eval()(x)
+    fast.train()(x)
+    fast(x)
+    torch.testing.assert_close(fast.eval()(x), network(x))
+    assert not torch.equal(fast(x), logits)
+
+
+def test_a_replay_counts_as_a_change_of_the_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "make_graphed_callables", lambda function, sample, **_: lambda *_: torch.zeros(4, 3)
+    )
+    network = _network(True)
+    passes, x = Graphs(network, lambda called, images: called(images)), _images()
+    passes(x)
+    count = network[1].num_batches_tracked
+    before = count._version
+    passes(x)
+    assert count._version > before
+
+
+def test_frozen_layers_are_graphs_of_their_own(captures: list[int]) -> None:
+    network, x = _network(True), _images()
+    fast = Fast(network, "32", ["graphs"])
+    plain = copy.deepcopy(network)
+    for training in (True, False, True):
+        network[1].train(training)
+        plain[1].train(training)
+        with torch.no_grad():
+            torch.testing.assert_close(fast(x), plain(x))
+    assert len(captures) == 2
+
+
+def test_first_used_amid_a_perturbation_graphs_are_used_after_it(captures: list[int]) -> None:
+    network, x = _network(True), _images()
+    fast = Fast(network, "32", ["graphs"])
+    norm = network[1]
+    own = dict(norm._buffers)
+    norm._buffers.update({name: None if value is None else value.clone() for name, value in own.items()})
+    fast(x)
+    assert not captures
+    norm._buffers.update(own)
+    fast(x)
+    assert captures
 
 
 def test_statistics_that_are_put_aside_stay_as_they_are() -> None:
