@@ -66,7 +66,7 @@ PRINTED: dict[str, tuple[str, ...]] = {
     ),
     "brief-cifar10/order.md": ("--home", "brief-cifar10", "tables", *_BRIEF, "--table", "3", "--order", "cifar10"),
 }
-"""By file in results/cpu-check: the command that prints it, run in results; names of files may have wildcards."""
+"""By file in results: the command that prints it, run in results; names of files may have wildcards."""
 
 _EMBEDDED = re.compile(
     r"(?P<start><!-- from: (?P<file>\S+)(?: rows: (?P<rows>[^\n]+))? -->\n).*?(?P<end>^<!-- end -->$)",
