@@ -16,7 +16,7 @@ SPECS = load_specs()
 DIGITS: dict[str, Any] = {"dataset": "digits", "model": "digits-cnn", "eps": 2 / 16, "total": 360}
 DIGITS |= {"setting": "demo, 12 epochs"}
 
-NOW = {"epochs": 300, "hyperparameters": {"log_offset": 1e-5, "eps": 0.03}}
+NOW: dict[str, Any] = {"epochs": 300, "hyperparameters": {"log_offset": 1e-5, "eps": 0.03}}
 
 
 def _texts(table: Table, row: str, section: str | None = None) -> list[str]:
@@ -100,7 +100,7 @@ def test_seeds_of_different_teachers_are_not_averaged(make_record: RecordMaker) 
 
 
 def test_what_another_record_of_the_run_says_and_what_is_new_is_no_difference(make_record: RecordMaker) -> None:
-    later = {**NOW, "hyperparameters": {**NOW["hyperparameters"], "norm": "linf"}}  # type: ignore[dict-item]
+    later = {**NOW, "hyperparameters": {**NOW["hyperparameters"], "norm": "linf"}}
     records = [
         make_record({"clean": 80, "fgsm": 40}, method="rslad", run="old"),
         make_record({"clean": 80, "pgd-sat": 40}, method="rslad", run="old", procedure=NOW),
@@ -114,7 +114,6 @@ def test_what_another_record_of_the_run_says_and_what_is_new_is_no_difference(ma
 def test_a_setting_that_only_one_of_two_seeds_has_keeps_them_apart(make_record: RecordMaker) -> None:
     """While a field that came later has its default it is in no file, so that its absence says something."""
     inner = NOW["hyperparameters"]
-    assert isinstance(inner, dict)
     later = {**NOW, "hyperparameters": {**inner, "adversarial_first": True}}
     one, other = (
         make_record({"clean": 80, "fgsm": fgsm}, method="trades", seed=seed, procedure=procedure)
